@@ -1,7 +1,7 @@
-"""Every message of the protocol, with the bounds that hold for it. `docs/protocol.md` explains their order.
+"""Defines every message of the protocol with its bounds, and encodes and decodes them. `docs/protocol.md` explains their order.
 
-A message is a MessagePack array of its fields. Digests travel packed in one byte string. Decoding checks every bound, so
-what a session sees is well-formed; whether it is in order is the session's business.
+A message is a MessagePack array of its fields. Several digests are packed in one byte string. Decoding checks every bound: so a
+session gets well-formed messages, and checks their order itself.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from evidencesync.limits import (
 
 PROTOCOL_VERSION: Final = 1
 PATIENT_VERSION: Final = 101
-"""Version 1 with its first addition: a sender says how patient he is (`Patience`), and failures may have newer slugs."""
+"""Version 1 with its first addition: a sender states its timeouts (`Patience`), and failures may have newer slugs."""
 VERSIONS: Final = (PROTOCOL_VERSION, PATIENT_VERSION)
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
-"""First bytes in both directions, so that a login shell's greeting is told apart from a broken peer."""
+"""The first bytes in both directions, which separate a login shell's greeting from the protocol."""
 
 U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_SIZE)]
 Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""What a machine's clock says. A clock that is a century off is wrong, and no attack."""
+"""The time of a machine's clock. A clock that is a century off is wrong, but no attack."""
 
 
 def clock_for(version: int | None, clock: int) -> int:
-    """A clock as a version takes it: before PATIENT_VERSION, none after 2116. None: the version is not known yet."""
+    """Returns a clock within the bounds of a version: before PATIENT_VERSION, not after 2116. None: not known yet."""
     return clock if version is not None and version >= PATIENT_VERSION else max(-(2**62), min(2**62, clock))
 
 
@@ -70,7 +70,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 class Hello(Message, frozen=True):
-    """First from the client: what it speaks, what it wants, and its clock."""
+    """The client's first message: its versions, its purpose, and its clock."""
 
     versions: Annotated[list[U32], msgspec.Meta(min_length=1, max_length=16)]
     tool: ShortText
@@ -81,7 +81,7 @@ class Hello(Message, frozen=True):
 
 
 class Welcome(Message, frozen=True):
-    """The vault's answer: who it is, and the nonce that the examiner has to sign."""
+    """The vault's answer: its id and key, and the nonce that the examiner has to sign."""
 
     version: U32
     tool: ShortText
@@ -93,11 +93,11 @@ class Welcome(Message, frozen=True):
 
 
 class Patience(Message, frozen=True):
-    """How patient a sender is, so that the other end is not more so. Directly before Begin or Fetch, from PATIENT_VERSION on.
+    """The sender's timeouts, so that the other end does not wait longer. Directly before Begin or Fetch, from PATIENT_VERSION on.
 
-    `timeout_ms`: for how long he hears nothing before he takes the link for lost; he lets no more than that pass without a word.
-    `reconnect_seconds`: for how long he may try to come back on another link; 0 where he will not. `least_bytes`: so much room
-    takes what he is about to send, at the least, where nothing of it is there; 0 where he does not know.
+    `timeout_ms`: after so long a silence the sender takes the link for lost; it sends a keep-alive more often than that.
+    `reconnect_seconds`: for how long it may try to reconnect; 0: it will not. `least_bytes`: the room that its contents need at
+    the least, where the vault has nothing of them; 0: not known.
     """
 
     timeout_ms: U32
@@ -108,8 +108,8 @@ class Patience(Message, frozen=True):
 class Begin(Message, frozen=True):
     """Proof of the examiner's key: a SessionClaim document and its signature.
 
-    `resumes`: the session was begun on another link, and is to go on here. `seen` and `vault_seen` are the numbers of the
-    last records that the sender has seen of the item's and of the vault's own chain; 0 where it has seen none.
+    `resumes`: the session was begun on another link, and is to be resumed on this one. `seen` and `vault_seen` are the numbers of
+    the last records that the sender has seen of the item's chain and of the vault's own; 0: none.
     """
 
     claim: DocumentBytes
@@ -121,10 +121,10 @@ class Begin(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The item is locked for this session: its next acquisition, and where its chain stands.
+    """The item is locked for this session: its next acquisition, and the head of its chain.
 
-    `leftovers` earlier sessions ended before they had published; what they had stored is known. `known_contents` counts what
-    lookups can find: where it is 0, asking is of no use. A vault of an earlier version may say `vault`.
+    `leftovers` counts earlier sessions that ended before they had published; lookups find what they had stored. `known_contents`
+    counts the contents that lookups can find: where it is 0, asking is useless. A vault of an earlier version may send `vault`.
     """
 
     principal: ShortText
@@ -138,9 +138,9 @@ class Ready(Message, frozen=True):
 
 
 class Resumed(Message, frozen=True):
-    """The session goes on, from here: pages and segments below these numbers are stored, and so many streams complete.
+    """The session is resumed: pages and segments below these numbers are stored, and so many streams are complete.
 
-    `stream_open`: the next stream was begun. `concluding`: Finish has arrived, and nothing is to be sent any more.
+    `stream_open`: the next stream was begun. `concluding`: Finish has arrived, and nothing more is to be sent.
     """
 
     pages: U32
@@ -151,7 +151,7 @@ class Resumed(Message, frozen=True):
 
 
 class Alive(Message, frozen=True):
-    """The sender is still reading and has nothing to send: an idle link is a lost one, and keeps an item locked."""
+    """A keep-alive: the sender is still reading, and has nothing to send. A silent link counts as lost after the timeout."""
 
 
 class PageOffer(Message, frozen=True):
@@ -162,7 +162,7 @@ class PageOffer(Message, frozen=True):
 
 
 class PageAnswer(Message, frozen=True):
-    """Whether the previous acquisition's manifest has that page."""
+    """Whether an earlier manifest of the item has that page."""
 
     number: U32
     known: bool
@@ -211,9 +211,9 @@ class Open(Message, frozen=True):
 
 
 class Resembles(Message, frozen=True):
-    """Directly after Open: the open stream is the file at `path`, and probably much like the one that was there before.
+    """Directly after Open: the open stream is the file at `path`, and probably resembles the previous file there.
 
-    A hint where to compare pieces first. Nothing depends on it.
+    It is a hint where to compare pieces first. Nothing else depends on it.
     """
 
     stream: U32
@@ -233,7 +233,7 @@ class SegmentOffer(Message, frozen=True):
 
 
 class SegmentAnswer(Message, frozen=True):
-    """Whether the vault has that segment. If not, its rows are asked for by this answer."""
+    """Whether the vault has that segment. If not, this answer requests its rows."""
 
     segment: U32
     known: bool
@@ -247,7 +247,7 @@ class Chunks(Message, frozen=True):
 
 
 class Need(Message, frozen=True):
-    """Which rows of a segment the vault lacks, one bit each. May come again for a segment whose basis proved bad.
+    """Which rows of a segment the vault lacks, one bit each. May come again for a segment whose basis is damaged.
 
     `gaps` are runs of lacked rows whose pieces are to be named first: number of the first row, count of rows, and length
     of the first piece of a grid (or 65535: cut by content), 2 bytes each.
@@ -289,7 +289,7 @@ class SegmentData(Message, frozen=True):
 
 
 class ChunkData(Message, frozen=True):
-    """What was needed of a segment follows as data of `size` bytes: its rows in order, then the pieces of its gaps in order."""
+    """The requested parts of a segment follow as data of `size` bytes: rows in order, then the pieces of gaps in order."""
 
     segment: U32
     size: Annotated[int, msgspec.Meta(ge=0, le=WINDOW)]
@@ -302,7 +302,7 @@ class SegmentsStored(Message, frozen=True):
 
 
 class Close(Message, frozen=True):
-    """The open stream is complete: this is what was read at the source."""
+    """The open stream is complete: its size and digest, as they were read at the source."""
 
     stream: U32
     size: Size
@@ -321,7 +321,7 @@ class Finish(Message, frozen=True):
 
 
 class Status(Message, frozen=True):
-    """How far the vault is with what it does after the last byte has arrived."""
+    """The vault's progress after the last byte has arrived; also its keep-alive."""
 
     stage: Literal["receiving", "syncing", "read-back", "publishing"]
     done: Size
@@ -331,8 +331,8 @@ class Status(Message, frozen=True):
 class Published(Message, frozen=True):
     """The acquisition is published and durable; the vault's signed statement.
 
-    `damaged` published files were found not to be what they were, and were not used as a basis: `verify` names them.
-    `repeated`: this session had published it before, and its acknowledgement was lost.
+    `damaged` counts published files that were found damaged, and not used as a basis: `verify` names them. `repeated`: this
+    session had published it before, and its acknowledgement was lost.
     """
 
     acquisition: U32
@@ -356,7 +356,7 @@ class Records(Message, frozen=True):
 
 
 class Standing(Message, frozen=True):
-    """How long the item's custody chain is, and its head; Records follow, from the first that this client has not had.
+    """The length and the head of the item's custody chain; Records follow, from the first one that was not sent on this link.
 
     `principal` is the name under which the vault knows the client's key.
     """
@@ -374,9 +374,9 @@ class Append(Message, frozen=True):
 
 
 class SourceAsk(Message, frozen=True):
-    """First of a pull, from the vault's side to the source's: what is to be read, and how its contents are to be cut.
+    """The first message of a pull, from the vault's side to the source's: the path to read, and how to cut contents.
 
-    An empty `path` (or `/`) asks for what is served. `excludes` and `includes` are filter patterns as bytes. With `counts` the
+    An empty `path` (or `/`) means the served source. `excludes` and `includes` are filter patterns as bytes. With `counts` the
     source is counted ahead, for a display.
     """
 
@@ -394,9 +394,9 @@ class SourceAsk(Message, frozen=True):
 
 
 class SourceOffer(Message, frozen=True):
-    """What the source's end says of itself: its machine, what was asked for as it really lies there, and its clock.
+    """The source's end describes its machine, the real path of the source, and its clock.
 
-    `named` is the path before a symbolic link was resolved that was itself named as the source.
+    `named` is the requested path, before a symbolic link was resolved that was itself named as the source.
     """
 
     version: U32
@@ -413,9 +413,9 @@ class SourceOffer(Message, frozen=True):
 
 
 class Fetch(Message, frozen=True):
-    """The vault is ready: the source's end sends pages from number 1 on. It learns what it needs to ask well, and no more.
+    """The vault is ready: the source's end sends pages from number 1 on. It learns only what it needs for that.
 
-    `piece_key` keys the digests of pieces; case, item, examiner and session are none of its business.
+    `piece_key` keys the digests of pieces. Case, item, examiner and session are not disclosed.
     """
 
     knows_nothing: bool
@@ -426,7 +426,7 @@ class Fetch(Message, frozen=True):
 
 
 class SourceSeen(Message, frozen=True):
-    """How far the source's end is with its reading. For a display, and for nothing else."""
+    """The progress of reading at the source's end, for a display alone."""
 
     files: Size
     read_bytes: Size
@@ -439,9 +439,9 @@ class SourceSeen(Message, frozen=True):
 
 
 class SourceEnd(Message, frozen=True):
-    """Everything was read, and named: so many pages, the vault's own header counted.
+    """Everything was read, and sent in `pages` pages, including the header, which the vault's side has made.
 
-    `remarks` are what only the end of the reading could tell, as a manifest's footer counts it. `read_again` counts readings of
+    `remarks` are known only at the end of reading; the manifest's footer counts them. `read_again` counts repeated readings of
     files that had changed, for the summary.
     """
 
@@ -505,12 +505,12 @@ _DECODERS: Final = {number: msgspec.msgpack.Decoder(message) for number, message
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _FIELDS: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 HANDSHAKE: Final = (Patience, Hello, Welcome, Begin, Ready, Resumed, Standing, SourceAsk, SourceOffer, Fetch)
-"""What the ends say before anything is sent. A build from before the first release may have other fields in them."""
+"""The messages of the handshake. A build from before the first release may have other fields in them."""
 _HANDSHAKE_NUMBERS: Final = frozenset(_TYPE_OF[message] for message in HANDSHAKE)
 
 
 def encode_message(message: Message) -> tuple[int, bytes]:
-    """Frame type and body of a message."""
+    """Encodes a message; returns frame type and body."""
     body = _ENCODER.encode(message)
     if len(body) > MAX_FRAME_BODY:
         raise LimitExceededError(f"a {type(message).__name__} message would be {len(body)} bytes long")
@@ -518,10 +518,10 @@ def encode_message(message: Message) -> tuple[int, bytes]:
 
 
 def decode_message(frame_type: int, body: bytes | memoryview) -> Message:
-    """The message in a frame. Raises ProtocolError for an unknown type or a body outside its bounds.
+    """Decodes the message in a frame. Raises ProtocolError for an unknown type or a body outside its bounds.
 
     Raises VersionError for a message of the handshake that has another number of fields: builds from before the first release
-    say so, and none of them is a hostile peer for that.
+    send such messages, and are not hostile.
     """
     decoder = _DECODERS.get(frame_type)
     if decoder is None:
@@ -540,7 +540,7 @@ def decode_message(frame_type: int, body: bytes | memoryview) -> Message:
 
 
 def _count_of_fields(body: bytes | memoryview) -> int | None:
-    """How many fields a well-formed short array of MessagePack has; None: it is none."""
+    """Returns how many fields a well-formed short MessagePack array has; None for anything else."""
     if not len(body) or body[0] & 0xF0 != 0x90:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The segments that a sender has open: how each is opened, its pieces, and what is answered about it."""
+"""Tracks a sender's segments until they are stored: how each is opened, its pieces, and the receiver's answers about it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from evidencesync.protocol.packing import ZERO_BIT, encode_wire_rows, pack_piece
 
 @dataclass(slots=True)
 class _CutGap:
-    """A gap as it was cut, and which of its pieces are lacked: None until the vault has said so."""
+    """A gap as it was cut, and which of its pieces the vault lacks: None until the vault has answered."""
 
     gap: Gap
     lengths: list[int]
@@ -27,7 +27,7 @@ class _CutGap:
 
 
 class OutgoingPieces:
-    """What a vault asked of a segment when it asked for pieces first, until it has said which of them it lacks."""
+    """The pieces of a segment's gaps that were named, until the vault has answered which of them it lacks."""
 
     def __init__(self, key: bytes, number: int, segment: Segment) -> None:
         self._key = key
@@ -41,9 +41,9 @@ class OutgoingPieces:
         return pieces
 
     def on_need(self, need: NeedPieces) -> Pieces | None:
-        """Takes the answer to what was named last; names the pieces of gaps that are to be cut again, None where there are none.
+        """Handles the answer to the pieces that were named last; returns the pieces of gaps that are to be cut again, or None.
 
-        Raises ProtocolError for an answer to something else.
+        Raises ProtocolError for an answer that does not fit.
         """
         named = [cut for cut in self._gaps if cut.lacked is None]
         if need.count != sum(len(cut.lengths) for cut in named):
@@ -64,7 +64,7 @@ class OutgoingPieces:
         return pieces
 
     def lacked(self) -> list[memoryview]:
-        """The bytes of the pieces that the vault lacks, in order."""
+        """Returns the bytes of the pieces that the vault lacks, in order."""
         return [piece for cut in self._gaps for piece in _lacked_pieces(self._segment, cut)]
 
     def _cut(self, gaps: list[Gap]) -> tuple[list[_CutGap], Pieces]:
@@ -98,15 +98,15 @@ class _OpenSegment:
     answered: bool = False
     listed: bool = False
     repeats: bool = False
-    """Whether the same seems to have been sent before: what is answered then says nothing of what the vault had."""
+    """Whether the same segment seems to have been sent before: then the answer does not show what the vault had at the start."""
     refined: bool = False
     pieces: OutgoingPieces | None = None
     whole: list[bool] = field(default_factory=list)
-    """The rows that are wanted whole, where pieces of others come first."""
+    """The rows that are requested whole, where pieces of other rows are named first."""
 
 
 class OutgoingSegments:
-    """Segments from `add` until they are stored."""
+    """Tracks segments from `add` until they are stored."""
 
     def __init__(self, out: Outgoing, *, knows_nothing: bool, piece_key: bytes) -> None:
         self.held_bytes = 0
@@ -129,7 +129,7 @@ class OutgoingSegments:
         return len(self._segments)
 
     def add(self, segment: Segment) -> None:
-        """Opens the next segment of the open stream."""
+        """Sends the next segment of the open stream, or its name or list."""
         number = self.count
         self.count += 1
         held = self._segments[number] = _OpenSegment(segment)
@@ -143,13 +143,13 @@ class OutgoingSegments:
         self.announce(number)
 
     def end_stream(self) -> None:
-        """The open stream has ended: its segments may come again in another one."""
+        """Ends the open stream: from now on its segments count as sent before."""
         for key in self._sending:
             self._sent.add(key)
         self._sending.clear()
 
     def announce(self, number: int) -> None:
-        """Opens a segment, or opens it again over a new link, as if nothing had been said of it."""
+        """Announces a segment: for the first time, or again over a new link."""
         before = self._segments[number]
         held = self._segments[number] = _OpenSegment(before.segment, repeats=before.repeats)
         segment = held.segment
@@ -164,7 +164,7 @@ class OutgoingSegments:
                 self._send_segment(number, segment)
 
     def on_answer(self, answer: SegmentAnswer) -> None:
-        """Whether the vault has a segment that was named. Raises ProtocolError where it was not asked for."""
+        """Handles whether the vault has a segment that was named. Raises ProtocolError where it was not named."""
         held = self._segment(answer.segment)
         # A segment said to be known may be asked for later, when the vault finds that its basis is damaged.
         if not held.named or held.listed or (answer.known and held.answered):
@@ -179,7 +179,7 @@ class OutgoingSegments:
             self._send_chunk_list(answer.segment, held)
 
     def on_need(self, need: Need) -> None:
-        """Which rows of a segment the vault lacks. Raises ProtocolError for a request that does not fit its segment."""
+        """Handles a request for rows of a segment. Raises ProtocolError for a request that does not fit its segment."""
         held = self._segment(need.segment)
         parts = held.segment.parts
         if need.count != len(parts) or held.pieces is not None:
@@ -193,7 +193,7 @@ class OutgoingSegments:
         self._send_chunks(need.segment, held, _chosen(parts, missing))
 
     def on_need_pieces(self, need: NeedPieces) -> None:
-        """Which pieces the vault lacks. Raises ProtocolError for a request that does not fit its segment."""
+        """Handles a request for pieces. Raises ProtocolError for a request that does not fit its segment."""
         held = self._segment(need.segment)
         if held.pieces is None:
             raise ProtocolError("a request for pieces does not fit its segment")
@@ -206,7 +206,7 @@ class OutgoingSegments:
         self._send_chunks(need.segment, held, parts)
 
     def release(self, count: int) -> None:
-        """All segments below `count` are stored. Raises ProtocolError where they were not all sent."""
+        """Releases all segments below `count`, which are stored. Raises ProtocolError where they were not all sent."""
         if not self.stored <= count <= self.count:
             raise ProtocolError("the receiver says it stored segments that were not sent")
         for number in range(self.stored, count):
@@ -216,7 +216,7 @@ class OutgoingSegments:
         self.stored = count
 
     def _send_pieces(self, held: _OpenSegment, need: Need, missing: list[bool]) -> None:
-        """Names the pieces of the gaps. Once in a segment: it is work, and a vault that was wrong asks for chunks whole."""
+        """Names the pieces of the gaps, once for each segment: it costs work, and a vault can request whole chunks instead."""
         if held.refined:
             raise ProtocolError("the pieces of a segment were asked for twice")
         lengths = held.segment.lengths
@@ -230,7 +230,7 @@ class OutgoingSegments:
 
     def _send_chunks(self, number: int, held: _OpenSegment, parts: list[memoryview]) -> None:
         size, segment = sum(map(len, parts)), held.segment
-        # A little that is new, among zeros, says nothing of the rest.
+        # A few new bytes among zeros say nothing about other segments.
         if not held.repeats and (size < segment.literal_bytes or size >= MEAN_CHUNK):
             self._policy.record_parts(size, segment.literal_bytes)
         self._out.send(ChunkData(number, size))

@@ -1,8 +1,7 @@
-"""The receiving end of a transfer as a state machine: frames in, events out; answers in, frames out.
+"""Receives a transfer, as a state machine without I/O: frames in, events out; answers in, frames out.
 
-It knows the order in which messages may come and holds every peer to it. What a page or a segment means for a vault is
-the business of whoever takes the events. Numbers of pages and segments go up by one; each is named, listed or sent once
-before it is stored; data frames follow the message that announced them and nothing else may stand between.
+It enforces the order of messages; the caller handles the events. Numbers of pages and segments go up by one; each is named,
+listed or sent once before it is stored; data frames follow the message that announced them, with nothing in between.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ Arrival = PageArrived | FilesArrived | SegmentArrived | ChunksArrived
 
 @dataclass(slots=True)
 class _Announced:
-    """Data frames that have been announced: what they belong to and what is there of them."""
+    """Announced data: the message that announced it, the bytes that are still missing, and the frames that have arrived."""
 
     head: Announcement
     left: int
@@ -72,7 +71,7 @@ class _Announced:
 
 
 class IncomingData:
-    """Collects what was announced."""
+    """Collects announced data."""
 
     def __init__(self) -> None:
         self._data = DataDecoder()
@@ -84,12 +83,12 @@ class IncomingData:
         return self._announced is not None
 
     def announce(self, head: Announcement) -> Arrival | None:
-        """Data follows; what has arrived where that is none at all."""
+        """Records that data follows; returns the event at once where its size is 0."""
         self._announced = _Announced(head, head.size, [])
         return None if head.size else self._complete(self._announced)
 
     def add(self, body: memoryview) -> Arrival | None:
-        """The body of one data frame; what has arrived once it is complete. Raises ProtocolError for what was not announced."""
+        """Adds the body of a data frame; returns the event once the data is complete. Raises ProtocolError where none is due."""
         announced = self._announced
         if announced is None:
             raise ProtocolError("data that was not announced")
@@ -120,10 +119,10 @@ FROM_THE_START: Final = Resumed(0, 0, 0, stream_open=False, concluding=False)
 
 
 class Receiver:
-    """State of the receiving end. Feed it frames; take events; answer; send what `take_output` gives.
+    """The state of the receiving end. Call `receive` with frames, handle the events, answer, and send `take_output`.
 
-    A session that goes on over a new link has a new one, which begins where the last one stood. `stream_left`: how many
-    bytes the open stream may still have.
+    After a new link there is a new Receiver, which begins where the last one stood. `stream_left`: how many bytes the open stream
+    may still have.
     """
 
     def __init__(self, resumed: Resumed = FROM_THE_START, stream_left: int | None = None) -> None:
@@ -136,7 +135,7 @@ class Receiver:
         self._finished = False
 
     def take_output(self) -> bytes:
-        """The answers to send now."""
+        """Returns the answers to send now."""
         output = b"".join(self._output)
         self._output.clear()
         return output
@@ -144,14 +143,14 @@ class Receiver:
     # Frames.
 
     def receive(self, frame_type: int, body: memoryview) -> Iterator[Event]:
-        """The events of one frame. Raises ProtocolError or LimitExceededError; a peer's Failure is raised as its error."""
+        """Yields the events of one frame. Raises ProtocolError or LimitExceededError; a peer's Failure is raised as its error."""
         if frame_type == DATA_FRAME:
             arrival = self._data.add(body)
             if arrival is not None:
                 yield arrival
             return
         message = decode_message(frame_type, body)
-        if self._data.is_due and not isinstance(message, Failure):  # who gives up may do so at any time
+        if self._data.is_due and not isinstance(message, Failure):  # a Failure may come at any time
             raise ProtocolError("a message stands where data was announced")
         yield from self._on_message(message)
 
@@ -203,7 +202,7 @@ class Receiver:
             yield arrival
 
     def _check_complete(self, message: Finish) -> None:
-        """After this nothing new may begin, but what was asked for still comes."""
+        """Checks Finish: afterwards nothing new may begin, but requested data may still come."""
         if self._finished or self._streams.is_open or message.pages != self._pages.next_page:
             raise ProtocolError("the end was announced before everything was sent")
         self._finished = True

@@ -44,11 +44,11 @@ from evidencesync.protocol.messages import (
 )
 from evidencesync.protocol.packing import check_lengths, decode_wire_rows, pack_bits, pack_gaps, signed_lengths, unpack_pieces
 
-_SLACK: Final = 40 * MIB  # one page's contents and one segment beyond the window: a sender looks before it adds, not after
+_SLACK: Final = 40 * MIB  # one page's contents and one segment: a sender checks its window before it adds an item, not after
 
 
 class Window:
-    """Holds every peer to the window that an honest sender keeps. Raises LimitExceededError beyond it."""
+    """Enforces the window on the sender: the bytes, zeros and rows that may be open. Raises LimitExceededError."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, int], int] = {}
@@ -65,7 +65,7 @@ class Window:
         self._hold(("segment", number), size)
 
     def hold_zeros(self, number: int, count: int) -> None:
-        """Zeros take no memory, but hashing them takes time: so they count against the window, too."""
+        """Counts zeros: they take no memory, but time to hash, so they count against the window, too."""
         if count > MAX_SEGMENT_ZEROS + MAX_SEGMENT:
             raise LimitExceededError("a segment stands for more zeros than an honest one")
         self._hold(("segment", number), count // ZERO_WEIGHT)
@@ -94,16 +94,16 @@ class Window:
 
 
 class StreamOrder:
-    """Where the sender is in its streams. `left`: how many bytes the open one may still have, None where none is open.
+    """Checks the order of streams. `left`: how many bytes the open stream may still have, None where none is open.
 
-    Raises ProtocolError for what is out of order, LimitExceededError for what is too long.
+    Raises ProtocolError for a message out of order, LimitExceededError for a stream that is too long.
     """
 
     def __init__(self, next_stream: int, left: int | None) -> None:
         self._next = next_stream
         self._left = left
         self._ended = False
-        self._is_fresh = False  # open, and as yet without segments: it may still be said what it is like
+        self._is_fresh = False  # open, and still without segments: only then Resembles may come
 
     @property
     def is_open(self) -> bool:
@@ -122,17 +122,17 @@ class StreamOrder:
         self._ended = True
 
     def resembles(self, message: Resembles) -> None:
-        """A hint stands before all segments, and once: each may make the vault open a file."""
+        """Handles Resembles: before all segments, and once, because each may make the vault open a file."""
         if self._left is None or message.stream != self._next or not self._is_fresh:
             raise ProtocolError("a hint is out of order")
         self._is_fresh = False
 
     def begin_segment(self) -> None:
-        """A segment of the open stream begins: what it is like can no longer be said."""
+        """Records that a segment of the open stream begins: Resembles may no longer come."""
         self._is_fresh = False
 
     def spend(self, size: int) -> None:
-        """Counts against what the stream may hold: a few bytes may not buy hours of hashing zeros."""
+        """Counts bytes against the stream's size: so a few bytes cannot cause hours of hashing zeros."""
         if self._left is None or size > self._left:
             raise LimitExceededError("a stream is longer than it was announced")
         self._left -= size
@@ -156,9 +156,9 @@ class _Stage(Enum):
 
 
 class SegmentOrder:
-    """Segments from their announcement until they are stored.
+    """Checks the order of segments, from their announcement until they are stored.
 
-    Raises ProtocolError or LimitExceededError for any that is out of order or larger than any sender makes.
+    Raises ProtocolError or LimitExceededError for a segment that is out of order or larger than any sender makes.
     """
 
     def __init__(self, next_segment: int, streams: StreamOrder, window: Window) -> None:
@@ -170,7 +170,7 @@ class SegmentOrder:
         self._needed_bytes: dict[int, int] = {}
         self._gaps: dict[int, list[Gap]] = {}  # whose pieces are to be named
 
-    # What the sender does.
+    # The sender's messages.
 
     def name(self, message: SegmentOffer) -> None:
         """A segment is named."""
@@ -202,7 +202,7 @@ class SegmentOrder:
         return unpack_pieces(message, self._gaps[message.segment])
 
     def announce(self, head: SegmentData) -> None:
-        """A whole segment follows that nobody asked for."""
+        """Handles a whole segment that follows without a request."""
         lengths = signed_lengths(head.lengths)
         if sum(length for length in lengths if length > 0) != head.size or head.size > MAX_SEGMENT:
             raise ProtocolError("a segment's data does not fit its rows")
@@ -216,7 +216,7 @@ class SegmentOrder:
         self._window.hold_zeros(head.segment, zeros)
 
     def announce_chunks(self, head: ChunkData) -> None:
-        """What was needed of a segment follows."""
+        """Handles the requested parts of a segment, which follow."""
         self._move(head.segment, {_Stage.NEEDED}, _Stage.HERE)
         if head.size != self._needed_bytes.pop(head.segment):
             raise ProtocolError("chunks that are not those that were needed")
@@ -291,7 +291,7 @@ class _PageStage(Enum):
 
 
 class PageOrder:
-    """Pages from their announcement until they are stored. Raises ProtocolError or LimitExceededError for any out of order."""
+    """Checks the order of pages, from their announcement until they are stored. Raises ProtocolError or LimitExceededError."""
 
     def __init__(self, next_page: int, window: Window) -> None:
         self.next_page = next_page
@@ -317,7 +317,7 @@ class PageOrder:
         self._window.hold_page(head.number, head.size)
 
     def announce_files(self, head: Files) -> None:
-        """Files answer one request, each once and with all that was asked for: nobody keeps what he did not want."""
+        """Checks that Files answer one request, each once and with exactly the requested files: others are not stored."""
         due = self._files_due.get(head.page)
         if not due:
             raise ProtocolError("files that nobody asked for")

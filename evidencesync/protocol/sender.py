@@ -1,8 +1,8 @@
-"""The sending end of a transfer, between `Ready` and `Finish`: what goes out, what is waited for, what may be let go.
+"""Sends a transfer between `Ready` and `Finish`, as a state machine without I/O, and keeps everything that is not stored yet.
 
-Two things are sent, each numbered from 0 in order. *Pages* are runs of manifest lines, together with the contents of
-the small files in them. *Segments* are parts of larger contents, between `Open` and `Close` of their stream. Bytes stay
-here until the receiver says that they are stored; `has_room` bounds how many there are.
+Two things are sent, each numbered from 0 in order. *Pages* are runs of manifest lines, together with the contents of their small
+files. *Segments* are parts of larger contents, between `Open` and `Close` of their stream. Bytes are kept until the receiver has
+stored them; `has_room` bounds them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ Sent = SentPage | SentSegment | OpenedStream | ClosedStream
 
 
 class ReplayLog:
-    """Remembers no more than what is open, and the ends of streams between that: a few bytes for each."""
+    """Remembers the order of what was sent and is not stored, a few bytes for each item, to send it again over a new link."""
 
     def __init__(self) -> None:
         self._sent: deque[Sent] = deque()
@@ -81,17 +81,17 @@ class ReplayLog:
         self._segments = 0
 
     def add(self, sent: Sent) -> None:
-        """Something was sent."""
+        """Records an item that was sent."""
         self._sent.append(sent)
 
     def drop_stored(self, *, pages: int, segments: int) -> None:
-        """All pages and all segments below these numbers are stored."""
+        """Forgets all pages and segments below these numbers, which are stored."""
         self._pages, self._segments = pages, segments
         while self._sent and self._is_stored(self._sent[0]):
             self._sent.popleft()
 
     def since(self, resumed: Resumed) -> Iterator[Sent]:
-        """What has to be sent again to a receiver that stands there."""
+        """Yields the items that must be sent again to a receiver in this state."""
         streams_begun = resumed.streams + resumed.stream_open
         for sent in self._sent:
             match sent:
@@ -107,7 +107,7 @@ class ReplayLog:
                 yield sent
 
     def _is_stored(self, sent: Sent) -> bool:
-        """Whether it can be forgotten. A stream's beginning and end are told by a segment after them that is stored."""
+        """Returns whether an item is stored. A stream's beginning or end is stored if a segment after it is."""
         match sent:
             case SentPage(number):
                 return number < self._pages
@@ -118,9 +118,9 @@ class ReplayLog:
 
 
 class Sender:
-    """State of the sending end. Call `take_output` after every call, and send what it gives in that order.
+    """The state of the sending end. Call `take_output` after every call, and send its frames in order.
 
-    `first_page` is the number of our first page, where pages before it come from another sender.
+    `first_page` is the number of the first page of this sender, where earlier pages come from another one.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Sender:
         self._next_stream = 0
         self._log = ReplayLog()
 
-    # What the local side asks.
+    # State.
 
     @property
     def has_room(self) -> bool:
@@ -173,7 +173,7 @@ class Sender:
         """The frames to send now, in order."""
         return self._out.take()
 
-    # What the local side adds.
+    # Adding items.
 
     def add_page(self, lines: bytes, contents: list[bytes]) -> None:
         """A page of whole manifest lines, and the contents of its small files in line order (empty files have none)."""
@@ -198,7 +198,7 @@ class Sender:
         self._next_stream += 1
 
     def resume(self, resumed: Resumed) -> None:
-        """Goes on over a new link, where the receiver says it stands. Raises ProtocolError where it cannot stand there."""
+        """Resumes over a new link, from the receiver's state. Raises ProtocolError for an impossible state."""
         self._out.clear()
         self._release_pages(resumed.pages)
         self._release_segments(resumed.segments)
@@ -213,10 +213,10 @@ class Sender:
                 case ClosedStream(stream, size, blake3):
                     self._out.send(Close(stream, size, blake3))
 
-    # What the peer says.
+    # Answers of the receiver.
 
     def receive(self, message: Message) -> None:
-        """An answer of the receiver. Raises ProtocolError for one that answers nothing that was asked."""
+        """Handles an answer of the receiver. Raises ProtocolError for one that does not fit."""
         match message:
             case PageAnswer():
                 self._pages.on_answer(message)

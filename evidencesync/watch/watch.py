@@ -1,7 +1,8 @@
-"""Decides when a source that changes is pushed again, watches the source, and runs the loop around both.
+"""Watches a source, and pushes it again when it has changed.
 
-The decision reads no clock: it is told what a look saw and when. Looking decides, and nothing else: what the kernel tells only
-brings the next look forward. All times are seconds of a clock that never goes back.
+`Decision` is pure: it reads no clock and no file, and gets the result and the times of each look as arguments. `SourceObserver`,
+at the end, does the I/O, and `watch` runs the loop around both. Only a look shows a change: a notice from the kernel merely makes
+the next look come earlier. All times are seconds of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from evidencesync.source.filters import FilterRules
 from evidencesync.source.origin import file_system_of
 
 FULL_LOOK_SECONDS: Final = 120.0
-"""So often all is looked at, whatever was told."""
+"""The longest time between two looks, whether there were notices or not."""
 LEAST_REST_SECONDS: Final = 0.5
 REST_FACTOR: Final = 10.0
-"""Between looks there is so many times the time that the last one took: looking takes a tenth of a core at most."""
+"""The pause after a look, in multiples of the time that it took: so looking takes a tenth of a core at most."""
 FIRST_RETRY_SECONDS: Final = 5.0
 LAST_RETRY_SECONDS: Final = 300.0
 
@@ -51,7 +52,7 @@ _FINAL: Final = frozenset(
 class WatchIntervals:
     """`settle`: how long a source must look the same before it is pushed. `every`: the longest that a change waits for that.
 
-    Both are counted from the looks that saw it. `settle` is also the time between looks where nothing is told.
+    Both are counted from the looks that have seen the change. `settle` is also the time between looks without notices.
     """
 
     settle: float
@@ -60,7 +61,7 @@ class WatchIntervals:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do for so long. `until_notice`: unless something is told."""
+    """Nothing to do for `seconds`; with `until_notice` only until a notice arrives."""
 
     seconds: float
     until_notice: bool
@@ -71,10 +72,10 @@ Step = Literal["look", "push"] | Wait
 
 @dataclass(slots=True)
 class Decision:
-    """What is to be done next about one source.
+    """Decides what to do next about one source: look, push, or wait.
 
-    `in_vault` is the digest of what it looked like before the last acquisition began: then a change during that push is a change
-    since. None: nothing was pushed yet, and the first push waits for nothing.
+    `in_vault` is the digest of what the source looked like before the last acquisition began: so a change during that push counts
+    as a later change. None: nothing was pushed yet, and the first push does not wait.
     """
 
     intervals: WatchIntervals
@@ -86,7 +87,7 @@ class Decision:
     _looked_at: float = 0.0
     _cost: float = 0.0
     _changed_at: float | None = None  # the first look that saw what is not in the vault
-    _same_since: float = 0.0  # the end of the first look that saw what the last one saw
+    _same_since: float = 0.0  # the end of the first look with the same result as the last one
     _is_notified: bool = False  # whether the kernel tells of changes
     _has_notice: bool = False
     _failures: int = 0
@@ -94,11 +95,11 @@ class Decision:
 
     @property
     def is_all_in_vault(self) -> bool:
-        """Whether the last look has seen what was pushed."""
+        """Whether the source looked as it was pushed, at the last look."""
         return self.seen is not None and self.seen.digest == self.in_vault
 
     def next(self, now: float) -> Step:
-        """What to do now."""
+        """Returns what to do now."""
         if self._must_look:
             return "look"
         if self._is_ready:
@@ -130,14 +131,14 @@ class Decision:
         self._has_notice = True
 
     def record_push(self) -> None:
-        """What the last look saw, or something later, is published. What changed meanwhile only another look can tell."""
+        """Records that the source as of the last look, or later, is published. Another look shows whether it changed since."""
         if self.seen is not None:
             self.in_vault = self.seen.digest
         self._failures, self._retry_at = 0, float("-inf")
         self._is_ready, self._must_look, self._changed_at = False, True, None
 
     def record_failure(self, now: float) -> float:
-        """A push has failed: in how many seconds there will be another look, and then perhaps a push."""
+        """Records that a push has failed; returns after how many seconds there may be another one."""
         pause = min(FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 16), LAST_RETRY_SECONDS)
         self._failures += 1
         self._retry_at = now + pause
@@ -158,10 +159,10 @@ class Decision:
 
 
 def is_final(error: EvidenceSyncError) -> bool:
-    """Whether no later push could do better: a person has to change something. A source that is gone may come back.
+    """Returns whether no later push can succeed before a person changes something.
 
-    A source of which filters leave nothing may have something later. Where receipts cannot be kept it is final, too: every
-    further push would publish, and leave nothing here to show for it.
+    A missing source may come back, and one of which filters leave nothing may get files: neither is final. Receipts that cannot
+    be kept are final: every further push would publish an acquisition without a receipt here.
     """
     if isinstance(error, SourceNotFoundError | NothingLeftError):
         return False
@@ -176,43 +177,43 @@ class Observer(Protocol):
 
     @property
     def is_notified(self) -> bool:
-        """Whether the kernel tells of every change since the last look began."""
+        """Whether the kernel sends a notice of every change since the last look began."""
 
     def wait(self, seconds: float) -> bool:
-        """Waits so long, or until something is told: whether something was."""
+        """Waits `seconds`, or until a notice arrives; returns whether one did."""
 
     def sleep(self, seconds: float) -> None:
-        """Waits so long."""
+        """Waits `seconds`."""
 
 
 class Listener(Protocol):
-    """Is told what happens."""
+    """Receives the events of a watch."""
 
     def unchanged(self) -> None:
-        """The first look has seen what was pushed before."""
+        """The source is unchanged since it was pushed last, at the first look."""
 
     def changed(self, snapshot: SourceSnapshot) -> None:
-        """A look has seen what is not in the vault; said once until it is."""
+        """The source has changed; called once until the change is in the vault."""
 
     def gone(self) -> None:
-        """The source is not there; said once."""
+        """The source is missing; called once."""
 
     def back(self) -> None:
-        """It is there again."""
+        """The source is there again."""
 
     def pushed(self) -> None:
-        """A push has ended well. Who ends the watch from here on ends one whose source is in the vault."""
+        """A push has succeeded: from now on the source is in the vault."""
 
     def failed(self, error: EvidenceSyncError, pause: float) -> None:
-        """A push has failed. There will be another, at the earliest after so many seconds."""
+        """A push has failed. There will be another one, after `pause` seconds at the earliest."""
 
 
 def watch(
     decision: Decision, observer: Observer, push: Callable[[SourceSnapshot], None], listener: Listener, clock: Callable[[], float]
 ) -> NoReturn:
-    """Looks, waits and pushes until something ends it: KeyboardInterrupt, or an error that no retry can mend.
+    """Looks, waits and pushes until KeyboardInterrupt, or an error that no later push can avoid (`is_final`).
 
-    `push` is given what the source looked like before, and returns when that, or something later, is published.
+    `push` gets what the source looked like before, and returns when that state, or a later one, is published.
     """
     while True:
         step = decision.next(clock())
@@ -253,7 +254,7 @@ def _look(decision: Decision, observer: Observer, listener: Listener, clock: Cal
 
 
 class SourceObserver:
-    """A source as `evidencesync.watch.watch` sees it. What is told is only ever a reason to look."""
+    """Observes a source on this machine: looks at it, and waits for notices from the kernel."""
 
     def __init__(self, root: bytes, rules: FilterRules, notices: ChangeNotices) -> None:
         self._root = root
