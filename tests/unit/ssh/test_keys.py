@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -38,15 +39,25 @@ def never(prompt: str) -> str:
 
 @pytest.fixture(scope="session")
 def make_key(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> MakeKey:
+    """Makes a key of each kind once: an RSA key takes a second, and to write it in another form takes nothing."""
     program = require_program("ssh-keygen")
     made: dict[tuple[str, ...], Path] = {}
 
+    def run(file: Path, *options: str) -> None:
+        subprocess.run([program, "-q", *options, "-f", str(file)], check=True, stdout=subprocess.DEVNULL)
+
     def make(*options: str, passphrase: str = "") -> Path:
-        key = (*options, passphrase)
-        if key not in made:
-            made[key] = tmp_path_factory.mktemp("key") / "key"
-            subprocess.run([program, "-q", "-N", passphrase, "-f", str(made[key]), *options], check=True)
-        return made[key]
+        kind, form = options[: options.index("-m")] if "-m" in options else options, options[len(options) - 2 :]
+        wanted = (*options, passphrase)
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp("key") / "key"
+            run(made[kind], "-N", "", *kind)
+        if wanted not in made:
+            made[wanted] = tmp_path_factory.mktemp("key") / "key"
+            for suffix in ("", ".pub"):
+                shutil.copy(made[kind].with_suffix(suffix), made[wanted].with_suffix(suffix))
+            run(made[wanted], "-p", "-P", "", "-N", passphrase, *(form if "-m" in options else ()))
+        return made[wanted]
 
     return make
 
@@ -84,6 +95,12 @@ def test_a_key_file_signs(make_key: MakeKey, kind: str, form: str) -> None:
     if kind == "ed25519" and form != "OpenSSH":
         form = "OpenSSH"  # ssh-keygen writes Ed25519 in no other form
     key = make_key(*KINDS[kind], "-m", {"OpenSSH": "RFC4716"}.get(form, form))
+    begins = {
+        "OpenSSH": "OPENSSH PRIVATE KEY",
+        "PEM": "RSA PRIVATE KEY" if kind == "rsa" else "EC PRIVATE KEY",
+        "PKCS8": "PRIVATE KEY",
+    }
+    assert key.read_text().startswith(f"-----BEGIN {begins[form]}-----")
     signer = load_signer(str(key), None, never)
     assert signer.public_key == public_of(key)
     assert verify_signature(sign_document(signer, NAMESPACE, SHA512), NAMESPACE, SHA512) == signer.public_key
