@@ -244,7 +244,7 @@ class CustodyExchange:
             except LinkLostError as lost:
                 raise (end_of(decoder) if self._ahead.has_finished and not decoder.started else lost) from lost
             self._arrived += len(block)
-            whole = list(decoder.feed(block))
+            whole = list(decoder.update(block))
             if not whole and silence.remaining(patience) <= 0:
                 raise LinkLostError(f"the vault's end has said nothing whole for {patience:.0f} seconds")
             for frame_type, body in whole:

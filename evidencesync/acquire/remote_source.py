@@ -204,7 +204,7 @@ def _listen(link: Link, inbox: Inbox[Frames, Message]) -> None:
     try:
         while block := link.read():
             inbox.local_arrived += len(block)
-            whole = list(frames.feed(block))
+            whole = list(frames.update(block))
             if whole:
                 inbox.put_local(whole, sum(len(body) for _, body in whole))
         raise _end_of(frames)

@@ -259,8 +259,8 @@ def _append(
 
     from evidencesync.acquire.custody import append_record
 
-    reach, request = _prepare(run, vault_address(vault), item, sign, ssh)
-    appended = append_record(reach, request, compose, statement=json.dumps(statement, sort_keys=True))
+    connect, request = _prepare(run, vault_address(vault), item, sign, ssh)
+    appended = append_record(connect, request, compose, statement=json.dumps(statement, sort_keys=True))
     if appended.is_earlier:
         number = appended.record.record.sequence
         run.console.warn(
@@ -301,10 +301,10 @@ def _prepare(
         retries=0 if address.local else RETRIES,
     )
 
-    def reach() -> Link:
+    def connect() -> Link:
         return connect_to_vault(address, ssh.options(run.settings, person_at(run.console)))
 
-    return reach, request
+    return connect, request
 
 
 def _give_appended(run: Run, appended: Appended) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
 from evidencesync.files.disk import close_quietly
-from evidencesync.files.large_hash import LARGE, ContentReadError, LargeHasher, Tell
+from evidencesync.files.large_hash import LARGE, ContentReadError, LargeHasher, ReportBytes
 from evidencesync.vault.file_checks import CompareOptions, FileChecks, FileProblem, StoredFile
 from evidencesync.vault.tree import TreeReader
 from evidencesync.verify.documents import reason
@@ -81,7 +81,7 @@ class FolderHasher:
             else:
                 self._sink.add_unreadable(file, problem.text)
 
-    def _hash_large(self, file: StoredFile, tell: Tell) -> None:
+    def _hash_large(self, file: StoredFile, report_bytes: ReportBytes) -> None:
         try:
             fd, found = self._reader.open_file(file.path)
         except MissingOrExtraError:
@@ -91,7 +91,7 @@ class FolderHasher:
             self._sink.add_unreadable(file, error.message)
             return
         try:
-            hashed = self._large.hash(fd, found.st_size, tell)
+            hashed = self._large.hash(fd, found.st_size, report_bytes)
         except ContentReadError as error:
             self._sink.add_unreadable(file, f"{reason(error.error)}, at byte {error.offset}")
             return

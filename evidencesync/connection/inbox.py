@@ -230,7 +230,7 @@ def _listen(link: Link, inbox: Inbox[LocalT, Message], number: int) -> None:
     try:
         while block := link.read():
             inbox.peer_arrived += len(block)
-            whole = list(frames.feed(block))
+            whole = list(frames.update(block))
             if whole:  # counted by their own lengths: a long message may come in many blocks
                 inbox.put_peer(number, [_message(kind, body) for kind, body in whole], sum(len(body) for _, body in whole))
         raise end_of(frames)

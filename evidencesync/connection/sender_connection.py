@@ -231,4 +231,4 @@ class SenderConnection:
 def _frames(ahead: ReadAhead, *, begun: bool) -> Iterator[tuple[int, memoryview]]:
     decoder = FrameDecoder(begun=begun)
     while True:
-        yield from decoder.feed(ahead.take())
+        yield from decoder.update(ahead.take())

@@ -225,14 +225,14 @@ def _refinable(run: _Run, left: Anchor[_File] | None, right: Anchor[_File] | Non
     if begin is not None and begin.offset >= 0 and right in (None, begin.moved(run.size)):
         gap = Gap(run.first, run.count, run.size, -begin.offset % GRID_PIECE)
         return RefinableGap(gap, (BasisRange(begin.file, begin.offset, run.size),))
-    reach = run.size + _MARGIN
+    length = run.size + _MARGIN
     ranges: list[BasisRange[_File]] = []
     if left is not None:
-        ranges.append(_between(left.file, left.offset, left.offset + reach))
+        ranges.append(_between(left.file, left.offset, left.offset + length))
     if right is not None:
-        start = right.offset - reach
+        start = right.offset - length
         if left is not None and left.file == right.file and left.offset <= right.offset:
-            ranges[0] = _between(left.file, left.offset, min(left.offset + reach, right.offset))
+            ranges[0] = _between(left.file, left.offset, min(left.offset + length, right.offset))
             start = max(start, ranges[0].offset + ranges[0].length)
         ranges.append(_between(right.file, start, right.offset))
     return RefinableGap(Gap(run.first, run.count, run.size, None), tuple(part for part in ranges if part.length))

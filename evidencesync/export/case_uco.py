@@ -155,7 +155,7 @@ class _Graph:
             "uco-observable:isDirectory": False,
         }
         for field, term in _TIMES:
-            moment = _moment(getattr(entry, field))
+            moment = _utc_time(getattr(entry, field))
             if moment is not None:
                 facet[term] = _typed("xsd:dateTime", moment)
         facets = [facet]
@@ -224,7 +224,7 @@ def _typed(kind: str, value: str) -> Node:
     return {"@type": kind, "@value": value}
 
 
-def _moment(time: str | None) -> str | None:
+def _utc_time(time: str | None) -> str | None:
     """A file's time as xsd:dateTime to the microsecond; None for years that readers cannot hold."""
     if time is None:
         return None

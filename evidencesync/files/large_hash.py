@@ -29,8 +29,8 @@ LARGE: Final = 8 * MIB
 _BLOCK: Final = 4 * MIB
 _ENOUGH_FOR_THREADS: Final = MIB // 2
 
-Tell = Callable[[int], None]
-"""Told of bytes that were read."""
+ReportBytes = Callable[[int], None]
+"""Receives the number of bytes that were read since the last call."""
 
 
 class ContentReadError(Exception):
@@ -101,7 +101,7 @@ class LargeHasher:
         """Ends the threads."""
         self._stack.close()
 
-    def hash(self, fd: int, size: int, tell: Tell) -> Hashed:
+    def hash(self, fd: int, size: int, report_bytes: ReportBytes) -> Hashed:
         """The digests of an open file that says it has `size` bytes, of which one more is asked for.
 
         The next block is read while the ones before it are hashed. Raises ContentReadError.
@@ -123,7 +123,7 @@ class LargeHasher:
                 else:
                     _add(whole.update, block)
                 found += block.length
-                tell(block.length)
+                report_bytes(block.length)
                 if len(using) == len(self._buffers):
                     _finish(using[0])
                     using.popleft()

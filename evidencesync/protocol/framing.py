@@ -43,7 +43,7 @@ class FrameDecoder:
         self._frame_type = 0
         self._filled = 0
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, memoryview]]:
+    def update(self, data: bytes) -> Iterator[tuple[int, memoryview]]:
         """Yields type and body of each frame that is now complete. Bodies stay valid for as long as they are held.
 
         Raises LimitExceededError as soon as a header announces more than a frame may hold.

@@ -48,7 +48,7 @@ def shown_path(pair: PathPair, limit: int | None = None) -> str:
     return safe_text(raw, limit) if raw else "."
 
 
-def moment_text(moment: str) -> str:
+def utc_time_text(moment: str) -> str:
     """A moment to the microsecond, as a document states it."""
     return f"{moment[:10]} {moment[11:26]} UTC"
 
@@ -117,7 +117,7 @@ def _manifest_facts(one: Acquisition) -> Iterator[Fact]:
     if one.footer is not None:
         counts = ", ".join(f"{count:,} {safe_text(kind)}" for kind, count in one.footer.counts.items())
         yield Fact("Contents", f"{counts}; {one.footer.bytes:,} bytes ({size_text(one.footer.bytes)})")
-        yield Fact("Finished at the source", moment_text(one.footer.finished))
+        yield Fact("Finished at the source", utc_time_text(one.footer.finished))
     yield Fact("Trusted timestamp", "there is one: see the custody chain" if one.timestamped else "none")
 
 
@@ -145,7 +145,7 @@ def _header_facts(header: ManifestHeader) -> Iterator[Fact]:
         yield Fact("Host key of the server", ssh.host_key, exact=True)
         if ssh.algorithms:
             yield Fact("Algorithms", ", ".join(f"{safe_text(name)} {safe_text(value)}" for name, value in ssh.algorithms.items()))
-    yield Fact("Started", moment_text(header.started))
+    yield Fact("Started", utc_time_text(header.started))
     offset = header.clock.peer_offset_seconds
     way = "behind" if (offset or "").startswith("-") else "ahead of"
     ahead = "" if offset is None else f"; the vault's clock was {offset.removeprefix('-')} seconds {way} it"
@@ -175,7 +175,7 @@ def _points(receipt: Receipt) -> Table:
 
 def _transfer_facts(receipt: Receipt) -> Iterator[Fact]:
     transfer, stored = receipt.transfer, receipt.stored
-    yield Fact("Received and stored", moment_text(receipt.finished))
+    yield Fact("Received and stored", utc_time_text(receipt.finished))
     yield Fact("Received from", safe_text(receipt.received_from, 400))
     yield Fact("Read at the source", f"{receipt.points.source.bytes:,} bytes ({size_text(receipt.points.source.bytes)})")
     yield Fact("Sent over the link", f"{transfer.wire_received_bytes:,} bytes ({size_text(transfer.wire_received_bytes)})")
@@ -256,7 +256,7 @@ def _custody_row(step: CustodyStep) -> list[str]:
     organisation = f", {safe_text(record.actor.organisation)}" if record.actor.organisation else ""
     who = f"{safe_text(record.actor.name)} ({safe_text(record.actor.principal)}){organisation}"
     details = "; ".join(f"{safe_text(name, 80)}: {safe_text(value, 500)}" for name, value in record.details.items())
-    return [str(step.sequence), f"{record.type}{about}", moment_text(record.time), who, details or "-", signature]
+    return [str(step.sequence), f"{record.type}{about}", utc_time_text(record.time), who, details or "-", signature]
 
 
 def _differences(differences: Differences) -> Iterator[AnyBlock]:

@@ -309,8 +309,8 @@ def _trust(vault: Vault, source: VerdictSource) -> Trust:
             key=signer.key.fingerprint,
             algorithm=signer.key.algorithm,
             namespaces=[safe_text(name) for name in signer.namespaces or ()],
-            valid_after=_moment(signer.valid_after),
-            valid_before=_moment(signer.valid_before),
+            valid_after=_utc_time(signer.valid_after),
+            valid_before=_utc_time(signer.valid_before),
             revoked=revoked.refuses(signer.key),
         )
         for signer in signers.signers
@@ -318,5 +318,5 @@ def _trust(vault: Vault, source: VerdictSource) -> Trust:
     return Trust(trust_source, found, None)
 
 
-def _moment(seconds: int | None) -> str | None:
+def _utc_time(seconds: int | None) -> str | None:
     return None if seconds is None else format_utc_time(seconds * 1_000_000_000)

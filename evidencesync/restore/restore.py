@@ -146,14 +146,14 @@ class _Restoring:
         progress, request = self._progress, self._request
         progress.stage = "writing"
 
-        def tell(size: int) -> None:
+        def report_bytes(size: int) -> None:
             progress.bytes += size
 
         maker = TreeMaker(self._draft.fd, data, self._refusals, devices=request.devices, on_damage=request.on_damage)
         try:
             for wanted in self._acquired.entries(PathSelection(request.paths)):
                 progress.path = wanted.path
-                maker.make(wanted, tell)
+                maker.make(wanted, report_bytes)
                 progress.files += wanted.entry.blake3 is not None
         finally:
             maker.close()
@@ -165,12 +165,12 @@ class _Restoring:
         progress = self._progress
         progress.stage, progress.files, progress.bytes = "read-back", 0, 0
 
-        def tell(files: int, size: int) -> None:
+        def report_bytes(files: int, size: int) -> None:
             progress.files += files
             progress.bytes += size
 
         try:
-            read_back(self._draft.fd, self._made(maker), tell)
+            read_back(self._draft.fd, self._made(maker), report_bytes)
         except DigestMismatchError as error:
             raise DigestMismatchError(error.message, hint="The disk of the working copy is bad; nothing was restored.") from error
 

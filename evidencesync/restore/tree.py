@@ -18,7 +18,7 @@ from evidencesync.evidence.path import from_json_fields
 from evidencesync.files.copying import share_blocks
 from evidencesync.files.disk import CREATE_FLAGS, remove_if_there, write_all
 from evidencesync.files.folders import FolderStack, split_path
-from evidencesync.files.large_hash import ContentReadError, Tell, new_parallel_blake3, read_blocks
+from evidencesync.files.large_hash import ContentReadError, ReportBytes, new_parallel_blake3, read_blocks
 from evidencesync.limits import MIB
 from evidencesync.restore.refusals import NOT_POSSIBLE, Refusals, place_error, reason_of
 from evidencesync.vault.tree import TreeReader
@@ -28,7 +28,7 @@ _BLOCK: Final = 4 * MIB
 _Result = TypeVar("_Result")
 
 
-def copy_content(source_fd: int, target_fd: int, path: bytes, size: int, blake3_hex: str, tell: Tell) -> bool:
+def copy_content(source_fd: int, target_fd: int, path: bytes, size: int, blake3_hex: str, report_bytes: ReportBytes) -> bool:
     """Fills an empty file with the content of a stored file, and returns whether they share blocks. Holes stay holes.
 
     Raises DigestMismatchError if the stored bytes do not have the digest: then the target must be removed. Raises
@@ -40,14 +40,14 @@ def copy_content(source_fd: int, target_fd: int, path: bytes, size: int, blake3_
             raise _damaged(path)
         if data:
             write_all(target_fd, data)
-        tell(size)
+        report_bytes(size)
         return False
     if _reading(lambda: os.fstat(source_fd).st_size) != size:
         raise _damaged(path)
     shared = share_blocks(source_fd, target_fd)
     if not shared:
         os.ftruncate(target_fd, size)
-    if _pass_through(source_fd, None if shared else target_fd, size, tell) != blake3_hex:
+    if _pass_through(source_fd, None if shared else target_fd, size, report_bytes) != blake3_hex:
         raise _damaged(path)
     return shared
 
@@ -60,7 +60,7 @@ class VaultReadError(Exception):
         self.error = error
 
 
-def _pass_through(source_fd: int, target_fd: int | None, size: int, tell: Tell) -> str:
+def _pass_through(source_fd: int, target_fd: int | None, size: int, report_bytes: ReportBytes) -> str:
     """Computes the BLAKE3 of a stored file's bytes, and writes them to the target, if there is one."""
     whole = new_parallel_blake3()
     try:
@@ -71,7 +71,7 @@ def _pass_through(source_fd: int, target_fd: int | None, size: int, tell: Tell) 
                 whole.update(block.data)
                 if target_fd is not None:
                     _write_at(target_fd, block.data, block.offset)
-            tell(block.length)
+            report_bytes(block.length)
     except ContentReadError as refused:
         raise VaultReadError(refused.error) from refused.error
     return whole.hexdigest()
@@ -169,7 +169,7 @@ class TreeMaker:
         self._stack.close()
         self._others.close()
 
-    def make(self, wanted: WholeEntry, tell: Tell) -> None:
+    def make(self, wanted: WholeEntry, report_bytes: ReportBytes) -> None:
         """Makes the next entry. `tell` hears of the bytes of its content.
 
         Raises NameClashError, NoSpaceError, StorageError; DigestMismatchError and MissingOrExtraError for evidence that is
@@ -178,7 +178,7 @@ class TreeMaker:
         path, entry, _ = wanted
         if not path:
             self._count(entry)
-            self._tell_of_folder(path, entry)
+            self._report_folder(path, entry)
             return
         if self._lost and path.startswith(self._lost):
             self._refuse("not-possible", path, "its folder is not there")
@@ -186,7 +186,7 @@ class TreeMaker:
         parent, name = split_path(path)
         try:
             folder = self._stack.enter(parent)
-            made = self._make(folder, name, path, entry, tell)
+            made = self._make(folder, name, path, entry, report_bytes)
         except FileExistsError as error:
             raise NameClashError(
                 f"the file system takes the name for another one's: {safe_text(path, 300)}",
@@ -205,15 +205,15 @@ class TreeMaker:
     def _count(self, entry: Entry) -> None:
         self.counts[entry.type] = self.counts.get(entry.type, 0) + 1
 
-    def _make(self, folder: int, name: bytes, path: bytes, entry: Entry, tell: Tell) -> bool:
+    def _make(self, folder: int, name: bytes, path: bytes, entry: Entry, report_bytes: ReportBytes) -> bool:
         target = self.links.target_of(path, entry)
         if target is not None and target not in self.absent and self._link(folder, name, path, target):
             return True
         if entry.type == "directory":
             os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
-            self._tell_of_folder(path, entry)
+            self._report_folder(path, entry)
         elif entry.blake3 is not None:
-            return self._make_file(folder, name, path, entry, tell)
+            return self._make_file(folder, name, path, entry, report_bytes)
         elif entry.flags is not None and "skipped" in entry.flags:
             self._refuse("skipped", path, entry.type)
             return False
@@ -224,7 +224,7 @@ class TreeMaker:
             return self._make_special(folder, name, path, entry)
         return True
 
-    def _tell_of_folder(self, path: bytes, entry: Entry) -> None:
+    def _report_folder(self, path: bytes, entry: Entry) -> None:
         """Records that a folder is empty only because its content was not acquired."""
         flags = entry.flags or ()
         if "skipped" in flags:
@@ -274,7 +274,7 @@ class TreeMaker:
             return False
         return True
 
-    def _make_file(self, folder: int, name: bytes, path: bytes, entry: Entry, tell: Tell) -> bool:
+    def _make_file(self, folder: int, name: bytes, path: bytes, entry: Entry, report_bytes: ReportBytes) -> bool:
         size = entry.size or 0
         try:
             source, _ = self._data.open_file(path)
@@ -284,7 +284,7 @@ class TreeMaker:
         try:
             fd = os.open(name, CREATE_FLAGS, _FILE_MODE, dir_fd=folder)
             try:
-                shared = copy_content(source, fd, path, size, entry.blake3 or "", tell)
+                shared = copy_content(source, fd, path, size, entry.blake3 or "", report_bytes)
             finally:
                 os.close(fd)
         except DigestMismatchError as error:

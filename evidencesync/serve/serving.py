@@ -178,12 +178,12 @@ class _Sessions:
         def run(work: Coroutine[Any, Any, Any]) -> Any:
             return asyncio.run_coroutine_threadsafe(work, loop).result()
 
-        async def vouch(who: str) -> bool:
-            return channel.vouch(who)
+        async def admit_principal(who: str) -> bool:
+            return channel.admit_principal(who)
 
         def has_place(who: str, waits: Callable[[], None]) -> bool:
             until = time.monotonic() + _QUEUE_SECONDS
-            while not run(vouch(who)):
+            while not run(admit_principal(who)):
                 if time.monotonic() >= until or self._closing.wait(_STATUS_SECONDS):
                     return False
                 waits()
@@ -215,7 +215,7 @@ async def _turn_away(channel: ServedChannel) -> None:
     with contextlib.suppress(TimeoutError, EvidenceSyncError):
         async with asyncio.timeout(_HELLO_SECONDS):
             while not frames and (block := await channel.read()):
-                frames = list(decoder.feed(block))
+                frames = list(decoder.update(block))
     version = None
     with contextlib.suppress(EvidenceSyncError):
         hello = decode_message(*frames[0]) if frames else None

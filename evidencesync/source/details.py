@@ -175,7 +175,7 @@ class BirthTimes:
         if self._statx(dir_fd, name, _BY_NAME, _MASK, self._buffer) != 0:
             return None  # gone by now: reading its content will tell
         mask, now_inode, seconds, nanoseconds = _FIELDS.unpack_from(self._buffer)
-        return self._told(mask, seconds, nanoseconds, device) if now_inode == inode else None
+        return self._checked_time(mask, seconds, nanoseconds, device) if now_inode == inode else None
 
     def of_descriptor(self, fd: int, device: int) -> FileTime | None:
         """The birth time of what is open, or None where it is not known."""
@@ -184,9 +184,9 @@ class BirthTimes:
         if self._statx(fd, b"", _BY_DESCRIPTOR, _MASK, self._buffer) != 0:
             return None
         mask, _, seconds, nanoseconds = _FIELDS.unpack_from(self._buffer)
-        return self._told(mask, seconds, nanoseconds, device)
+        return self._checked_time(mask, seconds, nanoseconds, device)
 
-    def _told(self, mask: int, seconds: int, nanoseconds: int, device: int) -> FileTime | None:
+    def _checked_time(self, mask: int, seconds: int, nanoseconds: int, device: int) -> FileTime | None:
         if not mask & _BTIME:
             self._without.add(device)
             return None

@@ -201,8 +201,8 @@ class FilterRules:
     are relative to the source.
 
     `max_size` leaves out files of more bytes. `one_file_system` leaves out folders of another file system than the root's, with
-    all that is in them (see `is_elsewhere`). `listed` is what is wanted, if that is not everything. `own` are the folders in
-    which this run keeps its own state: they are no evidence, and are left out.
+    all that is in them (see `is_on_another_file_system`). `listed` is what is wanted, if that is not everything. `own` are the
+    folders in which this run keeps its own state: they are no evidence, and are left out.
     """
 
     excludes: tuple[str, ...] = ()
@@ -260,13 +260,13 @@ class FilterRules:
 
         A folder is not skipped if something below it may be kept.
         """
-        if self.is_elsewhere(status, device):
+        if self.is_on_another_file_system(status, device):
             return True
         if self.max_size is not None and status.st_size > self.max_size and stat.S_ISREG(status.st_mode):
             return True
         return self.passes_over(path, is_folder=stat.S_ISDIR(status.st_mode))
 
-    def is_elsewhere(self, status: os.stat_result, device: int) -> bool:
+    def is_on_another_file_system(self, status: os.stat_result, device: int) -> bool:
         """Whether this is a folder of another file system than the root's, and the rules leave such folders out.
 
         Only folders are checked, by the device number: in an overlay or another layered file system, a file has the device

@@ -154,11 +154,11 @@ def _walk_folder(
                     yield found
                     if found.folder_fd >= 0:
                         break
-                    _tell(unreached, path, inner)
+                    _report(unreached, path, inner)
                 elif kind is None:  # a damaged file system may state any type
                     yield Found(path, "file", status, fd, name, "unreadable", errno.EUCLEAN)
                 else:
-                    is_wanted = name not in wanted.names or _tell(unreached, path, wanted.names[name])
+                    is_wanted = name not in wanted.names or _report(unreached, path, wanted.names[name])
                     yield Found(path, kind, status, fd, name, None if is_wanted else "skipped")
             else:
                 if changed is not None and folder.has_changed():
@@ -168,7 +168,7 @@ def _walk_folder(
         descent.close()
 
 
-def _tell(unreached: Callable[[bytes], None], path: bytes, wanted: ListedPaths) -> bool:
+def _report(unreached: Callable[[bytes], None], path: bytes, wanted: ListedPaths) -> bool:
     """Reports every listed name below a path that cannot be entered. Returns whether the path itself is wanted."""
     for deeper, is_listed in below(path, wanted):
         if is_listed:
@@ -210,7 +210,7 @@ def _enter(descent: Descent, seen: Found, wanted: ListedPaths, rules: FilterRule
     except OSError as error:
         flag: Flag = "vanished" if is_gone(error) else "unreadable"
         return Found(seen.path, seen.entry_type, seen.stat, seen.dir_fd, seen.name, flag, error.errno or 0)
-    if rules.is_elsewhere(opened[2], device):
+    if rules.is_on_another_file_system(opened[2], device):
         os.close(opened[0])
         return msgspec.structs.replace(seen, stat=opened[2], flag="skipped")
     return _list_into(descent, seen, opened, wanted)

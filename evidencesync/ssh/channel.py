@@ -49,7 +49,7 @@ class ServedChannel(Channel, Protocol):
     is_turned_away: bool
     """Whether the server has no place for this connection: the client is told so, and the session ends."""
 
-    def vouch(self, who: str) -> bool:
+    def admit_principal(self, who: str) -> bool:
         """Reports that the vault trusts the person at the other end, the principal `who`. Returns whether there is a place.
 
         Without a place, the client is told so.

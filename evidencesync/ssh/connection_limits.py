@@ -71,7 +71,7 @@ class ConnectionLimiter:
         self._strangers: Waiting[Wire] = Waiting(limits.proof_patience_seconds)
         self._inside: set[Wire] = set()
         self._leaving: dict[Wire, None] = {}
-        self._vouched: dict[Wire, str] = {}
+        self._admitted: dict[Wire, str] = {}
         self._queue: dict[Wire, str] = {}
         self._timers: dict[Wire, asyncio.TimerHandle] = {}
 
@@ -109,19 +109,19 @@ class ConnectionLimiter:
         self._allow(wire, self._limits.proof_seconds)
         return LoginDecision.ADMITTED
 
-    def vouch(self, wire: Wire, who: str) -> bool:
+    def admit_principal(self, wire: Wire, who: str) -> bool:
         """Notes that the vault trusts the person of a connection, the principal `who`. Returns whether there is a place.
 
         Without a place, the connection waits in the queue if that has room, is no stranger any more, and may ask again.
         """
-        if wire in self._vouched:
+        if wire in self._admitted:
             return True
         if self._is_next(wire, who):
             self._strangers.leave(wire)
             self._queue.pop(wire, None)
             self._stop_timer(wire)
             wire.most_received = None
-            self._vouched[wire] = who
+            self._admitted[wire] = who
             return True
         if wire in self._strangers and _may_have_another(self._queue, who, self._limits.queue):
             self._strangers.leave(wire)
@@ -130,12 +130,12 @@ class ConnectionLimiter:
 
     def _is_next(self, wire: Wire, who: str) -> bool:
         """Whether a connection is next: no earlier one waits, except those whose person has too many sessions already."""
-        if not _may_have_another(self._vouched, who, self._limits.sessions):
+        if not _may_have_another(self._admitted, who, self._limits.sessions):
             return False
         for first, other in self._queue.items():
             if first is wire:
                 return True
-            if _may_have_another(self._vouched, other, self._limits.sessions):
+            if _may_have_another(self._admitted, other, self._limits.sessions):
                 return False
         return True
 
@@ -143,7 +143,7 @@ class ConnectionLimiter:
         """Notes that a session is over. A client that does not close the connection is dropped soon."""
         self._strangers.leave(wire)
         self._queue.pop(wire, None)
-        self._vouched.pop(wire, None)
+        self._admitted.pop(wire, None)
         if wire in self._networks:
             self._start_linger(wire)
 
@@ -155,7 +155,7 @@ class ConnectionLimiter:
         self._inside.discard(wire)
         self._leaving.pop(wire, None)
         self._queue.pop(wire, None)
-        self._vouched.pop(wire, None)
+        self._admitted.pop(wire, None)
         self._networks.pop(wire, None)
 
     def close(self) -> None:

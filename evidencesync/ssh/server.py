@@ -280,9 +280,9 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
         if wants_tiny_packets(chan):
             self._entered_by.abort()
 
-    def vouch(self, who: str) -> bool:
+    def admit_principal(self, who: str) -> bool:
         """See `ServedChannel`."""
-        return self._server.limiter.vouch(self._entered_by, who)
+        return self._server.limiter.admit_principal(self._entered_by, who)
 
     def shell_requested(self) -> bool:
         return False

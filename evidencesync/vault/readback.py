@@ -18,7 +18,7 @@ from evidencesync.errors import DigestMismatchError, EvidenceSyncError, Internal
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.files.disk import close_quietly, forget_cached, storage_error
-from evidencesync.files.large_hash import ContentReadError, LargeHasher, Tell
+from evidencesync.files.large_hash import ContentReadError, LargeHasher, ReportBytes
 from evidencesync.vault.file_checks import CompareOptions, FileChecks, FileProblem, StoredFile
 from evidencesync.vault.tree import TreeReader
 
@@ -108,13 +108,13 @@ def _files(lines: Iterable[CheckedLine]) -> Iterator[StoredFile]:
         yield StoredFile(path, line.size, line.blake3, line.sha256)
 
 
-def _check_large(reader: TreeReader, file: StoredFile, hasher: LargeHasher, tell: Tell) -> None:
+def _check_large(reader: TreeReader, file: StoredFile, hasher: LargeHasher, report_bytes: ReportBytes) -> None:
     fd, found = reader.open_file(file.path)
     try:
         if found.st_size != file.size:
             raise _differs(file, found.st_size)
         forget_cached(fd)
-        hashed = hasher.hash(fd, file.size, tell)
+        hashed = hasher.hash(fd, file.size, report_bytes)
     except ContentReadError as refused:
         raise storage_error(refused.error, f"read {safe_text(file.path)} back") from refused.error
     except OSError as error:

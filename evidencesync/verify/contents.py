@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
 from evidencesync.files.disk import close_quietly
-from evidencesync.files.large_hash import LARGE, ContentReadError, LargeHasher, Tell
+from evidencesync.files.large_hash import LARGE, ContentReadError, LargeHasher, ReportBytes
 from evidencesync.vault import file_checks
 from evidencesync.vault.file_checks import CompareOptions, FileChecks, StoredFile
 from evidencesync.vault.tree import TreeReader
@@ -80,15 +80,15 @@ class ContentChecker:
             return
         self._small.finish()  # so that problems are reported in order
         problems: list[ContentProblem] = []
-        told = 0
+        reported = 0
 
-        def tell(size: int) -> None:
-            nonlocal told
-            told += size
+        def report_bytes(size: int) -> None:
+            nonlocal reported
+            reported += size
             self._done(0, size, [])
 
-        size = self._check_large(file, problems, tell)
-        self._done(1, size - told, problems)
+        size = self._check_large(file, problems, report_bytes)
+        self._done(1, size - reported, problems)
 
     def finish(self) -> None:
         """Waits for all files that were added."""
@@ -103,7 +103,7 @@ class ContentChecker:
         size = sum([file.size for number, file in enumerate(files) if number not in not_read])
         self._done(len(files), size, [_problem_of(files[problem.number], problem) for problem in problems])
 
-    def _check_large(self, file: StoredFile, problems: list[ContentProblem], tell: Tell) -> int:
+    def _check_large(self, file: StoredFile, problems: list[ContentProblem], report_bytes: ReportBytes) -> int:
         """Checks one file; returns the number of bytes that were read."""
         try:
             fd, found = self._reader.open_file(file.path)
@@ -119,7 +119,7 @@ class ContentChecker:
             if found.st_size != file.size:
                 problems.append(Damage(file, found.st_size, "size"))
                 return 0
-            wrong = self._compare_large(fd, file, tell)
+            wrong = self._compare_large(fd, file, report_bytes)
         except ContentReadError as error:
             problems.append(Unreadable(file, error.offset, reason(error.error)))
             return error.offset
@@ -129,8 +129,8 @@ class ContentChecker:
             problems.append(Damage(file, None, wrong))
         return file.size
 
-    def _compare_large(self, fd: int, file: StoredFile, tell: Tell) -> str | None:
-        hashed = self._large.hash(fd, file.size, tell)
+    def _compare_large(self, fd: int, file: StoredFile, report_bytes: ReportBytes) -> str | None:
+        hashed = self._large.hash(fd, file.size, report_bytes)
         if hashed.blake3 != file.blake3:
             return "BLAKE3"
         if hashed.sha256 not in (None, file.sha256):

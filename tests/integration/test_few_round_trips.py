@@ -51,12 +51,12 @@ class HeldLink:
         while not self.may_pass():
             assert time.monotonic() < deadline, "the push waits for the vault"
             time.sleep(0.005)
-        self.heard_ready = self.heard_ready or any(MESSAGE_TYPES.get(kind) is Ready for kind, _ in self._in.feed(block))
+        self.heard_ready = self.heard_ready or any(MESSAGE_TYPES.get(kind) is Ready for kind, _ in self._in.update(block))
         return block
 
     def write(self, data: bytes) -> None:
         self._link.write(data)
-        if any(MESSAGE_TYPES.get(kind) is Finish for kind, _ in self._out.feed(data)):
+        if any(MESSAGE_TYPES.get(kind) is Finish for kind, _ in self._out.update(data)):
             self.sent_finish.set()
 
     def close(self) -> None:

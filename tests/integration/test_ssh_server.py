@@ -113,7 +113,7 @@ async def running(
     async def watched(channel: ServedChannel, who: str) -> None:
         embedded.seen.append(who)
         if vouches:
-            channel.vouch("ana")
+            channel.admit_principal("ana")
         await handler(channel, who)
 
     task = asyncio.create_task(

@@ -204,7 +204,7 @@ class Session:
                 self.sender.add_segment(segment)
 
     def _deliver_up(self) -> None:
-        for number, body in self._up.frames.feed(self._up.take()):
+        for number, body in self._up.frames.update(self._up.take()):
             for event in self.receiver.receive(number, body):
                 self.vault.take(event)
             self.got += 1
@@ -212,7 +212,7 @@ class Session:
                 return
 
     def _deliver_down(self) -> None:
-        answers = [decode_message(number, body) for number, body in self._down.frames.feed(self._down.take())]
+        answers = [decode_message(number, body) for number, body in self._down.frames.update(self._down.take())]
         self._inbox.put_peer(self._link, answers, 1)
         self._hear(len(answers))
 
@@ -243,7 +243,7 @@ class Session:
             self._add()
             self._lose_output()
         old = self._link
-        late = [decode_message(number, body) for number, body in self._down.frames.feed(self._down.rest())]
+        late = [decode_message(number, body) for number, body in self._down.frames.update(self._down.rest())]
         if self._chance.random() < 0.2:  # where the vault stands is said on a link that is lost, too
             self.vault.resume()
         resumed, self.receiver = self.vault.resume()

@@ -80,7 +80,7 @@ def said(*words: Message | bytes, offer: SourceOffer | bytes = OFFER) -> Callabl
         frames, heard = FrameDecoder(), 0
         try:
             while block := link.read():
-                before, heard = heard, heard + sum(1 for _ in frames.feed(block))
+                before, heard = heard, heard + sum(1 for _ in frames.update(block))
                 if before < 2 <= heard:  # what is asked, and that it may begin
                     for word in words:
                         link.write(word if isinstance(word, bytes) else frame_of(word))
@@ -230,7 +230,7 @@ def test_it_is_told_nothing_of_case_item_examiner_and_session(bench: Bench) -> N
     for secret in (outcome.session, bench.name.case.text, bench.name.item.text, "Ana", "ana@lab", outcome.vault_id):
         assert secret.encode() not in everything
     frames = FrameDecoder()
-    said_by_us = {type(decode_message(kind, body)).__name__ for kind, body in frames.feed(everything)}
+    said_by_us = {type(decode_message(kind, body)).__name__ for kind, body in frames.update(everything)}
     assert said_by_us <= {"SourceAsk", "Patience", "Fetch", "Alive", "PagesStored", "SegmentsStored", "Need", "Want"}
 
 

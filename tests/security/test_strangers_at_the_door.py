@@ -219,7 +219,7 @@ async def _hold_session(lab: Lab, port: int, signer: SigningKey, number: int) ->
 
     async def hear() -> Message:
         while True:
-            for kind, body in decoder.feed(await process.stdout.read(65536)):
+            for kind, body in decoder.update(await process.stdout.read(65536)):
                 return decode_message(kind, body)
 
     process.stdin.write(PREAMBLE + frame_of(Hello(list(VERSIONS), "t", "push", b"", DELTA_PARAMETERS, 0)))
@@ -254,7 +254,7 @@ def test_who_is_turned_away_hears_so_in_his_own_version(lab: Lab, port: int, loo
             process.stdin.write(PREAMBLE + frame_of(Hello(versions, "t", "push", b"", "p", 0)))
             decoder = FrameDecoder()
             while block := await process.stdout.read(4096):
-                for kind, body in decoder.feed(block):
+                for kind, body in decoder.update(block):
                     message = decode_message(kind, body)
                     assert isinstance(message, Failure)
                     return message

@@ -50,7 +50,7 @@ class FuzzedLink(LinkInBetween):
         """All whole frames that are now there."""
         said = b"" if self._greeted[direction] else PREAMBLE
         self._greeted[direction] = True
-        for kind, body in self._decoders[direction].feed(data):
+        for kind, body in self._decoders[direction].update(data):
             frame = (kind, bytes(body))
             number = len(self.passed[direction])
             self.passed[direction].append(frame)

@@ -136,7 +136,7 @@ class HostileClient:
             block = self.link.read()
             if not block:
                 raise LinkLostError("the vault's end has gone")
-            self._heard.extend(decode_message(number, body) for number, body in self._frames.feed(block))
+            self._heard.extend(decode_message(number, body) for number, body in self._frames.update(block))
 
     def ended(self) -> EvidenceSyncError:
         """What the session ended with, by itself: nobody hangs up for it."""

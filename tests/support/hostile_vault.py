@@ -44,7 +44,7 @@ class TamperedLink(LinkInBetween):
         while block := self._link.read():
             said = b"" if self._greeted else PREAMBLE
             self._greeted = True
-            for number, body in self._frames.feed(block):
+            for number, body in self._frames.update(block):
                 changed = self._tamper(decode_message(number, body))
                 if isinstance(changed, bytes):
                     said += changed
@@ -87,7 +87,7 @@ class MadeUpVault:
             block = self.link.read()
             if not block:
                 raise LinkLostError("the client has gone")
-            self._heard += [decode_message(number, body) for number, body in self._frames.feed(block) if number != DATA_FRAME]
+            self._heard += [decode_message(number, body) for number, body in self._frames.update(block) if number != DATA_FRAME]
 
     def welcome(self, **changes: Any) -> None:
         """The first answer, honest but for `changes`."""

@@ -21,7 +21,7 @@ CHOICES: list[Compress] = ["auto", "always", "never"]
 
 
 def body_of(frame: bytes) -> memoryview:
-    ((number, body),) = FrameDecoder().feed(PREAMBLE + frame)
+    ((number, body),) = FrameDecoder().update(PREAMBLE + frame)
     assert number == DATA_FRAME
     return body
 

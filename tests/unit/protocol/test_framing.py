@@ -28,7 +28,7 @@ VECTORS: dict[str, tuple[bytes, Frame]] = {
 
 
 def feed(decoder: FrameDecoder, *blocks: bytes) -> list[Frame]:
-    return [(number, bytes(body)) for block in blocks for number, body in decoder.feed(block)]
+    return [(number, bytes(body)) for block in blocks for number, body in decoder.update(block)]
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -85,9 +85,9 @@ def test_any_cut_of_the_stream_gives_the_same_frames(bodies: list[Frame], noise:
 
 def test_bodies_stay_what_they_were_when_more_arrives() -> None:
     decoder = FrameDecoder()
-    frames = list(decoder.feed(PREAMBLE + encode_frame(1, b"first") + encode_frame(2, b"second")[:-3]))
-    frames += list(decoder.feed(b"ond" + encode_frame(3, b"third")))
-    list(decoder.feed(encode_frame(4, b"x" * 1000)))
+    frames = list(decoder.update(PREAMBLE + encode_frame(1, b"first") + encode_frame(2, b"second")[:-3]))
+    frames += list(decoder.update(b"ond" + encode_frame(3, b"third")))
+    list(decoder.update(encode_frame(4, b"x" * 1000)))
     assert [bytes(body) for _, body in frames] == [b"first", b"second", b"third"]
 
 
@@ -102,7 +102,7 @@ def test_a_header_that_announces_too_much_is_refused_before_its_body(size: int, 
 
 def test_good_frames_before_a_bad_header_are_still_given() -> None:
     decoder = FrameDecoder()
-    frames = decoder.feed(PREAMBLE + encode_frame(1, b"good") + b"\xff\xff\xff\xff\0")
+    frames = decoder.update(PREAMBLE + encode_frame(1, b"good") + b"\xff\xff\xff\xff\0")
     assert next(frames)[0] == 1
     with pytest.raises(LimitExceededError):
         next(frames)

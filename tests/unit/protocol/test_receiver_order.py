@@ -98,7 +98,7 @@ def play(receiver: Receiver, *steps: Step) -> list[Event]:
 
 
 def said(receiver: Receiver) -> list[Message]:
-    return [decode_message(number, body) for number, body in FrameDecoder().feed(PREAMBLE + receiver.take_output())]
+    return [decode_message(number, body) for number, body in FrameDecoder().update(PREAMBLE + receiver.take_output())]
 
 
 def page(number: int, size: int = 1, *, with_files: bool = False) -> Page:
@@ -603,7 +603,7 @@ def test_a_little_data_does_not_keep_the_large_buffer_it_came_in() -> None:
     stream = frame_of(Open(0, BIG)) + frame_of(whole(0, 5)) + b"\0\0\0\x0a\x02" + data_body(b"fives") + bytes(MIB)
     decoder = FrameDecoder()
     events: list[Event] = []
-    for number, body in decoder.feed(PREAMBLE + stream):
+    for number, body in decoder.update(PREAMBLE + stream):
         events += receiver.receive(number, body)
         if len(events) == 2:
             break

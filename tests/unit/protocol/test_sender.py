@@ -66,7 +66,7 @@ def sent(sender: Sender) -> list[Message | bytes]:
     decoder = DataDecoder()
     return [
         bytes(decoder.decode(body)) if number == DATA_FRAME else decode_message(number, body)
-        for number, body in FrameDecoder().feed(PREAMBLE + b"".join(sender.take_output()))
+        for number, body in FrameDecoder().update(PREAMBLE + b"".join(sender.take_output()))
     ]
 
 

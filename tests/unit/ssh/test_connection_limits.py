@@ -74,7 +74,7 @@ def test_who_was_told_that_there_is_no_place_does_not_take_one_by_staying() -> N
         limiter.gone(strangers[0][0])
         caller, entry = log_in(limiter, "ana")
         assert entry is LoginDecision.ADMITTED
-        assert limiter.vouch(caller, "ana")
+        assert limiter.admit_principal(caller, "ana")
         assert not any(one.dropped for one, _ in strangers)
 
     at_the_door(work)
@@ -83,7 +83,7 @@ def test_who_was_told_that_there_is_no_place_does_not_take_one_by_staying() -> N
 def test_nobody_whose_session_goes_on_is_dropped_for_another() -> None:
     async def work(limiter: ConnectionLimiter) -> None:
         inside = [log_in(limiter)[0] for _ in range(2)]
-        assert all(limiter.vouch(one, name) for one, name in zip(inside, ("ana", "bo"), strict=True))
+        assert all(limiter.admit_principal(one, name) for one, name in zip(inside, ("ana", "bo"), strict=True))
         strangers = [log_in(limiter)[0] for _ in range(4)]
         late, entry = log_in(limiter)
         assert entry is LoginDecision.DROPPED
@@ -109,7 +109,7 @@ ROOMY = replace(
 def test_one_person_has_no_more_places_than_he_leaves_free_and_so_has_the_next() -> None:
     async def work(limiter: ConnectionLimiter) -> None:
         def ask(who: str, times: int) -> int:
-            return sum(limiter.vouch(log_in(limiter, who)[0], who) for _ in range(times))
+            return sum(limiter.admit_principal(log_in(limiter, who)[0], who) for _ in range(times))
 
         assert ask("eve", 7) == 4  # three more wait
         assert ask("ana", 1) == 1
@@ -125,17 +125,17 @@ def test_one_person_has_no_more_places_than_he_leaves_free_and_so_has_the_next()
 def test_who_waits_for_sessions_of_his_own_to_end_holds_up_nobody_behind_him() -> None:
     async def work(limiter: ConnectionLimiter) -> None:
         eve = [log_in(limiter, "eve")[0] for _ in range(20)]
-        assert [limiter.vouch(one, "eve") for one in eve] == [True] * 4 + [False] * 16
+        assert [limiter.admit_principal(one, "eve") for one in eve] == [True] * 4 + [False] * 16
         others = [log_in(limiter, who)[0] for who in ("ana", "bo", "cy", "dan")]
-        assert all(limiter.vouch(one, who) for one, who in zip(others, ("ana", "bo", "cy", "dan"), strict=True))
+        assert all(limiter.admit_principal(one, who) for one, who in zip(others, ("ana", "bo", "cy", "dan"), strict=True))
         late, later = log_in(limiter, "fay")[0], log_in(limiter, "gus")[0]
-        assert not limiter.vouch(late, "fay")
+        assert not limiter.admit_principal(late, "fay")
         limiter.finished(others[0])
-        assert not limiter.vouch(later, "gus")  # fay came before him
-        assert not limiter.vouch(eve[4], "eve")
-        assert limiter.vouch(late, "fay")
+        assert not limiter.admit_principal(later, "gus")  # fay came before him
+        assert not limiter.admit_principal(eve[4], "eve")
+        assert limiter.admit_principal(late, "fay")
         for one in (others[1], others[2]):
             limiter.finished(one)
-        assert limiter.vouch(later, "gus")
+        assert limiter.admit_principal(later, "gus")
 
     at_the_door(work, ROOMY)
