@@ -1,1 +1,1 @@
-"""Other tools' formats: a verified acquisition as a bag, an audit file or a graph, and sealed for whom it is meant."""
+"""Exports a verified acquisition in formats of other tools: a bag, a list of known files or a graph, encrypted if needed."""

@@ -1,7 +1,7 @@
-"""A published acquisition, open for reading: its documents, its entries in order, and its contents.
+"""Reads a published acquisition for an export: its documents, its entries in order, and its contents.
 
-What was verified a moment ago may be another thing when it is read again. So each pass over the manifest must give the bytes
-that the receipt names, and each content is hashed while, or after, it is copied.
+Files may change after they were verified. So each pass over the manifest must give the bytes that the receipt names, and each
+content is hashed while, or after, it is copied.
 """
 
 from __future__ import annotations
@@ -88,16 +88,16 @@ class AcquisitionReader:
         return self._reader.tally.contents
 
     def check_room(self, folder_fd: int) -> None:
-        """Raises NoSpaceError where copies of all contents do not fit into a folder. Documents are small."""
+        """Raises NoSpaceError if copies of all contents do not fit into a folder. Documents are small and do not count."""
         with opened_folder(DATA, self._fd) as data:
             check_destination(folder_fd, bytes_below(data), data, NO_ROOM)
 
     def entries(self) -> Iterator[ListedEntry]:
-        """All entries in order. At the end, raises DigestMismatchError unless it was the manifest that the receipt names."""
+        """Yields all entries in order. At the end, raises DigestMismatchError unless the receipt names this manifest."""
         return self._pass(ManifestReader())
 
     def documents(self) -> list[str]:
-        """The names of the acquisition's documents, in order: those that each has, and timestamps where there are some."""
+        """The names of the acquisition's documents, in order: those that every one has, and timestamps if there are any."""
         with storing("list the acquisition"):
             there = set(os.listdir(self._fd))
         always = SIGNED_DOCUMENTS | STREAMED_DOCUMENTS
@@ -112,7 +112,7 @@ class AcquisitionReader:
         return self._tree.open_file(path)[0]
 
     def content_blocks(self, path: bytes, entry: Entry) -> Iterator[bytes]:
-        """The bytes of a content. At the end, raises DigestMismatchError unless they are those of the manifest."""
+        """Yields the bytes of a content. At the end, raises DigestMismatchError unless they are those of the manifest."""
         fd = self.open_content(path)
         try:
             yield from checked_blocks(fd, path, entry)

@@ -1,10 +1,10 @@
-"""BagIt (RFC 8493): the evidence as payload, and all that is known of it as tag files.
+"""Makes a bag (BagIt, RFC 8493): the evidence is the payload, and the documents are tag files.
 
-The documents of the acquisition lie beside `data/` under their own names, so that whatever checks an acquisition in a vault
-checks a bag as well (`sha256sum -c SHA256SUMS`, `ssh-keygen -Y verify`).
+The documents of the acquisition lie beside `data/` under their own names, so that the commands which check an acquisition in a
+vault also check a bag (`sha256sum -c SHA256SUMS`, `ssh-keygen -Y verify`).
 
-The payload manifest has SHA-256 alone: that is what was signed, and what was verified. The RFC would rather see SHA-512, which
-nobody has signed.
+The payload manifest has SHA-256 only, the digest that was signed and verified. The RFC recommends SHA-512, which nobody has
+signed.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def bag_path(path: bytes) -> bytes:
 
 
 def is_often_misread(path: bytes) -> bool:
-    """Whether widespread readers take a UTF-8 name for another one, although the RFC allows it.
+    """Whether widespread readers misread a UTF-8 name, although the RFC allows it.
 
-    The Library of Congress's `bagit` for Python leaves `%25` as it is, cuts white space off the end, and ends lines at all
-    that Unicode calls the end of a line.
+    The Library of Congress's `bagit` for Python does not decode `%25`, strips trailing white space, and splits lines at every
+    line end of Unicode.
     """
     text = path.decode("utf-8", "replace").replace("\r", "x").replace("\n", "x")  # those two are escaped, and so read well
     return "%" in text or text != text.rstrip() or len(text.splitlines()) > 1
@@ -64,7 +64,7 @@ def is_often_misread(path: bytes) -> bool:
 
 @dataclass(slots=True)
 class Survey:
-    """What a first pass over the manifest tells: names that cannot be held, what is no file, and the lists about both."""
+    """The result of a first pass over the manifest: names that a bag cannot hold, entries that are no files, and lists of both."""
 
     manifest: Measure = field(default_factory=Measure)
     unrepresented: Measure = field(default_factory=Measure)
@@ -74,7 +74,7 @@ class Survey:
     _shown: list[str] = field(default_factory=list)
 
     def name(self, path: bytes) -> None:
-        """The name of a file or folder that a bag is to have."""
+        """Checks the name of a file or folder of the bag."""
         try:
             path.decode("utf-8")
         except UnicodeDecodeError:
@@ -85,7 +85,7 @@ class Survey:
             self.misread_names += is_often_misread(path)
 
     def require_possible(self) -> None:
-        """Raises UnrepresentableNameError when there is a name that a bag cannot hold."""
+        """Raises UnrepresentableNameError if there is a name that a bag cannot hold."""
         if self.impossible_names:
             more = self.impossible_names - len(self._shown)
             shown = ", ".join(self._shown) + (f", and {more} more" if more else "")
@@ -96,7 +96,7 @@ class Survey:
 
 
 class Bag:
-    """One acquisition as a bag: what it is made of, in order. Raises UnrepresentableNameError when it cannot be one."""
+    """One acquisition as a bag: its parts, in order. Raises UnrepresentableNameError if a bag cannot hold it."""
 
     def __init__(self, acquisition: AcquisitionReader, bagging_date: str) -> None:
         """Goes through the manifest, and through all documents. `bagging_date` is YYYY-MM-DD."""
@@ -122,7 +122,7 @@ class Bag:
         return f"{name.case.folder}_{name.item.folder}_{self._acquisition.number:04d}"
 
     def parts(self) -> Iterator[Part]:
-        """All of it: documents first, then the evidence in the manifest's order."""
+        """Yields all parts: documents first, then the evidence in the manifest's order."""
         yield from self.documents
         yield Folder(b"", None)
         for path, entry in self._acquisition.entries():
@@ -203,9 +203,9 @@ class Bag:
 
 
 class Unrepresented:
-    """Takes the entries in order, and gives a line for each that is neither a file with content nor a folder with a file in it.
+    """Takes the entries in order, and yields a line for each that is neither a file with content nor a folder with a file in it.
 
-    That is: links, devices, empty folders, and what could not be read. A folder's line comes when the walk has left it.
+    These are links, devices, empty folders, and entries that could not be read. A folder's line comes after its content.
     """
 
     def __init__(self) -> None:
@@ -224,7 +224,7 @@ class Unrepresented:
             yield self._line(path, ",".join([entry.type, *(entry.flags or [])]))
 
     def finish(self) -> Iterator[bytes]:
-        """What is left at the end, and how many lines there were."""
+        """Yields the remaining lines, and their number."""
         while self._waiting:
             yield self._line(self._waiting.pop(), "empty-folder")
         yield f"{self.count} in all\n".encode()
@@ -235,7 +235,7 @@ class Unrepresented:
 
 
 def _one_block(ledger: Ledger, file: RecordFile, what: Literal["data", "signature"]) -> Blocks:
-    """A record, or its signature: loaded when it is wanted, for a chain may be long."""
+    """A record, or its signature. It is loaded when it is needed, since a chain may be long."""
 
     def blocks() -> Iterator[bytes]:
         stored = ledger.load(file)

@@ -1,7 +1,7 @@
-"""CASE/UCO 1.3: an acquisition as a graph in JSON-LD, which other tools for investigations read.
+"""Writes an acquisition as a CASE/UCO 1.3 graph in JSON-LD, which other tools for investigations read.
 
-Identifiers are UUIDs of version 5, made from the manifest's digest and the path: the same acquisition gives the same ones.
-Only what the manifest and the chain state is stated, and nothing of when it was exported. Source of all terms:
+Identifiers are UUIDs of version 5, made from the manifest's digest and the path: the same acquisition gives the same
+identifiers. The graph states only what the manifest and the chain state, and not when it was exported. Source of all terms:
 https://ontology.caseontology.org/ and https://ontology.unifiedcyberontology.org/ (version 1.3.0 of both).
 """
 
@@ -52,7 +52,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def graph_blocks(acquisition: AcquisitionReader) -> Iterator[bytes]:
-    """The document, a node on each line: what does not grow with the evidence first, then a node for each file."""
+    """Yields the document, one node on each line: first the nodes whose number is fixed, then one for each file."""
     graph = _Graph(acquisition)
     yield b'{"@context":' + _encode(_CONTEXT) + b',\n"@graph":[\n'
     for node in graph.nodes():
@@ -126,7 +126,7 @@ class _Graph:
         )
 
     def provenance(self) -> Iterator[bytes]:
-        """The record of what was acquired, which names each file: too long to be held as a whole."""
+        """Yields the record of what was acquired. It names each file, and is too long to be held in memory."""
         header, footer = self._acquisition.header, self._acquisition.footer
         counts = ", ".join(f"{kind} {count}" for kind, count in footer.counts.items())
         gaps = "; ".join(f"{flag} {count}" for flag, count in footer.flags.items())
@@ -199,7 +199,7 @@ class _Graph:
         return node | more
 
     def _id(self, what: str, path: bytes = b"") -> dict[str, str]:
-        """A reference to a node: a UUID of version 5 (RFC 9562, 5.5) over what it is of this very manifest."""
+        """A reference to a node: a UUID of version 5 (RFC 9562, 5.5) over the manifest's digest, the kind and the path."""
         digest = hashlib.sha1(self._seed + what.encode() + b"\0" + path, usedforsecurity=False).digest()
         return {"@id": f"urn:uuid:{uuid.UUID(bytes=digest[:16], version=5)}"}
 

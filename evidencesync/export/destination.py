@@ -1,6 +1,6 @@
-"""Where an export goes: written under a name of its own beside the destination, and renamed when all of it is durable.
+"""The destination of an export: written under a temporary name beside it, and renamed when all of it is durable.
 
-So there is all of it or nothing. What was at the destination before is never touched.
+So the destination is complete or does not exist. Nothing that exists there is ever replaced.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _HINT: Final = "Nothing was exported. Look at the disks of the vault and of the 
 
 
 class Destination:
-    """A place where nothing is yet, outside the vault. Holds its parent folder open; close it."""
+    """A free name outside the vault. Holds its parent folder open; close it."""
 
     def __init__(self, wanted: Path, vault: Path, suffix: str = "") -> None:
-        """Raises UsageError unless the parent folder is there, the name is free, and no folder above it is the vault."""
+        """Raises UsageError unless the parent folder exists, the name is free, and no folder above it is the vault."""
         absolute = os.path.abspath(wanted)  # Path.absolute() leaves `..`, Path.resolve() follows the last link
         self.name = os.path.basename(absolute) + ("" if absolute.endswith(suffix) else suffix)
         parent = os.path.dirname(absolute)
@@ -45,7 +45,7 @@ class Destination:
             raise
 
     def close(self) -> None:
-        """Lets go of the parent folder."""
+        """Closes the parent folder."""
         os.close(self._parent)
 
     def __enter__(self) -> Destination:
@@ -56,7 +56,7 @@ class Destination:
 
     @contextlib.contextmanager
     def new_folder(self) -> Iterator[int]:
-        """An empty folder, which is removed with all that is in it unless it was published."""
+        """Yields an empty folder, which is removed with its content unless it was published."""
         with _of_the_destination(self.shown):
             with storing(f"write {self.shown}"):
                 os.mkdir(self._draft, 0o700, dir_fd=self._parent)
@@ -71,7 +71,7 @@ class Destination:
 
     @contextlib.contextmanager
     def new_file(self) -> Iterator[BinaryIO]:
-        """An empty file, which is removed unless it was published."""
+        """Yields an empty file, which is removed unless it was published."""
         with _of_the_destination(self.shown):
             with storing(f"write {self.shown}"):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -83,9 +83,9 @@ class Destination:
                 remove_if_there(self._parent, self._draft)
 
     def publish_folder(self, fd: int, when_in_place: Callable[[], None]) -> None:
-        """Makes the folder durable and gives it its name, and calls `when_in_place`. Where that raises, the name is taken back.
+        """Makes the folder durable, renames it to the destination, and calls `when_in_place`. If that raises, renames it back.
 
-        Raises UsageError when the name was taken meanwhile.
+        Raises UsageError if the name was taken meanwhile.
         """
         if not sync_file_system(fd, self.shown):
             os.sync()
@@ -112,7 +112,7 @@ class Destination:
         self._make_durable(partial(os.unlink, self.name, dir_fd=self._parent), when_in_place)
 
     def _make_durable(self, take_back: Callable[[], None], when_in_place: Callable[[], None]) -> None:
-        """Makes the name durable. Where that fails it is taken back: nobody would know whether it will stay."""
+        """Makes the name durable. If that fails, the name is removed: it would not be known whether it survives a crash."""
         try:
             sync_folder(self._parent, self.shown)
             when_in_place()
@@ -139,7 +139,7 @@ class Destination:
 
 @contextlib.contextmanager
 def _of_the_destination(shown: str) -> Iterator[None]:
-    """Hints that speak of a vault's disk alone would lead astray here."""
+    """Replaces hints about the vault's disk by hints that also name the destination."""
     try:
         yield
     except (NoSpaceError, StorageError) as error:

@@ -1,6 +1,6 @@
-"""age: a stream sealed for recipients, as it is written. Source: age-encryption.org/v1; the work is done by rage (pyrage).
+"""Encrypts a stream for recipients with age while it is written. Source: age-encryption.org/v1; rage (pyrage) does the work.
 
-Nothing is on a disk in plain, and no more than a block of it is in memory.
+No plain bytes are written to a disk, and at most a block of them is in memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HINT: Final = "A recipient is an SSH public key (ssh-ed25519, ssh-rsa) or age1.
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One who will be able to open it. `fingerprint` is SHA256:... of an SSH key; an age key is short, and stands for itself."""
+    """A key that can decrypt the export. `fingerprint` is SHA256:... of an SSH key; a short age key stands for itself."""
 
     key: Any
     fingerprint: str
@@ -39,7 +39,7 @@ class Target(Protocol):
 
 
 def load_recipients(given: Iterable[str]) -> list[Recipient]:
-    """Recipients that are given as keys, or as files of keys; each once. Raises UsageError, also where rage is not installed."""
+    """Loads recipients that are given as keys, or as files of keys; each once. Raises UsageError, also if rage is not installed."""
     rage = _rage()
     found: dict[str, Recipient] = {}
     for text in given:
@@ -59,7 +59,7 @@ def encrypt_blocks(blocks: Iterable[bytes], target: Target, recipients: list[Rec
         rage.encrypt_io(source, sink, [one.key for one in recipients])
     except Exception as error:
         raised = source.raised or sink.raised
-        if raised is not None:  # what rage makes of it has lost its type
+        if raised is not None:  # rage raises it again as another type
             raise raised from None
         if isinstance(error, EvidenceSyncError):
             raise
@@ -69,7 +69,7 @@ def encrypt_blocks(blocks: Iterable[bytes], target: Target, recipients: list[Rec
 
 
 class _Source:
-    """What rage reads from. Keeps the exception that was raised in the middle."""
+    """The stream that rage reads from. Keeps an exception that reading raises."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = iter(blocks)
@@ -112,7 +112,7 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """What is written is flushed by whoever owns the file."""
+        """Does nothing: the owner of the file flushes it."""
 
 
 def _rage() -> Any:
@@ -128,7 +128,7 @@ def _rage() -> Any:
 
 
 def _lines_of(text: str) -> Iterator[tuple[str, str]]:
-    """The keys that an argument stands for, each with where it stands."""
+    """Yields the keys of an argument, each with its place for messages."""
     if text.startswith(_KINDS):
         yield text.strip(), "the recipient"
         return

@@ -1,8 +1,8 @@
-"""hashdeep's list of known files (`%%%% HASHDEEP-1.0`), for `hashdeep -l -a -k FILE -r data` in an acquisition's folder.
+"""Writes hashdeep's list of known files (`%%%% HASHDEEP-1.0`), for `hashdeep -l -a -k FILE -r data` in an acquisition's folder.
 
-hashdeep reads lines of at most 2046 bytes, and a name is what stands behind the last comma that it needs. It unescapes nothing.
-So a name with a newline in it, with a carriage return at its end, or of about 1970 bytes and more cannot be listed: hashdeep will
-call such a file new. What is longer than a line it reads as two, so no line here is longer, comments included.
+hashdeep reads lines of at most 2046 bytes, takes everything after the last needed comma as the name, and unescapes nothing. So
+a name with a newline in it, with a carriage return at its end, or of about 1970 bytes and more cannot be listed: hashdeep will
+report such a file as new. It reads a longer line as two, so no line here is longer, comments included.
 """
 
 from __future__ import annotations

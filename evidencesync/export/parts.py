@@ -1,4 +1,4 @@
-"""What an exported folder is made of, in the order in which it is written: the same for a folder and for an archive."""
+"""The parts of an exported folder, in the order in which they are written, for a folder and for an archive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GATHERED: Final = 1 << 16
 
 
 class Measured(NamedTuple):
-    """How long a text is, and its SHA-256 in hexadecimal."""
+    """The length of a document, and its SHA-256 in hexadecimal."""
 
     size: int
     sha256: str
@@ -53,7 +53,7 @@ Part = MetadataFile | Folder | Content
 
 
 class Measure:
-    """Takes a text in pieces, keeps none of it, and says how long it is and what its digest is."""
+    """Computes the length and the digest of a document that is added in pieces."""
 
     def __init__(self) -> None:
         self._size = 0
@@ -65,12 +65,12 @@ class Measure:
         self._digest.update(block)
 
     def result(self) -> Measured:
-        """Of all that was added."""
+        """The length and digest of all pieces."""
         return Measured(self._size, self._digest.digest().hex())
 
 
 def measure(blocks: Iterable[bytes]) -> Measured:
-    """Reads all of it, and keeps nothing."""
+    """The length and digest of all blocks."""
     found = Measure()
     for block in blocks:
         found.add(block)
@@ -78,7 +78,7 @@ def measure(blocks: Iterable[bytes]) -> Measured:
 
 
 def joined_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Many short lines as fewer, longer blocks."""
+    """Joins many short lines into fewer, longer blocks."""
     parts: list[bytes] = []
     size = 0
     for line in lines:
@@ -92,7 +92,7 @@ def joined_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def written_blocks(document: MetadataFile) -> Iterator[bytes]:
-    """The bytes of a document for whoever writes it. Raises DigestMismatchError unless they are those that were measured."""
+    """Yields the bytes of a document for writing. Raises DigestMismatchError at the end unless they are the measured ones."""
     found = Measure()
     for block in document.blocks():
         found.add(block)
@@ -102,7 +102,7 @@ def written_blocks(document: MetadataFile) -> Iterator[bytes]:
 
 
 def document_of(name: str, blocks: Blocks) -> MetadataFile:
-    """A document, whose bytes are made once to be measured, and again to be written."""
+    """A document whose bytes are made once to measure them, and again to write them."""
     return MetadataFile(name, measure(blocks()), blocks)
 
 

@@ -1,4 +1,4 @@
-"""An export from end to end: what it is made of is verified, written beside its destination, and then given its name."""
+"""Runs an export: writes a verified acquisition in a format beside its destination, and then renames it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Format(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """Which acquisition is to be exported, as what, where to, and for whom alone; `now_ns` is the date on a bag."""
+    """Which acquisition is exported, in which format, to which place, and for which recipients; `now_ns` is the date of a bag."""
 
     vault: Vault
     item: VaultItem
@@ -49,7 +49,7 @@ class ExportRequest:
     now_ns: int
 
     def open_destination(self) -> Destination:
-        """The destination, held open: before anything is verified. What is encrypted says so in its name. Raises UsageError."""
+        """Opens the destination, before anything is verified. An encrypted file gets a suffix that says so. Raises UsageError."""
         suffix = (".tar.age" if self.format is Format.BAGIT else ".age") if self.recipients else ""
         return Destination(self.destination, self.vault.layout.root, suffix)
 
@@ -76,8 +76,9 @@ class Exported:
 
 
 WhenInPlace = Callable[[Exported], None]
-"""Called when all is written and has its name. What it raises leaves nothing behind: what is recorded is there, and not the
-other way round."""
+"""Called when the export is written and has its name. If it raises, the export is removed: a record is appended only about an
+export that exists, and no export stays without its record.
+"""
 
 
 def export_acquisition(

@@ -1,1 +1,1 @@
-"""Verdict, documents and chain, made readable: one model, and HTML, PDF and JSON views of it."""
+"""The audit report: one model of verdict, documents and chain, and its HTML, PDF and JSON views."""

@@ -1,6 +1,6 @@
-"""What a report's pages are made of. HTML and PDF show the same blocks in the same order; only the looks are theirs.
+"""The blocks of a report's pages. HTML and PDF show the same blocks in the same order.
 
-Every text here is safe to show: `compose` puts whatever is quoted through `safe_text`.
+Every text here is safe to show: `compose` passes all quoted text through `safe_text`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Table(Block, frozen=True, tag="table"):
 
 
 class Picture(Block, frozen=True, tag="picture"):
-    """A drawing, with all that it says as a text."""
+    """A drawing, with the same information as a text."""
 
     caption: str
     alternative: str
@@ -69,13 +69,13 @@ class Picture(Block, frozen=True, tag="picture"):
 
 
 class Commands(Block, frozen=True, tag="commands"):
-    """What to type, line by line."""
+    """Commands to type, line by line."""
 
     lines: list[str]
 
 
 class Blanks(Block, frozen=True, tag="blanks"):
-    """Lines for a pen."""
+    """Blank lines to fill in by hand."""
 
     labels: list[str]
 
@@ -103,7 +103,7 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class FirstPage(msgspec.Struct, frozen=True):
-    """What must be understood in ten seconds."""
+    """The first page, with everything that a reader must understand in ten seconds."""
 
     title: str
     subject: str

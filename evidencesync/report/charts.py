@@ -1,4 +1,4 @@
-"""The pictures of a report, each with all that it says as a text. Made once; HTML and PDF use the same drawing."""
+"""Draws the pictures of a report, each with its information as a text. HTML and PDF use the same drawing."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _when(step: CustodyStep) -> str:
 
 
 def sizes_by_type(name: str, acquisition: Acquisition) -> Picture | None:
-    """Bytes by what stands after the last dot of a file's name."""
+    """Bytes by file type, which is the part of the name after the last dot."""
     types = acquisition.contents.types
     largest = max((one.bytes for one in types), default=0)
     if not largest:
@@ -214,7 +214,7 @@ def sent_and_reused(name: str, item: Item) -> Picture | None:
 
 
 def strip_map(name: str, number: int, file: FileMap) -> Picture:
-    """A file from its first byte to its last, in one strip. Where a cell holds several kinds, the gravest is drawn."""
+    """A file from its first byte to its last, in one strip. If a cell holds several kinds, the most severe is drawn."""
     shown = safe_text(_raw(file), 80)
     totals = {one.name: one for one in file.totals}
     kinds: list[RangeKind] = ["data", "zero", "changed", "unreadable"]

@@ -1,4 +1,4 @@
-"""From the model to pages: every heading, sentence and table of a report, in the order of reading."""
+"""Composes the pages of a report from its model: every heading, sentence and table, in the order of reading."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ORDER: Final = {"error": 0, "warning": 1, "info": 2}
 
 
 def compose(report: Report) -> Pages:
-    """All pages. Whatever is quoted is made safe to show here, or in what is called from here."""
+    """All pages. Quoted text is made safe to show here, or in the functions that this one calls."""
     sections = [_findings(report.judgement)]
     for number, item in enumerate(report.items, 1):
         sections += exhibit_sections(number, item)
@@ -96,14 +96,14 @@ def _first_facts(report: Report) -> list[Fact]:
 
 
 def state_of(one: Acquisition) -> SourceState | None:
-    """How much of its source an acquisition has; None where its documents cannot be read."""
+    """How much of its source an acquisition has; None if its documents cannot be read."""
     if one.header is None or one.footer is None:
         return None
     return SourceState.of_manifest(one.header, one.footer, one.contents.unread_bytes)
 
 
 def _gaps(items: list[Item]) -> str:
-    """What was not read whole, in all acquisitions together: a pass is about what was read, and no more."""
+    """The gaps of all acquisitions together: a pass says nothing about what was not read."""
     acquisitions = [one for item in items for one in item.acquisitions]
     said: Counter[str] = Counter()
     for one in acquisitions:
@@ -119,7 +119,7 @@ def _gaps(items: list[Item]) -> str:
 
 
 def _filtered(items: list[Item]) -> str:
-    """What was left out because somebody wanted it: no gap."""
+    """What filters left out on purpose: that is no gap."""
     states = [state for item in items for one in item.acquisitions if (state := state_of(one)) is not None]
     count, entries = sum(state.filtered for state in states), sum(state.left_out for state in states)
     if not count:

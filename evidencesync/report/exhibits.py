@@ -1,4 +1,4 @@
-"""The pages about one item (origin, acquisitions, custody, differences between acquisitions), and the annexes."""
+"""Composes the pages about one item (origin, acquisitions, custody, differences between acquisitions), and the annexes."""
 
 from __future__ import annotations
 

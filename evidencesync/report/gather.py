@@ -1,4 +1,4 @@
-"""Reads what a report tells out of a vault. Nothing is written; what cannot be read is said, and hides nothing else."""
+"""Reads the model of a report from a vault. Writes nothing. What cannot be read is stated, and hides nothing else."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _NOT_LISTED = "not-listed"
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """A report, and where its items lie: for the file tables, which no report holds in memory."""
+    """A report, and the folders of its items: file tables are read from there, and never held in memory."""
 
     report: Report
     layouts: list[ItemLayout]
@@ -63,7 +63,7 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class VerdictSource:
-    """On what a report rests: a verdict, whether it was handed in as a file, and signers from outside, if any."""
+    """The basis of a report: a verdict, whether it was given as a file, and an allowed_signers file from outside, if any."""
 
     verdict: Verdict
     given: bool
@@ -71,7 +71,7 @@ class VerdictSource:
 
 
 def gather(vault: Vault, shown: ReportScope, source: VerdictSource, *, now_ns: int) -> Gathered:
-    """The whole model but its file lists. Raises NotThereError where the vault has nothing of what was named."""
+    """The whole model except its file lists. Raises NotThereError if the vault has nothing of what was named."""
     layouts = _layouts(vault, shown)
     items = [_item(layout, shown, source) for layout in layouts]
     head = _checked_head(vault.ledger, source, None, None, ("heads",)) or _head(vault.ledger, None, None)
@@ -117,7 +117,7 @@ def _layouts(vault: Vault, shown: ReportScope) -> list[ItemLayout]:
 
 
 def _is_about(layout: ItemLayout, shown: ReportScope) -> bool:
-    """Whether an item's folder is of this very case, and not of one with the same folder name; empty ones are not."""
+    """Whether an item's folder belongs to this case, and not to another with the same folder name. False for an empty one."""
     try:
         name = stored_name(layout)
     except EvidenceSyncError:
@@ -174,7 +174,7 @@ def _head(ledger: Ledger, case: str | None, item: str | None) -> Head | None:
 
 
 def _has_passed(source: VerdictSource) -> bool:
-    """Whether the vault was checked for this very report, and passed."""
+    """Whether the vault was verified for this report, and passed."""
     return not source.given and source.verdict.verdict == "pass"
 
 
@@ -224,7 +224,7 @@ def _acquisition(layout: ItemLayout, number: int) -> Acquisition:
 
 
 def _has_timestamp(item: ItemLayout, number: int) -> bool:
-    """Whether there is one, as far as can be seen; what cannot be read is said by the verdict."""
+    """Whether a timestamp exists. If it cannot be read, the verdict says so."""
     try:
         return stat.S_ISREG((item.acquisition(number) / TIMESTAMP).lstat().st_mode)
     except OSError:
@@ -244,7 +244,7 @@ def _custody(layout: ItemLayout, verdict: Verdict) -> list[CustodyStep]:
 
 
 def _step(layout: ItemLayout, ledger: Ledger, file: RecordFile, verdict: Verdict) -> CustodyStep:
-    """A record. Its signature is good if it fits, is by the key that the record names, and `verify` found nothing wrong."""
+    """A record. Its signature is good if it is valid, by the key that the record names, and `verify` found nothing wrong."""
     try:
         stored = ledger.load(file)
     except EvidenceSyncError as error:
@@ -270,7 +270,7 @@ def _signature(layout: ItemLayout, file: RecordFile, stored: StoredRecord, verdi
 
 
 def _was_checked(record: CustodyRecord, verdict: Verdict) -> bool:
-    """Whether a verdict saw this record: the chain it saw goes at least so far."""
+    """Whether a verdict covers this record: the chain that was verified has at least as many records."""
     heads = [head for head in verdict.heads if (head.case, head.item) == (record.case, record.item)]
     return any(head.sequence >= record.sequence for head in heads)
 
@@ -289,7 +289,7 @@ def _findings_about(layout: ItemLayout, file: RecordFile, record: CustodyRecord,
 
 
 def _trust(vault: Vault, source: VerdictSource) -> Trust:
-    """Who may sign, as the lists say that were relied on."""
+    """Who may sign, by the lists on which the verdict rests."""
     trusted, trust_source = source.trusted, source.verdict.trust
     if trust_source == "outside" and trusted is None:
         return Trust(

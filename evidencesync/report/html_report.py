@@ -1,7 +1,7 @@
-"""The report as one HTML file that needs nothing else: no network, no script but its own, nothing that evidence could steer.
+"""Writes the report as one self-contained HTML file: no network, no script but its own, nothing that evidence could control.
 
-File tables are written as compressed blocks of data, which the page's script shows as text, some rows at a time. The first
-rows stand in the page itself, for print and where there are no scripts.
+File tables are compressed blocks of data, which the page's script shows as text, some rows at a time. The first rows are in the
+page itself, for print and for browsers without scripts.
 """
 
 from __future__ import annotations
@@ -97,5 +97,5 @@ def _part(name: str) -> str:
 
 
 def _source_hash(text: str) -> str:
-    """By which the page's policy names the one script, and the one style, that it may have."""
+    """The hash by which the page's Content-Security-Policy allows its one script and its one style."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -1,4 +1,4 @@
-"""What may be said of the evidence: a verdict, and whether it is about what the report shows. A pass is never assumed."""
+"""Decides what a report may state: a verdict, and whether that is about what the report shows. A pass is never assumed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ReportScope:
 
 
 def parse_verdict(data: bytes) -> Verdict:
-    """What `verify --json` printed. Raises UsageError for anything else."""
+    """Parses the output of `verify --json`. Raises UsageError for anything else."""
     hint = "Make one: evidencesync verify VAULT --json > verdict.json"
     if len(data) > MAX_VERDICT_FILE:
         raise UsageError("the verdict's file is larger than any that `verify --json` prints", hint=hint)
@@ -48,12 +48,11 @@ def parse_verdict(data: bytes) -> Verdict:
 def judge(verdict: Verdict, *, given: bool, shown: ReportScope, vault: VaultFacts, items: list[Item], now_ns: int) -> Judgement:
     """The verdict as a report may state it.
 
-    One that was checked for this very report stands, if what was read for the report is what was checked, whatever others have
-    added to the chains since. One from a file
-    (`given`) stands only if all of this is true, too: 1. It is about this vault. 2. It was asked for all that the report
-    shows. 3. It is not from the future. 4. The heads of all chains that it saw are those of now; so nothing was acquired,
-    recorded or changed in who is trusted since. 5. What the report shows is what these chains record. What happened to
-    bytes since, it cannot know: the report says so.
+    A verdict that was made for this report holds if the report was read from the verified state, whatever was added to the
+    chains since. A verdict from a file (`given`) holds only if all of this is true, too: 1. It is about this vault. 2. It
+    covers all that the report shows. 3. It is not from the future. 4. The heads of all chains that it saw are the present ones,
+    so nothing was acquired or recorded since, and the trusted signers are the same. 5. The report shows what these chains
+    record. What happened to the bytes since is not known: the report says so.
     """
     age = now_ns - parse_utc_time(verdict.checked_at)
     reason = _refusal_reason(verdict, given, shown, vault, items, age)
@@ -74,7 +73,7 @@ def judge(verdict: Verdict, *, given: bool, shown: ReportScope, vault: VaultFact
 
 
 def _exit_code(state: State, verdict: Verdict) -> int:
-    """That of the verdict where it stands; an open one where it does not, or where it contradicts itself."""
+    """The verdict's exit code if it holds; the code of an open verdict if it does not, or if it contradicts itself."""
     if state == "pass":
         return int(ExitCode.COMPLETE)
     known = verdict.exit_code in {int(code) for code in SEVERITY_ORDER} - {int(ExitCode.COMPLETE)}
@@ -91,7 +90,7 @@ def _never_better(state: State, verdict: Verdict) -> State:
 def _refusal_reason(
     verdict: Verdict, given: bool, shown: ReportScope, vault: VaultFacts, items: list[Item], age_ns: int
 ) -> str | None:
-    """Why a verdict says nothing about what the report shows; None where it does."""
+    """Why a verdict is not about what the report shows; None if it is."""
     if given:
         if verdict.vault_id != vault.vault_id:  # 1
             return "the verdict is about another vault"

@@ -1,6 +1,6 @@
-"""Strip maps: where in the largest files of an acquisition bytes changed, could not be read, or are nothing but zeros.
+"""Makes strip maps: where in the largest files of an acquisition bytes changed, could not be read, or are zeros.
 
-They are made from recipes (`chunks.bin`) and manifests alone: no evidence is read. They are pictures, never proof.
+They are made from recipes (`chunks.bin`) and manifests only: no evidence is read. They are pictures, and prove nothing.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _merged(ranges: list[MapRange]) -> list[MapRange]:
 
 
 def _coarser(ranges: list[MapRange], size: int) -> list[MapRange]:
-    """At most so many ranges that a document can carry: what is worth seeing covers what is not."""
+    """Reduces the ranges to the number that a document may hold. In each cell, the kind with the highest `rank` is kept."""
     if len(ranges) <= MAX_MAP_RANGES:
         return ranges
     step = max(size // MAX_MAP_RANGES, MIN_ZERO_RUN)
@@ -158,5 +158,5 @@ def _coarser(ranges: list[MapRange], size: int) -> list[MapRange]:
 
 
 def rank(kind: RangeKind) -> int:
-    """How much a kind of range is worth seeing where there is room for one alone."""
+    """The importance of a kind of range, if only one kind can be shown."""
     return ("data", "zero", "changed", "unreadable").index(kind)

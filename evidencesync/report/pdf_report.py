@@ -1,6 +1,6 @@
-"""The report as PDF/A-3b, set by typst with its own fonts. What the report quotes goes in as data, never as markup.
+"""Writes the report as PDF/A-3b, set by typst with its own fonts. Quoted text is passed as data, never as markup.
 
-The same report gives the same bytes: the only time in the file is that of the report.
+The same report gives the same bytes: the only time in the file is the report's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from evidencesync.report.texts import drawable, plain
 from evidencesync.vault.layout import MANIFEST, MANIFEST_SIGNATURE, RECEIPT, RECEIPT_SIGNATURE, ItemLayout
 from evidencesync.vault.ledger import Ledger
 
-# Both standards at once: for archives, and for people who have pages read to them.
+# Both standards at once: for archives, and for screen readers.
 STANDARDS: Final = ("a-3b", "ua-1")
 _NAMED: Final = 20  # documents that are not attached
 _NO_GLYPH: Final = "could not be displayed"
@@ -38,7 +38,7 @@ _TYPES: Final = {".json": "application/json", ".jsonl": "application/jsonl", ".s
 
 @dataclass(slots=True)
 class _Room:
-    """How many rows may still be set: in tables, and in each of the file tables."""
+    """How many rows may still be set: in all tables together, and in each file table."""
 
     rows: int
     files: int
@@ -52,7 +52,7 @@ class _Attachment(NamedTuple):
 
 
 def write_pdf(gathered: Gathered, pages: Pages, out: Sink) -> None:
-    """Sets the report. Raises MissingPartError without typst, UsageError for too many acquisitions, and OSError."""
+    """Writes the PDF. Raises MissingPartError without typst, UsageError for too many acquisitions, and OSError."""
     try:
         import typst
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The sentences of a report, in one place for HTML, PDF and tests, and the characters that its fonts can show."""
+"""The sentences of a report, for HTML, PDF and tests, and the characters that its fonts can show."""
 
 from __future__ import annotations
 
