@@ -64,7 +64,7 @@ def is_often_misread(path: bytes) -> bool:
 
 @dataclass(slots=True)
 class Survey:
-    """The result of a first pass over the manifest: names that a bag cannot hold, entries that are no files, and lists of both."""
+    """The result of a first pass over the manifest: names that a bag cannot hold, entries without a file, and lists of both."""
 
     manifest: Measure = field(default_factory=Measure)
     unrepresented: Measure = field(default_factory=Measure)

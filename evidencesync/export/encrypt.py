@@ -39,7 +39,7 @@ class Target(Protocol):
 
 
 def load_recipients(given: Iterable[str]) -> list[Recipient]:
-    """Loads recipients that are given as keys, or as files of keys; each once. Raises UsageError, also if rage is not installed."""
+    """Loads recipients that are given as keys, or as files of keys; each once. Raises UsageError, also without rage."""
     rage = _rage()
     found: dict[str, Recipient] = {}
     for text in given:
