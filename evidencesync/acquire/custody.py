@@ -223,7 +223,7 @@ class _Appending:
 
         The vault does not append it again, but states it in its own chain, if a crash had kept it from doing so.
         """
-        if found.sha256 == exchange.chain.head_sha256 and exchange.chain.last is not None:  # else whoever came next had it stated
+        if found.sha256 == exchange.chain.head_sha256 and exchange.chain.last is not None:  # else a later append has stated it
             exchange.append(*exchange.chain.last)
 
     def _appended(self, found: ChainRecord, exchange: CustodyExchange) -> Appended:

@@ -64,7 +64,7 @@ class ShownChains:
     _more: bool = False
 
     def take(self, batch: Records) -> None:
-        """Records that the vault shows. Raises what ChainWitness does, and ProtocolError for an order that makes no sense."""
+        """Checks records that the vault shows. Raises the errors of ConsistencyCheck, and ProtocolError for a wrong order."""
         if not batch.records:
             raise ProtocolError("the vault shows records, and there are none")
         for number, (data, signature) in enumerate(batch.records, batch.first):

@@ -150,7 +150,7 @@ class SftpReading:
         remote = self._remote(path)
         try:
             listing = self._server.ask(lambda server: server.names(remote))
-            if not path:  # nobody has listed the root
+            if not path:  # the root was in no listing
                 status = dataclasses.replace(status, year=listing.year)
             room = 0 if too_deep else min(MAX_NAME, MAX_PATH - len(path) - 1)
             names = [pair for pair in listing.names if len(pair[0]) <= room]

@@ -52,7 +52,7 @@ SINGLE_SESSION: Final = Host(lambda _who, _waits: True, lambda: False)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What this process itself knows of a session's connection, for the receipt; and whether its sender may come back."""
+    """What this process itself knows of a session's connection, for the receipt; and whether its sender may reconnect."""
 
     received_from: str
     host_key: str | None

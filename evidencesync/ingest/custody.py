@@ -198,5 +198,5 @@ def _locked(item: VaultItem) -> Iterator[None]:
             except LockedError:
                 if time.monotonic() >= until:
                     raise
-                time.sleep(_POLL_SECONDS)
+                time.sleep(_POLL_SECONDS)  # a folder lock has no timeout, so it is polled
         yield

@@ -230,7 +230,7 @@ class _Session:
                     ending, until = True, time.monotonic() + _ENDING_SECONDS
                 if time.monotonic() >= until:
                     raise
-                time.sleep(_POLL_SECONDS)
+                time.sleep(_POLL_SECONDS)  # the other session needs a moment to end, or to notice that its link is lost
             else:
                 return None
 

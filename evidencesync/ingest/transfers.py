@@ -72,4 +72,4 @@ def _is_free(layout: ItemLayout) -> bool:
         except LockedError:
             if time.monotonic() >= until:
                 return False
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)  # the session releases the lock last, after it has closed its staging area

@@ -96,7 +96,7 @@ def open_file(dir_fd: int, name: str) -> BinaryIO:
 
 
 def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
-    """A small file whole; None when there is none."""
+    """Reads a whole small file; None when it does not exist. Raises OSError (EFBIG) above the limit."""
     try:
         with open_file(dir_fd, name) as file:
             data = read_bounded(file.fileno(), limit)

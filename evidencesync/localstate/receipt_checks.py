@@ -171,7 +171,7 @@ class _Check:
         self._try(self._decode)
 
     def _load(self, folder: int, name: str) -> None:
-        """One document; what is wrong with it keeps nobody from reading the others."""
+        """Loads one document. A problem with it is collected, and the others are still read."""
         try:
             data = load_file(folder, name, MAX_SIGNATURE if name.endswith(SIGNATURE) else MAX_RECORD)
         except OSError as error:
@@ -346,10 +346,10 @@ class _Check:
         return record, sha256_of(data).hex()
 
     def _check_trust(self, namespace: str, key: PublicKey, what: str) -> None:
-        """At the time when the vault says that it signed for it: later the signature cannot have been made.
+        """Checks that a key is trusted at the time of the vault's receipt: the signature cannot have been made later.
 
-        The vault's clock may have been ahead. Whether a key that is not trusted any more was retired before or after, only the
-        order of the vault's own chain tells: without that nobody is judged by such a date.
+        The vault's clock may have been ahead. Whether a retired key was retired before or after the signature, only the order of
+        the vault's own chain shows: without it that date is not used against the key.
         """
         trusted = self._trusted
         if trusted is None:

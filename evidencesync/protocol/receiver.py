@@ -212,7 +212,7 @@ class Receiver:
     # Answers.
 
     def answer_page(self, number: int, *, known: bool) -> None:
-        """Says whether the vault has a named page."""
+        """Answers whether the vault has a named page."""
         self._send(self._pages.answer(number, known=known))
 
     def want_files(self, page: int, missing: list[bool]) -> None:
@@ -220,7 +220,7 @@ class Receiver:
         self._send(self._pages.want_files(page, missing))
 
     def hold_page(self, number: int, size: int) -> None:
-        """So many bytes of a page's contents are here from the link before this one: they count against the window, too."""
+        """Counts bytes of a page that arrived over an earlier link against the window."""
         self._window.hold_page(number, size)
 
     def pages_stored(self, count: int) -> None:
@@ -228,7 +228,7 @@ class Receiver:
         self._send(self._pages.stored(count))
 
     def answer_segment(self, number: int, *, known: bool, rows: int = 0) -> None:
-        """Says whether the vault has a named segment, and how many rows it has: the sender's window bounds these, too."""
+        """Answers whether the vault has a named segment of `rows` rows, which the sender's window bounds, too."""
         self._send(self._segments.answer(number, known=known, rows=rows))
 
     def ask_again(self, number: int) -> None:

@@ -57,11 +57,11 @@ class Window:
         self._open_rows = 0
 
     def hold_page(self, number: int, size: int) -> None:
-        """So many bytes more belong to a page."""
+        """Counts bytes of a page."""
         self._hold(("page", number), size)
 
     def hold_segment(self, number: int, size: int) -> None:
-        """So many bytes more belong to a segment."""
+        """Counts bytes of a segment."""
         self._hold(("segment", number), size)
 
     def hold_zeros(self, number: int, count: int) -> None:
@@ -224,7 +224,7 @@ class SegmentOrder:
     # What the vault answers.
 
     def answer(self, number: int, *, known: bool, rows: int = 0) -> SegmentAnswer:
-        """Says whether the vault has a named segment, and how many rows it has: the sender's window bounds these, too."""
+        """Answers whether the vault has a named segment of `rows` rows, which the sender's window bounds, too."""
         self._move(number, {_Stage.NAMED}, _Stage.HERE if known else _Stage.LACKED)
         self._window.hold_rows(number, rows)
         return SegmentAnswer(number, known)

@@ -237,7 +237,7 @@ def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str |
         receive(link, vault, received_from, host_key=host_key, host=host)
     except EvidenceSyncError:
         raise
-    except Exception as error:  # no thread for the link: nobody was told yet
+    except Exception as error:  # such as no thread for the link: nothing was sent yet
         failure = unexpected(error)
         refuse(link, failure)
         raise failure from error

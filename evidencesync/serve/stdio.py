@@ -109,7 +109,7 @@ def _opened_anew(pipe: int) -> int:
     """Opens a pipe again, with O_NONBLOCK of its own. Takes over the descriptor."""
     try:
         own = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # no /proc, or somebody else's pipe
+    except OSError:  # no /proc, or a pipe of another user
         os.set_blocking(pipe, False)
         return pipe
     os.close(pipe)
@@ -133,5 +133,5 @@ def _enlarge(descriptor: int) -> None:
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         try:
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _READ_BYTES)
-        except OSError:  # a socket, or a user at his limit: slower, not wrong
+        except OSError:  # a socket, or the limit on pipe buffers is reached: slower, not wrong
             return
