@@ -34,7 +34,7 @@ ReportBytes = Callable[[int], None]
 
 
 class ContentReadError(Exception):
-    """The system refused to read a file, at an offset. A caller makes its own error or finding of it."""
+    """The system refused to read a file, at an offset. The caller makes its own error or finding of it."""
 
     def __init__(self, offset: int, error: OSError) -> None:
         super().__init__(str(error))
@@ -43,7 +43,7 @@ class ContentReadError(Exception):
 
 
 class FileBlock(NamedTuple):
-    """A range of a file, and its bytes; None for those of a hole."""
+    """A range of a file, and its bytes; None for a hole."""
 
     offset: int
     length: int
@@ -74,7 +74,7 @@ def read_blocks(fd: int, end: int, buffers: Sequence[memoryview]) -> Iterator[Fi
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """What was read: how many bytes, their BLAKE3 and, where it was wanted, their SHA-256, in hexadecimal."""
+    """The number of bytes that were read, their BLAKE3 and, where requested, their SHA-256, in hexadecimal."""
 
     size: int
     blake3: str
@@ -82,7 +82,7 @@ class Hashed:
 
 
 class LargeHasher:
-    """Hashes one file after the other. For one thread, which reads."""
+    """Hashes files one after the other. Used by one thread, which reads."""
 
     def __init__(self, *, with_sha256: bool, all_cores: bool) -> None:
         """`all_cores`: BLAKE3 on all of them, in a thread of its own. Otherwise the reading thread computes it, alone.
@@ -102,7 +102,7 @@ class LargeHasher:
         self._stack.close()
 
     def hash(self, fd: int, size: int, report_bytes: ReportBytes) -> Hashed:
-        """The digests of an open file that says it has `size` bytes, of which one more is asked for.
+        """Returns the digests of an open file with a stated `size`; one byte more is requested, to detect a longer file.
 
         The next block is read while the ones before it are hashed. Raises ContentReadError.
         """
@@ -147,7 +147,7 @@ def _finish(hashing: list[Future[None]]) -> None:
 
 
 def new_parallel_blake3() -> blake3:
-    """An incremental BLAKE3 for large blocks: in as many threads as the machine has, or in one where that is not allowed."""
+    """Returns an incremental BLAKE3 for large blocks: on all cores, or in one thread where no more are allowed."""
     return blake3(max_threads=_most_threads())
 
 

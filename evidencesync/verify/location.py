@@ -30,9 +30,9 @@ _ZEROS: Final = bytes(MAX_CHUNK)
 
 
 def damaged_ranges(recipe: Recipe, fd: int, there: int) -> Iterator[ByteRange]:
-    """The byte ranges of an open file that differ from what a recipe says, merged where they touch, in order.
+    """Yields the byte ranges of an open file that differ from its recipe, in order, merged where they touch.
 
-    Chunks that do not lie within the first `there` bytes are not looked at. Raises OSError where either file cannot be
+    Chunks beyond the first `there` bytes are not read. Raises OSError where either file cannot be
     read, and MalformedDocumentError when the rows are not those of a content of that size.
     """
     return merged_ranges(
@@ -43,7 +43,7 @@ def damaged_ranges(recipe: Recipe, fd: int, there: int) -> Iterator[ByteRange]:
 
 
 def bounded(ranges: Iterator[ByteRange]) -> tuple[list[ByteRange], int]:
-    """As many ranges as a report names, and how many more there are."""
+    """Returns as many ranges as a report names, and the number of further ones."""
     named: list[ByteRange] = []
     more = 0
     for one in ranges:
@@ -66,9 +66,9 @@ def _is_good(fd: int, placed: PlacedRow) -> bool:
 
 
 def report_damage(folder: CheckedFolder, damaged: list[Damage], recipes: dict[int, BinaryIO]) -> None:
-    """A finding for each damaged range of each file of an acquisition. `recipes` are chunks.bin files; they are closed.
+    """Adds a finding for each damaged range of each file of an acquisition. Closes `recipes`, the chunks.bin files.
 
-    Where no recipe is to be had, or the file is too short or too long, the range says what is known.
+    Where there is no recipe, or the file is too short or too long, the finding covers what is known.
     """
     with ExitStack() as stack:
         for file in recipes.values():
@@ -89,7 +89,7 @@ def _find_all(files: dict[int, BinaryIO], wanted: dict[bytes, int]) -> dict[byte
     for file in files.values():
         if len(found) == len(wanted):
             break
-        # The damage is reported all the same, as the whole file. The file was hashed before: nonsense is a defect of its writer.
+        # The damage is still reported, as the whole file. The recipes were hashed before: invalid ones are a writer's defect.
         with contextlib.suppress(OSError, MalformedDocumentError):
             find_recipes(partial(_read_at, file), os.fstat(file.fileno()).st_size, wanted, found)
     return found
@@ -118,7 +118,7 @@ def _report_file(folder: CheckedFolder, reader: TreeReader, damage: Damage, reci
 
 
 def _ranges_of(reader: TreeReader, damage: Damage, recipe: Recipe | None) -> tuple[list[ByteRange], int, str]:
-    """The damaged ranges, how many more there are, and what must be said about them."""
+    """Returns the damaged ranges, the number of further ones, and a remark about them for the finding."""
     file = damage.file
     whole = [ByteRange(0, file.size)]
     by_digest_alone = damage.size is None
