@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 def list_output(path: Path) -> tuple[ListOutput, set[ExitCode]]:
-    """All that a vault holds, and the exit codes of what could not be read: one damaged item hides no other."""
+    """All that a vault holds, and the exit codes of what could not be read. A damaged item hides no other item."""
     vault = Vault.open(path)
     problems: set[ExitCode] = set()
     items = []
@@ -158,7 +158,7 @@ def _problem(error: EvidenceSyncError) -> Problem:
 
 
 def _code(error: EvidenceSyncError) -> ExitCode:
-    """What was listed is complete but for what the disk did not give: a gap."""
+    """The exit code of a problem in a list: what the disk did not give is a gap."""
     return ExitCode.GAPS if isinstance(error, StorageError) else error.exit_code
 
 

@@ -1,4 +1,4 @@
-"""Details of a case and its item, as a command line gives them: one by one, or in a case file."""
+"""The options for details of a case and its item: given one by one, or in a case file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class DetailsChoice:
     ] = None
 
     def details(self, name: ItemName, *, may_withdraw: bool = False) -> dict[str, str]:
-        """The details for a record. An empty VALUE withdraws one, where that is allowed. Raises UsageError."""
+        """The details for a record. With `may_withdraw`, an empty VALUE withdraws a detail. Raises UsageError."""
         from evidencesync.custody.details import make_details
 
         typed = make_details([_split(text) for text in self.detail or ()], may_withdraw=may_withdraw)
@@ -49,7 +49,7 @@ class DetailsChoice:
 
 
 def read_case_file(file: Path, name: ItemName) -> dict[str, str]:
-    """The details in a case file, which may say for which case and item it was written. Raises ConfigurationError."""
+    """The details in a case file. If it names a case and an item, they must be these. Raises ConfigurationError."""
     import tomllib
 
     from evidencesync.custody.details import CASE_DETAILS, ITEM_DETAILS, make_details

@@ -1,4 +1,4 @@
-"""Options that say what of a source is read, and the rules they stand for."""
+"""The options that choose what is read of a source, and the rules that are made of them."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class FilterChoice:
     ] = False
 
     def rules(self, warn: Callable[[str], None]) -> FilterRules:
-        """The rules. `warn` is told of an option that does nothing.
+        """The rules. Calls `warn` for an option without an effect.
 
-        Raises UsageError for what is malformed, contradictory, or cannot be read.
+        Raises UsageError for options that are malformed or contradictory, and for a list that cannot be read.
         """
         from evidencesync.source.filters import FilterRules
         from evidencesync.source.listed import ListedNames
@@ -82,7 +82,7 @@ class FilterChoice:
 
 
 def _read_list(name: str) -> bytes:
-    """The bytes of a list of files; `-` is stdin. Raises UsageError where it cannot be read, or is too long."""
+    """The bytes of a list of files; `-` is stdin. Raises UsageError if it cannot be read, or is too long."""
     try:
         if name == "-":
             content = sys.stdin.buffer.read(MAX_FILES_FROM + 1) if sys.stdin is not None else b""

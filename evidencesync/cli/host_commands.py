@@ -1,4 +1,4 @@
-"""`host trust`: shows a server's key, asks, and remembers. The only way in which a host key becomes known."""
+"""`host trust`: shows a server's host key, asks, and records it. No other command records a host key."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def _stay_a_group() -> None:
-    """A typer app with one command would become that command."""
+    """Does nothing: without a callback, typer would replace a group of one command by that command."""
 
 
 def trust(

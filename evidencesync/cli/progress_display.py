@@ -1,4 +1,4 @@
-"""Shows how far a run is, for people at a terminal. It only ever reads counters, five times a second."""
+"""Shows the progress of a run at a terminal. It only reads counters, five times a second."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class View(Protocol):
 
 @contextlib.contextmanager
 def shown(console: Console, view: View) -> Iterator[None]:
-    """Shows a view on stderr for the length of a `with`, and leaves nothing behind. Does nothing where nobody looks."""
+    """Shows a view on stderr for the length of a `with`, and erases it at the end. Does nothing without a terminal."""
     if not console.is_live:
         yield
         return
@@ -70,7 +70,7 @@ def shown(console: Console, view: View) -> Iterator[None]:
 
 
 def render(view: View) -> RenderableType:
-    """What stands on the terminal now. Text only ever becomes `rich.text.Text`, which knows no markup."""
+    """What the terminal shows now. All text is a `rich.text.Text`, which has no markup."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text

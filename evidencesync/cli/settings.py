@@ -1,7 +1,7 @@
-"""What a user has settled once for all: a small TOML file, below the command line and the environment.
+"""Reads the user's settings: a small TOML file. The command line and the environment take precedence.
 
-The file lies in the user's own configuration folder or is named with `--config`. It is never looked for in the current
-folder, and one that lies among evidence is refused: evidence must not be able to say how it is handled.
+The file lies in the user's own configuration folder, or is named with `--config`. It is never searched in the current folder,
+and a file among evidence is refused: evidence must not control how it is handled.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Settings, and the file they came from (None: there is none). `notice` says why a file was not looked for."""
+    """Settings, and their file (None without one). `notice` says why no file was looked for."""
 
     values: Settings = field(default_factory=Settings)
     file: Path | None = None
@@ -77,8 +77,8 @@ def user_file() -> Path:
 def load_settings(chosen: str | None) -> LoadedSettings:
     """The settings of `--config` (`none`: no file at all), else the user's own, which need not be there.
 
-    Raises ConfigurationError for a file that cannot be read, and for a key or a value that is not one. A user's own folder that
-    this process may not look into (that of the user it was before, perhaps) is none of its own: it has no settings there.
+    Raises ConfigurationError for a file that cannot be read, and for an unknown key or a wrong value. If the folder is closed
+    to this process (it may belong to the user before a `su`), there are no settings, and a notice says so.
     """
     if chosen == _NO_FILE:
         return LoadedSettings()
@@ -135,7 +135,7 @@ def _parse(data: bytes, file: Path) -> Settings:
 
 
 def setting_keys() -> list[str]:
-    """What a settings file may hold, in the file's spelling."""
+    """The keys of a settings file, in the file's spelling."""
     return [one.name.replace("_", "-") for one in fields(Settings)]
 
 

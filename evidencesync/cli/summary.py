@@ -154,14 +154,14 @@ def push_lines(
 
 
 def _clock_lines(whose: str, ahead: float) -> Iterator[str]:
-    """Which of two clocks is wrong cannot be told; that they differ should be known while somebody can still look."""
+    """Warns that two clocks differ. Which of them is wrong is not known, but a person can still check it now."""
     if abs(ahead) > _CLOCK_SECONDS:
         way = "ahead of" if ahead > 0 else "behind"
         yield f"  WARNING      the {whose}'s clock is {duration_text(abs(ahead))} {way} this machine's: compare both with a third"
 
 
 def verdict_of(outcome: PushOutcome) -> PushVerdict:
-    """Gaps where something is missing; else whether something changed. What a filter left out was wanted to be."""
+    """The verdict: gaps if something is missing, else whether something changed. What a filter left out is no gap."""
     tally = outcome.tally
     return SourceState.of(
         tally.manifest.flags, {**tally.manifest.remarks, "folder-changed-while-read": tally.changed_folders}
@@ -178,7 +178,7 @@ class Missing:
 
 
 def empty_lines(tally: ManifestTally) -> Iterator[str]:
-    """That there is nothing in the source, where nothing was left out of it: evidence, but seldom what was meant."""
+    """Says that the source is empty, if nothing was left out of it: that is evidence, but seldom intended."""
     if not tally.taken and not tally.flags:
         yield "  NOTHING      the source is empty: there is no file in it"
 
@@ -230,7 +230,7 @@ def _reading_lines(tally: SourceTally) -> Iterator[str]:
 
 
 def _worth_naming(flagged: list[tuple[bytes, Flag]]) -> list[tuple[bytes, Flag]]:
-    """The first few of each flag, the worst first: many of one kind must not hide another."""
+    """The first few paths of each flag, the most severe flag first: many of one kind must not hide another."""
     kinds = [[(path, flag) for path, flag in flagged if flag == kind] for kind in _WORST_FIRST]
     rest = _LISTED_FLAGS
     shown = []

@@ -20,7 +20,7 @@ _LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main th
 
 
 class Display(Protocol):
-    """What draws. Both may be called again and again, from any thread."""
+    """A display that draws on the terminal. Both methods may be called repeatedly, from any thread."""
 
     def start(self) -> None:
         """Begins to draw."""
@@ -30,7 +30,7 @@ class Display(Protocol):
 
 
 class Terminal:
-    """Who may write there."""
+    """Controls who may write to the terminal: our display, or ssh."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # entered in place of the condition, which a function of Python enters
@@ -40,7 +40,7 @@ class Terminal:
         self._display: Display | None = None
 
     def lend(self) -> None:
-        """Somebody else writes there from now on."""
+        """Gives the terminal to ssh: the display stops."""
         with self._lock:
             if not self._lent:
                 self._modes = _modes()
@@ -49,7 +49,7 @@ class Terminal:
                 self._display.stop()
 
     def take_back(self) -> None:
-        """Once for each `lend`."""
+        """Takes the terminal back from ssh. Call it once for each `lend`."""
         with self._lock:
             self._lent -= 1
             if not self._lent:
@@ -59,14 +59,14 @@ class Terminal:
                 self._display.start()
 
     def wait_until_free(self) -> None:
-        """Until nobody else may ask there: two questions at once would share their answers."""
+        """Waits until ssh may not ask any more: two questions at once would mix up their answers."""
         with self._lock:
             while self._lent:
                 self._free.wait(_LOOK_SECONDS)
 
     @contextlib.contextmanager
     def drawn_on(self, display: Display) -> Iterator[None]:
-        """For the length of a `with` a display draws, while nobody else writes."""
+        """Shows a display for the length of a `with`, except while ssh has the terminal."""
         with self._lock:
             self._display = display
             if not self._lent:
@@ -119,7 +119,7 @@ def has_terminal() -> bool:
 
 
 def _modes() -> list[Any] | None:
-    """How the terminal is set; None where there is none."""
+    """The terminal's modes; None without a terminal."""
     try:
         with _open_terminal() as descriptor:
             return termios.tcgetattr(descriptor)
@@ -128,7 +128,7 @@ def _modes() -> list[Any] | None:
 
 
 def _restore(modes: list[Any] | None) -> None:
-    """An ssh that is killed at a question leaves the terminal without an echo. What is not ours at the moment stays as it is."""
+    """Restores the terminal's modes: an ssh that is killed at a question leaves it without echo. Not if another job has it."""
     try:
         with _open_terminal() as descriptor:
             if modes is not None and os.tcgetpgrp(descriptor) == os.getpgrp() and termios.tcgetattr(descriptor) != modes:

@@ -1,4 +1,4 @@
-"""`reindex` and `clean`: the two things in a vault that are not evidence, its cache and what was left behind."""
+"""`reindex` and `clean`: rebuild a vault's index, and remove what unfinished transfers left behind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
 
     opened = Vault.open(local_vault(vault))
     require_writer(opened.layout)
-    with adding_to_own_chain(run, opened):  # an hour of work is not begun where the record at its end would be refused
+    with adding_to_own_chain(run, opened):  # checked first: else an hour of work might end with a refused record
         index = opened.index()
         try:
             done = rebuild(opened.layout, index)
@@ -88,7 +88,7 @@ def clean(
     if found:
         require_writer(layout)
         for line in _staged_lines(_staged(found)):
-            run.console.print_notice(line)  # nobody should answer a question about what he was not shown
+            run.console.print_notice(line)  # the question below is about these lines
         if yes or run.console.ask(f"Remove {count_text(len(found), 'abandoned transfer')}?"):
             removed = remove_abandoned(layout, found)
     output = CleanOutput(_staged(found), _staged(removed), transfer_outputs(waiting), transfer_outputs(ended))

@@ -108,7 +108,7 @@ def init(
 
 @contextlib.contextmanager
 def _was_made(vault: Vault) -> Iterator[None]:
-    """Says the truth about an error after a vault was made: it cannot be made again."""
+    """Gives errors after a vault was made a hint that says so: it cannot be made again."""
     from evidencesync.files.disk import storing
 
     root = safe_text(str(vault.layout.root))
@@ -257,7 +257,7 @@ def _open(vault: str) -> Vault:
 
 @contextlib.contextmanager
 def adding_to_own_chain(run: Run, vault: Vault) -> Iterator[None]:
-    """Records are added to the vault's own chain inside: which must be what this machine has seen before, and is remembered."""
+    """For records of the vault's own chain: compares it with the remembered head before, and remembers its new head after."""
     import time
 
     from evidencesync.acquire.known_heads import VaultAtHand
@@ -271,7 +271,7 @@ def adding_to_own_chain(run: Run, vault: Vault) -> Iterator[None]:
 
 
 def _find_key(vault: Vault, who: str) -> PublicKey:
-    """The one key that a command line means. Raises NotThereError for nobody, UsageError for several."""
+    """The key that a command line names. Raises NotThereError for an unknown signer, UsageError for several keys."""
     if not who.startswith("SHA256:") and (who.endswith(".pub") or "/" in who):  # base64, too, has a slash in it
         return load_public_key(Path(who))
     keys = list(dict.fromkeys(signer.key for signer in vault.trust.find(who)))

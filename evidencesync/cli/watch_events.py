@@ -1,4 +1,4 @@
-"""What a watch says while it goes on, one line an event, and what it has done when it ends."""
+"""Prints the events of a watch, one line each, and its summary at the end."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ _VERDICTS: Final = {"complete": "complete", "gaps": "WITH GAPS", "source-changed
 
 
 class WatchEvents:
-    """Says what happens, and keeps the last of it. A `Listener` for the loop."""
+    """Prints events, and remembers the last acquisitions for the summary. A `Listener` for the loop."""
 
     def __init__(self, console: Console, name: ItemName) -> None:
         self._console = console
@@ -90,11 +90,11 @@ class WatchEvents:
         return self._last[-1] if self._last else None
 
     def print_event(self, text: str) -> None:
-        """One event."""
+        """Prints an event."""
         self._console.print_message(f"{_now()}  {text}")
 
     def print_warning(self, text: str) -> None:
-        """One event that nobody should miss."""
+        """Prints an event that `--quiet` does not drop."""
         self._console.print_notice(f"{_now()}  {text}")
 
     def unchanged(self) -> None:
@@ -127,7 +127,7 @@ class WatchEvents:
         self.print_warning(f"push failed [{code} {error.slug}]: {error.message}{hint}; next attempt in {duration_text(pause)}")
 
     def record(self, outcome: PushOutcome, kept: FinishedReceipt) -> None:
-        """An acquisition is published; `pushed` says so."""
+        """Remembers a published acquisition. `pushed` prints it."""
         self._last.append(_acquisition(outcome, kept))
         self._made += 1
         self._vault_id = outcome.vault_id
@@ -150,7 +150,7 @@ class WatchEvents:
             self.print_warning(safe_text(text, 300))
 
     def finish(self, error: EvidenceSyncError | None, *, all_in_vault: bool) -> None:
-        """The result: what was done, on stdout; and what has ended it."""
+        """Prints the summary on stdout, and the error that has ended the watch."""
         output = WatchOutput(
             case=self._name.case.text,
             item=self._name.item.text,
