@@ -205,9 +205,17 @@ def nothing_of(vault: VaultLayout, case: str, item: str | None, what: str) -> Ev
     """
     for stored in iter_records(Ledger(vault.custody)) if is_folder(vault.custody) else ():
         for place in stored.record.details if stored.record.type == "heads" else ():
-            if place == f"{case}/{item}" or (item is None and place.startswith(f"{case}/")):
+            of_case, _, name = place.partition("/")
+            stated = of_case == case and item in (None, name) and is_folder_name(name)
+            if stated and not _has_anything(
+                ItemLayout(vault.case(case) / name)
+            ):  # else the folder is that of another case or item
                 return RolledBackError(f"{what} is gone: the vault's own chain has records of it", hint=_VERIFY)
     return NotThereError(f"the vault has nothing of {what}" if item is None else f"the vault has no {what}", hint=SEE_LIST)
+
+
+def _has_anything(layout: ItemLayout) -> bool:
+    return any(is_folder(layout.root / folder) and _holds_anything(layout.root / folder) for folder in ITEM_FOLDERS)
 
 
 def _missing_folders(layout: ItemLayout) -> list[str]:
