@@ -230,18 +230,6 @@ class DetailReader:
         self._flags = InodeFlagReader() if attributes else None
 
     @property
-    def not_taken(self) -> tuple[str, ...]:
-        """The manifest fields that were not asked for, or that this system has no way to tell: absent is not empty."""
-        missing = []
-        if self._births is None or not self._births.available:
-            missing.append("btime")
-        if self._attributes is None or not self._attributes.available:
-            missing.append("xattrs")
-        if self._flags is None or not self._flags.available:
-            missing.append("inode_flags")
-        return tuple(missing)
-
-    @property
     def unread(self) -> int:
         """How often the system would not give an attribute, an entry's list of them, or its inode flags."""
         return sum(reader.unread for reader in (self._attributes, self._flags) if reader is not None)

@@ -13,7 +13,7 @@ import pytest
 from evidencesync.custody.entryrules import FieldRules, WalkOrder
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.evidence.utc_time import parse_file_time
-from evidencesync.source.details import DetailReader, attribute_name
+from evidencesync.source.details import attribute_name
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.metadata import EntryMaker
 from evidencesync.source.reader import open_file, read_small
@@ -243,13 +243,11 @@ def test_what_is_made_is_what_a_manifest_admits(scratch: Path) -> None:
         assert admitted == 9
 
 
-def test_what_is_not_asked_for_is_not_taken_and_said(tmp_path: Path) -> None:
+def test_what_is_not_asked_for_is_not_taken(tmp_path: Path) -> None:
     maker = EntryMaker(birth_times=False, attributes=False)
     (tmp_path / "file").write_bytes(b"")
     entry = one(tmp_path / "file", maker)
     assert (entry.btime, entry.xattrs) == (None, None)
-    assert maker.details.not_taken == ("btime", "xattrs", "inode_flags")
-    assert DetailReader().not_taken == ()
 
 
 def test_what_is_skipped_or_vanished_is_not_looked_at_again(tmp_path: Path) -> None:
