@@ -480,7 +480,10 @@ class TimestampError(EvidenceSyncError):
 
 
 class ChainError(EvidenceSyncError):
-    """A custody chain is broken, forked or older than one that was seen before."""
+    """A custody chain is broken, forked or older than one that was seen before.
+
+    Raised by `custody/chain.py` (a chain by itself), `custody/consistency.py` (with what was seen), and where one is added.
+    """
 
     exit_code = ExitCode.CHAIN
     slug = "chain-broken"

@@ -225,7 +225,7 @@ class Gaps:
         rest = self._opened.size - self._opened.offset
         partial = self._on_error != "fail" and self._opened.offset > self._bad_bytes and rest > 0
         if partial and (error.errno in DEAD_ERRORS or error.errno in MEDIUM_ERRORS):
-            self._note(BadRange(self._opened.offset, rest, error.errno), "skip")
+            self._note(BadRange(self._opened.offset, rest, error.errno), "skip")  # nothing stands in place of what is cut off
         else:
             self._error = error
 

@@ -27,7 +27,7 @@ from evidencesync.source.filters import FilterRules
 from evidencesync.source.origin import file_system_of
 
 FULL_LOOK_SECONDS: Final = 120.0
-"""The longest time between two looks, whether there were notices or not."""
+"""The longest time between two looks at a source that seems unchanged, whether there were notices or not."""
 LEAST_REST_SECONDS: Final = 0.5
 REST_FACTOR: Final = 10.0
 """The pause after a look, in multiples of the time that it took: so looking takes a tenth of a core at most."""
