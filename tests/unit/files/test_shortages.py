@@ -90,7 +90,7 @@ def test_the_vaults_disk_is_not_blamed_for_too_many_open_files() -> None:
 def test_the_disk_of_a_working_copy_is_not_blamed_for_too_many_open_files() -> None:
     assert type(place_error(OSError(errno.EMFILE, "too many"), "make a file")) is ResourcesError
     assert type(place_error(OSError(errno.EDQUOT, "quota"), "make a file")) is NoSpaceError
-    assert "working copy" in (place_error(OSError(errno.EIO, "bad"), "make a file").hint or "")
+    assert "at the destination" in (place_error(OSError(errno.EIO, "bad"), "make a file").hint or "")
 
 
 def test_what_is_remembered_is_not_called_damaged_where_no_file_can_be_opened(
