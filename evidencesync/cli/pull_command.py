@@ -75,7 +75,7 @@ def pull_source(
     The other machine needs evidencesync and no key of the examiner's; with --agentless it needs nothing but an SSH server
     with SFTP, and a file that cannot be read whole is recorded without content. Nothing is written there. Ends like push: 0
     when everything was read and is in the vault, 3 when something could not be read, 4 when something changed while it was
-    read. Any other code means that nothing was published. Filters work as for push.
+    read. Any other code means that nothing was published, unless the message says that it was. Filters work as for push.
     """
     from evidencesync.cli.terminal import make_asker, person_at
 

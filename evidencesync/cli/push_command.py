@@ -63,7 +63,7 @@ def push_source(
     """Acquires a source into a vault: reads it once, sends what the vault lacks, and gets a signed receipt.
 
     Ends with 0 when everything was read and is in the vault, 3 when something could not be read, 4 when something changed
-    while it was read. Any other code means that nothing was published.
+    while it was read. Any other code means that nothing was published, unless the message says that it was.
 
     Filters: what an --include matches is kept despite any --exclude, a folder with its content. For other entries the last
     matching --exclude decides (a pattern that begins with ! keeps). An entry that no pattern matches is treated as its folder
