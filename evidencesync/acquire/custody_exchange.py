@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from evidencesync.acquire.handshake import begin_custody_session
 from evidencesync.acquire.known_heads import item_subject, recalled_consistency, require_seen
-from evidencesync.connection.inbox import SilenceTimer, end_of
+from evidencesync.connection.inbox import SilenceTimer, end_of, message_of_vault
 from evidencesync.connection.link import Link
 from evidencesync.connection.read_ahead import ReadAhead
 from evidencesync.custody.chain import ChainSubject
@@ -30,9 +30,8 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_CHAIN, MAX_SHOWN_RECORDS, MAX_TITLE
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
-from evidencesync.protocol.failures import error_of_far_end
 from evidencesync.protocol.framing import FrameDecoder, frame_of
-from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Message, Records, Standing, decode_message
+from evidencesync.protocol.messages import Append, Message, Records, Standing
 from evidencesync.vault.layout import MAX_SEQUENCE
 
 _M = TypeVar("_M", bound=Message)
@@ -248,12 +247,7 @@ class CustodyExchange:
             if not whole and silence.remaining(patience) <= 0:
                 raise LinkLostError(f"the vault's end has said nothing whole for {patience:.0f} seconds")
             for frame_type, body in whole:
-                if frame_type == DATA_FRAME:
-                    raise ProtocolError("the vault's end sent data")
-                message = decode_message(frame_type, body)
-                if isinstance(message, Failure):
-                    raise error_of_far_end(message)
-                yield message
+                yield message_of_vault(frame_type, body)
             if whole:
                 silence.restart()  # only here: between two messages the user may have taken long, to decide or to sign
 

@@ -232,7 +232,9 @@ def _listen(link: Link, inbox: Inbox[LocalT, Message], number: int) -> None:
             inbox.peer_arrived += len(block)
             whole = list(frames.update(block))
             if whole:  # counted by their own lengths: a long message may come in many blocks
-                inbox.put_peer(number, [_message(kind, body) for kind, body in whole], sum(len(body) for _, body in whole))
+                inbox.put_peer(
+                    number, [message_of_vault(kind, body) for kind, body in whole], sum(len(body) for _, body in whole)
+                )
         raise end_of(frames)
     except EvidenceSyncError as error:
         inbox.fail_peer(number, error)
@@ -240,7 +242,8 @@ def _listen(link: Link, inbox: Inbox[LocalT, Message], number: int) -> None:
         inbox.fail_peer(number, unexpected(error))
 
 
-def _message(frame_type: int, body: memoryview) -> Message:
+def message_of_vault(frame_type: int, body: memoryview) -> Message:
+    """Returns the message in a frame of the vault's end, which sends no data. Raises ProtocolError, or what a Failure says."""
     if frame_type == DATA_FRAME:
         raise ProtocolError("the vault's end sent data")
     message = decode_message(frame_type, body)

@@ -190,9 +190,7 @@ def require_item_folders(vault: VaultLayout, name: ItemName) -> None:
     for folder in ITEM_FOLDERS:
         if folder not in missing and _holds_anything(layout.root / folder):
             what = "folders" if len(missing) > 1 else "folder"
-            raise MissingOrExtraError(
-                f"item {name} lacks its {what} {', '.join(missing)}", hint="See what else is wrong: evidencesync verify VAULT"
-            )
+            raise MissingOrExtraError(f"item {name} lacks its {what} {', '.join(missing)}", hint=_VERIFY)
     error = nothing_of(vault, name.case.folder, name.item.folder, f"item {name}")
     if _missing_folders(layout):  # else it was published in this moment
         raise error
@@ -207,9 +205,8 @@ def nothing_of(vault: VaultLayout, case: str, item: str | None, what: str) -> Ev
         for place in stored.record.details if stored.record.type == "heads" else ():
             of_case, _, name = place.partition("/")
             stated = of_case == case and item in (None, name) and is_folder_name(name)
-            if stated and not _has_anything(
-                ItemLayout(vault.case(case) / name)
-            ):  # else the folder is that of another case or item
+            # A folder that holds something is that of another case or item, whose number makes the same name.
+            if stated and not _has_anything(ItemLayout(vault.case(case) / name)):
                 return RolledBackError(f"{what} is gone: the vault's own chain has records of it", hint=_VERIFY)
     return NotThereError(f"the vault has nothing of {what}" if item is None else f"the vault has no {what}", hint=SEE_LIST)
 

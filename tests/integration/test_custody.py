@@ -177,9 +177,8 @@ def test_the_chain_is_shown_and_added_to_over_ssh(lab: Lab, sshd: Sshd, forced: 
     assert custody(lab, "seal", *options, vault=vault).code == 11
 
 
-def test_what_a_crash_kept_from_being_stated_outlives_its_signers_key(lab: Lab) -> None:
-    """A note whose process was killed before the vault stated the item's head; then the key is retired, much later."""
-    assert lab.push().code == 0
+def add_note_and_die_before_it_is_stated(lab: Lab) -> tuple[str, ...]:
+    """Runs a command whose record is added, and whose process is killed before the vault states the head. Gives its words."""
     killed = (
         "import os, signal, sys\n"
         "import evidencesync.ingest.custody as serving\n"
@@ -190,6 +189,13 @@ def test_what_a_crash_kept_from_being_stated_outlives_its_signers_key(lab: Lab) 
     note = ("custody", "note", "vault", *ITEM, "--sign-key", "ben", "--text", "seen")
     done = subprocess.run([sys.executable, "-c", killed, *note], cwd=lab.folder, env=lab.environment, check=False)
     assert done.returncode == -signal.SIGKILL
+    return note
+
+
+def test_what_a_crash_kept_from_being_stated_outlives_its_signers_key(lab: Lab) -> None:
+    """A note whose process was killed before the vault stated the item's head; then the key is retired, much later."""
+    assert lab.push().code == 0
+    add_note_and_die_before_it_is_stated(lab)
     assert len(lab.run("custody", "show", "vault", *ITEM, "--json").document["custody"]) == 3
     retired = lab.run("trust", "retire", "vault", "ben@lab", "--json").document
     own = sorted(file.name for file in (lab.folder / "vault" / "custody").glob("*.json"))
@@ -201,16 +207,7 @@ def test_what_a_crash_kept_from_being_stated_outlives_its_signers_key(lab: Lab) 
 def test_what_a_crash_kept_from_being_stated_is_stated_when_the_command_is_run_again(lab: Lab) -> None:
     """And the note is added once: then the vault's own chain tells of it, as of every record that somebody knows to be there."""
     assert lab.push().code == 0
-    killed = (
-        "import os, signal, sys\n"
-        "import evidencesync.ingest.custody as serving\n"
-        "serving.state_head = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "from evidencesync.cli.app import main\n"
-        "main()\n"
-    )
-    note = ("custody", "note", "vault", *ITEM, "--sign-key", "ben", "--text", "seen")
-    done = subprocess.run([sys.executable, "-c", killed, *note], cwd=lab.folder, env=lab.environment, check=False)
-    assert done.returncode == -signal.SIGKILL
+    note = add_note_and_die_before_it_is_stated(lab)
 
     def own() -> list[str]:
         return sorted(file.name for file in (lab.folder / "vault" / "custody").glob("*.json"))
