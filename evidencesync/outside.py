@@ -338,8 +338,8 @@ def _above(folder: int) -> Iterator[int]:
             yield here
             above = os.open("..", _LOOK, dir_fd=here)
             is_root = os.path.samestat(os.fstat(above), os.fstat(here))
-            os.close(here)
-            here = above
+            below, here = here, above  # before it is closed: an interrupt in between must not close it twice
+            os.close(below)
             if is_root:
                 return
     except PermissionError:  # a folder above is closed to this user, who then cannot name a path through it either

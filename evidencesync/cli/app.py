@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from typing import Final
 
 from evidencesync.cli.console import Console
+from evidencesync.cli.interrupts import ignore_interrupts, repeat_lost_interrupts
 from evidencesync.errors import ExitCode, InterruptedRunError
 from evidencesync.files.shortages import unexpected
 
@@ -35,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     if arguments is None:
         _open_closed_streams()
+        repeat_lost_interrupts()
     given = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(as_json="--json" in given, verbose="-v" in given)
     try:
@@ -65,13 +65,12 @@ def _open_closed_streams() -> None:
 
 
 def _prepare_end() -> None:
-    """Ignores Ctrl-C from now on: the outcome is printed, and a signal would only replace the exit code. Speeds up the end."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # With `python -m`, the interpreter kills itself with SIGINT at its end if Ctrl-C came during an exec() (dataclasses are
-        # made with exec), whatever the exit code is. Another exec() resets that state.
-        with contextlib.suppress(MemoryError):
-            exec("")  # noqa: S102 - nothing is executed; see above
+    """Ignores Ctrl-C from now on, and speeds up the end."""
+    ignore_interrupts()
+    # With `python -m`, the interpreter kills itself with SIGINT at its end if Ctrl-C came during an exec() (dataclasses are made
+    # with exec), whatever the exit code is. Another exec() resets that state.
+    with contextlib.suppress(MemoryError):
+        exec("")  # noqa: S102 - nothing is executed; see above
     gc.freeze()  # else the interpreter looks through all objects for cycles once more: 50 ms
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from evidencesync.cli.console import Console
+from evidencesync.cli.interrupts import is_interruption
 from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, NoWorkingFolderError
 from evidencesync.files.shortages import is_panic, unexpected
 
@@ -26,7 +27,7 @@ def _guarded(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
     except KeyboardInterrupt:
         failure = InterruptedRunError("interrupted")
     except Exception as error:  # noqa: BLE001 - a defect is printed in one line, like every other error
-        if isinstance(error.__context__, KeyboardInterrupt):  # Ctrl-C came first, and then a clean-up failed
+        if is_interruption(error):  # Ctrl-C came first, and then a clean-up failed
             failure = InterruptedRunError("interrupted")
         elif _is_without_working_folder(error):
             failure = NoWorkingFolderError(f"the folder that this was started in is gone: {error}")

@@ -16,6 +16,7 @@ import typer
 from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire_and_keep, make_request, require_folder_for_list
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
+from evidencesync.cli.interrupts import is_interruption
 from evidencesync.cli.number_format import parse_duration
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
 from evidencesync.cli.own_state import OwnState
@@ -189,7 +190,7 @@ class _Watch:
         try:
             self._push(snapshot)
         except (KeyboardInterrupt, EvidenceSyncError) as error:
-            if _is_interruption(error):
+            if is_interruption(error):
                 raise InterruptedRunError("interrupted in the middle of a push") from error
             raise
 
@@ -225,13 +226,6 @@ class _Watch:
             self.events.print_warning(
                 f"not remembered, so that a watch that is started again will push once more: {error.strerror}"
             )
-
-
-def _is_interruption(error: BaseException | None) -> bool:
-    """Whether an error is, or was raised while handling, a Ctrl-C: closing a link in the middle may fail with a lost link."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__context__
-    return error is not None
 
 
 def _key(source: str, address: Address, item: ItemChoice) -> WatchedKey:

@@ -309,6 +309,16 @@ class Terminal:
                     break
         return self.seen
 
+    def is_idle(self) -> bool:
+        """Whether the process has used no processor time for a moment."""
+        before = self._processor_time()
+        time.sleep(0.2)
+        return self._processor_time() == before
+
+    def _processor_time(self) -> list[str]:
+        """Ticks in user and kernel mode. Source: proc_pid_stat(5)."""
+        return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+
     def type(self, text: bytes) -> None:
         os.write(self.master, text)
 
@@ -353,6 +363,7 @@ def test_ctrl_c_at_the_question_of_ssh_ends_both_and_gives_the_terminal_back(loc
     lab, terminal = locked_push
     terminal.read_until(b"Enter passphrase for key")
     wait_until(lambda: not termios.tcgetattr(terminal.master)[3] & termios.ECHO)
+    wait_until(terminal.is_idle)  # what a push loads while ssh asks: Python can lose an interrupt in the middle of an import
     terminal.type(b"\x03")
     assert terminal.process.wait(TIMEOUT_SECONDS) == 130
     assert termios.tcgetattr(terminal.master)[3] & termios.ECHO
