@@ -8,63 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import ClassVar
 
-
-class ExitCode(IntEnum):
-    """The exit codes of the process. Every code except 0 is a failure to a script."""
-
-    COMPLETE = 0
-    INTERNAL = 1
-    USAGE = 2
-    GAPS = 3
-    SOURCE_CHANGED = 4
-    NOT_THERE = 10
-    LOCKED = 11
-    KEY = 12
-    NO_SPACE = 13
-    CONNECT = 20
-    HOST_KEY = 21
-    AUTHENTICATION = 22
-    LINK_LOST = 23
-    DIGEST = 30
-    MISSING_OR_EXTRA = 31
-    SIGNATURE = 32
-    TIMESTAMP = 33
-    CHAIN = 34
-    PEER = 40
-    INTERRUPTED = 130
-
-
-# Most severe first; the codes that are not listed (1, 2, 130) mean that the run itself did not finish.
-SEVERITY_ORDER: tuple[ExitCode, ...] = (
-    ExitCode.PEER,
-    ExitCode.CHAIN,
-    ExitCode.SIGNATURE,
-    ExitCode.TIMESTAMP,
-    ExitCode.DIGEST,
-    ExitCode.MISSING_OR_EXTRA,
-    ExitCode.NO_SPACE,
-    ExitCode.KEY,
-    ExitCode.LOCKED,
-    ExitCode.NOT_THERE,
-    ExitCode.HOST_KEY,
-    ExitCode.AUTHENTICATION,
-    ExitCode.CONNECT,
-    ExitCode.LINK_LOST,
-    ExitCode.GAPS,
-    ExitCode.SOURCE_CHANGED,
-    ExitCode.COMPLETE,
-)
-
-
-def most_severe(codes: set[ExitCode]) -> ExitCode:
-    """Returns the exit code of a run that met all of `codes`; COMPLETE for an empty set."""
-    for unfinished in (ExitCode.INTERRUPTED, ExitCode.INTERNAL, ExitCode.USAGE):
-        if unfinished in codes:
-            return unfinished
-    return next((code for code in SEVERITY_ORDER if code in codes), ExitCode.COMPLETE)
+from evidencesync.exit_codes import ExitCode
 
 
 class CommandKind(Enum):
@@ -83,6 +30,12 @@ def _hints(**by_kind: str | None) -> Mapping[CommandKind, str | None]:
     if "reads" in spelled:
         spelled["checks"] = spelled["shows"] = spelled.pop("reads")
     return {CommandKind[kind.upper()]: hint for kind, hint in spelled.items()}
+
+
+_WAIT_HINT = "Wait until the other writer has ended, then run the same command again."
+_BAD_INPUT_HINT = "What was read is broken, hostile, or of an incompatible version."
+_AGAIN_HINT = "See first whether it was done, then run the same command again."
+_STOPPED_HINTS = _hints(serves=None, changes=_AGAIN_HINT, reads="Run the same command again.")
 
 
 class EvidenceSyncError(Exception):
@@ -273,10 +226,7 @@ class LockedError(EvidenceSyncError):
     exit_code = ExitCode.LOCKED
     slug = "locked"
     default_hint = "Wait until the other transfer of this item has ended, then run the same command again."
-    other_hints = _hints(
-        changes="Wait until the other writer has ended, then run the same command again.",
-        reads="Wait until the other writer has ended, then run the same command again.",
-    )
+    other_hints = _hints(changes=_WAIT_HINT, reads=_WAIT_HINT)
 
 
 class BusyError(LockedError):
@@ -342,8 +292,7 @@ class NoSpaceError(EvidenceSyncError):
         "what other runs have left behind is removed, after asking, by: evidencesync clean VAULT"
     )
     other_hints = _hints(
-        changes="Free space on the vault's disk (df -h, df -i; evidencesync clean VAULT may help), then run the same "
-        "command again.",
+        changes="Free space on the vault's disk (df -h, df -i; evidencesync clean VAULT may help), then run the command again.",
         reads="Free space on the disk that is full (df -h, df -i), then run the same command again.",
     )
 
@@ -400,7 +349,7 @@ class AuthenticationError(EvidenceSyncError):
     exit_code = ExitCode.AUTHENTICATION
     slug = "authentication"
     default_hint = (
-        "Check the user name, the key (-i FILE) and its passphrase, and that the server's authorized_keys has its public part."
+        "Check the user name, the key (-i FILE), its passphrase, and that the server's authorized_keys has its public part."
     )
 
 
@@ -410,11 +359,7 @@ class LinkLostError(EvidenceSyncError):
     exit_code = ExitCode.LINK_LOST
     slug = "link-lost"
     default_hint = "Run the same command again: what has arrived is kept, and only the rest is sent."
-    other_hints = _hints(
-        serves=None,
-        changes="See first whether it was done, then run the same command again.",
-        reads="Run the same command again.",
-    )
+    other_hints = _STOPPED_HINTS
 
 
 class DroppedError(LinkLostError):
@@ -480,10 +425,7 @@ class TimestampError(EvidenceSyncError):
 
 
 class ChainError(EvidenceSyncError):
-    """A custody chain is broken, forked or older than one that was seen before.
-
-    Raised by `custody/chain.py` (a chain by itself), `custody/consistency.py` (with what was seen), and where one is added.
-    """
+    """A custody chain is broken, forked or older than one that was seen before."""
 
     exit_code = ExitCode.CHAIN
     slug = "chain-broken"
@@ -507,10 +449,7 @@ class PeerError(EvidenceSyncError):
     exit_code = ExitCode.PEER
     slug = "peer-error"
     default_hint = "The other end is broken, hostile, or of an incompatible version. What was staged is kept as it was."
-    other_hints = _hints(
-        changes="What was read is broken, hostile, or of an incompatible version.",
-        reads="What was read is broken, hostile, or of an incompatible version.",
-    )
+    other_hints = _hints(changes=_BAD_INPUT_HINT, reads=_BAD_INPUT_HINT)
 
 
 class ProtocolError(PeerError):
@@ -544,11 +483,7 @@ class InterruptedRunError(EvidenceSyncError):
     exit_code = ExitCode.INTERRUPTED
     slug = "interrupted"
     default_hint = "Run the same command again: what has arrived is kept, and only the rest is sent."
-    other_hints = _hints(
-        serves=None,
-        changes="See first whether it was done, then run the same command again.",
-        reads="Run the same command again.",
-    )
+    other_hints = _STOPPED_HINTS
 
 
 def all_errors() -> tuple[type[EvidenceSyncError], ...]:

@@ -26,10 +26,8 @@ from evidencesync.evidence.path import to_json_fields
 from evidencesync.files.shortages import unexpected
 from evidencesync.limits import MAX_PATTERN, MAX_PATTERNS
 from evidencesync.protocol.failures import error_of_far_end
-from evidencesync.protocol.framing import FrameDecoder, encode_frame, frame_of
+from evidencesync.protocol.framing import DATA_FRAME, MESSAGE_TYPES, FrameDecoder, decode_message, encode_frame, frame_of
 from evidencesync.protocol.messages import (
-    DATA_FRAME,
-    MESSAGE_TYPES,
     PREAMBLE,
     VERSIONS,
     Alive,
@@ -50,7 +48,6 @@ from evidencesync.protocol.messages import (
     SourceEnd,
     SourceOffer,
     SourceSeen,
-    decode_message,
 )
 
 Frames = list[tuple[int, memoryview]]

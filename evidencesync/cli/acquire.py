@@ -15,8 +15,9 @@ from evidencesync.cli.command import Run
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.number_format import parse_rate
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
-from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, LinkLostError, UsageError
+from evidencesync.errors import EvidenceSyncError, InterruptedRunError, LinkLostError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode
 from evidencesync.limits import MAX_FREE_TEXT, MAX_RETRIES_CHANGED
 
 if TYPE_CHECKING:

@@ -23,12 +23,13 @@ from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.custody.manifest import WholeEntry, whole_entries
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.wholeness import SourceState, is_count
-from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError, StorageError
+from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, StorageError
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.entry import Count, Entry
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.path import from_json_fields, to_json_fields, walk_order
 from evidencesync.evidence.utc_time import format_utc_time, parse_file_time
+from evidencesync.exit_codes import ExitCode
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.ingest.transfers import find_transfers
 from evidencesync.limits import MAX_RECORD

@@ -12,8 +12,9 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, kinds_text, size_text, stored_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
-from evidencesync.errors import CommandKind, ExitCode, UsageError, most_severe
+from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode, most_severe
 
 if TYPE_CHECKING:
     from evidencesync.cli.outputs import ListedItem, ListOutput, ShowOutput

@@ -14,7 +14,8 @@ import typer.core
 from evidencesync.cli.console import Console
 from evidencesync.cli.exit_codes import guard
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
-from evidencesync.errors import CommandKind, ExitCode, UsageError
+from evidencesync.errors import CommandKind, UsageError
+from evidencesync.exit_codes import ExitCode
 
 OTHER_OPTIONS: Final = "Options"
 _BOUNDS: Final = re.compile(r"(?P<low>[\d.]+)<=x<=(?P<high>[\d.]+)|x>=(?P<least>[\d.]+)|x<=(?P<most>[\d.]+)")

@@ -12,7 +12,8 @@ import typer.main
 
 import evidencesync
 from evidencesync.cli.console import Console, mute
-from evidencesync.errors import ExitCode, UsageError
+from evidencesync.errors import UsageError
+from evidencesync.exit_codes import ExitCode
 
 PROGRAM: Final = "evidencesync"
 _HELP: Final = "Moves forensic evidence over SSH into a vault, sends only what is missing, and proves what arrived."

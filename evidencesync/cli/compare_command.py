@@ -11,8 +11,8 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.trust_files import load_trusted
-from evidencesync.errors import ExitCode
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from evidencesync.cli.terminal import Terminal
-from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, InterruptedRunError, StorageError, UsageError
+from evidencesync.errors import CommandKind, EvidenceSyncError, InterruptedRunError, StorageError, UsageError
 from evidencesync.evidence.display import escape_line
+from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     import msgspec

@@ -13,8 +13,9 @@ import typer
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
-from evidencesync.errors import CommandKind, ExitCode, NotThereError, UsageError, most_severe
+from evidencesync.errors import CommandKind, NotThereError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode, most_severe
 
 if TYPE_CHECKING:
     from evidencesync.acquire.custody import Appended, Compose, RecordDraft

@@ -10,8 +10,9 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
-from evidencesync.errors import CommandKind, ExitCode
+from evidencesync.errors import CommandKind
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from evidencesync.cli.comparison_outputs import ChangedOutput, DiffOutput, FieldOutput, SourceOutput

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from evidencesync.cli.console import Console
 from evidencesync.cli.interrupts import is_interruption
-from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, NoWorkingFolderError
+from evidencesync.errors import EvidenceSyncError, InterruptedRunError, NoWorkingFolderError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.files.shortages import is_panic, unexpected
 
 

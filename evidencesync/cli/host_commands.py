@@ -8,8 +8,9 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import ServerChoice
-from evidencesync.errors import CommandKind, ExitCode, HostKeyError, UsageError
+from evidencesync.errors import CommandKind, HostKeyError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from evidencesync.ssh.address import Address

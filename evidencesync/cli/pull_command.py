@@ -17,7 +17,8 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault
 from evidencesync.cli.own_state import RunFolders, open_own_state
-from evidencesync.errors import CommandKind, ExitCode, UsageError
+from evidencesync.errors import CommandKind, UsageError
+from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from evidencesync.acquire.request import PushOutcome, PushRequest

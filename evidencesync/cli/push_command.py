@@ -14,7 +14,8 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
 from evidencesync.cli.own_state import RunFolders, open_own_state, without_own_state
-from evidencesync.errors import CommandKind, ExitCode
+from evidencesync.errors import CommandKind
+from evidencesync.exit_codes import ExitCode
 from evidencesync.home import at_home, rooted
 
 if TYPE_CHECKING:

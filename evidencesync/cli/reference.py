@@ -15,7 +15,8 @@ import typer.main
 
 from evidencesync.cli.commands import PROGRAM, make_app
 from evidencesync.cli.settings import setting_keys
-from evidencesync.errors import SEVERITY_ORDER, CommandKind, EvidenceSyncError, ExitCode, all_errors
+from evidencesync.errors import CommandKind, EvidenceSyncError, all_errors
+from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
 from evidencesync.verify.checks import DESCRIPTIONS, MEANINGS, Check, Meaning
 
 _GENERATED: Final = "<!-- Generated from the code by `make docs`. Do not edit. -->"

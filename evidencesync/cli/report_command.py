@@ -19,8 +19,9 @@ from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import PartChoice, SignerChoice, VaultPath, local_vault
 from evidencesync.cli.trust_files import load_trusted
 from evidencesync.cli.verify_command import CheckChoice, audit
-from evidencesync.errors import EvidenceSyncError, ExitCode, UsageError, most_severe
+from evidencesync.errors import EvidenceSyncError, UsageError
 from evidencesync.evidence.display import escape_line, safe_text
+from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import expand, expand_new_file, read_named
 from evidencesync.limits import MAX_VERDICT_FILE
 
@@ -248,7 +249,7 @@ class _Hashing:
 def _write(gathered: Gathered, place: NewFile) -> tuple[ReportOutput, bytes]:
     """Writes the report whole and durably, or not at all. Returns facts about it, and its SHA-512 for a signature."""
     from evidencesync.cli.file_outputs import ReportOutput
-    from evidencesync.report.write import write_report
+    from evidencesync.report.compose import write_report
 
     report = gathered.report
     kind = _FORMATS[place.path.suffix.lower()]

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.errors import CommandKind, ExitCode, UsageError
+from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand, expand_new_file
 
 _LISTEN_HINT = "Write HOST:PORT, such as 0.0.0.0:2222 or [::]:2222. Port 0 takes a free one."

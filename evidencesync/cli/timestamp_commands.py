@@ -19,8 +19,9 @@ from evidencesync.cli.options import (
     VaultPath,
     local_vault,
 )
-from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, TimestampError, UsageError, most_severe
+from evidencesync.errors import CommandKind, EvidenceSyncError, TimestampError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import expand, expand_new_file, read_named
 from evidencesync.limits import MAX_TIMESTAMP
 

@@ -10,8 +10,9 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import VaultPath, local_vault
-from evidencesync.errors import CommandKind, ExitCode, NoSpaceError
+from evidencesync.errors import CommandKind, NoSpaceError
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from evidencesync.cli.outputs import StagedOutput

@@ -11,15 +11,9 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import VaultPath, local_vault
-from evidencesync.errors import (
-    CommandKind,
-    ExitCode,
-    SignatureError,
-    SigningKeyError,
-    UsageError,
-    hinting,
-)
+from evidencesync.errors import CommandKind, SignatureError, SigningKeyError, UsageError, hinting
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_PUBLIC_KEY
 

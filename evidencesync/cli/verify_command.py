@@ -13,8 +13,8 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import PartChoice, RecordChoice, TsaRoots, VaultPath, local_vault
 from evidencesync.cli.trust_files import load_trusted
-from evidencesync.errors import ExitCode
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots

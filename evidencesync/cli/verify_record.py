@@ -16,9 +16,10 @@ import msgspec
 import evidencesync
 from evidencesync.cli.custody_outputs import RecordedItem, RecordedVerdict
 from evidencesync.cli.outputs import Problem
-from evidencesync.errors import EvidenceSyncError, ExitCode, most_severe
+from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import expand
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ from evidencesync.cli.number_format import parse_duration
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
 from evidencesync.cli.own_state import OwnState
 from evidencesync.cli.push_command import check_places
-from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, InterruptedRunError, UsageError
+from evidencesync.errors import CommandKind, EvidenceSyncError, InterruptedRunError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode
 from evidencesync.home import at_home
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
-"""`compare`: a folder against a manifest, without a vault.
+"""Compares a folder with a manifest, without a vault, entry by entry: `compare`.
 
 Manifest and folder are gone through side by side, for both come in the order of the same walk: neither is ever in memory as
-a whole. What differs is kept on the disk (`compare_store.py`). What was moved or copied is found at the end, when all that is
+a whole. What differs is kept on the disk (`store.py`). What was moved or copied is found at the end, when all that is
 left over on either side is known; only where contents were found under names that are not theirs is the manifest read
 again, to see whether it lists them.
 """
@@ -13,21 +13,285 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
+from typing import Final
 
 from evidencesync.compare.contents import FolderHasher
-from evidencesync.compare.manifest_file import ManifestFile, is_wrong_name, not_read
-from evidencesync.compare.metadata import KINDS
-from evidencesync.compare.store import Compared, DifferenceStore
-from evidencesync.compare.walk import SideBySide, listed_key
+from evidencesync.compare.manifest_file import ExpectedEntry, ManifestFile, is_wrong_name, not_read
+from evidencesync.compare.metadata import KINDS, MetadataComparison, Names
+from evidencesync.compare.store import Category, Compared, DifferenceStore, FolderDifference, Group
 from evidencesync.errors import SourceNotFoundError, UsageError
+from evidencesync.evidence.digest import blake3_of
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.path import from_json_fields, pair_in_order, walk_order
 from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import SourceRoot, resolve_source, source_not_found
-from evidencesync.source.walker import walk
+from evidencesync.source.walker import Found, walk
+from evidencesync.vault.file_checks import StoredFile
 from evidencesync.vault.layout import DATA
 from evidencesync.verify.context import VerifyProgress
+from evidencesync.verify.documents import reason
+
+_DEVICES: Final = frozenset({"block-device", "character-device"})
+_NOT_THERE: Final = frozenset({"vanished", "skipped"})
+_SHOWN: Final = 200
+_EMPTY: Final = blake3_of(b"").hex()
+
+
+def listed_key(entry: Entry, *, with_sha256: bool) -> bytes | None:
+    """The key of a content: its digests. None without content, and for an empty file, which matches every other empty file."""
+    if entry.blake3 is None or not entry.size:
+        return None
+    return bytes.fromhex(entry.blake3 + ((entry.sha256 or "") if with_sha256 else ""))
+
+
+class _Inside:
+    """Tells whether a path lies in one of some folders. Ask in walk order: a folder is dropped when the walk has left it."""
+
+    def __init__(self) -> None:
+        self._prefixes: list[bytes] = []
+
+    def add(self, order: bytes) -> None:
+        self._prefixes.append(order + b"\0" if order else b"")
+
+    def holds(self, order: bytes) -> bool:
+        while self._prefixes and not order.startswith(self._prefixes[-1]):
+            self._prefixes.pop()
+        return bool(self._prefixes)
+
+
+class SideBySide:
+    """Goes through manifest and folder together; a ContentSink.
+
+    A file of more than `most` bytes is larger than all that is listed, so it is none of that, and is not read: to make one of
+    many TiB that takes no room costs nothing. `names`: see `MetadataComparison`.
+    """
+
+    def __init__(
+        self,
+        outcome: Compared,
+        store: DifferenceStore,
+        progress: VerifyProgress,
+        most: int,
+        names: Names,
+        *,
+        with_sha256: bool,
+    ) -> None:
+        self._out = outcome
+        self._store = store
+        self._progress = progress
+        self._most = most
+        self._with_sha256 = with_sha256
+        self._unknown = _Inside()  # folders of which it is not known (in full) what is in them
+        self._skipped = _Inside()  # folders that the manifest says were left out
+        over_sftp = outcome.facts.over_sftp
+        self._metadata = (
+            None
+            if outcome.is_data
+            else MetadataComparison(
+                names, judged=outcome.judged, attributes=outcome.judged and not over_sftp, in_seconds=over_sftp
+            )
+        )
+        self._pending: dict[bytes, list[str]] = {}  # metadata that differs, of files that are being hashed
+
+    def run(self, listed: Iterator[ExpectedEntry], found: Iterator[Found], hasher: FolderHasher) -> None:
+        """Compares everything; contents are all known at its end."""
+        for left, right in pair_in_order(listed, found, attrgetter("order"), lambda one: walk_order(one.path)):
+            if right is None and left is not None:
+                self._only_listed(left)
+            elif left is None and right is not None:
+                self._only_found(right, hasher)
+            elif left is not None and right is not None:
+                self._compare_entry(left, right, hasher)
+        hasher.finish()
+
+    def add_changed_folder(self, path: bytes) -> None:
+        """Names came or went in this folder after it was listed: what came was not seen."""
+        self._out.changed_folders += 1
+
+    # What is on one side only, or on both.
+
+    def _only_listed(self, listed: ExpectedEntry) -> None:
+        entry = listed.entry
+        group: Group = "files" if entry.type == "file" or entry.blake3 is not None else "others"
+        if entry.blake3 is not None:
+            self._out.listed += 1
+        elif entry.type == "file" or (entry.flags and not _NOT_THERE.isdisjoint(entry.flags)):
+            self._out.counts(group)[Category.NOT_COMPARED] += 1
+            return
+        if self._unknown.holds(listed.order):
+            self._add(Category.UNREADABLE, group, listed.path, "the folder that it should be in cannot be read")
+        elif entry.blake3 is not None:
+            self._store.add_absent(listed.path, listed_key(entry, with_sha256=self._with_sha256))
+        elif self._out.is_data and entry.type != "directory":
+            self._out.absent_by_design += 1
+        else:
+            self._add(Category.MISSING, group, listed.path, f"a {entry.type}")
+
+    def _only_found(self, found: Found, hasher: FolderHasher) -> None:
+        order = walk_order(found.path)
+        group: Group = "files" if found.entry_type == "file" else "others"
+        if found.flag == "vanished":
+            return
+        if found.flag is not None and found.entry_type == "directory":
+            self._unknown.add(order)
+        if not found.path and found.flag is None:  # the folder around the single file that the manifest lists
+            return
+        self._out.found += group == "files"
+        if self._skipped.holds(order):
+            self._out.counts(group)[Category.NOT_COMPARED] += 1
+        elif found.flag is not None:
+            self._add(Category.UNREADABLE, group, found.path, os.strerror(found.errno))
+        elif group == "files":
+            size = found.stat.st_size if found.stat is not None else 0
+            if size > self._most:
+                self._store.add_unlisted(found.path, None)
+            else:
+                hasher.add(StoredFile(found.path, size, "", ""))
+        else:
+            self._add(Category.NEW, group, found.path, f"a {found.entry_type}")
+
+    def _compare_entry(self, listed: ExpectedEntry, found: Found, hasher: FolderHasher) -> None:
+        entry = listed.entry
+        is_file = found.entry_type == "file"
+        if found.flag == "vanished":
+            self._only_listed(listed)
+            return
+        group: Group = "files" if is_file or entry.type == "file" or entry.blake3 is not None else "others"
+        self._out.listed += entry.blake3 is not None
+        self._out.found += is_file
+        if found.flag is not None and found.entry_type == "directory":
+            self._unknown.add(listed.order)
+        flags = entry.flags or ()
+        if entry.blake3 is None and "skipped" in flags:
+            self._out.counts(group)[Category.NOT_COMPARED] += 1
+            if entry.type == "directory":
+                self._skipped.add(listed.order)
+        elif entry.blake3 is None and (entry.type == "file" or "vanished" in flags):
+            self._add(Category.UNREADABLE, group, found.path, f"listed without content: {', '.join(flags)} at the source")
+        elif found.entry_type != entry.type and not (entry.blake3 is not None and is_file) and found.stat is not None:
+            self._replace(listed, group, f"a {found.entry_type} in place of a {entry.type}")
+        elif found.flag is not None:
+            self._add(Category.UNREADABLE, group, found.path, os.strerror(found.errno))
+        elif entry.blake3 is not None:
+            self._compare_file(listed, found, hasher)
+        else:
+            self._compare_other(listed, found)
+
+    def _compare_file(self, listed: ExpectedEntry, found: Found, hasher: FolderHasher) -> None:
+        entry = listed.entry
+        size = found.stat.st_size if found.stat is not None else 0
+        if size > self._most:
+            key = listed_key(entry, with_sha256=self._with_sha256)
+            self._store.add_modified(listed.path, key, None, f"{size} bytes, more than all that is listed: it was not read")
+            return
+        if differing := self._metadata_differences(listed, found):
+            self._pending[listed.path] = differing
+        hasher.add(StoredFile(listed.path, size, entry.blake3 or "", entry.sha256 or ""))
+
+    def _compare_other(self, listed: ExpectedEntry, found: Found) -> None:
+        """A folder, link or special file of the same kind."""
+        entry = listed.entry
+        if self._out.is_data and entry.type != "directory":
+            self._add(Category.NEW, "others", listed.path, f"a {entry.type}: no vault puts one under {DATA}/")
+            return
+        try:
+            there, wanted = _leads_to(entry, found)
+        except OSError as error:
+            self._add(Category.UNREADABLE, "others", listed.path, reason(error))
+            return
+        if wanted is None and entry.type == "symlink":
+            self._add(Category.UNREADABLE, "others", listed.path, "listed without a target: it could not be read at the source")
+        elif wanted is not None and there != wanted:
+            text = f"leads to {safe_text(there, _SHOWN)}, not to {safe_text(wanted, _SHOWN)}"
+            self._add(Category.MODIFIED, "others", listed.path, text)
+        else:
+            self._out.others[Category.MATCHED] += 1
+            if differing := self._metadata_differences(listed, found):
+                self._count_metadata("others", listed.path, differing)
+
+    def _replace(self, listed: ExpectedEntry, group: Group, detail: str) -> None:
+        """Records that a listed name belongs to something of another kind now."""
+        if listed.entry.blake3 is None:
+            self._add(Category.MODIFIED, group, listed.path, detail)
+        else:
+            self._store.add_modified(listed.path, listed_key(listed.entry, with_sha256=self._with_sha256), None, detail)
+
+    # Contents.
+
+    def add_same(self, files: list[StoredFile]) -> None:
+        """See ContentSink."""
+        self._out.files[Category.MATCHED] += len(files)
+        self._progress.files += len(files)
+        if self._pending:
+            for file in files:
+                if differing := self._pending.pop(file.path, None):
+                    self._count_metadata("files", file.path, differing)
+
+    def add_different(self, file: StoredFile, size: int, digests: list[str]) -> None:
+        """See ContentSink."""
+        self._progress.files += 1
+        key = bytes.fromhex("".join(digests)) if size else None
+        if not file.blake3:
+            self._store.add_unlisted(file.path, key)
+            return
+        self._pending.pop(file.path, None)
+        self._store.add_modified(file.path, self._key_of(file), key, f"{size} bytes, BLAKE3 {digests[0]}")
+
+    def add_unreadable(self, file: StoredFile, message: str) -> None:
+        """See ContentSink."""
+        self._pending.pop(file.path, None)
+        self._add(Category.UNREADABLE, "files", file.path, message)
+
+    def add_missing(self, file: StoredFile) -> None:
+        """See ContentSink."""
+        self._pending.pop(file.path, None)
+        self._out.found -= 1
+        if file.blake3:
+            self._store.add_absent(file.path, self._key_of(file))
+
+    def add_bytes(self, size: int) -> None:
+        """See ContentSink."""
+        self._out.bytes += size
+        self._progress.bytes += size
+
+    def _key_of(self, file: StoredFile) -> bytes | None:
+        """The key of what is listed for a file."""
+        if file.blake3 == _EMPTY:
+            return None
+        return bytes.fromhex(file.blake3 + (file.sha256 if self._with_sha256 else ""))
+
+    # Counting.
+
+    def _add(self, category: Category, group: Group, path: bytes, detail: str) -> None:
+        self._store.add(FolderDifference(category, group, path, detail=detail))
+
+    def _metadata_differences(self, listed: ExpectedEntry, found: Found) -> list[str]:
+        if self._metadata is None:
+            return []
+        return self._metadata.differences(listed.entry, listed.attributes, found)
+
+    def _count_metadata(self, group: Group, path: bytes, differing: list[str]) -> None:
+        if self._out.metadata is not None:
+            self._out.metadata.update(differing)
+        if self._out.judged:
+            self._add(Category.METADATA, group, path, ", ".join(differing))
+        else:
+            self._out.counts(group)[Category.METADATA] += 1
+
+
+def _leads_to(entry: Entry, found: Found) -> tuple[bytes, bytes | None]:
+    """Where a link or a device leads, and where the manifest says that it does. Raises OSError."""
+    if entry.type == "symlink":
+        wanted = None if entry.target is None and entry.target_b64 is None else from_json_fields(entry.target, entry.target_b64)
+        return os.readlink(found.name, dir_fd=found.dir_fd), wanted
+    if entry.type in _DEVICES and found.stat is not None:
+        there = f"{os.major(found.stat.st_rdev)}:{os.minor(found.stat.st_rdev)}"
+        return there.encode(), None if entry.device_number is None else entry.device_number.encode()
+    return b"", None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple
 
-from evidencesync.errors import ExitCode, StorageError, most_severe
+from evidencesync.errors import StorageError
+from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.limits import MAX_FINDINGS, MAX_LISTED_PATHS
 
 Group = Literal["files", "others"]

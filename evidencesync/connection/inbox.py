@@ -22,8 +22,8 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.files.shortages import unexpected
 from evidencesync.limits import ALIVE_SECONDS, LEAST_RATE, LEAST_SILENCE_SECONDS, MIB, SILENCE_SECONDS
 from evidencesync.protocol.failures import error_of_far_end
-from evidencesync.protocol.framing import FrameDecoder
-from evidencesync.protocol.messages import DATA_FRAME, Failure, Message, decode_message
+from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message
+from evidencesync.protocol.messages import Failure, Message
 
 _QUEUED_BYTES = 16 * MIB
 _QUEUED_ITEMS = 512

@@ -32,7 +32,8 @@ from evidencesync.evidence.digest import Sha256Digest, sha256_of, sha512_of
 from evidencesync.ingest.admission import Admitted, record_batches, show_since
 from evidencesync.limits import MAX_DETAILS, MAX_FRAME_BODY
 from evidencesync.protocol.failures import error_of
-from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Records, Standing, decode_message
+from evidencesync.protocol.framing import DATA_FRAME, decode_message
+from evidencesync.protocol.messages import Append, Failure, Records, Standing
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.ledger import iter_records, recorded

@@ -36,9 +36,8 @@ from evidencesync.files.shortages import unexpected
 from evidencesync.ingest.admission import Admitted, admit, show_since, welcome
 from evidencesync.limits import MAX_RECORD, NONCE
 from evidencesync.protocol.failures import another_service, error_of, failure_of
-from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.framing import DATA_FRAME, decode_message, frame_of
 from evidencesync.protocol.messages import (
-    DATA_FRAME,
     PATIENT_VERSION,
     PREAMBLE,
     Begin,
@@ -49,7 +48,6 @@ from evidencesync.protocol.messages import (
     Published,
     SourceAsk,
     Status,
-    decode_message,
 )
 from evidencesync.vault.heads import state_head, was_stated
 from evidencesync.vault.item import VaultItem

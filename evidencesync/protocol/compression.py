@@ -11,8 +11,7 @@ import zstandard
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.limits import KIB, MAX_FRAME_BODY
-from evidencesync.protocol.framing import encode_frame
-from evidencesync.protocol.messages import DATA_FRAME
+from evidencesync.protocol.framing import DATA_FRAME, encode_frame
 
 Compress = Literal["auto", "always", "never"]
 RAW: Final = 0

@@ -10,7 +10,6 @@ from evidencesync.errors import (
     AuthenticationError,
     DroppedError,
     EvidenceSyncError,
-    ExitCode,
     ForkedError,
     HostKeyError,
     NoRemoteError,
@@ -23,6 +22,7 @@ from evidencesync.errors import (
     error_from_slug,
 )
 from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode
 from evidencesync.protocol.messages import HANDSHAKE, PROTOCOL_VERSION, VERSIONS, Failure
 
 _DONE: Final = frozenset({ExitCode.COMPLETE, ExitCode.GAPS, ExitCode.SOURCE_CHANGED})

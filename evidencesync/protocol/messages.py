@@ -1,4 +1,4 @@
-"""Defines every message of the protocol with its bounds, and encodes and decodes them. `docs/protocol.md` explains their order.
+"""Defines every message of the protocol with its bounds. `docs/protocol.md` explains their order.
 
 A message is a MessagePack array of its fields. Several digests are packed in one byte string. Decoding checks every bound: so a
 session gets well-formed messages, and checks their order itself.
@@ -10,14 +10,12 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from evidencesync.errors import LimitExceededError, ProtocolError, VersionError
 from evidencesync.evidence.entry import Remark
 from evidencesync.limits import (
     MAX_DEVICE_FACTS,
     MAX_ERROR_TEXT,
     MAX_FACT,
     MAX_FILE_SIZE,
-    MAX_FRAME_BODY,
     MAX_PAGE,
     MAX_PAGE_LINES,
     MAX_PATH,
@@ -458,92 +456,5 @@ class Failure(Message, frozen=True):
     hint: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TEXT)] | None
 
 
-DATA_FRAME: Final = 2
-"""Frame type of data: one byte codec, four bytes raw length, then the bytes."""
-
-MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
-    1: Failure,
-    3: Alive,
-    4: Patience,
-    10: Hello,
-    11: Welcome,
-    12: Begin,
-    13: Ready,
-    14: Resumed,
-    20: PageOffer,
-    21: PageAnswer,
-    22: Page,
-    23: Want,
-    24: Files,
-    25: PagesStored,
-    30: Open,
-    31: SegmentOffer,
-    32: SegmentAnswer,
-    33: Chunks,
-    34: Need,
-    35: SegmentData,
-    36: ChunkData,
-    37: SegmentsStored,
-    38: Close,
-    40: Finish,
-    41: Status,
-    42: Published,
-    45: Pieces,
-    46: NeedPieces,
-    47: Resembles,
-    50: Records,
-    51: Standing,
-    52: Append,
-    70: SourceAsk,
-    71: SourceOffer,
-    72: Fetch,
-    73: SourceSeen,
-    74: SourceEnd,
-}
-_TYPE_OF: Final = {message: number for number, message in MESSAGE_TYPES.items()}
-_DECODERS: Final = {number: msgspec.msgpack.Decoder(message) for number, message in MESSAGE_TYPES.items()}
-_ENCODER: Final = msgspec.msgpack.Encoder()
-_FIELDS: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 HANDSHAKE: Final = (Patience, Hello, Welcome, Begin, Ready, Resumed, Standing, SourceAsk, SourceOffer, Fetch)
 """The messages of the handshake. A build from before the first release may have other fields in them."""
-_HANDSHAKE_NUMBERS: Final = frozenset(_TYPE_OF[message] for message in HANDSHAKE)
-
-
-def encode_message(message: Message) -> tuple[int, bytes]:
-    """Encodes a message; returns frame type and body."""
-    body = _ENCODER.encode(message)
-    if len(body) > MAX_FRAME_BODY:
-        raise LimitExceededError(f"a {type(message).__name__} message would be {len(body)} bytes long")
-    return _TYPE_OF[type(message)], body
-
-
-def decode_message(frame_type: int, body: bytes | memoryview) -> Message:
-    """Decodes the message in a frame. Raises ProtocolError for an unknown type or a body outside its bounds.
-
-    Raises VersionError for a message of the handshake that has another number of fields: builds from before the first release
-    send such messages, and are not hostile.
-    """
-    decoder = _DECODERS.get(frame_type)
-    if decoder is None:
-        raise ProtocolError(f"unknown message type {frame_type}")
-    try:
-        message: Message = decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        name, known = MESSAGE_TYPES[frame_type].__name__, len(MESSAGE_TYPES[frame_type].__struct_fields__)
-        count = _count_of_fields(body)
-        if frame_type in _HANDSHAKE_NUMBERS and count is not None and count != known:
-            raise VersionError(
-                f"the other end speaks another version: its {name} message has {count} fields, not {known}"
-            ) from error
-        raise ProtocolError(f"a {name} message is malformed") from error
-    return message
-
-
-def _count_of_fields(body: bytes | memoryview) -> int | None:
-    """Returns how many fields a well-formed short MessagePack array has; None for anything else."""
-    if not len(body) or body[0] & 0xF0 != 0x90:
-        return None
-    try:
-        return len(_FIELDS.decode(body))
-    except (msgspec.MsgspecError, RecursionError):
-        return None

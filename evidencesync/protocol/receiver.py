@@ -32,9 +32,8 @@ from evidencesync.protocol.events import (
     StreamResembles,
 )
 from evidencesync.protocol.failures import error_of
-from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.framing import DATA_FRAME, decode_message, frame_of
 from evidencesync.protocol.messages import (
-    DATA_FRAME,
     Alive,
     ChunkData,
     Chunks,
@@ -51,7 +50,6 @@ from evidencesync.protocol.messages import (
     Resumed,
     SegmentData,
     SegmentOffer,
-    decode_message,
 )
 from evidencesync.protocol.outgoing import copy_if_small
 from evidencesync.protocol.packing import signed_lengths, unpack_bits

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from evidencesync.errors import SEVERITY_ORDER, ExitCode, PathEscapeError, UsageError
+from evidencesync.errors import PathEscapeError, UsageError
 from evidencesync.evidence.display import is_clean
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.evidence.utc_time import parse_utc_time
+from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
 from evidencesync.limits import MAX_VERDICT_FILE
 from evidencesync.report.document import Acquisition, Item, Judgement, State, VaultFacts
 from evidencesync.verify.findings import Head, Verdict

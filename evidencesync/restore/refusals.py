@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from evidencesync.errors import EvidenceSyncError, ExitCode, NoSpaceError, StorageError, most_severe
+from evidencesync.errors import EvidenceSyncError, NoSpaceError, StorageError
+from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.files.disk import storage_error
 from evidencesync.files.shortages import hint_of
 

@@ -24,8 +24,8 @@ from evidencesync.errors import BusyError, EvidenceSyncError, LinkLostError
 from evidencesync.files.shortages import unexpected
 from evidencesync.ingest.receive import receive, refuse
 from evidencesync.protocol.failures import failure_of, version_in_common
-from evidencesync.protocol.framing import FrameDecoder, frame_of
-from evidencesync.protocol.messages import PREAMBLE, Hello, decode_message
+from evidencesync.protocol.framing import FrameDecoder, decode_message, frame_of
+from evidencesync.protocol.messages import PREAMBLE, Hello
 from evidencesync.serve.stdio import take_standard_streams
 from evidencesync.ssh.channel import ServedChannel
 from evidencesync.ssh.shares import Share, Waiting

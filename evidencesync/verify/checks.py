@@ -7,7 +7,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from evidencesync.errors import ExitCode
+from evidencesync.exit_codes import ExitCode
 
 Severity = Literal["info", "warning", "error"]
 

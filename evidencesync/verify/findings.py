@@ -8,10 +8,10 @@ from typing import Final, Literal
 
 import msgspec
 
-from evidencesync.errors import ExitCode, most_severe
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import from_json_fields, to_json_fields
 from evidencesync.evidence.utc_time import UtcTime
+from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.limits import MAX_FINDINGS
 from evidencesync.vault.layout import CASES, CUSTODY
 from evidencesync.verify.checks import MEANINGS, Check, Severity

@@ -11,15 +11,14 @@ from evidencesync.errors import (
     ChainError,
     DigestMismatchError,
     EvidenceSyncError,
-    ExitCode,
     IncompleteError,
     MissingOrExtraError,
     NotThereError,
     SignatureError,
     TimestampError,
-    most_severe,
 )
 from evidencesync.evidence.identity import ItemName
+from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.verify.audit import audit_documents
 from evidencesync.verify.checks import MEANINGS

@@ -15,13 +15,13 @@ from typing import Final, Literal, NoReturn, Protocol
 
 from evidencesync.errors import (
     EvidenceSyncError,
-    ExitCode,
     NothingLeftError,
     SealedError,
     SourceNotFoundError,
     UnkeptReceiptError,
     VersionError,
 )
+from evidencesync.exit_codes import ExitCode
 from evidencesync.source.changes import ChangeNotices, SourceSnapshot, is_silent, look
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.origin import file_system_of

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.errors import ExitCode, NoSpaceError
+from evidencesync.errors import NoSpaceError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.limits import ENTRIES_RESERVE, MIB, SPACE_RESERVE
 from evidencesync.vault.space import Room, check_space, free_bytes, free_entries
 from tests.support.bench_of_evidence import Bench, make_bench

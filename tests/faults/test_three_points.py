@@ -15,8 +15,9 @@ import pytest
 
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.chunker import Segment
-from evidencesync.errors import DigestMismatchError, EvidenceSyncError, ExitCode
+from evidencesync.errors import DigestMismatchError, EvidenceSyncError
 from evidencesync.evidence.digest import blake3_of
+from evidencesync.exit_codes import ExitCode
 from evidencesync.ingest import session as ingest_session
 from evidencesync.protocol.sender import Sender
 from evidencesync.vault import publish as vault_publish

@@ -16,7 +16,8 @@ import pytest
 
 from evidencesync.acquire.custody import Appended, RecordDraft, append_record
 from evidencesync.acquire.custody_exchange import CustodyExchange, ShownChain
-from evidencesync.errors import EvidenceSyncError, ExitCode, RememberedHeadsError
+from evidencesync.errors import EvidenceSyncError, RememberedHeadsError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.localstate.pending_record import PendingRecord
 from evidencesync.vault.item import lock_item

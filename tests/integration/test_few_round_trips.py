@@ -13,8 +13,8 @@ from evidencesync.acquire.push import push
 from evidencesync.connection.link import LocalLink
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import SshPeer
-from evidencesync.protocol.framing import FrameDecoder
-from evidencesync.protocol.messages import MESSAGE_TYPES, Finish, Ready
+from evidencesync.protocol.framing import MESSAGE_TYPES, FrameDecoder
+from evidencesync.protocol.messages import Finish, Ready
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.patience import PATIENCE_SECONDS
 

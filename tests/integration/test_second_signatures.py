@@ -27,8 +27,9 @@ from evidencesync.custody.sshsig import (
     verify_signature,
 )
 from evidencesync.custody.wire import WireReader, write_mpint, write_string
-from evidencesync.errors import ExitCode, SignatureError
+from evidencesync.errors import SignatureError
 from evidencesync.evidence.digest import sha512_of
+from evidencesync.exit_codes import ExitCode
 from evidencesync.protocol.messages import Published
 from evidencesync.ssh.keys import AgentSigner, KeySigner
 from evidencesync.vault import create

@@ -20,7 +20,6 @@ from evidencesync.errors import (
     ConfigurationError,
     ConnectError,
     DroppedError,
-    ExitCode,
     ExposedKeyError,
     HostKeyChangedError,
     HostKeyError,
@@ -28,6 +27,7 @@ from evidencesync.errors import (
     ProtocolError,
     SigningKeyError,
 )
+from evidencesync.exit_codes import ExitCode
 from evidencesync.ssh import ssh_process as child_module
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions, parse_program

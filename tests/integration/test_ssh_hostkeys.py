@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evidencesync.errors import ConfigurationError, ExitCode, HostKeyChangedError, HostKeyError
+from evidencesync.errors import ConfigurationError, HostKeyChangedError, HostKeyError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.known_hosts import remember_host_key
 from evidencesync.ssh.options import Program

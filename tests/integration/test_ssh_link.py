@@ -20,12 +20,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evidencesync.connection.ssh_link import SshLink
-from evidencesync.errors import (
-    ConnectError,
-    ExitCode,
-    HostKeyError,
-    LinkLostError,
-)
+from evidencesync.errors import ConnectError, HostKeyError, LinkLostError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Lab

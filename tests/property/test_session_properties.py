@@ -20,8 +20,8 @@ from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.limits import KIB, MAX_SEGMENT
 from evidencesync.protocol import receiving_order, sender
 from evidencesync.protocol.compression import Compress
-from evidencesync.protocol.framing import FrameDecoder, frame_of
-from evidencesync.protocol.messages import PREAMBLE, Finish, Message, decode_message
+from evidencesync.protocol.framing import FrameDecoder, decode_message, frame_of
+from evidencesync.protocol.messages import PREAMBLE, Finish, Message
 from evidencesync.protocol.receiver import Receiver
 from evidencesync.protocol.sender import Sender
 from tests.support.model_of_a_vault import PIECE_KEY, Knowledge, ModelVault, digest_of_rows, lines_for

@@ -20,8 +20,9 @@ from evidencesync.custody.documents import (
 from evidencesync.custody.record import SIGNERS, VAULT_TYPES, SignedBy
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.custody.trust import signer_line
-from evidencesync.errors import EvidenceSyncError, ExitCode
+from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.utc_time import format_utc_time
+from evidencesync.exit_codes import ExitCode
 from evidencesync.vault.create import create_vault
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.vault import Vault

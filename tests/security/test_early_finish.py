@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from evidencesync.custody.manifest import encode_entry_lines
-from evidencesync.errors import ExitCode
+from evidencesync.exit_codes import ExitCode
 from evidencesync.protocol.messages import Files, Message, Open, Page, PageAnswer, PageOffer, SegmentOffer, Want
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import ROOT, HostileClient, entry_of

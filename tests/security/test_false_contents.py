@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from evidencesync.custody.manifest import encode_entry_lines
-from evidencesync.errors import ExitCode
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
+from evidencesync.exit_codes import ExitCode
 from evidencesync.protocol.messages import ChunkData, Chunks, Close, Files, Need, Open, SegmentData
 from evidencesync.protocol.packing import pack_bits
 from tests.support.bench_of_evidence import Bench

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from evidencesync.custody.documents import Person
-from evidencesync.errors import ExitCode
+from evidencesync.exit_codes import ExitCode
 from tests.support.bench_of_evidence import Bench, new_signer
 from tests.support.hostile_client import ROOT, HostileClient, entry_of
 

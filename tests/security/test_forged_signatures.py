@@ -14,8 +14,8 @@ from evidencesync.custody.documents import (
     SESSION_NAMESPACE,
 )
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.errors import ExitCode
 from evidencesync.evidence.digest import sha512_of
+from evidencesync.exit_codes import ExitCode
 from evidencesync.protocol.messages import Finish
 from tests.support.bench_of_evidence import Bench, new_signer
 from tests.support.hostile_client import ROOT, HostileClient, entry_of

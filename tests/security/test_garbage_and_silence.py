@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from evidencesync.errors import ExitCode, LinkLostError, VersionError
-from evidencesync.protocol.framing import encode_frame, frame_of
+from evidencesync.errors import LinkLostError, VersionError
+from evidencesync.exit_codes import ExitCode
+from evidencesync.protocol.framing import DATA_FRAME, encode_frame, frame_of
 from evidencesync.protocol.messages import (
-    DATA_FRAME,
     PREAMBLE,
     Failure,
     Hello,

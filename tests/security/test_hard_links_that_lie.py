@@ -13,8 +13,9 @@ from typing import Final
 import pytest
 from msgspec.structs import replace
 
-from evidencesync.errors import ExitCode, MalformedDocumentError
+from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.entry import Entry
+from evidencesync.exit_codes import ExitCode
 from evidencesync.ingest import session as ingest_session
 from evidencesync.protocol.messages import Published
 from evidencesync.source.metadata import EntryMaker

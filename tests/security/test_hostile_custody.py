@@ -18,8 +18,9 @@ from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE,
 from evidencesync.custody.record import SIGNERS, SignedBy, decode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.text import encode_readable
-from evidencesync.errors import EvidenceSyncError, ExitCode, LinkLostError, SealedError
+from evidencesync.errors import EvidenceSyncError, LinkLostError, SealedError
 from evidencesync.evidence.digest import sha512_of
+from evidencesync.exit_codes import ExitCode
 from evidencesync.ingest.custody import MOST_APPENDS
 from evidencesync.limits import MAX_DETAILS, MAX_FREE_TEXT
 from evidencesync.localstate.heads import HeadMemory

@@ -24,9 +24,8 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.limits import MAX_DEVICE_FACTS, MAX_FACT
-from evidencesync.protocol.framing import FrameDecoder, encode_frame, frame_of
+from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message, encode_frame, frame_of
 from evidencesync.protocol.messages import (
-    DATA_FRAME,
     PREAMBLE,
     Begin,
     Close,
@@ -45,7 +44,6 @@ from evidencesync.protocol.messages import (
     SourceEnd,
     SourceOffer,
     SourceSeen,
-    decode_message,
 )
 from evidencesync.protocol.outgoing import Outgoing
 from tests.support.bench_of_evidence import Bench

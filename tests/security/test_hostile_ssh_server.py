@@ -15,7 +15,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from evidencesync.errors import EvidenceSyncError, ExitCode, HostKeyChangedError, HostKeyError, LinkLostError, ProtocolError
+from evidencesync.errors import EvidenceSyncError, HostKeyChangedError, HostKeyError, LinkLostError, ProtocolError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.ssh import ssh_process as child_module
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import Program, SshOptions

@@ -17,7 +17,8 @@ from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import Point
 from evidencesync.custody.receipt import encode_receipt
-from evidencesync.errors import ExitCode, LimitExceededError, LinkLostError, NoSpaceError, SignatureError
+from evidencesync.errors import LimitExceededError, LinkLostError, NoSpaceError, SignatureError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.ingest import admission
 from evidencesync.ingest import receipt as ingest_receipt
 from evidencesync.ingest import receive as vaults_end

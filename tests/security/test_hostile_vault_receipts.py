@@ -21,8 +21,9 @@ from evidencesync.custody.documents import (
 )
 from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.custody.text import encode_readable
-from evidencesync.errors import EvidenceSyncError, ExitCode
+from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.exit_codes import ExitCode
 from evidencesync.protocol.messages import Message, Published, Ready, Welcome
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.hostile_vault import Tamper, push_tampered

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from evidencesync.errors import EvidenceSyncError, ExitCode, LinkLostError, PeerError, SignatureError, all_errors
-from evidencesync.protocol.framing import encode_frame, frame_of
+from evidencesync.errors import EvidenceSyncError, LinkLostError, PeerError, SignatureError, all_errors
+from evidencesync.exit_codes import ExitCode
+from evidencesync.protocol.framing import DATA_FRAME, encode_frame, frame_of
 from evidencesync.protocol.messages import (
-    DATA_FRAME,
     PREAMBLE,
     Begin,
     Close,

@@ -11,8 +11,9 @@ import pytest
 from evidencesync.custody.documents import MANIFEST_NAMESPACE
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.statements import ItemHistory
-from evidencesync.errors import ExitCode, UntrustedSignerError
+from evidencesync.errors import UntrustedSignerError
 from evidencesync.evidence.digest import sha512_of
+from evidencesync.exit_codes import ExitCode
 from evidencesync.ingest import custody
 from evidencesync.ingest import receive as vaults_end
 from evidencesync.ingest import session as ingest_session

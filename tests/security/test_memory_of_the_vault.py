@@ -11,8 +11,8 @@ import pytest
 from evidencesync.connection.process import allow_many_files
 from evidencesync.custody.manifest import encode_entry_lines
 from evidencesync.delta.rows import ZERO_DIGEST
-from evidencesync.errors import ExitCode
 from evidencesync.evidence.digest import blake3_of
+from evidencesync.exit_codes import ExitCode
 from evidencesync.ingest import streams
 from evidencesync.limits import MAX_CHUNK, MAX_PAGE, MAX_SEGMENT, MAX_UNLISTED_CONTENTS, MIB, SMALL_FILE, WINDOW
 from evidencesync.protocol.framing import encode_frame, frame_of

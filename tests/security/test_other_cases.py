@@ -9,8 +9,8 @@ from typing import Literal
 
 import pytest
 
-from evidencesync.errors import ExitCode
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.exit_codes import ExitCode
 from evidencesync.ingest import session as ingest_session
 from evidencesync.protocol.messages import Want
 from evidencesync.protocol.packing import unpack_bits

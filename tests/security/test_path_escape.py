@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from evidencesync.errors import ExitCode
 from evidencesync.evidence.entry import Entry
+from evidencesync.exit_codes import ExitCode
 from evidencesync.protocol.messages import Published
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import ROOT, HostileClient, entry_of

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, MANIFEST_NAMESPACE, RECEIPT_NAMESPACE
-from evidencesync.errors import ExitCode, LinkLostError
+from evidencesync.errors import LinkLostError
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.exit_codes import ExitCode
 from evidencesync.protocol.messages import Begin, Published, Ready
 from evidencesync.vault import heads as heads_module
 from evidencesync.vault.ledger import iter_records

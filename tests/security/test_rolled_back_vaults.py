@@ -16,15 +16,8 @@ from evidencesync.acquire.request import PushOutcome
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import CustodyRecord, Person
-from evidencesync.errors import (
-    ChainError,
-    EvidenceSyncError,
-    ExitCode,
-    ForkedError,
-    ProtocolError,
-    RolledBackError,
-    SignatureError,
-)
+from evidencesync.errors import ChainError, EvidenceSyncError, ForkedError, ProtocolError, RolledBackError, SignatureError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.messages import Message, Ready, Records
 from evidencesync.vault.ledger import sign_record

@@ -30,7 +30,7 @@ from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.ingest.transfers import find_transfers
 from evidencesync.protocol.failures import error_of
-from evidencesync.protocol.framing import FrameDecoder, frame_of
+from evidencesync.protocol.framing import FrameDecoder, decode_message, frame_of
 from evidencesync.protocol.messages import (
     PREAMBLE,
     VERSIONS,
@@ -43,7 +43,6 @@ from evidencesync.protocol.messages import (
     Records,
     Status,
     Welcome,
-    decode_message,
 )
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.keys import load_signer

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from evidencesync.delta.rows import ZERO_DIGEST
-from evidencesync.errors import ExitCode
+from evidencesync.exit_codes import ExitCode
 from evidencesync.limits import MAX_FILE_SIZE, MAX_ZERO_EXTENT
 from evidencesync.protocol.messages import Chunks, Open, SegmentAnswer, SegmentData, SegmentOffer
 from evidencesync.protocol.packing import ZERO_BIT

@@ -38,9 +38,8 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.ingest.receive import receive
 from evidencesync.protocol.compression import RAW
-from evidencesync.protocol.framing import FrameDecoder, encode_frame, frame_of
+from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message, encode_frame, frame_of
 from evidencesync.protocol.messages import (
-    DATA_FRAME,
     PREAMBLE,
     PROTOCOL_VERSION,
     Begin,
@@ -53,7 +52,6 @@ from evidencesync.protocol.messages import (
     Ready,
     Resumed,
     Welcome,
-    decode_message,
 )
 from evidencesync.protocol.packing import pack_bits
 from evidencesync.vault.item import lock_item

@@ -14,16 +14,8 @@ from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError
-from evidencesync.protocol.framing import FrameDecoder, frame_of
-from evidencesync.protocol.messages import (
-    DATA_FRAME,
-    PREAMBLE,
-    PROTOCOL_VERSION,
-    Message,
-    Ready,
-    Welcome,
-    decode_message,
-)
+from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message, frame_of
+from evidencesync.protocol.messages import PREAMBLE, PROTOCOL_VERSION, Message, Ready, Welcome
 from tests.support.bench_of_evidence import Bench
 from tests.support.link_in_between import LinkInBetween
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.protocol.framing import encode_frame
-from evidencesync.protocol.messages import MESSAGE_TYPES, Message, decode_message, encode_message
+from evidencesync.protocol.framing import MESSAGE_TYPES, decode_message, encode_frame, encode_message
+from evidencesync.protocol.messages import Message
 
 Frame = tuple[int, bytes]
 Mutation = Callable[[random.Random, Frame, Sequence[Frame]], bytes]

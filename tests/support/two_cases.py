@@ -17,6 +17,7 @@ from evidencesync.evidence.digest import ChunkDigest, chunk_digest_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.limits import PROOF
+from evidencesync.protocol.framing import encode_message
 from evidencesync.protocol.messages import (
     Chunks,
     Message,
@@ -30,7 +31,6 @@ from evidencesync.protocol.messages import (
     SegmentAnswer,
     SegmentOffer,
     Want,
-    encode_message,
 )
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import ROOT, HostileClient, data_frame, entry_of

@@ -14,8 +14,9 @@ from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.settings import LoadedSettings, load_settings
 from evidencesync.cli.trust_files import load_roots, load_trusted
 from evidencesync.cli.vault_commands import load_public_key
-from evidencesync.errors import ConfigurationError, EvidenceSyncError, ExitCode
+from evidencesync.errors import ConfigurationError, EvidenceSyncError
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.exit_codes import ExitCode
 from evidencesync.export.encrypt import load_recipients
 from evidencesync.home import read_named, require_regular
 from evidencesync.ssh.address import Address

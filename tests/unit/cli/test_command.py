@@ -12,7 +12,8 @@ from evidencesync.cli import app as whole
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.console import Console
 from evidencesync.cli.exit_codes import guard
-from evidencesync.errors import EvidenceSyncError, ExitCode, all_errors
+from evidencesync.errors import EvidenceSyncError, all_errors
+from evidencesync.exit_codes import ExitCode
 
 
 def _raising(error: BaseException) -> Callable[[], ExitCode]:

@@ -10,8 +10,9 @@ import pytest
 from evidencesync.cli.console import Console
 from evidencesync.cli.exit_codes import guard
 from evidencesync.cli.outputs import ErrorOutput, ServeOutput
-from evidencesync.errors import CommandKind, ExitCode, PathEscapeError, UsageError
+from evidencesync.errors import CommandKind, PathEscapeError, UsageError
 from evidencesync.evidence.display import escape_line
+from evidencesync.exit_codes import ExitCode
 
 ATTACK = "a\x1b[31mb\u202ec\u2028d\x9be\udcff"
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from evidencesync.cli.details_choice import DetailsChoice, read_case_file
-from evidencesync.errors import ExitCode, UsageError
+from evidencesync.errors import UsageError
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.exit_codes import ExitCode
 from evidencesync.limits import MAX_CASE_FILE, MAX_FREE_TEXT
 
 NAME = ItemName(Title("2024-017"), Title("LAPTOP-1"))

@@ -13,7 +13,8 @@ from evidencesync.compare import contents, manifest_file, store
 from evidencesync.compare.folder import CompareRequest, compare_folder
 from evidencesync.compare.store import Category, Compared
 from evidencesync.custody.trust import signer_line
-from evidencesync.errors import EvidenceSyncError, ExitCode, IncompleteError, MalformedDocumentError, SignatureError, UsageError
+from evidencesync.errors import EvidenceSyncError, IncompleteError, MalformedDocumentError, SignatureError, UsageError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.source import reader
 from evidencesync.source.descriptor import open_untouched
 from evidencesync.source.filters import FilterRules

@@ -17,7 +17,8 @@ from evidencesync.connection.process import SteadyClock, set_seconds
 from evidencesync.connection.progress import Progress
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.ingest.receive import receive
-from evidencesync.protocol.messages import Hello, Message, Welcome, decode_message, encode_message
+from evidencesync.protocol.framing import decode_message, encode_message
+from evidencesync.protocol.messages import Hello, Message, Welcome
 from evidencesync.vault.ledger import iter_records
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench

@@ -15,7 +15,8 @@ import pytest
 from evidencesync.cli.console import Console
 from evidencesync.cli.exit_codes import guard
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.errors import EvidenceSyncError, ExitCode, InternalError, NoSpaceError, ResourcesError, StorageError
+from evidencesync.errors import EvidenceSyncError, InternalError, NoSpaceError, ResourcesError, StorageError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.export.destination import _of_the_destination
 from evidencesync.export.encrypt import _rage
 from evidencesync.files.disk import storage_error

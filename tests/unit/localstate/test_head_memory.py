@@ -12,7 +12,8 @@ import pytest
 from evidencesync import outside
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import ChainComparison, KnownChain
-from evidencesync.errors import ExitCode, ForkedError, NoRoomToRememberError, NotThereError, RememberedHeadsError, UsageError
+from evidencesync.errors import ForkedError, NoRoomToRememberError, NotThereError, RememberedHeadsError, UsageError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.localstate.heads import HeadMemory, RememberedHead, state_folder
 from tests.support.file_systems import mounted
 

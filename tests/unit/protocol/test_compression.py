@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from evidencesync.errors import LimitExceededError, PeerError, ProtocolError
 from evidencesync.limits import MAX_FRAME_BODY
 from evidencesync.protocol.compression import MAX_DATA, RAW, ZSTD, Compress, DataDecoder, DataEncoder
-from evidencesync.protocol.framing import FrameDecoder
-from evidencesync.protocol.messages import DATA_FRAME, PREAMBLE
+from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder
+from evidencesync.protocol.messages import PREAMBLE
 
 CHOICES: list[Compress] = ["auto", "always", "never"]
 

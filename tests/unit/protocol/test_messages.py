@@ -35,10 +35,9 @@ from evidencesync.limits import (
     WINDOW,
 )
 from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.framing import DATA_FRAME, MESSAGE_TYPES, decode_message, encode_message
 from evidencesync.protocol.messages import (
-    DATA_FRAME,
     HANDSHAKE,
-    MESSAGE_TYPES,
     Alive,
     Append,
     Begin,
@@ -77,8 +76,6 @@ from evidencesync.protocol.messages import (
     Status,
     Want,
     Welcome,
-    decode_message,
-    encode_message,
 )
 
 TYPES = sorted(MESSAGE_TYPES)

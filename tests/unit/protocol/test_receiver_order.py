@@ -40,9 +40,8 @@ from evidencesync.protocol.events import (
     StreamClosed,
     StreamOpened,
 )
-from evidencesync.protocol.framing import FrameDecoder, frame_of
+from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message, encode_message, frame_of
 from evidencesync.protocol.messages import (
-    DATA_FRAME,
     PREAMBLE,
     Begin,
     ChunkData,
@@ -68,8 +67,6 @@ from evidencesync.protocol.messages import (
     SegmentsStored,
     Status,
     Want,
-    decode_message,
-    encode_message,
 )
 from evidencesync.protocol.outgoing import split_blocks
 from evidencesync.protocol.packing import ZERO_BIT, pack_bits

@@ -22,9 +22,8 @@ from evidencesync.limits import (
     WINDOW,
 )
 from evidencesync.protocol.compression import MAX_DATA, DataDecoder
-from evidencesync.protocol.framing import FrameDecoder
+from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message
 from evidencesync.protocol.messages import (
-    DATA_FRAME,
     PREAMBLE,
     ChunkData,
     Chunks,
@@ -45,7 +44,6 @@ from evidencesync.protocol.messages import (
     SegmentOffer,
     SegmentsStored,
     Want,
-    decode_message,
 )
 from evidencesync.protocol.packing import ZERO_BIT, pack_bits
 from evidencesync.protocol.sender import Sender

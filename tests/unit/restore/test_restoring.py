@@ -13,17 +13,10 @@ import msgspec
 import pytest
 
 from evidencesync.custody.manifest import WholeEntry
-from evidencesync.errors import (
-    DigestMismatchError,
-    ExitCode,
-    NameClashError,
-    NotThereError,
-    PathEscapeError,
-    StorageError,
-    UsageError,
-)
+from evidencesync.errors import DigestMismatchError, NameClashError, NotThereError, PathEscapeError, StorageError, UsageError
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry, ReadError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.restore.draft import open_draft
 from evidencesync.restore.metadata import MetadataApplier, MetadataOptions
 from evidencesync.restore.refusals import NAMED_OF_EACH, Refusals

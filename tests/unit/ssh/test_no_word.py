@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evidencesync.connection.inbox import not_started
-from evidencesync.errors import ConnectError, ExitCode, NoRemoteError
+from evidencesync.errors import ConnectError, NoRemoteError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.ssh.explain import explain_no_output
 
 

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from evidencesync.errors import ExitCode, MissingOrExtraError, NotThereError
+from evidencesync.errors import MissingOrExtraError, NotThereError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.vault.layout import ITEM_FOLDERS
 from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import Acquirer, item_name

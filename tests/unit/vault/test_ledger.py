@@ -9,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from evidencesync.custody.documents import RecordType
-from evidencesync.errors import ChainError, ChainGrewError, ExitCode, MalformedDocumentError, MissingOrExtraError, StorageError
+from evidencesync.errors import ChainError, ChainGrewError, MalformedDocumentError, MissingOrExtraError, StorageError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.files import placing
 from evidencesync.files.disk import opened_folder, storage_error
 from evidencesync.vault import reservations

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.errors import ExitCode, OtherWriterError
+from evidencesync.errors import OtherWriterError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.vault import writer
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.keys import VaultSigner
