@@ -15,7 +15,8 @@ from typing import Final
 
 from evidencesync.cli.console import Console
 from evidencesync.cli.interrupts import ignore_interrupts, repeat_lost_interrupts
-from evidencesync.errors import ExitCode, InterruptedRunError
+from evidencesync.errors import InterruptedRunError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.files.shortages import unexpected
 
 _OUT_OF_MEMORY: Final = b"error: out of memory\nhint: Raise the limit (ulimit -v, ulimit -d), then run the same command again.\n"

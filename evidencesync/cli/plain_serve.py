@@ -8,7 +8,8 @@ from evidencesync.cli.console import Console
 from evidencesync.cli.exit_codes import guard
 from evidencesync.cli.process import prepare_process
 from evidencesync.cli.settings import CONFIG_VARIABLE, load_settings
-from evidencesync.errors import CommandKind, ExitCode
+from evidencesync.errors import CommandKind
+from evidencesync.exit_codes import ExitCode
 
 
 def serve_plainly(what: str, path: str) -> ExitCode:

@@ -249,7 +249,7 @@ class _Hashing:
 def _write(gathered: Gathered, place: NewFile) -> tuple[ReportOutput, bytes]:
     """Writes the report whole and durably, or not at all. Returns facts about it, and its SHA-512 for a signature."""
     from evidencesync.cli.file_outputs import ReportOutput
-    from evidencesync.report.compose import write_report
+    from evidencesync.report.write import write_report
 
     report = gathered.report
     kind = _FORMATS[place.path.suffix.lower()]
