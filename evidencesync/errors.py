@@ -292,7 +292,7 @@ class NoSpaceError(EvidenceSyncError):
         "what other runs have left behind is removed, after asking, by: evidencesync clean VAULT"
     )
     other_hints = _hints(
-        changes="Free space on the vault's disk (df -h, df -i; evidencesync clean VAULT may help), then run the same command again.",
+        changes="Free space on the vault's disk (df -h, df -i; evidencesync clean VAULT helps), then run the same command again.",
         reads="Free space on the disk that is full (df -h, df -i), then run the same command again.",
     )
 

@@ -26,8 +26,7 @@ _CHANGES: Final = {
     "locked": "Wait until the other writer has ended, then run the same command again.",
     "sealed": None,
     "busy": "Run the same command again later.",
-    "no-space": "Free space on the vault's disk (df -h, df -i; evidencesync clean VAULT may help), then run the same "
-    "command again.",
+    "no-space": "Free space on the vault's disk (df -h, df -i; evidencesync clean VAULT helps), then run the same command again.",
     "storage": "Check the vault's disk and its permissions.",
     "link-lost": "See first whether it was done, then run the same command again.",
     "peer-error": "What was read is broken, hostile, or of an incompatible version.",
