@@ -167,5 +167,6 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     for shown in output.custody:
         record = shown.record
         about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
-        yield f"    {record.sequence:04}  {record.time}  {record.type}{about}, by {safe_text(record.actor.name)}"
+        who = f"{safe_text(record.actor.name)} ({safe_text(record.actor.principal)})"
+        yield f"    {record.sequence:04}  {record.time}  {record.type}{about}, by {who}"
     yield f"  chain head    {output.chain_head_sha256}"

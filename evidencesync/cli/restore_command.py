@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from evidencesync.vault.item import VaultItem
 
 _NAMED: Final = 10  # of each kind, for people; `--json` has more
+_ALL: Final = "all"
+_MAX_SCOPE: Final = 2000  # characters of the paths that a record names
 _STAGES: Final = {
     "looking": "reading the manifest",
     "writing": "writing",
@@ -201,7 +204,7 @@ def _output(request: RestoreRequest, restored: Restored, name: ItemName, number:
         item=name.item.text,
         acquisition=number,
         destination=safe_text(os.path.realpath(request.destination)),
-        scope=safe_text(b" ".join(request.paths), 2000) if request.paths else "all",
+        scope=_scope_text(request.paths),
         manifest_sha256=request.manifest_sha256,
         trust="outside" if outside else "vault",
         verdict="damaged" if code is ExitCode.DIGEST else "gaps" if code is ExitCode.GAPS else "complete",
@@ -215,6 +218,19 @@ def _output(request: RestoreRequest, restored: Restored, name: ItemName, number:
         lacks=dict(refusals.counts),
         lacking=[LackOutput(one.lack, *to_json_fields(one.path), one.reason) for one in refusals.named],
     )
+
+
+def _scope_text(paths: Sequence[bytes]) -> str:
+    """Returns what was chosen: `all`, or the paths as a shell reads them.
+
+    A path that is itself called `all` is quoted, like one with a space: a signed record must not say more than was restored.
+    """
+    if not paths:
+        return _ALL
+    words = (safe_text(path) for path in paths)
+    text = " ".join(f"'{word}'" if word == _ALL else shlex.quote(word) for word in words)
+    half = _MAX_SCOPE // 2
+    return text if len(text) <= _MAX_SCOPE else f"{text[:half]} … {text[-half:]}"
 
 
 def restore_lines(output: RestoreOutput) -> Iterator[str]:

@@ -379,6 +379,16 @@ def test_memory_does_not_grow_with_a_file(lab: Lab) -> None:
     assert 0 < peak < 200_000
 
 
+def test_what_was_restored_is_named_without_a_doubt(lab: Lab) -> None:
+    """A file that is called `all` is not all, and two paths are not one with a space."""
+    for name in ("all", "a", "b", "a b"):
+        lab.write(name, name.encode())
+    assert lab.push().code == 0
+    scopes = {(): "all", ("all",): "'all'", ("a b", "all"): "'a b' 'all'", ("a", "b"): "a b"}
+    for number, (paths, scope) in enumerate(scopes.items()):
+        assert restore(lab, *paths, "--json", destination=f"copy {number}").document["scope"] == scope
+
+
 def test_a_copy_can_be_recorded_in_the_custody_chain(lab: Lab) -> None:
     lab.write("a/file", b"x")
     lab.write("b", b"y")

@@ -14,10 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import pytest
 
+from evidencesync.custody.documents import CUSTODY_NAMESPACE
+from evidencesync.custody.record import decode_record, encode_record
+from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.trust import signer_line
+from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.vault.vault import Vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.patience import PATIENCE_SECONDS
 from tests.unit.verify.sample import edit, flip
@@ -238,6 +244,24 @@ def forget_record(case: Case) -> None:
         file.unlink()
 
 
+def link_away(case: Case) -> None:
+    folder = case.acquisition / "data" / "deep"
+    folder.rename(case.expert / "deep")
+    folder.symlink_to(case.expert / "deep")
+
+
+def note_by_the_vault(case: Case) -> None:
+    """Signed by a key that the expert trusts, for what only an examiner may state."""
+    before = (case.custody / "0004-received.json").read_bytes()
+    note = msgspec.structs.replace(
+        decode_record(before), type="noted", sequence=5, previous_sha256=sha256_of(before).hex(), receipt_sha256=None
+    )
+    data = encode_record(note)
+    (case.custody / "0005-noted.json").write_bytes(data)
+    signature = sign_document(Vault.open(case.vault).signer, CUSTODY_NAMESPACE, sha512_of(data))
+    (case.custody / "0005-noted.json.sig").write_bytes(signature)
+
+
 def revoke(case: Case) -> None:
     line = next(line for line in (case.expert / "trusted").read_text().splitlines() if line.startswith("ana"))
     (case.expert / "revoked").write_text(" ".join(line.split()[2:4]) + "\n")
@@ -262,6 +286,16 @@ DAMAGE: Final[dict[str, tuple[Callable[[Case], None], set[int]]]] = {
     "a link": (plant(lambda new: new.symlink_to("/etc/passwd")), {4}),
     "a FIFO": (plant(os.mkfifo), {4}),
     "a document too many": (lambda case: (case.acquisition / "notes").mkdir(), {4}),
+    "a document too many whose name is two lines": (
+        lambda case: (case.acquisition / "manifest.jsonl.sig.tsq\nmanifest.jsonl.sig.tsr").write_bytes(b""),
+        {4},
+    ),
+    "an empty folder with another name": (
+        lambda case: (case.acquisition / "data/deep/nothing in it").rename(case.acquisition / "data/deep/something"),
+        {4},
+    ),
+    "a folder that is a link to itself elsewhere": (link_away, {4}),
+    "a note by the vault": (note_by_the_vault, {8}),
     "a bit of the manifest": (flip_in("acquisitions/0002/manifest.jsonl", 700), {3, 5, 6, 9}),
     "a bit of its signature": (flip_in("acquisitions/0002/manifest.jsonl.sig"), {3, 6, 10, 11}),
     "a key twice in the manifest": (replace_in("manifest.jsonl", b'{"type":', b'{"type":"file","type":'), {2, 3, 5, 6, 9}),
@@ -292,6 +326,11 @@ def test_the_commands_fail_where_the_page_says_so(case: Case, name: str) -> None
     spoil, expected = DAMAGE[name]
     spoil(case)
     assert case.failed_steps(expected) == expected
+
+
+def test_no_command_fails_in_silence() -> None:
+    """Whoever types the commands sees what they print, and not with what code they end."""
+    assert [block for _, block in blocks() if re.search(r"^test (?!.*\|\| )", block, re.MULTILINE)] == []
 
 
 def test_every_step_fails_for_some_damage() -> None:
