@@ -8,6 +8,11 @@ from typing import Final
 
 # Control, format (bidirectional marks, zero-width), surrogate, private use, unassigned, line and paragraph separator.
 _UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Letters, marks and symbols that nothing is drawn for: fillers, variation selectors, the blank of Braille. Documents may hold
+# them, and so may names; shown as they are, two different names would look the same.
+_INVISIBLE: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0") | frozenset(
+    map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+)
 _PLAIN: Final = re.compile(r"[ -\[\]-~]*")  # printable ASCII without the backslash
 
 
@@ -25,23 +30,23 @@ _UNCLEAN: Final = re.compile(
 
 
 def is_clean(text: str) -> bool:
-    """Whether text may be in a document as it is: no character controls a terminal, reorders its neighbours, or is invisible."""
+    """Whether text may be in a document as it is: no character controls a terminal, reorders its neighbours, or is a format mark."""
     if text.isascii():
         return text.isprintable()
     return _UNCLEAN.search(text) is None
 
 
 def is_unsafe(character: str) -> bool:
-    """Whether a character could move a cursor, reorder its neighbours, or be invisible."""
+    """Whether a character could move a cursor, reorder its neighbours, or be a format mark."""
     return unicodedata.category(character) in _UNSAFE_CATEGORIES
 
 
 def safe_text(value: str | bytes, limit: int | None = None) -> str:
     r"""Returns `value` as printable text on one line, without loss.
 
-    Bytes are read as UTF-8; those that are not become `\xNN` (80 and above). Control, format, bidirectional, private and
-    unassigned characters become `\xNN` (below 80), `\uNNNN` or `\UNNNNNNNN`; a backslash is doubled. So no two values
-    look alike.
+    Bytes are read as UTF-8; those that are not become `\xNN` (80 and above). Control, format, bidirectional, private,
+    unassigned and invisible characters become `\xNN` (below 80), `\uNNNN` or `\UNNNNNNNN`; a backslash is doubled. So no two
+    values are shown as the same characters, and none has a part that nobody sees.
     With a `limit` (in characters), the middle of a longer text is replaced by an ellipsis.
     """
     text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
@@ -58,11 +63,15 @@ def _show(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that surrogateescape carried through
         return f"\\x{code - 0xDC00:02x}"
-    if not is_unsafe(character):
+    if not _is_escaped(character):
         return character
     if code <= 0x7F:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def _is_escaped(character: str) -> bool:
+    return character in _INVISIBLE or is_unsafe(character)
 
 
 def escape_line(line: str) -> str:
@@ -72,4 +81,4 @@ def escape_line(line: str) -> str:
     """
     if line.isascii() and line.isprintable():
         return line
-    return "".join(safe_text(character) if is_unsafe(character) else character for character in line)
+    return "".join(safe_text(character) if _is_escaped(character) else character for character in line)

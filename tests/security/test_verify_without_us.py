@@ -287,11 +287,11 @@ DAMAGE: Final[dict[str, tuple[Callable[[Case], None], set[int]]]] = {
     "a FIFO": (plant(os.mkfifo), {4}),
     "a document too many": (lambda case: (case.acquisition / "notes").mkdir(), {4}),
     "a document too many whose name is two lines": (
-        lambda case: (case.acquisition / "manifest.jsonl.sig.tsq\nmanifest.jsonl.sig.tsr").write_bytes(b""),
+        lambda case: void((case.acquisition / "manifest.jsonl.sig.tsq\nmanifest.jsonl.sig.tsr").write_bytes(b"")),
         {4},
     ),
     "an empty folder with another name": (
-        lambda case: (case.acquisition / "data/deep/nothing in it").rename(case.acquisition / "data/deep/something"),
+        lambda case: void((case.acquisition / "data/deep/nothing in it").rename(case.acquisition / "data/deep/something")),
         {4},
     ),
     "a folder that is a link to itself elsewhere": (link_away, {4}),

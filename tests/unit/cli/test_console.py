@@ -11,7 +11,7 @@ from evidencesync.cli.console import Console
 from evidencesync.cli.exit_codes import guard
 from evidencesync.cli.outputs import ErrorOutput, ServeOutput
 from evidencesync.errors import CommandKind, PathEscapeError, UsageError
-from evidencesync.evidence.display import escape_line
+from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.exit_codes import ExitCode
 
 ATTACK = "a\x1b[31mb\u202ec\u2028d\x9be\udcff"
@@ -22,6 +22,14 @@ def test_no_line_can_steer_a_terminal() -> None:
     assert shown == r"a\x1b[31mb\u202ec\u2028d\u009be\xff"
     assert escape_line(shown) == shown  # twice is no other than once
     assert escape_line("[bold]ü – “x”[/bold]") == "[bold]ü – “x”[/bold]"
+
+
+def test_two_names_that_differ_in_what_nobody_sees_are_shown_as_two() -> None:
+    for name in ("E1", "名.txt"):
+        for code in (0x34F, 0x115F, 0x1160, 0x17B4, 0x180B, 0x2800, 0x3164, 0xFE0F, 0xFFA0, 0xE0101):
+            other = name + chr(code)
+            for shown in (safe_text(other), safe_text(other.encode()), escape_line(other)):
+                assert shown == name + (f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}")
 
 
 def test_results_go_to_stdout_and_messages_to_stderr(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
