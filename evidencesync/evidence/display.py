@@ -30,7 +30,7 @@ _UNCLEAN: Final = re.compile(
 
 
 def is_clean(text: str) -> bool:
-    """Whether text may be in a document as it is: no character controls a terminal, reorders its neighbours, or is a format mark."""
+    """Whether text may be in a document as it is: no character steers a terminal, reorders others, or is a format mark."""
     if text.isascii():
         return text.isprintable()
     return _UNCLEAN.search(text) is None
