@@ -48,6 +48,7 @@ _TIME: Final = re.compile(rb"([0-9]{14})(?:\.([0-9]{0,8}[1-9]))?Z")
 _WHAT: Final = "the timestamp token"
 _REQUEST: Final = "the timestamp request"
 _NANOSECONDS: Final = 1_000_000_000
+_LAST_NS: Final = parse_utc_time("9999-12-31T23:59:59.999999Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,11 @@ class Token:
     def authority(self) -> str:
         """The name in the authority's certificate, safe to display and to write into a record."""
         return safe_text(self.certificate.subject.rfc4514_string(), MAX_TITLE)
+
+    @property
+    def latest_ns(self) -> int:
+        """The latest time at which the token can have been made: its own time, and as much as its clock may be slow."""
+        return min(self.gen_time_ns + (self.accuracy_ns or 0), max(self.gen_time_ns, _LAST_NS))
 
     @classmethod
     def decode(cls, response: bytes) -> Token:

@@ -159,7 +159,7 @@ def _check_manifest(
     if key is not None and header is not None:
         at = judge.at_checking()
         if token is not None and token.trusted:
-            at = SignedAt(token.gen_time_ns, TRUSTED_TIME)
+            at = SignedAt(token.latest_ns, TRUSTED_TIME, earliest_ns=token.gen_time_ns)
         elif chained is not None and chained.received_at is not None:
             at = SignedAt(chained.received_at, "the vault signed for it", chained.stated_by)
         if header.examiner.key != key.fingerprint:  # 2

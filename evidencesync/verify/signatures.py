@@ -38,6 +38,8 @@ class SignedAt:
     source: TimeSource
     stated_by: int | None = None
     """The number of the first record of the vault's own chain that states it, or a later record of its chain."""
+    earliest_ns: int | None = None
+    """Of a timestamp: the time that it states. `ns` is later by as much as its authority's clock may be slow."""
 
 
 _OTHER_FORM: Final = (
@@ -123,8 +125,11 @@ class SignatureJudge:
             at = self.at_checking() if at.source == "it is checked" else at  # that time is later now
             return self.check_signer(report, check, name, key, namespace, principal, at, time_known=time_known)
         if untrusted is not None:
-            older = self._may_be_older(key, namespace, principal, at)
-            slug, text = _untrusted_finding(untrusted, at, older=older, time_known=time_known)
+            reason = self._reason_not_judged(key, namespace, principal, at, time_known=time_known)
+            if reason is not None:
+                slug, text = "not-compared", f"{untrusted}; but {reason}"
+            else:
+                slug, text = "untrusted-signer", f"{untrusted} (judged at {format_utc_time(at.ns)}, when {at.source})"
             report.report(check, slug, f"{safe_text(name)}: {text}", name)
             return False
         ended = self._reason_untrusted(key, namespace, principal, self.now_ns)  # 4
@@ -169,6 +174,25 @@ class SignatureJudge:
         retired = self._retired_after(key, at)
         return replace(at, ns=retired, source=_RETIREMENT) if retired is not None and retired < at.ns else at
 
+    def _reason_not_judged(
+        self, key: PublicKey, namespace: str, principal: str | None, at: SignedAt, *, time_known: bool
+    ) -> str | None:
+        """Why a signer who is not trusted at the time `at` is not judged: the signature may be older. None if it is not.
+
+        Unknown is neither good nor bad.
+        """
+        if self._may_be_older(key, namespace, principal, at):
+            return STATED_BEFORE
+        if not time_known:
+            return "the time of the signature could not be read, so that it was not judged"
+        earliest = at.earliest_ns
+        if earliest is not None and earliest != at.ns and self._reason_untrusted(key, namespace, principal, earliest) is None:
+            return (
+                f"the timestamp states {format_utc_time(earliest)}, when the key was trusted, by a clock that may be slow: "
+                f"it proves no more than that the signature existed at {format_utc_time(at.ns)}"
+            )
+        return None
+
     def _may_be_older(self, key: PublicKey, namespace: str, principal: str | None, at: SignedAt) -> bool:
         """Whether the vault's chain shows that a signature is older than its date, while signers from outside are used.
 
@@ -207,18 +231,6 @@ class SignatureJudge:
         if reported_before not in self._reported:
             self._reported.add(reported_before)
             report.report(check, slug, f"{safe_text(name)}: {text}", name)
-
-
-def _untrusted_finding(untrusted: str, at: SignedAt, *, older: bool, time_known: bool) -> tuple[str, str]:
-    """Slug and text of the finding for a key that is not trusted at the time `at`.
-
-    A signature that may be older than `at` is not judged: unknown is neither good nor bad.
-    """
-    if older:
-        return "not-compared", f"{untrusted}; but {STATED_BEFORE}"
-    if not time_known:
-        return "not-compared", f"{untrusted}; but the time of the signature could not be read, so that it was not judged"
-    return "untrusted-signer", f"{untrusted} (judged at {format_utc_time(at.ns)}, when {at.source})"
 
 
 def _fits_in_other_form(armored: bytes, namespace: str, sha512: bytes) -> bool:

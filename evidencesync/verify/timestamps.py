@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from evidencesync.custody.documents import CustodyRecord, Receipt
 from evidencesync.custody.manifest import ManifestReader
-from evidencesync.custody.times import AcquisitionTimes, Step, contradiction, measured_clocks
+from evidencesync.custody.times import SECOND, AcquisitionTimes, Step, contradiction, measured_clocks
 from evidencesync.errors import LimitExceededError, TimestampError
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.limits import MAX_TIMESTAMP
@@ -30,9 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CheckedToken:
-    """A token without any problem. `trusted`: a path led from its authority to a given root."""
+    """A token without any problem. `trusted`: a path led from its authority to a given root.
+
+    `latest_ns` is `gen_time_ns`, and as much as the authority says that its clock may be slow: the upper bound that it proves.
+    """
 
     gen_time_ns: int
+    latest_ns: int
     trusted: bool
 
 
@@ -111,7 +115,7 @@ def check_times(
         _warn(report, text)
     if token is None:
         return
-    made = Step("the timestamp was made", token.gen_time_ns)
+    made = Step("the timestamp was made", token.latest_ns)
     for did, at in (("the examiner signed", times.signed_ns), ("the vault received", times.received_ns)):
         _warn(report, contradiction(Step(did, at), made), measured)
 
@@ -201,15 +205,16 @@ def _check_records(report: Reporter, records: tuple[CustodyRecord, ...], details
 
 
 def _check_authority(context: Context, report: Reporter, token: Token) -> CheckedToken | None:
-    said = f"{token.authority} says that the manifest's signature existed at {format_utc_time(token.gen_time_ns)}"
+    exact = "" if not token.accuracy_ns else f", give or take {token.accuracy_ns / SECOND:g} s"
+    said = f"{token.authority} says that the manifest's signature existed at {format_utc_time(token.gen_time_ns)}{exact}"
     if context.roots is None:
         text = f"{said}; who that is was not checked, for no roots were given"
         report.report(Check.TIME, "authority-not-checked", text, TIMESTAMP)
-        return CheckedToken(token.gen_time_ns, trusted=False)
+        return CheckedToken(token.gen_time_ns, token.latest_ns, trusted=False)
     try:
         context.roots.check(token)  # 4
     except TimestampError as error:
         report.report(Check.TIME, "untrusted-authority", f"{TIMESTAMP}: {error.message}", TIMESTAMP)
         return None
     report.report(Check.TIME, "timestamp", f"{said}, number {token.serial} under {token.policy}", TIMESTAMP)
-    return CheckedToken(token.gen_time_ns, trusted=True)
+    return CheckedToken(token.gen_time_ns, token.latest_ns, trusted=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.custody.der import SEQUENCE, der, der_integer
 from evidencesync.custody.timestamp import Request, Roots
 from evidencesync.errors import LockedError, TimestampError, UntrustedSignerError, UsageError
 from evidencesync.evidence.utc_time import parse_utc_time
@@ -251,6 +252,32 @@ def test_a_timestamp_after_the_signers_retirement_does_not_save_a_signature(made
     manifest = [one for one in verdict.findings if one.check == 4]
     assert [one.slug for one in manifest] == ["untrusted-signer"]
     assert "when a trusted timestamp was made over it" in manifest[0].message
+
+
+SLOW_BY_AN_HOUR = der(SEQUENCE, der_integer(3600))
+
+
+@pytest.mark.parametrize(
+    ("retired_after", "slug"),
+    [(3 * HOUR_NS, "retired-signer"), (HOUR_NS + HOUR_NS // 2, "not-compared"), (HOUR_NS // 2, "untrusted-signer")],
+)
+def test_a_timestamp_proves_no_more_than_its_clock_is_exact(made: Made, retired_after: int, slug: str) -> None:
+    """An authority says one o'clock, and that its clock may be an hour slow: a key that was retired at half past one may have
+    signed before, or after.
+    """
+    answer = answer_of(made, RECEIVED_NS + HOUR_NS, accuracy=SLOW_BY_AN_HOUR)
+    stamp(made, answer=answer)
+    made.open().trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS + retired_after)
+    verdict = made.audit(roots=ROOTS)
+    assert [one.slug for one in verdict.findings if one.check == 4] == [slug]
+    assert "give or take 3600 s" in only(verdict, "timestamp").message
+
+
+def test_a_clock_that_may_be_slow_for_ever_proves_nothing(made: Made) -> None:
+    stamp(made, answer=answer_of(made, RECEIVED_NS, accuracy=der(SEQUENCE, der_integer(1 << 200))))
+    assert made.audit(roots=ROOTS).verdict == "pass"
+    made.open().trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS + DAY_NS)
+    assert [one.slug for one in made.audit(roots=ROOTS).findings if one.check == 4] == ["not-compared"]
 
 
 def test_no_timestamp_saves_what_a_revoked_key_signed(made: Made) -> None:
