@@ -355,7 +355,7 @@ def _is_open_to_children() -> bool:
 
 def _enlarge(descriptor: int) -> None:
     if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):  # a user at his limit: slower, not wrong
+        with contextlib.suppress(OSError):  # a user at the limit: slower, not wrong
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
