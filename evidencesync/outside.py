@@ -215,7 +215,7 @@ def _open_or_make(path: Path, shown: str, closed: Sequence[Closed], hint: str, f
         require_outside(above, shown, closed, hint)  # before anything is made
         with contextlib.suppress(FileExistsError):
             os.mkdir(path.name, _PRIVATE, dir_fd=above)
-            os.fsync(above)
+            os.fsync(above)  # a file synced in a folder whose name is lost is lost with it
         return os.open(path.name, _BELOW, dir_fd=above)
     finally:
         os.close(above)
@@ -304,9 +304,9 @@ class NewFile:
             with os.fdopen(fd, "wb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(file.fileno())  # before it gets its name: under that it is whole or not there
             place_file(draft, self.path.name + suffix, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-            os.fsync(self._folder)
+            os.fsync(self._folder)  # the command says "written" next
         except BaseException:
             for name in (draft, self.path.name + suffix):  # it may have both names at this time
                 with contextlib.suppress(OSError):

@@ -88,7 +88,7 @@ class Destination:
         Raises UsageError if the name was taken meanwhile.
         """
         if not sync_file_system(fd, self.shown):
-            os.sync()
+            os.sync()  # no syncfs here: all file systems, for bytes must be durable before their name
         try:
             place_folder(self._draft, self.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
         except FileExistsError as error:
@@ -102,7 +102,7 @@ class Destination:
         """The same for a file."""
         with storing(f"write {self.shown}"):
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # before it gets its name
         try:
             place_file(self._draft, self.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
         except FileExistsError as error:
@@ -119,7 +119,7 @@ class Destination:
         except BaseException:
             with contextlib.suppress(OSError):
                 take_back()
-                os.fsync(self._parent)
+                os.fsync(self._parent)  # that the name is gone is made durable, too
             raise
 
     @property

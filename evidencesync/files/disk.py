@@ -133,7 +133,7 @@ def make_folder(name: str, dir_fd: int, *, mode: int = FOLDER_MODE) -> bool:
             if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
                 raise
             return False
-        os.fsync(dir_fd)
+        os.fsync(dir_fd)  # what is synced in it later is reached by this name
     return True
 
 
@@ -344,6 +344,7 @@ def locked_folder(folder: os.PathLike[str], what: str, *, wait: bool = False) ->
     with opened_folder(folder) as fd:
         with storing(f"lock {what}"):
             try:
+                # Of a folder, not of a file in it: nothing has to be made for it, and nothing stays behind.
                 fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
                 raise LockedError(f"{what} is being written by another process") from error

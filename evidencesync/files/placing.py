@@ -86,7 +86,7 @@ def _copy(source: Name, name: Name, src_dir_fd: int, dst_dir_fd: int) -> None:
                 while view:
                     view = view[os.write(writing, view) :]
             os.fchmod(writing, mode)
-            os.fsync(writing)
+            os.fsync(writing)  # the source was synced, this copy was not
         except BaseException:
             os.unlink(name, dir_fd=dst_dir_fd)
             raise

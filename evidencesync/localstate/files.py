@@ -78,7 +78,7 @@ def opened_folder(name: str | Path, dir_fd: int | None = None, *, make: bool = F
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, _PRIVATE, dir_fd=dir_fd)
             if dir_fd is not None:
-                os.fsync(dir_fd)
+                os.fsync(dir_fd)  # a file synced in a folder whose name is lost is lost with it
     folder = os.open(name, FOLDER_FLAGS, dir_fd=dir_fd)
     try:
         yield folder

@@ -198,7 +198,7 @@ class HeadMemory:
                 for name in os.listdir(vault) if subject is None else self._named(vault, subject):
                     os.unlink(name, dir_fd=vault)
                     forgotten += not name.startswith(DRAFT)
-                os.fsync(vault)
+                os.fsync(vault)  # what was forgotten must not come back and accuse
         except FileNotFoundError:
             pass
         except OSError as error:

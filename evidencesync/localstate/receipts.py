@@ -138,7 +138,7 @@ class ReceiptDraft:
                 with contextlib.suppress(FileExistsError):  # it was shown before: over another link, and found to be the same
                     write_file(folder, name, data)
                     write_file(folder, name + SIGNATURE, signature)
-                os.fsync(folder)
+                os.fsync(folder)  # `finish` renames the draft and syncs its own folder, not those below
         except OSError as error:
             self._drop_manifest(error.strerror)
 
@@ -166,7 +166,7 @@ class ReceiptDraft:
                     write_file(draft, file, data)
                 os.fsync(draft)  # before the rename: a receipt under its final name must be whole
             final = _take_place(self._draft, self._folder.fd, f"{name.case.folder}-{name.item.folder}-{acquisition:04}")
-            os.fsync(self._folder.fd)
+            os.fsync(self._folder.fd)  # the push says "kept" next
         except OSError as error:
             self.close()
             raise UnkeptReceiptError(

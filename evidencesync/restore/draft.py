@@ -39,7 +39,7 @@ class TemporaryDestination:
         try:
             os.rename(self._name, self._final, src_dir_fd=self._parent_fd, dst_dir_fd=self._parent_fd)
             self._name = self._final
-            os.fsync(self._parent_fd)
+            os.fsync(self._parent_fd)  # the copy itself was synced before it was compared
         except OSError as error:
             raise place_error(error, "put the working copy in its place") from error
 

@@ -153,7 +153,7 @@ class ChangeNotices:
     def wait(self, seconds: float) -> bool:
         """Waits for a notification, at most for some seconds. Returns whether there is one."""
         if self._fd < 0:
-            time.sleep(seconds)
+            time.sleep(seconds)  # nothing can be watched: the next walk finds what changed
             return False
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)

@@ -134,7 +134,7 @@ def remember_host_key(file: Path, name: str, key: str) -> None:
                 line = b"\n" + line
             if os.write(descriptor, line) != len(line):
                 raise ConfigurationError(f"{safe_text(str(file))} could not be written whole")
-            os.fsync(descriptor)
+            os.fsync(descriptor)  # a torn line would hide the next host that is added
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -365,7 +365,7 @@ def _make_host_key(file: Path, shown: str, own_place: Path | None) -> None:
         for draft in drafts.values():
             with suppress(FileNotFoundError):
                 os.unlink(draft, dir_fd=folder)
-        os.fsync(folder)
+        os.fsync(folder)  # else a power cut takes the key that clients have in their known_hosts: "changed" for all of them
         os.close(folder)
 
 
@@ -374,4 +374,4 @@ def _write(folder: int, name: str, data: bytes, mode: int) -> None:
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(data)
         stream.flush()
-        os.fsync(stream.fileno())
+        os.fsync(stream.fileno())  # before it gets its name

@@ -100,7 +100,7 @@ def _make(probe: int, name: bytes, data: bytes) -> None:
     fd = os.open(name, CREATE_FLAGS, 0o600, dir_fd=probe)
     try:
         write_all(fd, data)
-        os.fsync(fd)
+        os.fsync(fd)  # some file systems refuse a write only now
     finally:
         os.close(fd)
 

@@ -92,7 +92,7 @@ class VaultItem:
             except ChainError:  # where no lock holds, another writer may be publishing: read again
                 if time.monotonic() >= until:
                     raise
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_LOOK_SECONDS)  # no lock holds there, so there is none to wait for
 
     def _state(self) -> ItemState:
         checker = ChainChecker(ChainSubject(self.vault_id, self.name.case.text, self.name.item.text))

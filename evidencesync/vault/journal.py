@@ -58,7 +58,7 @@ class Journal:
     def sync(self) -> None:
         """Makes the journal durable."""
         with storing("write the journal"):
-            os.fdatasync(self._fd)
+            os.fdatasync(self._fd)  # a size that grew is data here; times are of no use
 
     def close(self) -> None:
         """Closes the file as it is. Safe to call again."""

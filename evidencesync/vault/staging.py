@@ -354,4 +354,4 @@ def _sync_each(root_fd: int) -> None:
                         os.fsync(fd)
                     finally:
                         os.close(fd)
-            os.fsync(folder)
+            os.fsync(folder)  # after all that is in it

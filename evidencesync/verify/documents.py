@@ -247,6 +247,7 @@ class CheckedFolder:
         try:
             fd = os.open(".", FOLDER_FLAGS, dir_fd=self.fd)
             try:
+                # Shared: two checks do not take each other for a writer.
                 fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             finally:
                 os.close(fd)
