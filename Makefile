@@ -96,10 +96,10 @@ resume: $(STAMP)
 
 # Both write files that are committed; a test fails when they no longer say what the code says.
 schemas: $(STAMP)
-	$(BIN)/python -m evidencesync.cli.schemas schemas
+	$(BIN)/python -m docs.generate.schemas schemas
 
 docs: $(STAMP)
-	$(BIN)/python -m evidencesync.cli.reference docs
+	$(BIN)/python -m docs.generate.reference docs
 
 # Removes what make and the tools made. The folders of `make demo` stay: they may be what you are looking at.
 clean:

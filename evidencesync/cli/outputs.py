@@ -1,4 +1,4 @@
-"""Structures that `--json` prints (`cli/schemas.py` lists all), and the transfers of a vault as JSON and as text.
+"""Structures that `--json` prints (`docs/generate/schemas.py` lists all), and the transfers of a vault as JSON and as text.
 
 The JSON Schemas in `schemas/` are generated from them.
 """

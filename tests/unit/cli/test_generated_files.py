@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from evidencesync.cli.reference import commands_text, exit_codes_text, findings_text, write_reference
-from evidencesync.cli.schemas import SCHEMAS, schema_text, write_schemas
+from docs.generate.reference import commands_text, exit_codes_text, findings_text, write_reference
+from docs.generate.schemas import SCHEMAS, schema_text, write_schemas
 from evidencesync.exit_codes import ExitCode
 
 REPOSITORY = Path(__file__).parents[3]

@@ -1,4 +1,4 @@
-"""`python -m evidencesync.cli.reference DIR` writes commands.md, exit-codes.md and findings.md from the code that they describe.
+"""`python -m docs.generate.reference DIR` writes commands.md, exit-codes.md and findings.md from the code that they describe.
 
 A test fails when the committed files say something else than the code.
 """
@@ -208,5 +208,5 @@ def write_reference(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m evidencesync.cli.reference DIR")
+        sys.exit("usage: python -m docs.generate.reference DIR")
     write_reference(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""`python -m evidencesync.cli.schemas DIR` writes the JSON Schemas of documents and outputs.
+"""`python -m docs.generate.schemas DIR` writes the JSON Schemas of documents and outputs.
 
 They are generated from the types that read and write the documents (draft 2020-12). A test fails when the committed files
 say something else than the code.
@@ -114,5 +114,5 @@ def write_schemas(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m evidencesync.cli.schemas DIR")
+        sys.exit("usage: python -m docs.generate.schemas DIR")
     write_schemas(Path(sys.argv[1]))
