@@ -74,25 +74,10 @@ class _Graph:
     def nodes(self) -> Iterator[Node]:
         """Case, people, tool, place, item, documents, and the act of acquiring."""
         acquisition, header = self._acquisition, self._acquisition.header
-        person = header.examiner
         name = f"{header.case} / {header.item}, acquisition {header.acquisition}"
         objects = [self._id("provenance-item"), self._id("provenance-acquisition"), self._id("action")]
         yield self._node("case", "case-investigation:Investigation", header.case, **{"uco-core:object": objects})
-        about = [f"principal {person.principal}", f"SSH key {person.key}"]
-        about += [f"{what} {text}" for what, text in (("role", person.role), ("organisation", person.organisation)) if text]
-        yield self._node("examiner", "uco-identity:Person", person.name, "; ".join(about))
-        if person.organisation:
-            yield self._node("organisation", "uco-identity:Organization", person.organisation)
-            yield self._node(
-                "affiliation",
-                "uco-core:Relationship",
-                **{
-                    "uco-core:source": self._id("examiner"),
-                    "uco-core:target": self._id("organisation"),
-                    "uco-core:isDirectional": True,
-                    "uco-core:kindOfRelationship": "Affiliated_With",
-                },
-            )
+        yield from self._people()
         tool = header.method
         yield self._node("tool", "uco-tool:Tool", tool.tool, **{"uco-tool:version": tool.version})
         source = header.source
@@ -124,6 +109,25 @@ class _Graph:
                 "uco-action:endTime": _typed("xsd:dateTime", acquisition.footer.finished),
             },
         )
+
+    def _people(self) -> Iterator[Node]:
+        """The examiner, and the organisation that was stated."""
+        person = self._acquisition.header.examiner
+        about = [f"principal {person.principal}", f"SSH key {person.key}"]
+        about += [f"{what} {text}" for what, text in (("role", person.role), ("organisation", person.organisation)) if text]
+        yield self._node("examiner", "uco-identity:Person", person.name, "; ".join(about))
+        if person.organisation:
+            yield self._node("organisation", "uco-identity:Organization", person.organisation)
+            yield self._node(
+                "affiliation",
+                "uco-core:Relationship",
+                **{
+                    "uco-core:source": self._id("examiner"),
+                    "uco-core:target": self._id("organisation"),
+                    "uco-core:isDirectional": True,
+                    "uco-core:kindOfRelationship": "Affiliated_With",
+                },
+            )
 
     def provenance(self) -> Iterator[bytes]:
         """Yields the record of what was acquired. It names each file, and is too long to be held in memory."""
