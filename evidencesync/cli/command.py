@@ -12,7 +12,7 @@ import typer
 import typer.core
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.exit_codes import guard
+from evidencesync.cli.guard import guard
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.exit_codes import ExitCode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.exit_codes import guard
+from evidencesync.cli.guard import guard
 from evidencesync.cli.process import prepare_process
 from evidencesync.cli.settings import CONFIG_VARIABLE, load_settings
 from evidencesync.errors import CommandKind

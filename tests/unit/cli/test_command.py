@@ -11,7 +11,7 @@ import typer
 from evidencesync.cli import app as whole
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.console import Console
-from evidencesync.cli.exit_codes import guard
+from evidencesync.cli.guard import guard
 from evidencesync.errors import EvidenceSyncError, all_errors
 from evidencesync.exit_codes import ExitCode
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.exit_codes import guard
+from evidencesync.cli.guard import guard
 from evidencesync.cli.outputs import ErrorOutput, ServeOutput
 from evidencesync.errors import CommandKind, PathEscapeError, UsageError
 from evidencesync.evidence.display import escape_line, safe_text

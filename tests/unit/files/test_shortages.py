@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.exit_codes import guard
+from evidencesync.cli.guard import guard
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.errors import EvidenceSyncError, InternalError, NoSpaceError, ResourcesError, StorageError
 from evidencesync.exit_codes import ExitCode
