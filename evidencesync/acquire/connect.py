@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from evidencesync.connection.link import Link, LocalLink, ThreadedLink, local_pair
+from evidencesync.connection.link import Link, LocalLink, OwnVaultLink, ThreadedLink, local_pair
 from evidencesync.connection.process import keep_large_blocks
 from evidencesync.connection.ssh_link import SshLink
 from evidencesync.errors import EvidenceSyncError, LinkLostError, UsageError
@@ -69,19 +69,6 @@ def connecting(address: Address, options: SshOptions, role: Role = "--vault") ->
             carried.kill()
 
 
-class _LocalVaultLink(LocalLink):
-    """The sender's end of a link to a vault in this process. `close` waits for the vault's thread."""
-
-    def __init__(self, end: LocalLink, thread: threading.Thread) -> None:
-        super().__init__(end.incoming, end.outgoing)
-        self._thread = thread
-
-    def close(self) -> None:
-        """Ends the session, and waits until the vault's end has released its lock."""
-        super().close()
-        self._thread.join()
-
-
 def connect_to_source(address: Address, options: SshOptions) -> Link:
     """A link to the source's end of a pull, over SSH. Raises what `connect_to_vault` raises."""
     with connecting(address, options, "--source") as link:
@@ -100,7 +87,7 @@ def _connect_locally(path: str, received_from: str | None = None, pulled: Pulled
     ours, theirs = local_pair()
     thread = threading.Thread(target=_serve_local, args=(theirs, vault, received_from, pulled), name="vault", daemon=True)
     thread.start()
-    return _LocalVaultLink(ours, thread)
+    return OwnVaultLink(ours, thread)
 
 
 def _serve_local(link: LocalLink, vault: Vault, received_from: str | None, pulled: Pulled | None) -> None:

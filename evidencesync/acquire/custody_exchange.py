@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from evidencesync.acquire.handshake import begin_custody_session
 from evidencesync.acquire.known_heads import item_subject, recalled_consistency, require_seen
 from evidencesync.connection.inbox import SilenceTimer, end_of, message_of_vault
-from evidencesync.connection.link import Link
+from evidencesync.connection.link import Link, timeout_on
 from evidencesync.connection.read_ahead import ReadAhead
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import KnownChain
@@ -125,7 +125,7 @@ class CustodyExchange:
         self._link = link
         self._request = request
         self._standing: Standing | None = None  # the first one, where it arrived while the vault's own records were expected
-        self._ahead = ReadAhead(link, other="the vault's end", silence_seconds=request.timeout_seconds)
+        self._ahead = ReadAhead(link, other="the vault's end", silence_seconds=timeout_on(link, request.timeout_seconds))
         self._arrived = 0
         self._frames = self._read_frames()
         self.principal = ""
@@ -236,7 +236,7 @@ class CustodyExchange:
 
     def _read_frames(self) -> Iterator[Message]:
         decoder = FrameDecoder()
-        silence, patience = SilenceTimer(lambda: self._arrived), self._request.timeout_seconds
+        silence, patience = SilenceTimer(lambda: self._arrived), timeout_on(self._link, self._request.timeout_seconds)
         while True:
             try:
                 block = self._ahead.take()

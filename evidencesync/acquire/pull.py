@@ -24,7 +24,7 @@ from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Provenanc
 from evidencesync.acquire.source_access import refuse_empty
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.inbox import SilenceTimer
-from evidencesync.connection.link import Link
+from evidencesync.connection.link import Link, LocalLink
 from evidencesync.connection.process import SteadyClock, set_seconds
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import Pulled
@@ -326,9 +326,15 @@ class _Pull:
             self._stored = message.count
 
     def _write(self, frames: bytes) -> None:
-        """Writes frames to the vault's end. Raises the reason of the vault's end where it takes nothing more."""
+        """Writes frames to the vault's end. Raises the reason of the vault's end where it takes nothing more.
+
+        While the vault works and takes nothing, the source's end is told that this end is there.
+        """
+        link = self._connection.link
         try:
-            self._connection.link.write(frames)
+            while isinstance(link, LocalLink) and not link.wait_for_room(self._connection.inbox.alive_seconds):
+                self._source.send(Alive())
+            link.write(frames)
         except LinkLostError as lost:
             raise self._connection.reason_for(lost) from lost
 

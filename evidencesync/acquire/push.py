@@ -267,7 +267,7 @@ class _Push:
         may_read = sender.has_room
         if connection.inbox.would_wait(local=may_read):
             connection.writer.flush()
-        item, message = connection.inbox.take(local=may_read, timeout_seconds=self._request.timeout_seconds)
+        item, message = connection.inbox.take(local=may_read, timeout_seconds=connection.timeout_seconds)
         if item is None and message is None:
             connection.send(Alive())
         if message is not None and not isinstance(message, Status):

@@ -12,7 +12,7 @@ from evidencesync.acquire.request import PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.busy_server import longest_pause, pause_seconds
 from evidencesync.connection.inbox import Inbox, alive_seconds, listen
-from evidencesync.connection.link import Link, ThreadedLink
+from evidencesync.connection.link import Link, ThreadedLink, timeout_on
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import BufferedWriter
 from evidencesync.errors import (
@@ -75,6 +75,11 @@ class VaultConnection(Generic[LocalT]):
         return self._link
 
     @property
+    def timeout_seconds(self) -> float:
+        """After how long a silence of the vault the present link is lost."""
+        return timeout_on(self._link, self._request.timeout_seconds)
+
+    @property
     def wire_sent(self) -> int:
         """Bytes sent, over all links."""
         return self._wire_sent + self._link.wire_sent
@@ -111,7 +116,7 @@ class VaultConnection(Generic[LocalT]):
     def expect(self, *kinds: type[_M]) -> _M:
         """Returns the next message, which must be of one of these kinds; Status messages before it update the progress."""
         while True:
-            _, message = self.inbox.take(local=False, timeout_seconds=self._request.timeout_seconds)
+            _, message = self.inbox.take(local=False, timeout_seconds=self.timeout_seconds)
             if isinstance(message, Status):
                 self._progress.stage = "finishing" if message.stage == "receiving" else message.stage
                 self._progress.stage_done, self._progress.stage_total = message.done, message.total

@@ -81,6 +81,10 @@ class _Pipe:
             self.total += len(data)
             self._changed.notify_all()
 
+    def wait_for_room(self, seconds: float) -> bool:
+        with self._lock:
+            return self._changed.wait_for(lambda: self._size < _LOCAL_BUFFER or self._closed, seconds)
+
     def take(self) -> bytes:
         with self._lock:
             self._changed.wait_for(lambda: self._blocks or self._closed)
@@ -125,10 +129,32 @@ class LocalLink:
         if data:
             self.outgoing.put(data)
 
+    def wait_for_room(self, seconds: float) -> bool:
+        """Waits until `write` would not wait, `seconds` at the longest; returns whether that is so."""
+        return self.outgoing.wait_for_room(seconds)
+
     def close(self) -> None:
         """Ends both directions; what is queued can still be read."""
         self.outgoing.close()
         self.incoming.close()
+
+
+class OwnVaultLink(LocalLink):
+    """The sender's end of a link to a vault in this process. `close` waits for the vault's thread."""
+
+    def __init__(self, end: LocalLink, thread: threading.Thread) -> None:
+        super().__init__(end.incoming, end.outgoing)
+        self._thread = thread
+
+    def close(self) -> None:
+        """Ends the session, and waits until the vault's end has released its lock."""
+        super().close()
+        self._thread.join()
+
+
+def timeout_on(link: Link, timeout_seconds: float) -> float:
+    """Returns after how long a silence a link is lost. That to a vault in this process never is: its thread always ends it."""
+    return threading.TIMEOUT_MAX if isinstance(link, OwnVaultLink) else timeout_seconds
 
 
 def local_pair() -> tuple[LocalLink, LocalLink]:

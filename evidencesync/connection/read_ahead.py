@@ -58,6 +58,11 @@ class ReadAhead:
             self._changed.notify()
             return taken
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether `take` is waiting for bytes."""
+        return self._waiting_since is not None
+
     def idle_seconds(self) -> float:
         """Returns for how long `take` has been waiting for bytes."""
         since = self._waiting_since

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from evidencesync.connection.inbox import silence_seconds
+from evidencesync.connection.inbox import alive_seconds, silence_seconds
 from evidencesync.connection.link import Link, PatientLink
 from evidencesync.connection.read_ahead import ReadAhead
 from evidencesync.connection.session_socket import SessionSocket, SessionState, SocketLink
@@ -18,7 +18,7 @@ from evidencesync.custody.manifest import CheckedLine
 from evidencesync.errors import LinkLostError
 from evidencesync.limits import HANDSHAKE_SECONDS, MAX_RECONNECT_SECONDS, RECONNECT_SECONDS, SILENCE_SECONDS
 from evidencesync.protocol.framing import FrameDecoder, frame_of
-from evidencesync.protocol.messages import Message, Patience
+from evidencesync.protocol.messages import Message, Patience, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,21 @@ class SenderIdentity:
     received_from: str
 
 
+SIGN_SECONDS: Final = 1.0
+_LEAST_SIGN_SECONDS: Final = 0.05
+
+
+def sign_seconds(patience: Patience) -> float:
+    """Returns how often an end that works says so, for a sender with this timeout."""
+    return max(min(SIGN_SECONDS, alive_seconds(patience.timeout_ms / 1000)), _LEAST_SIGN_SECONDS)
+
+
 class SenderConnection:
-    """Reads frames from the sender and writes frames to it. Used by one thread, except for what the session socket calls."""
+    """Reads frames from the sender and writes frames to it. Used by one thread, except for what the session socket calls.
+
+    Between `begin_signs_of_life` and `end_signs_of_life` a second thread sends a Status about once a second while the
+    using thread does anything but wait for the sender: however long that takes, a vault that works is not silent.
+    """
 
     def __init__(self, link: Link) -> None:
         self.interruptions = 0
@@ -88,6 +101,13 @@ class SenderConnection:
         self._wire_sent = 0
         self._silence_seconds = SILENCE_SECONDS
         self._reconnect_seconds = RECONNECT_SECONDS
+        self._sign_seconds = SIGN_SECONDS
+        self._signs: threading.Thread | None = None
+        self._signs_end = threading.Event()
+        self._writing = threading.RLock()
+        """Held while a frame is written, and while the link is replaced: no other frame stands within a frame."""
+        self._last_word = time.monotonic()
+        self._lost = False
         self._attach(link, begun=False)
         self._ahead.deadline = time.monotonic() + HANDSHAKE_SECONDS
 
@@ -105,10 +125,12 @@ class SenderConnection:
         """Takes over the sender's timeouts, within our bounds: for silence, and for reconnecting."""
         self._silence_seconds = silence_seconds(patience.timeout_ms / 1000)
         self._reconnect_seconds = min(float(patience.reconnect_seconds), MAX_RECONNECT_SECONDS)
+        self._sign_seconds = sign_seconds(patience)
 
-    def disable_silence_timeout(self) -> None:
+    def disable_silence_timeout(self, patience: Patience) -> None:
         """Switches the silence timeout off: the sender runs in this process, and itself times out its source."""
         self._silence_seconds = threading.TIMEOUT_MAX
+        self._sign_seconds = sign_seconds(patience)
 
     def lift_deadline(self) -> None:
         """Ends the deadline of the handshake: the sender is authenticated, and from now on only silence ends the link."""
@@ -156,11 +178,32 @@ class SenderConnection:
 
     def write(self, frames: bytes) -> None:
         """Sends frames. Raises LinkLostError."""
-        try:
-            self._link.write(frames)
-        except LinkLostError:
-            self._lost = True
-            raise
+        with self._writing:
+            if self._lost:  # a frame may have been cut off: the sender would take what follows for a part of it
+                raise LinkLostError("the link was lost")
+            try:
+                self._link.write(frames)
+            except LinkLostError:
+                self._lost = True
+                raise
+            self._last_word = time.monotonic()
+
+    def begin_signs_of_life(self, describe: Callable[[], Status]) -> None:
+        """Begins to tell the sender, whenever this end works for long, what it does. `describe` is called in another thread."""
+        self._signs = threading.Thread(target=self._send_signs, args=(describe,), name="signs of life", daemon=True)
+        self._signs.start()
+
+    def end_signs_of_life(self) -> None:
+        """Ends that; afterwards nothing is sent but by the using thread. Safe to call again."""
+        self._signs_end.set()
+        if self._signs is not None and self._signs.ident is not None:
+            self._signs.join()
+
+    def _send_signs(self, describe: Callable[[], Status]) -> None:
+        while not self._signs_end.wait(self._sign_seconds / 2):
+            with self._writing:
+                if time.monotonic() - self._last_word >= self._sign_seconds and not self._ahead.is_waiting:
+                    self.try_send(describe())
 
     def try_send(self, message: Message) -> None:
         """Sends a message if the link still works; a lost link is no error here, and the work goes on."""
@@ -197,9 +240,10 @@ class SenderConnection:
             self._session_socket.close()
 
     def close(self) -> None:
-        """Closes the session socket, the read-ahead thread and the link."""
+        """Closes the session socket, both threads and the link."""
         self.close_session_socket()
         self._ahead.close()
+        self.end_signs_of_life()  # first: a descriptor that is closed during a write may be another file's by then
         self._link.close()
 
     def _attach(self, link: Link, *, begun: bool) -> None:
@@ -207,17 +251,18 @@ class SenderConnection:
         self._link = link
         self._lost = False
         self._attached_ns = time.time_ns()
-        self._ahead = ReadAhead(link)
+        self._ahead: ReadAhead = ReadAhead(link)
         self._frames = _frames(self._ahead, begun=begun)
 
     def _replace_link(self, link: SocketLink | None) -> bool:
         if link is None:
             return False
-        self._wire_received, self._wire_sent = self.wire_received, self.wire_sent
-        self._ahead.close()
-        self._link.close()
-        self._attach(link, begun=True)
-        self._bound(link)
+        with self._writing:
+            self._wire_received, self._wire_sent = self.wire_received, self.wire_sent
+            self._ahead.close()
+            self._link.close()
+            self._attach(link, begun=True)
+            self._bound(link)
         self.interruptions += 1
         return True
 

@@ -74,11 +74,9 @@ class ReusingWriter:
         while unit is not None and length - staged.size >= max(unit, _LEAST):
             if not self._share(fd, staged.size, min(_PREFIX_STEP, length - staged.size) // unit * unit):
                 unit = None
-            self._basis.working()
         if unit is None:
             while staged.size < length:
                 staged.append_from(fd, staged.size, min(_COPIED_STEP, length - staged.size))
-                self._basis.working()
             return
         followed = self._followed = _Followed(location, 0)
         if staged.size < length:
@@ -294,7 +292,6 @@ class Assembly:
         elif not self._stays(place):
             self._writable().append_zeros(length)
         for start in range(0, length, HOLE_STEP):  # in steps: hashing all at once may take longer than the sender's timeout
-            self._basis.working()
             update_zeros(self._digest, min(HOLE_STEP, length - start))
 
     def in_staging(self) -> StagedContent:

@@ -31,15 +31,11 @@ TreeKey = tuple[str, str, int]
 
 
 class Basis:
-    """Opens and reads published files by location. `from_disk`: every read comes from the disk, not from the page cache.
+    """Opens and reads published files by location. `from_disk`: every read comes from the disk, not from the page cache."""
 
-    `working` is called repeatedly during long work, so that a keep-alive can be sent.
-    """
-
-    def __init__(self, open_tree: Callable[[TreeKey], TreeReader], *, from_disk: bool, working: Callable[[], None]) -> None:
+    def __init__(self, open_tree: Callable[[TreeKey], TreeReader], *, from_disk: bool) -> None:
         self.damaged: set[Location] = set()
         self.sharing = BlockSharing()
-        self.working = working
         self._open_tree = open_tree
         self._from_disk = from_disk
         self._trees: OrderedDict[TreeKey, TreeReader] = OrderedDict()
@@ -84,7 +80,6 @@ class Basis:
 
     def read(self, location: Location, offset: int, length: int) -> bytes | None:
         """Reads bytes of a published file, unchecked; None when they cannot be read."""
-        self.working()
         fd = self.fd_of(location)
         if fd is None:
             return None

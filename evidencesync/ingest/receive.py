@@ -152,9 +152,11 @@ class _Session:
         item = self._vault.item(admitted.name, create=True)
         ingest = IngestSession(self._connection, self._vault, item, admitted, self._caller, self._now)
         ingest.least_bytes = self._least_bytes
+        self._connection.begin_signs_of_life(ingest.status)
         with ExitStack() as stack:
             owner = self._lock(stack, item, admitted)
             if owner is not None:
+                self._connection.end_signs_of_life()  # that process sends its own
                 self._relay(owner)
                 return
             complete_unfinished(item)
@@ -166,6 +168,7 @@ class _Session:
             else:
                 acknowledgement = ingest.run()
         # Only when the lock is released: a sender that receives the acknowledgement may begin the next transfer at once.
+        self._connection.end_signs_of_life()
         self._connection.take_new_link()
         for message in acknowledgement:
             self._connection.try_send(message)
@@ -199,7 +202,7 @@ class _Session:
             patience = self._expect(Patience)
             self._least_bytes = patience.least_bytes
             if self._caller.pulled is not None:
-                self._connection.disable_silence_timeout()
+                self._connection.disable_silence_timeout(patience)
             elif hello.purpose == "push":  # a custody chain is shown to a person, who may take long before signing
                 self._connection.set_patience(patience)
         admitted = admit(self._expect(Begin), offered, self._vault, self._now())

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from evidencesync.connection.sender_connection import Caller, SenderConnection, SenderIdentity
 from evidencesync.custody.documents import ManifestHeader
@@ -79,7 +79,8 @@ from evidencesync.vault.tree import TreeReader
 from evidencesync.vault.vault import Vault
 
 Stage = Literal["receiving", "syncing", "read-back", "publishing"]
-_STATUS_SECONDS: Final = 1.0
+_NEW_LINK_SECONDS: Final = 1.0  # so often it is looked whether the sender has reconnected
+_T = TypeVar("_T")
 
 
 class IngestSession:
@@ -105,9 +106,9 @@ class IngestSession:
         self._lookup_scope = self._choose_lookup_scope()
         self._scope = Scope.of(item.name, self._lookup_scope)
         self._started = time.monotonic_ns()
+        self._stage: Stage = "receiving"
         self._done_bytes = 0
         self._total_bytes = 0
-        self._last_keep_alive = time.monotonic()
         self._has_received = False
         self._damaged: set[Location] = set()
         self._manifests: list[PreviousManifest] = []
@@ -155,7 +156,7 @@ class IngestSession:
     def _make_context(self, lookup: Lookup, leftovers: Leftovers, staging: Staging, state: ItemState) -> IngestContext:
         admitted, contents = self._admitted, SessionContents(self._scope)
         open_tree = partial(_open_any, partial(self._open_tree, leftovers), contents, staging)
-        basis = Basis(open_tree, from_disk=admitted.read_back, working=self._send_keep_alive)
+        basis = Basis(open_tree, from_disk=admitted.read_back)
         self._damaged = basis.damaged
         name = self._item.name
         previous = (name.case.folder, name.item.folder, state.next_acquisition - 1)
@@ -287,12 +288,17 @@ class IngestSession:
         acquisition = StagedAcquisition(header, finish, staging, state, self._lookup_scope)
         received = ReceivedContents(tally.contents, tally.bytes, self._admitted.read_back, pages.tallies)
         documents = sign_acquisition(acquisition, received, self._transfer_facts(streams, pages), self._vault.signer, now)
-        published = publish(staging, documents)
-        with committed(published.number):
-            head = ChainHead(state.head_sequence + 2, sha256_of(documents[RECEIVED]).hex())
-            state_head(self._vault, self._item.name, head, at_ns=now)
+
+        def publish_all() -> int:
+            published = publish(staging, documents)
+            with committed(published.number):
+                head = ChainHead(state.head_sequence + 2, sha256_of(documents[RECEIVED]).hex())
+                state_head(self._vault, self._item.name, head, at_ns=now)
+            return published.number
+
+        number = self._while_working("publishing", publish_all)
         return Published(
-            published.number,
+            number,
             documents[RECEIPT],
             documents[RECEIPT_SIGNATURE],
             documents[RECEIVED],
@@ -347,26 +353,22 @@ class IngestSession:
     def _count_read_back(self, _files: int, size: int) -> None:
         self._done_bytes += size
 
-    def _send_keep_alive(self) -> None:
-        """Sends a keep-alive Status at most every _STATUS_SECONDS during long local work."""
-        now = time.monotonic()
-        if now - self._last_keep_alive >= _STATUS_SECONDS:
-            self._last_keep_alive = now
-            self._connection.try_send(Status("receiving", 0, 0))
+    def status(self) -> Status:
+        """Returns what this end does, for a sender that would else hear nothing. Called in another thread."""
+        return Status(self._stage, self._done_bytes, self._total_bytes)
 
-    def _while_working(self, stage: Stage, work: Callable[[], object]) -> None:
-        """Runs long work in a thread, and sends a Status about once a second, so that the sender does not time out.
+    def _while_working(self, stage: Stage, work: Callable[[], _T]) -> _T:
+        """Runs long work of its own in a thread, and returns its result.
 
         The work goes on while the link is lost. A sender that has reconnected is sent that it has nothing to send any more.
         """
-        self._done_bytes = 0
+        self._stage, self._done_bytes = stage, 0
         with ThreadPoolExecutor(1, stage) as pool:
             running = pool.submit(work)
-            while wait([running], _STATUS_SECONDS).not_done:
+            while wait([running], _NEW_LINK_SECONDS).not_done:
                 if self._connection.take_new_link():
                     self._connection.try_send(Resumed(0, 0, 0, stream_open=False, concluding=True))
-                self._connection.try_send(Status(stage, self._done_bytes, self._total_bytes))
-            running.result()
+            return running.result()
 
 
 def _open_any(

@@ -16,13 +16,9 @@ from evidencesync.connection.progress import Progress
 from evidencesync.errors import DigestMismatchError
 from evidencesync.files import holes
 from evidencesync.files.holes import HOLE_STEP, Extent, HoleFinder
-from evidencesync.ingest import session as ingest_session
-from evidencesync.limits import KIB, MAX_ZERO_EXTENT
-from evidencesync.protocol.messages import Open, SegmentData, SegmentsStored, Status
-from evidencesync.protocol.packing import ZERO_BIT
+from evidencesync.limits import KIB
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench
-from tests.support.hostile_client import HostileClient
 from tests.support.moments import LONG_AFTER_NS
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -223,14 +219,3 @@ def test_a_writer_who_races_is_noticed_and_what_was_hashed_is_what_was_sent(
     assert outcome.tally.manifest.flags == {"changed-while-read": 1}
     stored = assert_kept(bench, 1)
     assert stored.stat().st_size in (SIZE, 120 * UNIT, changed[0])
-
-
-def test_a_vault_that_hashes_zeros_for_long_says_that_it_is_alive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sender hears something for every step of the work, long before the segment is stored."""
-    monkeypatch.setattr(ingest_session, "_STATUS_SECONDS", 0.0)
-    client = HostileClient(bench)
-    client.shake_hands()
-    client.send(Open(0, MAX_ZERO_EXTENT // 4), SegmentData(0, (ZERO_BIT | MAX_ZERO_EXTENT // 4).to_bytes(4, "little"), 0))
-    for _ in range(MAX_ZERO_EXTENT // 4 // HOLE_STEP):
-        assert client.hear(Status).stage == "receiving"
-    assert client.hear(SegmentsStored).count == 1

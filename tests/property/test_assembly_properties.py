@@ -56,7 +56,7 @@ class Ground:
 
     @contextmanager
     def basis(self) -> Iterator[Basis]:
-        basis = Basis(lambda _: TreeReader(os.open(self.folder, FOLDER_FLAGS)), from_disk=False, working=lambda: None)
+        basis = Basis(lambda _: TreeReader(os.open(self.folder, FOLDER_FLAGS)), from_disk=False)
         try:
             yield basis
         finally:

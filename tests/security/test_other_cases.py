@@ -9,14 +9,15 @@ from typing import Literal
 
 import pytest
 
+from evidencesync.connection import sender_connection
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.exit_codes import ExitCode
-from evidencesync.ingest import session as ingest_session
 from evidencesync.protocol.messages import Want
 from evidencesync.protocol.packing import unpack_bits
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import ROOT
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.two_cases import (
     ANY_PROOF,
     MIB,
@@ -39,11 +40,11 @@ def bench_of(folder: Path, lookup: Lookup) -> Bench:
 
 
 def transcript_of(bench: Bench, known: Knowledge, proof: bytes) -> list[tuple[int, bytes]]:
-    """All that a client receives that asks for everything; the vault says that it is alive whenever it has occasion to."""
+    """All that a client receives that asks for everything, but for the signs of life: only time decides how many there are."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sender_connection, "SIGN_SECONDS", 2 * PATIENCE_SECONDS)
         asker = Asker(bench)
         asker.enter()
-        patch.setattr(ingest_session, "_STATUS_SECONDS", 0.0)
         asker.ask_everything(known, proof)
         asker.hang_up()
     return asker.transcript
