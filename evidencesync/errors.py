@@ -163,7 +163,7 @@ class InvalidNameError(UsageError):
 
 
 class NameClashError(InvalidNameError):
-    """Two different names would become the same file or folder of a vault."""
+    """Two different names would become the same file or folder of a vault, or its file system would change a name."""
 
     slug = "name-clash"
 

@@ -15,7 +15,15 @@ from typing import BinaryIO, Final
 
 from evidencesync.errors import NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.disk import FOLDER_FLAGS, remove_if_there, storage_error, storing, sync_file_system, sync_folder
+from evidencesync.files.disk import (
+    FOLDER_FLAGS,
+    close_quietly,
+    remove_if_there,
+    storage_error,
+    storing,
+    sync_file_system,
+    sync_folder,
+)
 from evidencesync.files.folders import remove_tree
 from evidencesync.files.placing import place_file, place_folder
 from evidencesync.files.shortages import hint_of
@@ -35,6 +43,7 @@ class Destination:
         parent = os.path.dirname(absolute)
         self.path = os.path.join(parent, self.name)
         self._draft = f".evidencesync-export-{secrets.token_hex(6)}"
+        self._is_published = False
         self._parent = open_folder_for(Path(self.path))
         try:
             require_outside(self._parent, self.shown, closed_vault(vault), _OTHER)
@@ -65,9 +74,10 @@ class Destination:
                 try:
                     yield fd
                 finally:
-                    os.close(fd)
+                    close_quietly(fd)
             finally:
-                remove_tree(self._parent, self._draft)
+                if not self._is_published:
+                    remove_tree(self._parent, self._draft)
 
     @contextlib.contextmanager
     def new_file(self) -> Iterator[BinaryIO]:
@@ -80,7 +90,8 @@ class Destination:
                 with os.fdopen(fd, "wb", buffering=1 << 20) as file:
                     yield file
             finally:
-                remove_if_there(self._parent, self._draft)
+                if not self._is_published:
+                    remove_if_there(self._parent, self._draft)
 
     def publish_folder(self, fd: int, when_in_place: Callable[[], None]) -> None:
         """Makes the folder durable, renames it to the destination, and calls `when_in_place`. If that raises, renames it back.
@@ -99,15 +110,18 @@ class Destination:
         self._make_durable(back, when_in_place)
 
     def publish_file(self, file: BinaryIO, when_in_place: Callable[[], None]) -> None:
-        """The same for a file."""
+        """The same for a file, which is closed: what the system says then is said before the file has its name."""
         with storing(f"write {self.shown}"):
             file.flush()
             os.fsync(file.fileno())  # before it gets its name
+            written = os.fstat(file.fileno())
+            file.close()
         try:
             place_file(self._draft, self.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
         except FileExistsError as error:
             raise self._taken() from error
         except OSError as error:
+            self._take_back_link(written)
             raise storage_error(error, f"rename to {self.shown}") from error
         self._make_durable(partial(os.unlink, self.name, dir_fd=self._parent), when_in_place)
 
@@ -121,6 +135,13 @@ class Destination:
                 take_back()
                 os.fsync(self._parent)  # that the name is gone is made durable, too
             raise
+        self._is_published = True
+
+    def _take_back_link(self, written: os.stat_result) -> None:
+        """Removes the name of a file that has got it, and could not lose that of the draft."""
+        with contextlib.suppress(OSError):
+            if os.path.samestat(written, os.stat(self.name, dir_fd=self._parent, follow_symlinks=False)):
+                os.unlink(self.name, dir_fd=self._parent)
 
     @property
     def shown(self) -> str:

@@ -28,6 +28,7 @@ from evidencesync.files.disk import (
     storing,
     write_all,
 )
+from evidencesync.files.kept_names import try_names
 from evidencesync.vault.layout import DATA
 from evidencesync.vault.tree import TreeReader, TreeWriter
 from evidencesync.verify.context import VerifyProgress
@@ -46,7 +47,7 @@ class FolderWriter:
         self._progress = progress
         make_folder(DATA, root_fd)
         with storing("write the export"):
-            self._writer = TreeWriter(os.open(DATA, FOLDER_FLAGS, dir_fd=root_fd))
+            self._writer = TreeWriter(os.open(DATA, FOLDER_FLAGS, dir_fd=root_fd), try_names(root_fd))
             self._copies = TreeReader(os.open(DATA, FOLDER_FLAGS, dir_fd=root_fd))
 
     def close(self) -> None:
@@ -64,8 +65,10 @@ class FolderWriter:
             try:
                 self._write_content(part)
             except NameClashError as error:
-                text = f"the destination's file system has the name already, perhaps in other letters: {safe_text(part.path)}"
-                raise NameClashError(text, hint="Nothing was exported. Use a disk that tells them apart.") from error
+                text = (
+                    f"the destination's file system changes the name, or has it already in other letters: {safe_text(part.path)}"
+                )
+                raise NameClashError(text, hint="Nothing was exported. Use a disk that keeps every name as it is.") from error
             self._progress.files += 1
             self._progress.bytes += part.entry.size or 0
 

@@ -65,6 +65,9 @@ class _Read(io.FileIO):
             super().close()
 
 
+NO_MODES: Final = "Where the mode stays (FAT, exFAT, NTFS), mount with umask=077; over SMB with file_mode=0600,dir_mode=0700."
+"""For a file that others can read: what to do where chmod does nothing."""
+
 FILE_MODE: Final = 0o444
 FOLDER_MODE: Final = 0o755
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from evidencesync.errors import UsageError
+from evidencesync.errors import NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.disk import FOLDER_FLAGS
+from evidencesync.files.disk import FOLDER_FLAGS, close_quietly
 from evidencesync.files.folders import FolderStack, names_in
+from evidencesync.files.kept_names import KeptNames, try_names
 from evidencesync.outside import closed_vault, look_at, refused_place, require_outside
 from evidencesync.restore.metadata import clear_flags
 from evidencesync.restore.refusals import NOT_POSSIBLE, name_place, place_error
@@ -26,10 +27,11 @@ _INHERITED: Final = ("system.posix_acl_default", "system.posix_acl_access")
 
 
 class TemporaryDestination:
-    """An empty folder beside the destination. `fd` is its descriptor."""
+    """An empty folder beside the destination. `fd` is its descriptor, `names` what its file system keeps of names."""
 
     def __init__(self, parent_fd: int, name: bytes, fd: int, final: bytes) -> None:
         self.fd = fd
+        self.names = KeptNames()
         self._parent_fd = parent_fd
         self._name = name
         self._final = final
@@ -62,6 +64,7 @@ def open_draft(destination: bytes, vault: Path) -> Iterator[TemporaryDestination
         draft = TemporaryDestination(parent_fd, name, _make_draft(parent_fd, name, safe_text(destination, 200)), final)
         try:
             _disinherit(draft.fd)
+            draft.names = _try_names(draft.fd)
             yield draft
         except BaseException as error:
             name_place(error, safe_text(destination, 200))
@@ -69,9 +72,9 @@ def open_draft(destination: bytes, vault: Path) -> Iterator[TemporaryDestination
                 draft.discard()
             raise
         finally:
-            os.close(draft.fd)
+            close_quietly(draft.fd)  # a folder: nothing was written through it
     finally:
-        os.close(parent_fd)
+        close_quietly(parent_fd)
 
 
 def _make_draft(parent_fd: int, name: bytes, shown: str) -> int:
@@ -80,6 +83,15 @@ def _make_draft(parent_fd: int, name: bytes, shown: str) -> int:
         return os.open(name, FOLDER_FLAGS, dir_fd=parent_fd)
     except OSError as error:
         raise place_error(error, f"make a folder beside {shown}") from error
+
+
+def _try_names(draft_fd: int) -> KeptNames:
+    try:
+        return try_names(draft_fd)
+    except (NoSpaceError, StorageError) as error:
+        if isinstance(error.__cause__, OSError):
+            raise place_error(error.__cause__, _PREPARE) from error.__cause__
+        raise
 
 
 def _open_parent(destination: bytes, vault: Path) -> tuple[int, bytes]:

@@ -149,7 +149,8 @@ class _Restoring:
         def report_bytes(size: int) -> None:
             progress.bytes += size
 
-        maker = TreeMaker(self._draft.fd, data, self._refusals, devices=request.devices, on_damage=request.on_damage)
+        draft = self._draft.fd, self._draft.names
+        maker = TreeMaker(draft, data, self._refusals, devices=request.devices, on_damage=request.on_damage)
         try:
             for wanted in self._acquired.entries(PathSelection(request.paths)):
                 progress.path = wanted.path

@@ -18,6 +18,7 @@ from evidencesync.evidence.path import from_json_fields
 from evidencesync.files.copying import share_blocks
 from evidencesync.files.disk import CREATE_FLAGS, remove_if_there, write_all
 from evidencesync.files.folders import FolderStack, split_path
+from evidencesync.files.kept_names import KeptNames
 from evidencesync.files.large_hash import ContentReadError, ReportBytes, new_parallel_blake3, read_blocks
 from evidencesync.limits import MIB
 from evidencesync.restore.refusals import NOT_POSSIBLE, Refusals, place_error, reason_of
@@ -149,8 +150,11 @@ class TreeMaker:
     followed.
     """
 
-    def __init__(self, draft_fd: int, data: TreeReader, refusals: Refusals, *, devices: bool, on_damage: OnDamage) -> None:
-        """`data` is the acquisition's; neither it nor the descriptor is taken over."""
+    def __init__(
+        self, draft: tuple[int, KeptNames], data: TreeReader, refusals: Refusals, *, devices: bool, on_damage: OnDamage
+    ) -> None:
+        """`draft`: its descriptor, and what its file system keeps of names. `data`: the acquisition's. Neither is taken over."""
+        draft_fd, self._names = draft
         self.absent: set[bytes] = set()
         self.links = HardLinkTargets()
         self.counts: dict[str, int] = {}
@@ -184,6 +188,9 @@ class TreeMaker:
             self._refuse("not-possible", path, "its folder is not there")
             return
         parent, name = split_path(path)
+        if not self._names.holds(name):
+            self._not_possible(path, entry, "the file system would change the name")
+            return
         try:
             folder = self._stack.enter(parent)
             made = self._make(folder, name, path, entry, report_bytes)
@@ -195,12 +202,15 @@ class TreeMaker:
         except OSError as error:
             if error.errno not in NOT_POSSIBLE:
                 raise place_error(error, f"make {safe_text(path, 300)}") from error
-            self._refuse("not-possible", path, f"{entry.type}: {reason_of(error)}")
-            if entry.type == "directory":
-                self._lost = path + b"/"
+            self._not_possible(path, entry, reason_of(error))
             return
         if made:
             self._count(entry)
+
+    def _not_possible(self, path: bytes, entry: Entry, why: str) -> None:
+        self._refuse("not-possible", path, f"{entry.type}: {why}")
+        if entry.type == "directory":
+            self._lost = path + b"/"
 
     def _count(self, entry: Entry) -> None:
         self.counts[entry.type] = self.counts.get(entry.type, 0) + 1

@@ -53,6 +53,7 @@ from evidencesync.vault.layout import (
 )
 from evidencesync.vault.ledger import Ledger, sign_record
 from evidencesync.vault.settings import VAULT_FORMAT, FileSystem, Policy, VaultSettings, Writer, encode_settings
+from evidencesync.vault.tree import kept_names
 from evidencesync.vault.trust import first_trust_files, vault_record
 from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import kind_of_file_system, this_machine
@@ -71,7 +72,7 @@ def is_probe(name: str) -> bool:
 def probe_file_system(dir_fd: int) -> FileSystem:
     """Finds out what the file system of a folder supports. Leaves the folder as it was.
 
-    Raises StorageError when not even files can be made and synced there.
+    Raises StorageError when not even files can be made and synced there, NameClashError when they get other names.
     """
     name = f".probe-{secrets.token_hex(8)}"
     with storing("make a folder to try the file system"):
@@ -84,6 +85,7 @@ def probe_file_system(dir_fd: int) -> FileSystem:
 
 
 def _probe(probe: int) -> FileSystem:
+    kept_names(probe)
     _make(probe, b"first", b"probe")
     return FileSystem(
         case_sensitive=not _exists(probe, b"FIRST"),
@@ -177,8 +179,8 @@ def create_vault(
 
     `trusted` are the examiners' keys and principals. vault.toml is put in place last, and whole: without it, a folder is no
     vault. After a failure nothing is left: the next attempt begins in an empty folder. Where leftovers cannot be removed, the
-    error names them. Raises UsageError for a folder that is not empty, InvalidNameError, TrustFileError, StorageError,
-    NoSpaceError.
+    error names them. Raises UsageError for a folder that is not empty, InvalidNameError, NameClashError and SigningKeyError for a
+    file system that is no place for a vault, TrustFileError, StorageError, NoSpaceError.
     """
     now = time.time_ns() if at_ns is None else at_ns
     _require_usable(name)

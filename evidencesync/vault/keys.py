@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from evidencesync.custody.sshsig import PublicKey
 from evidencesync.custody.wire import write_string
 from evidencesync.errors import SigningKeyError
-from evidencesync.files.disk import load_file, store_new_file, storing
+from evidencesync.files.disk import NO_MODES, load_file, store_new_file, storing
 from evidencesync.limits import MAX_PUBLIC_KEY
 from evidencesync.vault.layout import VAULT_KEY, VAULT_KEY_PUBLIC
 
@@ -48,14 +48,27 @@ class VaultSigner:
 
 
 def make_vault_key(vault_fd: int, comment: str) -> VaultSigner:
-    """Makes the key files of a new vault. Their bytes are synced, the folder is not. Raises StorageError, NoSpaceError."""
+    """Makes the key files of a new vault. Their bytes are synced, the folder is not.
+
+    Raises StorageError, NoSpaceError; SigningKeyError where the file system lets others read it, whatever its mode should be.
+    """
     key = Ed25519PrivateKey.generate()
     signer = VaultSigner(key)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     store_new_file(vault_fd, VAULT_KEY, private, mode=_PRIVATE_MODE)
+    if (mode := _mode(vault_fd)) & _FOREIGN_BITS:
+        raise SigningKeyError(
+            f"others could read the vault's key: the file system gives it the mode {mode:04o}",
+            hint=f"{NO_MODES} Or make the vault on another file system. Nothing was made.",
+        )
     public = signer.public_key.line(comment) + "\n"
     store_new_file(vault_fd, VAULT_KEY_PUBLIC, public.encode(), mode=_PUBLIC_MODE)
     return signer
+
+
+def _mode(vault_fd: int) -> int:
+    with storing("look at the vault's key"):
+        return stat.S_IMODE(os.stat(VAULT_KEY, dir_fd=vault_fd, follow_symlinks=False).st_mode)
 
 
 def load_vault_key(vault_fd: int, fingerprint: str) -> VaultSigner:
@@ -66,11 +79,10 @@ def load_vault_key(vault_fd: int, fingerprint: str) -> VaultSigner:
     data = load_file(vault_fd, VAULT_KEY, MAX_PUBLIC_KEY)
     if data is None:
         raise SigningKeyError("the vault's key is missing", hint="Restore vault_key from a backup of the vault.")
-    with storing("look at the vault's key"):
-        mode = stat.S_IMODE(os.stat(VAULT_KEY, dir_fd=vault_fd, follow_symlinks=False).st_mode)
-    if mode & _FOREIGN_BITS:
+    if (mode := _mode(vault_fd)) & _FOREIGN_BITS:
         raise SigningKeyError(
-            f"others can read the vault's key (mode {mode:04o})", hint="chmod 600 VAULT/vault_key, and ask who had access."
+            f"others can read the vault's key (mode {mode:04o})",
+            hint=f"chmod 600 VAULT/vault_key, and ask who had access. {NO_MODES}",
         )
     try:
         key = load_ssh_private_key(data, password=None)

@@ -32,7 +32,7 @@ from evidencesync.vault.item import VaultItem
 from evidencesync.vault.journal import Journal
 from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST, STAGED_ACQUISITION, ItemLayout
 from evidencesync.vault.space import Room
-from evidencesync.vault.tree import TreeReader, TreeWriter
+from evidencesync.vault.tree import TreeReader, TreeWriter, kept_names
 
 CHECKPOINT_BYTES: Final = 256 * MIB
 """Bytes that a power cut may cost at most, besides those of a checkpoint that is running."""
@@ -180,7 +180,8 @@ class Staging:
             self.acquisition_fd = os.open(ACQUISITION, FOLDER_FLAGS, dir_fd=session_fd)
             os.fchmod(self.acquisition_fd, FOLDER_MODE)
             os.mkdir(DATA, FOLDER_MODE, dir_fd=self.acquisition_fd)
-            self.tree = TreeWriter(os.open(DATA, FOLDER_FLAGS, dir_fd=self.acquisition_fd))
+            names = kept_names(session_fd)
+            self.tree = TreeWriter(os.open(DATA, FOLDER_FLAGS, dir_fd=self.acquisition_fd), names)
         self.journal = Journal(session_fd)
         self._checkpoints = Checkpoints(session_fd, self._before_checkpoint)
         self.manifest = StreamedDocument(self.acquisition_fd, MANIFEST)

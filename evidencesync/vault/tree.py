@@ -13,6 +13,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.files.copying import copy_file, share_blocks
 from evidencesync.files.disk import CREATE_FLAGS, FILE_MODE, FOLDER_MODE, READ_FLAGS, storage_error, write_all
 from evidencesync.files.folders import FolderStack, split_path
+from evidencesync.files.kept_names import KeptNames, try_names
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.space import Room, bytes_on_disk
 
@@ -23,6 +24,7 @@ _OF_AN_INODE: Final = 4096  # about what a folder takes, and a small file beside
 # For a time that the file system cannot store, or where it can set none (FUSE, network file systems).
 _NO_TIME: Final = frozenset({errno.EINVAL, errno.ERANGE, errno.EOVERFLOW, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 _NOT_LINKABLE: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS})
+_KEPT_NAMES_HINT: Final = "Keep the vault on a file system that keeps every name as it is, such as ext4, XFS or Btrfs."
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
@@ -95,13 +97,15 @@ class TreeWriter:
     """Makes folders and files below a `data/` folder, best in manifest order. Not thread-safe.
 
     All paths are evidence paths. Every method raises NoSpaceError, StorageError, PathEscapeError for a name that is not
-    plain, and NameClashError when there is an entry of that name already (a vault on a file system that ignores case).
-    Nothing is synced here. Folders get their times when the walk leaves them, the last ones in `finish`.
+    plain, and NameClashError when there is an entry of that name already (a vault on a file system that ignores case), or the
+    file system would change the name. Nothing is synced here. Folders get their times when the walk leaves them, the last ones
+    in `finish`.
     """
 
-    def __init__(self, data_fd: int) -> None:
-        """Takes over the descriptor of the empty `data/`."""
+    def __init__(self, data_fd: int, names: KeptNames) -> None:
+        """Takes over the descriptor of the empty `data/`. `names` are what its file system keeps."""
         self._stack = _TimedStack(data_fd)
+        self._names = None if names.all else names
         # The mode of the folder that was just made shows the umask; where it removes bits, each mode is set explicitly.
         self._set_modes = os.fstat(data_fd).st_mode & FOLDER_MODE != FOLDER_MODE
         self._root_time: int | None = None
@@ -115,7 +119,7 @@ class TreeWriter:
         if not path:
             self._root_time = mtime_ns
             return
-        parent, name = split_path(path)
+        parent, name = self._split(path)
         if self.room is not None:
             self.room.take(_OF_AN_INODE, 1)
         try:
@@ -131,7 +135,7 @@ class TreeWriter:
 
     def create_file(self, path: bytes, data: bytes | memoryview, mtime_ns: int | None) -> None:
         """Makes a file from bytes in memory."""
-        parent, name = split_path(path)
+        parent, name = self._split(path)
         stack = self._stack
         if self.room is not None:
             self.room.take(len(data) + _OF_AN_INODE, 1)
@@ -149,7 +153,7 @@ class TreeWriter:
 
     def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
         """Moves a finished content to its place, and closes it."""
-        parent, name = split_path(path)
+        parent, name = self._split(path)
         try:
             folder = self._folder(parent)
             fd = content.require_open()
@@ -176,7 +180,7 @@ class TreeWriter:
         are not checked here: the caller (and the read-back) compares them with the digest. `found` is the published file's
         status, if the caller has just read it.
         """
-        parent, name = split_path(path)
+        parent, name = self._split(path)
         try:
             source_folder, source_name = existing.locate(existing_path)
             if found is None:
@@ -225,11 +229,18 @@ class TreeWriter:
         """Closes all descriptors, without setting times."""
         self._stack.close()
 
+    def _split(self, path: bytes) -> tuple[bytes, bytes]:
+        """Returns the folder of a path and the name in it, if the file system keeps that name."""
+        parent, name = split_path(path)
+        if self._names is not None and not self._names.holds(name):
+            raise NameClashError(f"the vault's file system would change the name {safe_text(path)}", hint=_KEPT_NAMES_HINT)
+        return parent, name
+
     def _folder(self, parent: bytes) -> int:
         return self._stack.fd if parent == self._stack.path else self._stack.enter(parent)
 
     def _create(self, path: bytes, fill: Callable[[int], _Result], mtime_ns: int | None) -> _Result:
-        parent, name = split_path(path)
+        parent, name = self._split(path)
         if self.room is not None:
             self.room.take(0, 1)
         try:
@@ -249,6 +260,17 @@ class TreeWriter:
             os.fchmod(fd, FILE_MODE)
         if mtime_ns is not None:
             set_time(fd, mtime_ns)
+
+
+def kept_names(folder_fd: int) -> KeptNames:
+    """Finds out what a vault's file system keeps of names.
+
+    Raises NameClashError where the vault's own documents would have other names.
+    """
+    names = try_names(folder_fd)
+    if not names.letters:
+        raise NameClashError("the vault's file system changes capital letters in names", hint=_KEPT_NAMES_HINT)
+    return names
 
 
 def set_time(fd: int, mtime_ns: int | None) -> None:
@@ -277,6 +299,7 @@ def _tree_error(error: OSError, path: bytes) -> EvidenceSyncError:
     shown = safe_text(path)
     if error.errno == errno.EEXIST:
         return NameClashError(f"the vault's file system has the name already, perhaps in other letters: {shown}")
-    if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ):
-        return StorageError(f"the vault's file system cannot hold the name {shown}: {os.strerror(error.errno)}")
+    if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
+        text = f"the file system cannot hold the name {shown}: {os.strerror(error.errno)}"
+        return StorageError(text, hint=f"Nothing was published. {_KEPT_NAMES_HINT}")
     return storage_error(error, f"write {shown}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
 import evidencesync.export.run
-from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NoSpaceError, UsageError
+from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NoSpaceError, StorageError, UsageError
 from evidencesync.export import destination
 from evidencesync.export.acquisition import AcquisitionReader
 from evidencesync.export.run import Exported, ExportRequest, Format, export_acquisition
@@ -79,6 +81,56 @@ def test_a_name_that_cannot_be_made_durable_is_taken_back(
     with pytest.raises(NoSpaceError):
         export(full, form, tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["source", "vault"]
+
+
+class _SaysItWasFull(io.BufferedWriter):
+    def close(self) -> None:
+        was_open = not self.closed
+        super().close()
+        if was_open:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_is_full_when_the_file_is_closed_has_no_export(
+    full: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = os.fdopen
+
+    def fdopen(fd: int, mode: str, **options: Any) -> IO[Any]:
+        return _SaysItWasFull(io.FileIO(fd, mode)) if mode == "wb" else really(fd, mode, **options)
+
+    monkeypatch.setattr(os, "fdopen", fdopen)
+    with pytest.raises(NoSpaceError):
+        export(full, Format.HASHDEEP, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["source", "vault"]
+
+
+def test_a_draft_that_keeps_its_name_leaves_no_export(full: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really, refused = os.unlink, [True]
+
+    def unlink(name: str, *, dir_fd: int | None = None) -> None:
+        if name.startswith(".evidencesync-export-") and refused:
+            refused.clear()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        really(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(StorageError):
+        export(full, Format.HASHDEEP, tmp_path / "out")
+    assert (refused, sorted(os.listdir(tmp_path))) == ([], ["source", "vault"])
+
+
+@pytest.mark.parametrize("form", Format)
+def test_what_fails_after_the_export_has_its_name_is_no_failure(
+    form: Format, full: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(destination, "remove_if_there", refuse)
+    monkeypatch.setattr(destination, "remove_tree", refuse)
+    export(full, form, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["out", "source", "vault"]
 
 
 def test_no_export_lies_in_the_vault_by_any_way(full: Bench, tmp_path: Path) -> None:

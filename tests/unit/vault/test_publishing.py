@@ -25,6 +25,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.files import disk
+from evidencesync.files.folders import names_in
 from evidencesync.vault.item import VaultItem, lock_item
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.layout import ACQUIRED, RECEIVED, RECEIVED_SIGNATURE
@@ -116,6 +117,20 @@ def test_writing_needs_the_lock(acquirer: Acquirer) -> None:
 def test_only_a_session_id_becomes_a_staging_folder(acquirer: Acquirer, session: str) -> None:
     with lock_item(acquirer.item()) as item, pytest.raises(UsageError):
         Staging.create(item, session)
+
+
+def test_a_vault_whose_documents_would_get_other_names_takes_nothing(acquirer: Acquirer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.files.kept_names.names_in", lambda fd: [name.lower() for name in names_in(fd)])
+    with lock_item(acquirer.item()) as item, pytest.raises(NameClashError, match="capital letters"):
+        Staging.create(item, SESSION)
+
+
+def test_a_name_is_refused_that_the_vaults_file_system_would_change(acquirer: Acquirer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.files.kept_names.names_in", lambda fd: [name.rstrip(".") for name in names_in(fd)])
+    with pytest.raises(NameClashError, match="would change the name report\\."):
+        acquirer.acquire({b"report.": b"1"})
+    acquirer.acquire({b"report": b"1"})
+    check_published(acquirer.item(), 1, {b"report": b"1"})
 
 
 def test_the_same_session_starts_over_after_a_failure(acquirer: Acquirer) -> None:

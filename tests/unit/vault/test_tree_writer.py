@@ -13,16 +13,18 @@ import pytest
 from evidencesync.errors import MissingOrExtraError, NameClashError, PathEscapeError, StorageError
 from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.files.folders import MAX_OPEN_FOLDERS, FolderStack, remove_tree
+from evidencesync.files.kept_names import KeptNames
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.tree import TreeReader, TreeWriter
 
+ALL_NAMES = KeptNames()
 TIME = 1_234_567_890_123_456_789
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[TreeWriter]:
+def writing(folder: Path, names: KeptNames = ALL_NAMES) -> Iterator[TreeWriter]:
     folder.mkdir(exist_ok=True)
-    writer = TreeWriter(os.open(folder, FOLDER_FLAGS))
+    writer = TreeWriter(os.open(folder, FOLDER_FLAGS), names)
     try:
         yield writer
     finally:
@@ -183,6 +185,28 @@ def test_a_name_that_is_there_already_is_a_clash(tmp_path: Path) -> None:
             tree.adopt(b"x", staged, None)
         tree.finish()
     assert (tmp_path / "data" / "x").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(
+    ("names", "name"),
+    [(KeptNames(letters=False), b"A"), (KeptNames(accents=False), "é".encode()), (KeptNames(ends=False), b"a.")],
+)
+def test_a_name_that_the_file_system_would_change_is_not_made(tmp_path: Path, names: KeptNames, name: bytes) -> None:
+    with writing(tmp_path / "old") as old:
+        old.create_file(b"a", b"1", None)
+    with writing(tmp_path / "data", names) as tree, reading(tmp_path / "old") as kept, content(tmp_path, b"2") as staged:
+        for attempt in (
+            lambda: tree.make_directory(name, None),
+            lambda: tree.create_file(name, b"1", None),
+            lambda: tree.adopt(name, staged, None),
+            lambda: tree.link(name, kept, b"a", 1, None),
+            lambda: tree.copy(name, staged.require_open(), 1, None),
+        ):
+            with pytest.raises(NameClashError, match="would change the name"):
+                attempt()
+        tree.create_file(b"a", b"1", None)
+        tree.finish()
+    assert os.listdir(tmp_path / "data") == ["a"]
 
 
 def test_a_name_too_long_for_the_file_system_is_said(tmp_path: Path) -> None:

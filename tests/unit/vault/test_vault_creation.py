@@ -16,6 +16,7 @@ from evidencesync.errors import (
     EvidenceSyncError,
     InvalidNameError,
     MalformedDocumentError,
+    NameClashError,
     NoSpaceError,
     NotThereError,
     SigningKeyError,
@@ -23,6 +24,8 @@ from evidencesync.errors import (
     UsageError,
     VaultNotFoundError,
 )
+from evidencesync.files.disk import store_new_file
+from evidencesync.files.folders import names_in
 from evidencesync.vault.create import create_vault, probe_file_system
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.settings import FileSystem, Policy, encode_settings, parse_settings
@@ -206,6 +209,28 @@ def test_of_two_who_make_a_vault_in_one_folder_the_later_takes_nothing_from_the_
     with pytest.raises(StorageError):
         create_vault(place, "Second")
     assert Vault.open(place).settings == first[0].settings
+
+
+def test_a_file_system_that_lets_others_read_the_key_is_no_place_for_a_vault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_modes(fd: int, name: str, data: bytes, *, mode: int) -> None:
+        store_new_file(fd, name, data, mode=mode | 0o777)
+
+    monkeypatch.setattr("evidencesync.vault.keys.store_new_file", without_modes)
+    with pytest.raises(SigningKeyError, match="0777") as caught:
+        create_vault(tmp_path / "vault", "Lab")
+    assert "umask=077" in (caught.value.hint or "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_system_that_changes_capital_letters_is_no_place_for_a_vault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evidencesync.files.kept_names.names_in", lambda fd: [name.lower() for name in names_in(fd)])
+    with pytest.raises(NameClashError, match="capital letters"):
+        create_vault(tmp_path / "vault", "Lab")
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_private_key_is_for_the_owner_alone_and_its_public_part_fits(vault: Vault) -> None:

@@ -1,0 +1,75 @@
+"""Which names a file system keeps as they are written. Some take a name, and list another one for it.
+
+A file system that ignores case may store small letters only, HFS+ composes and decomposes letters with accents, and FAT and
+SMB servers leave out dots and spaces at the end of a name. Such a file is found by the name that was written, so nothing fails
+while it is made and read back; and whoever lists the folder later finds one file missing and another one too many.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from evidencesync.files.disk import CREATE_FLAGS, opened_folder, storing
+from evidencesync.files.folders import names_in, remove_tree
+
+_LETTERS: Final = (b"Letters",)
+_ACCENTS: Final = ("\u00e9".encode(), "e\u0301".encode())
+_ENDS: Final = (b"dot.", b"space ")
+# A name that is refused is not changed: whoever needs it is told then. exfat-fuse says that there is no such file.
+_REFUSED: Final = frozenset({errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.ENOENT})
+
+
+@dataclass(frozen=True, slots=True)
+class KeptNames:
+    """What a file system keeps of a name. What it refuses counts as kept."""
+
+    letters: bool = True
+    accents: bool = True
+    ends: bool = True
+
+    @property
+    def all(self) -> bool:
+        """Whether every name is kept, or refused."""
+        return self.letters and self.accents and self.ends
+
+    def holds(self, name: bytes) -> bool:
+        """Whether a folder will list this name as it is, if the file system takes it."""
+        return (
+            (self.letters or name == name.lower())
+            and (self.accents or name.isascii())
+            and (self.ends or not name.endswith((b".", b" ")))
+        )
+
+
+def try_names(folder_fd: int) -> KeptNames:
+    """Finds out what a folder's file system keeps of names, in a folder of its own, and removes that one.
+
+    Raises StorageError, NoSpaceError.
+    """
+    trial = f".names-{secrets.token_hex(8)}"
+    with storing("make a folder to try names"):
+        os.mkdir(trial, 0o700, dir_fd=folder_fd)
+    try:
+        with opened_folder(trial, folder_fd) as fd, storing("try names"):
+            made = [name for name in (*_LETTERS, *_ACCENTS, *_ENDS) if _make(fd, name)]
+            lost = set(made) - {os.fsencode(name) for name in names_in(fd)}
+    finally:
+        remove_tree(folder_fd, trial)
+    return KeptNames(lost.isdisjoint(_LETTERS), lost.isdisjoint(_ACCENTS), lost.isdisjoint(_ENDS))
+
+
+def _make(folder_fd: int, name: bytes) -> bool:
+    """Makes an empty file; False where the file system refuses the name."""
+    with contextlib.suppress(FileExistsError):  # it is taken for one that was made before, and so is not listed
+        try:
+            os.close(os.open(name, CREATE_FLAGS, 0o600, dir_fd=folder_fd))
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            return False
+    return True
