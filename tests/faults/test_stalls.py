@@ -36,6 +36,7 @@ from evidencesync.serve import source_server as offering_module
 from evidencesync.serve.source_server import serve_source
 from evidencesync.serve.stdio import StdioLink
 from evidencesync.vault.item import lock_item
+from tests.support.at_once import try_all
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.custody_client import custody_request
 from tests.support.pulling import pull_from
@@ -59,8 +60,12 @@ def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    made = make_bench(tmp_path)
-    (made.source / "image").write_bytes(os.urandom(3 * MIB))
+    return make_filled_bench(tmp_path)
+
+
+def make_filled_bench(folder: Path, size: int = 3 * MIB) -> Bench:
+    made = make_bench(folder)
+    (made.source / "image").write_bytes(os.urandom(size))
     (made.source / "small").write_bytes(b"one")
     return made
 
@@ -91,62 +96,73 @@ def assert_lost(error: BaseException | None) -> None:
     assert isinstance(error, LinkLostError), error
 
 
+def assert_free(bench: Bench) -> None:
+    """Who gave up holds the item no longer."""
+    with lock_item(bench.vault.item(bench.name, create=True)):
+        pass
+
+
 # Where a push stands after so many bytes: before the first word, in the greeting, before the item is locked, in the data.
 UP = [0, 40, 600, 5_000, MIB]
 DOWN = [0, 40, 300, 1_200, 2_400]
 
 
-@pytest.mark.parametrize(("direction", "after"), [*(("up", n) for n in UP), *(("down", n) for n in DOWN)])
-def test_both_ends_of_a_push_give_up(bench: Bench, direction: Direction, after: int) -> None:
-    with StalledLine(direction, after, TIMEOUT) as line:
-        vault = Served(lambda: receive(line.theirs, bench.vault, "a test"))
-        sender = Served(lambda: push(line.ours, bench.request(timeout_seconds=TIMEOUT), Progress()))
-        ends = sender.ended(), vault.ended()
-        stalled = line.stalled.is_set()  # if not, there was less to say than that, or a busy machine was slower than the timeout
-    for error in ends:
-        if error is not None:  # one of the two may have had all that it needed
-            assert_lost(error)
-    assert not stalled or ends != (None, None)
-    with lock_item(bench.vault.item(bench.name, create=True)):
-        pass
+def test_both_ends_of_a_push_give_up(tmp_path: Path) -> None:
+    def give_up(folder: Path, direction: Direction, after: int) -> None:
+        bench = make_filled_bench(folder)
+        with StalledLine(direction, after, TIMEOUT) as line:
+            vault = Served(lambda: receive(line.theirs, bench.vault, "a test"))
+            sender = Served(lambda: push(line.ours, bench.request(timeout_seconds=TIMEOUT), Progress()))
+            ends = sender.ended(), vault.ended()
+            stalled = line.stalled.is_set()  # if not, there was less to say, or a busy machine was slower than the timeout
+        for error in ends:
+            if error is not None:  # one of the two may have had all that it needed
+                assert_lost(error)
+        assert not stalled or ends != (None, None)
+        assert_free(bench)
+
+    try_all(give_up, [*(("up", after) for after in UP), *(("down", after) for after in DOWN)], tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("direction", "after"), [("up", 0), ("up", 100), ("up", 400), ("down", 0), ("down", 300), ("down", 1_500), ("down", MIB)]
-)
-def test_all_ends_of_a_pull_give_up(bench: Bench, direction: Direction, after: int) -> None:
-    with StalledLine(direction, after, TIMEOUT) as line:
-        source = Served(lambda: serve_source(line.theirs, os.fsencode(bench.source)))
-        near = Served(lambda: pull_from(bench, link=line.ours, timeout_seconds=TIMEOUT))
-        ends = near.ended(), source.ended()
-        stalled = line.stalled.is_set()
-    for error in ends:
-        if error is not None:
-            assert_lost(error)
-    assert not stalled or ends != (None, None)
-    with lock_item(bench.vault.item(bench.name, create=True)):  # the item is free
-        pass
+def test_all_ends_of_a_pull_give_up(tmp_path: Path) -> None:
+    def give_up(folder: Path, direction: Direction, after: int) -> None:
+        bench = make_filled_bench(folder)
+        with StalledLine(direction, after, TIMEOUT) as line:
+            source = Served(lambda: serve_source(line.theirs, os.fsencode(bench.source)))
+            near = Served(lambda: pull_from(bench, link=line.ours, timeout_seconds=TIMEOUT))
+            ends = near.ended(), source.ended()
+            stalled = line.stalled.is_set()
+        for error in ends:
+            if error is not None:
+                assert_lost(error)
+        assert not stalled or ends != (None, None)
+        assert_free(bench)
+
+    places = [("up", 0), ("up", 100), ("up", 400), ("down", 0), ("down", 300), ("down", 1_500), ("down", MIB)]
+    try_all(give_up, places, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("direction", "after"), [("up", 0), ("up", 40), ("up", 900), ("down", 0), ("down", 300), ("down", 1_000), ("down", 3_500)]
-)
 @pytest.mark.parametrize("appends", [True, False])
-def test_both_ends_of_a_custody_conversation_give_up(bench: Bench, direction: Direction, after: int, appends: bool) -> None:
-    bench.push()
-    request = custody_request(bench, timeout_seconds=TIMEOUT)
-    with StalledLine(direction, after, TIMEOUT) as line:
-        vault = Served(lambda: receive(line.theirs, bench.vault, "a test"))
+def test_both_ends_of_a_custody_conversation_give_up(tmp_path: Path, appends: bool) -> None:
+    def give_up(folder: Path, direction: Direction, after: int) -> None:
+        bench = make_filled_bench(folder, 100)
+        bench.push()
+        request = custody_request(bench, timeout_seconds=TIMEOUT)
+        with StalledLine(direction, after, TIMEOUT) as line:
+            vault = Served(lambda: receive(line.theirs, bench.vault, "a test"))
 
-        def talk() -> object:
-            if appends:
-                return append_record(lambda: line.ours, request, lambda _: RecordDraft("noted", {"text": "seen"}))
-            return read_chain(lambda: line.ours, request)
+            def talk() -> object:
+                if appends:
+                    return append_record(lambda: line.ours, request, lambda _: RecordDraft("noted", {"text": "seen"}))
+                return read_chain(lambda: line.ours, request)
 
-        ends = Served(talk).ended(), vault.ended()
-    for error in ends:
-        if error is not None:
-            assert_lost(error)
+            ends = Served(talk).ended(), vault.ended()
+        for error in ends:
+            if error is not None:
+                assert_lost(error)
+
+    places = [("up", 0), ("up", 40), ("up", 900), ("down", 0), ("down", 300), ("down", 1_000), ("down", 3_500)]
+    try_all(give_up, places, tmp_path)
 
 
 def test_a_source_that_goes_silent_after_its_offer_holds_the_item_no_longer_than_the_timeout(bench: Bench) -> None:
