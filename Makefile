@@ -16,6 +16,8 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Each process of tests compiles all of them anew where nothing compiled is kept.
+export PYTHONDONTWRITEBYTECODE =
 
 .DELETE_ON_ERROR:
 .PHONY: demo test quick coverage soak differential flips tamper fuzz faults kills check lint format bench bench-dry resume shape schemas docs clean

@@ -19,12 +19,18 @@ from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.file_systems import SHARING, mounted, used_bytes
 from tests.support.moments import LONG_AFTER_NS
+from tests.support.small_segments import UNIT, cut_smaller
 
 MIB = 1 << 20
 BLOCK = 4096
-SIZE = 16 * MIB  # four segments of the largest size
+SIZE = 16 * UNIT  # four segments of the largest size
 DOCUMENTS = 1 * MIB  # an acquisition's documents, its index, and what the file system notes about shared blocks
 NOTHING = Tally(0, 0)
+
+
+@pytest.fixture(autouse=True)
+def _smaller_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_smaller(monkeypatch)
 
 
 @pytest.fixture(scope="module", params=SHARING)
@@ -94,7 +100,7 @@ def test_an_edited_image_costs_its_edits(image: Image) -> None:
 
 
 def test_without_read_back_it_is_the_same(image: Image) -> None:
-    image.data[5 * MIB + 100 : 5 * MIB + 200] = bytes(range(100))
+    image.data[7 * UNIT + 100 : 7 * UNIT + 200] = bytes(range(100))
     stored, took = image.acquire(read_back=False)
     assert stored == Stored(Tally(0, BLOCK), NOTHING, Tally(1, SIZE - BLOCK), NOTHING)
     assert took < DOCUMENTS
@@ -112,16 +118,16 @@ def test_a_byte_at_the_front_makes_it_a_file_of_its_own(image: Image) -> None:
 def test_whole_blocks_at_the_front_cost_themselves(image: Image) -> None:
     image.data[0:0] = random.Random(3).randbytes(3 * BLOCK)
     stored, took = image.acquire()
-    assert stored.reflinked.bytes >= SIZE - 4 * MIB  # the first segment is cut anew, and may be found late
+    assert stored.reflinked.bytes >= SIZE - 4 * UNIT  # the first segment is cut anew, and may be found late
     assert took < SIZE + 3 * BLOCK - stored.reflinked.bytes + DOCUMENTS
     image.assert_sound()
 
 
 def test_what_grew_costs_what_was_added(image: Image) -> None:
-    image.data += random.Random(4).randbytes(MIB + 1)
+    image.data += random.Random(4).randbytes(UNIT + 1)
     stored, took = image.acquire()
-    assert stored == Stored(Tally(0, MIB + 1), NOTHING, Tally(1, SIZE), NOTHING)
-    assert took < MIB + DOCUMENTS
+    assert stored == Stored(Tally(0, UNIT + 1), NOTHING, Tally(1, SIZE), NOTHING)
+    assert took < UNIT + DOCUMENTS
     image.data += b"and it grows from the middle of a block"
     stored, took = image.acquire()
     assert stored.written.bytes < 2 * BLOCK
@@ -138,12 +144,12 @@ def test_what_was_cut_off_costs_nothing(image: Image) -> None:
 
 
 def test_zeros_stay_holes_in_every_version(image: Image) -> None:
-    image.data[5 * MIB : 9 * MIB] = bytes(4 * MIB)
+    image.data[5 * UNIT : 9 * UNIT] = bytes(4 * UNIT)
     stored, took = image.acquire()
-    assert 4 * MIB <= stored.written.bytes <= 4 * MIB + 8 * BLOCK  # and what is short beside them
+    assert 4 * UNIT <= stored.written.bytes <= 4 * UNIT + 8 * BLOCK  # and what is short beside them
     assert stored.reflinked == Tally(1, SIZE - stored.written.bytes)
     assert took < DOCUMENTS
-    image.data[12 * MIB] ^= 1
+    image.data[12 * UNIT] ^= 1
     stored, took = image.acquire()
     # What lies in both older versions is found in either, and a block is written where one is left for the other.
     assert stored.written.bytes <= 8 * BLOCK
@@ -163,14 +169,14 @@ def test_another_name_another_time_another_item(image: Image) -> None:
     stored, took = image.acquire(other)
     assert stored == Stored(NOTHING, NOTHING, Tally(1, SIZE), NOTHING)
     assert took < DOCUMENTS
-    image.data[7 * MIB] ^= 1
+    image.data[7 * UNIT] ^= 1
     stored, took = image.acquire(other)
     assert stored == Stored(Tally(0, BLOCK), NOTHING, Tally(1, SIZE - BLOCK), NOTHING)
     assert took < DOCUMENTS
     image.assert_sound()
 
 
-@pytest.mark.parametrize("image", [24 * MIB], indirect=True)
+@pytest.mark.parametrize("image", [16 * MIB], indirect=True)
 def test_a_disk_that_fills_up_while_blocks_are_shared_publishes_nothing(image: Image) -> None:
     filler = image.disk / "filler"
     with open(filler, "wb") as file:
@@ -197,16 +203,16 @@ def test_where_blocks_cannot_be_shared_they_are_written(kind: str, tmp_path: Pat
     with mounted(kind, tmp_path, 200 * MIB, require_program) as disk:
         folder = disk / "bench"
         folder.mkdir()
-        image = make_image(folder, disk, 16 * MIB)
+        image = make_image(folder, disk, 16 * UNIT)
         image.acquire()
-        image.data[5 * MIB] ^= 1
+        image.data[5 * UNIT] ^= 1
         stored, took = image.acquire()
-        assert stored == Stored(Tally(1, 16 * MIB), NOTHING, NOTHING, NOTHING)
-        assert took >= 16 * MIB
-        image.data[0:0] = bytes(10 * MIB)
+        assert stored == Stored(Tally(1, 16 * UNIT), NOTHING, NOTHING, NOTHING)
+        assert took >= 16 * UNIT
+        image.data[0:0] = bytes(10 * UNIT)
         stored, took = image.acquire()
-        assert stored == Stored(Tally(1, 26 * MIB), NOTHING, NOTHING, NOTHING)
-        assert 16 * MIB <= took < 20 * MIB
+        assert stored == Stored(Tally(1, 26 * UNIT), NOTHING, NOTHING, NOTHING)
+        assert 16 * UNIT <= took < 20 * UNIT
         other = replace(image.bench, name=replace(image.bench.name, item=Title("E2")))
-        assert other.push().stored == Stored(NOTHING, NOTHING, NOTHING, Tally(1, 26 * MIB))
+        assert other.push().stored == Stored(NOTHING, NOTHING, NOTHING, Tally(1, 26 * UNIT))
         image.assert_sound()

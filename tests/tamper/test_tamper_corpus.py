@@ -16,6 +16,7 @@ from evidencesync.evidence.path import from_json_fields
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.findings import Finding, Verdict
+from tests.support.verified_once import verify_each_signature_once
 from tests.tamper.commands import Trial
 from tests.tamper.row import Row
 from tests.tamper.table import ROWS, SOUND
@@ -30,7 +31,8 @@ ASKED: Final = {**{name: ROWS[name] for name in list(ROWS)[::STEP]}, **{name: SO
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with workshop(tmp_path_factory.mktemp("tamper")) as made:
+    with pytest.MonkeyPatch.context() as patch, workshop(tmp_path_factory.mktemp("tamper")) as made:
+        verify_each_signature_once(patch)
         yield made
 
 
