@@ -13,9 +13,14 @@ from evidencesync.custody.documents import CustodyRecord, RecordType
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.text import check_texts, check_title, check_utc_time, decode_readable, encode_readable
 from evidencesync.errors import MalformedDocumentError, UntrustedSignerError
+from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_FREE_TEXT, MAX_RECORD
 
 _DECODER: Final = msgspec.json.Decoder(CustodyRecord)
+
+
+VAULT_PRINCIPAL: Final = "vault"
+"""The name under which a vault signs, and nobody else."""
 
 
 class SignedBy(Enum):
@@ -104,7 +109,8 @@ def check_signer(record: CustodyRecord, signer: PublicKey, vault_key: str, manif
     """Checks that the key which signed a record is one that may sign its type.
 
     `vault_key` and `manifest_signer` are fingerprints; the latter is that of the key which signed the manifest of the
-    record's acquisition (None where it is not known: then `acquired` is refused). Whether an examiner is trusted is for
+    record's acquisition (None where it is not known: then `acquired` is refused). The vault, and it alone, signs under its own
+    name: so no record says that somebody has done what only the vault can state. Whether an examiner is trusted is for
     `custody.trust`. Raises UntrustedSignerError.
     """
     what = f"custody record {record.sequence} ({record.type})"
@@ -120,3 +126,6 @@ def check_signer(record: CustodyRecord, signer: PublicKey, vault_key: str, manif
         allowed = fingerprint != vault_key
     if not allowed:
         raise UntrustedSignerError(f"{what} must be signed by {rule.value}; {fingerprint} signed it")
+    if (record.actor.principal == VAULT_PRINCIPAL) != (rule is SignedBy.VAULT):
+        who = safe_text(record.actor.principal, 80)
+        raise UntrustedSignerError(f"{what} must be signed by {rule.value}, and names {who} as its signer")

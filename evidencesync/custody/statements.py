@@ -1,4 +1,4 @@
-"""Checks what an item's records state about each other: hand-overs, acceptances, corrections.
+"""Checks what an item's records state about each other: hand-overs, acceptances, corrections, manifests.
 
 A hand-over is two records by two signers: one names the recipient, the other accepts. They may be made days apart and on two
 machines. The links of a chain can be sound and its hand-overs wrong: so they are checked here, and not in `custody.chain`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
 from evidencesync.custody.details import OUTSIDE, DetailsFold, KnownDetail, record_number
@@ -17,6 +17,7 @@ from evidencesync.custody.trust import TrustLists
 from evidencesync.errors import EvidenceSyncError, NotThereError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
 
+_COPIED: Final = ("exported", "restored")  # records whose details name the manifest of what was copied
 ViolationSlug = Literal["no-hand-over", "wrong-recipient", "wrong-reference"]
 
 
@@ -48,7 +49,7 @@ class OpenHandOver:
 
 @dataclass(slots=True)
 class Statements:
-    """Follows the hand-overs of an item; records are added in order.
+    """Follows the hand-overs of an item and the documents of its acquisitions; records are added in order.
 
     At most one hand-over is open (`pending`): a further one replaces one that was not accepted. `held_by` is the principal that
     accepted last; None before the first acceptance.
@@ -56,14 +57,19 @@ class Statements:
 
     pending: OpenHandOver | None = None
     held_by: str | None = None
+    _manifests: dict[int, str] = field(default_factory=dict)
+    _receipts: dict[int, str] = field(default_factory=dict)
 
     def find_violation(self, record: CustodyRecord) -> Violation | None:
         """Returns why a record may not be the next; None where it may.
 
         1. A hand-over names another principal than its signer.  2. An acceptance names the open hand-over, and is signed by
         the principal that the hand-over names, with another key than that of the hand-over.  3. A correction names an earlier
-        record.
+        record.  4. What a record about an acquisition says of its manifest and receipt is what the chain says of them.
         """
+        if self._names_other_documents(record):  # 4
+            text = f"{_what(record)} names another manifest or receipt than acquisition {record.acquisition} has"
+            return Violation(record.sequence, "wrong-reference", text)
         if record.type == "handed-over":  # 1
             to = record.details.get("to", "")
             if not to or to == record.actor.principal:
@@ -85,7 +91,25 @@ class Statements:
             self.pending = OpenHandOver(record.sequence, record.actor.principal, record.actor.key, record.details["to"])
         elif record.type == "accepted":
             self.pending, self.held_by = None, record.actor.principal
+        self._learn_documents(record)
         return None
+
+    def _learn_documents(self, record: CustodyRecord) -> None:
+        if record.acquisition is None:
+            return
+        if record.type == "acquired" and record.manifest_sha256 is not None:
+            self._manifests[record.acquisition] = record.manifest_sha256
+        elif record.type == "received" and record.receipt_sha256 is not None:
+            self._receipts[record.acquisition] = record.receipt_sha256
+
+    def _names_other_documents(self, record: CustodyRecord) -> bool:
+        if record.acquisition is None or record.type in ("acquired", "received"):
+            return False  # these two are judged with the chain
+        stated = {record.manifest_sha256, record.details.get("manifest_sha256") if record.type in _COPIED else None}
+        manifest, receipt = self._manifests.get(record.acquisition), self._receipts.get(record.acquisition)
+        return (manifest is not None and not stated <= {manifest, None}) or (
+            receipt is not None and record.receipt_sha256 not in (receipt, None)
+        )
 
     def _find_acceptance_violation(self, record: CustodyRecord) -> Violation | None:
         number, handed = record_number(record), self.pending

@@ -34,6 +34,7 @@ from evidencesync.custody.documents import (
     Person,
     RecordType,
 )
+from evidencesync.custody.record import VAULT_PRINCIPAL
 from evidencesync.custody.sshsig import PublicKey, SigningKey, verify_signature
 from evidencesync.custody.trust import RevokedKeys, TrustedSigner, TrustedSigners, TrustLists, signer_line
 from evidencesync.errors import (
@@ -160,7 +161,6 @@ def _remove_old(root_fd: int, name: str, mine: str) -> None:
                 tidy_away(root_fd, draft)
 
 
-VAULT_PRINCIPAL: Final = "vault"
 VAULT_NAMESPACES: Final = (RECEIPT_NAMESPACE, CUSTODY_NAMESPACE)
 EXAMINER_NAMESPACES: Final = (SESSION_NAMESPACE, MANIFEST_NAMESPACE, CUSTODY_NAMESPACE)
 _DIGESTS: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}

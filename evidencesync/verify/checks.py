@@ -100,7 +100,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "record-differs": Meaning("error", _CHAIN, "an acquisition's record is not the one in the chain"),
         "not-in-chain": Meaning("error", _CHAIN, "an acquisition that the custody chain does not record"),
         "no-hand-over": Meaning("error", _CHAIN, "an item was accepted, and no hand-over of it was open"),
-        "wrong-reference": Meaning("error", _CHAIN, "a correction names no record before it"),
+        "wrong-reference": Meaning(
+            "error", _CHAIN, "a record names what is not there before it: a record, or a manifest or receipt"
+        ),
         "rolled-back": Meaning("error", _CHAIN, "a chain, or an item, lacks records that it is known to have had"),
         "older-copy": Meaning("error", _CHAIN, "a chain is an older copy of what this machine has seen: only the end is missing"),
         "forked": Meaning("error", _CHAIN, "a chain has another record under a number that was seen or stated"),

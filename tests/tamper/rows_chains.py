@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Final, Literal
 
+import msgspec
+
+from evidencesync.evidence.digest import sha256_of
 from tests.tamper.kinds import ANY, JSON, TEXT, TYPES, with_field
 from tests.tamper.row import (
     Deed,
@@ -20,6 +24,7 @@ from tests.tamper.row import (
     mode,
     moved,
     overwrite,
+    put,
     signature_by,
     signed_by,
     spoiled,
@@ -217,6 +222,47 @@ def _both_signatures(shop: Workshop) -> None:
     overwrite(shop.vault / f"{ALONE[1]}.sig", both)
 
 
+def _appended(chain: str, last: str, kind: str, signer: str, **stated: object) -> Deed:
+    """A record more, linked and signed as it should be."""
+
+    def do(shop: Workshop) -> None:
+        before = shop.vault / chain / last
+        record = json.loads(before.read_bytes())
+        number = int(record["sequence"]) + 1
+        record |= {"sequence": number, "type": kind, "previous_sha256": sha256_of(before.read_bytes()).hex(), **stated}
+        actor = {"name": "x", "principal": f"{signer}@lab", "key": shop.open().signer.public_key.fingerprint}
+        record["actor"] = actor if signer == "vault" else actor | {"key": shop.keys[signer].public_key.fingerprint}
+        record["actor"]["principal"] = stated.get("principal", record["actor"]["principal"])
+        record = {name: value for name, value in record.items() if name != "principal" and (value or name in NULLS)}
+        file = shop.vault / chain / f"{number:04d}-{kind}.json"
+        put(file, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+        put(Path(f"{file}.sig"), signature_by(shop, file, signer))
+
+    return do
+
+
+NULLS: Final = ("case", "item", "details")
+
+
+def _more() -> None:
+    """What a person with a key can add: it is in its place, well signed, and not true."""
+    exported = {"acquisition": 1, "receipt_sha256": None, "manifest_sha256": None}
+    for name, kind, stated in (
+        ("a note with the manifest of another acquisition", "noted", exported | {"manifest_sha256": "0" * 64}),
+        ("an export of another manifest", "exported", exported | {"details": {"manifest_sha256": "0" * 64}}),
+        ("a copy of another manifest", "restored", exported | {"details": {"manifest_sha256": "0" * 64}}),
+        ("a note with another receipt", "noted", exported | {"receipt_sha256": "0" * 64}),
+    ):
+        place = f"{CHAIN}/0015-{kind}.json"
+        _add(name, Row(_appended(CHAIN, "0014-received.json", kind, "ana", **stated), 34, "wrong-reference", place))
+    true = _appended(CHAIN, "0014-received.json", "noted", "ana", acquisition=3, receipt_sha256=None)
+    _add("a note with its acquisition's manifest", Row(true, 0))
+    false = _appended("custody", "0020-heads.json", "heads", "vault", principal="ana@lab", details={})
+    _add("a statement of the vault in an examiner's name", Row(false, 32, "wrong-signer", "custody/0021-heads.json"))
+    true = _appended("custody", "0020-heads.json", "heads", "vault", principal="vault", details={})
+    _add("a statement of the vault more", Row(true, 0))
+
+
 def _unlinked(shop: Workshop) -> None:
     """A backup that does not keep hard links gives this: it is no fault."""
     file = shop.vault / CHAIN / "0003-acquired.json"
@@ -263,4 +309,5 @@ _fields()
 _order()
 _tails()
 _extras()
+_more()
 _own()

@@ -158,7 +158,8 @@ def test_only_the_right_key_may_sign(kind: RecordType) -> None:
     rule = SIGNERS[kind]
     allowed = {SignedBy.VAULT: [VAULT_KEY], SignedBy.ACQUIRER: [ANA], SignedBy.EXAMINER: [ANA, BEN]}[rule]
     for signer in (ANA, BEN, VAULT_KEY):
-        actor = Person(name="x", principal="x", key=signer.public_key.fingerprint)
+        principal = "vault" if signer is VAULT_KEY else "x"
+        actor = Person(name="x", principal=principal, key=signer.public_key.fingerprint)
         one = record(type=kind, actor=actor)
         vault, manifest = VAULT_KEY.public_key.fingerprint, ANA.public_key.fingerprint
         if signer in allowed:
@@ -166,6 +167,15 @@ def test_only_the_right_key_may_sign(kind: RecordType) -> None:
         else:
             with pytest.raises(UntrustedSignerError, match="must be signed by"):
                 check_signer(one, signer.public_key, vault, manifest)
+
+
+@pytest.mark.parametrize("kind", get_args(RecordType))
+def test_the_vault_signs_under_its_own_name_and_nobody_else_does(kind: RecordType) -> None:
+    """A record by the vault's key that names an examiner would say that the examiner has received."""
+    signer, principal = (VAULT_KEY, "ana@lab") if SIGNERS[kind] is SignedBy.VAULT else (ANA, "vault")
+    one = record(type=kind, actor=Person(name="x", principal=principal, key=signer.public_key.fingerprint))
+    with pytest.raises(UntrustedSignerError, match=f"names {principal} as its signer"):
+        check_signer(one, signer.public_key, VAULT_KEY.public_key.fingerprint, ANA.public_key.fingerprint)
 
 
 def test_the_actor_named_is_the_one_who_signed() -> None:

@@ -36,6 +36,30 @@ def judge(*records: CustodyRecord) -> list[tuple[int, str]]:
     return [(violation.record, violation.slug) for violation in found if violation is not None]
 
 
+@pytest.mark.parametrize(
+    ("kind", "stated", "slugs"),
+    [
+        ("noted", {}, []),
+        ("timestamped", {"manifest_sha256": "a" * 64}, []),
+        ("timestamped", {"manifest_sha256": "c" * 64}, ["wrong-reference"]),
+        ("noted", {"receipt_sha256": "b" * 64}, []),
+        ("noted", {"receipt_sha256": "a" * 64}, ["wrong-reference"]),
+        ("exported", {"details": {"manifest_sha256": "a" * 64}}, []),
+        ("exported", {"details": {"manifest_sha256": "c" * 64}}, ["wrong-reference"]),
+        ("restored", {"details": {"manifest_sha256": "c" * 64}}, ["wrong-reference"]),
+        ("noted", {"details": {"manifest_sha256": "what a person calls so"}}, []),
+        ("exported", {"acquisition": 2, "details": {"manifest_sha256": "c" * 64}}, []),  # a record that could not be read
+    ],
+)
+def test_what_a_record_says_of_an_acquisitions_documents_is_what_the_chain_says(
+    kind: RecordType, stated: dict[str, Any], slugs: list[str]
+) -> None:
+    first = msgspec.structs.replace(said(1, "acquired"), acquisition=1, manifest_sha256="a" * 64)
+    second = msgspec.structs.replace(said(2, "received"), acquisition=1, manifest_sha256="a" * 64, receipt_sha256="b" * 64)
+    third = msgspec.structs.replace(said(3, kind), **{"acquisition": 1, **stated})
+    assert judge(first, second, third) == [(3, slug) for slug in slugs]
+
+
 HANDED = said(2, "handed-over", to="ben@lab")
 
 
