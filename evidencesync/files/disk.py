@@ -14,9 +14,11 @@ import ctypes
 import errno
 import fcntl
 import io
+import math
 import mmap
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
@@ -338,17 +340,32 @@ def _place(name: Name | os.PathLike[str], dir_fd: int | None) -> str:
     return safe_text(raw, 300)
 
 
+LONGEST_LOCK_SECONDS: Final = 900.0
+"""A holder needs seconds, and many holders one after the other some minutes. One that was stopped (Ctrl-Z) never lets go."""
+_LOCK_POLL_SECONDS: Final = 0.02
+
+
 @contextlib.contextmanager
 def locked_folder(folder: os.PathLike[str], what: str, *, wait: bool = False) -> Iterator[int]:
     """Holds the exclusive lock of a folder (flock) and yields its descriptor. The kernel releases it when the process ends.
 
-    Raises LockedError at once when another process (or another `with` in this one) has it, unless `wait` is set.
+    Raises LockedError when another process (or another `with` in this one) has it: at once, or with `wait` after
+    LONGEST_LOCK_SECONDS.
     """
+    until = time.monotonic() + LONGEST_LOCK_SECONDS if wait else -math.inf
     with opened_folder(folder) as fd:
-        with storing(f"lock {what}"):
-            try:
-                # Of a folder, not of a file in it: nothing has to be made for it, and nothing stays behind.
-                fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError as error:
-                raise LockedError(f"{what} is being written by another process") from error
+        while not _try_lock(fd, what):
+            if time.monotonic() >= until:
+                raise LockedError(f"{what} is being written by another process")
+            time.sleep(_LOCK_POLL_SECONDS)  # a waiting flock(2) has no timeout
         yield fd
+
+
+def _try_lock(fd: int, what: str) -> bool:
+    with storing(f"lock {what}"):
+        try:
+            # Of a folder, not of a file in it: nothing has to be made for it, and nothing stays behind.
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
