@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.acquire.custody_exchange import ChainRecord, CustodyExchange, CustodyRequest, ShownChain
-from evidencesync.acquire.known_heads import VaultAtHand
+from evidencesync.acquire.known_heads import KnownHeads, VaultAtHand, item_subject
 from evidencesync.connection.busy_server import pause_seconds
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock
+from evidencesync.custody.consistency import whose_chain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person, RecordType
 from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document
@@ -34,6 +35,7 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.localstate.pending_record import PendingRecord
 from evidencesync.vault.ledger import iter_records
+from evidencesync.vault.stated import require_stated
 
 if TYPE_CHECKING:
     from evidencesync.localstate.heads import HeadMemory
@@ -104,6 +106,7 @@ def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownC
     """
     vault.item(name)  # is it there at all?
     at_hand = VaultAtHand(memory, vault, name)
+    known = KnownHeads(memory, vault).of(f"{name.case.folder}/{name.item.folder}")
     item = vault.item(name)
     chain = ShownChain(vault.settings.id, vault.settings.key, name)
     for stored in iter_records(item.ledger):
@@ -112,6 +115,7 @@ def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownC
         raise NotThereError(f"the vault has no custody records of {name}", hint="A chain begins with an acquisition.")
     try:
         at_hand.require()
+        require_stated(item.ledger, whose_chain(item_subject(vault.settings.id, name)), known)
     except ChainError as error:
         chain.inconsistency = error
     return chain

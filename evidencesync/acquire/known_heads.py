@@ -6,13 +6,17 @@ least as much as was remembered: never less.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import HINT, ChainComparison, ConsistencyCheck, Keep, KnownChain, whose_chain
-from evidencesync.errors import ForkedError, RolledBackError
-from evidencesync.evidence.identity import ItemName
+from evidencesync.errors import EvidenceSyncError, ForkedError, RolledBackError
+from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
-from evidencesync.vault.ledger import Ledger
+from evidencesync.vault.ledger import ChainHead, Ledger
+from evidencesync.vault.stated import SEEN, StatedHead, require_stated, stated_heads
 from evidencesync.vault.vault import Vault
 
 
@@ -75,6 +79,57 @@ class VaultAtHand:
         self._memory.remember(
             [RememberedHead(one.subject, one.vault_key, chain, now) for one, chain in known if chain is not None]
         )
+
+
+class KnownHeads:
+    """What is known of all chains of a vault on this machine, so that a command that shows them misses nothing without a word.
+
+    Made in the order opposite to that of a push's writes, as in `verify`: the memory is read, then the vault's own chain, and
+    the items' chains after that. What cannot be read or is wrong is in `problems`, and hides nothing else.
+    """
+
+    def __init__(self, memory: HeadMemory, vault: Vault) -> None:
+        self.problems: list[EvidenceSyncError] = []
+        self.own: ChainHead | None = None
+        """Where the vault's own chain ends; None where that is unknown."""
+        self._heads: dict[str, set[StatedHead]] = {}
+        seen: set[StatedHead] = set()
+        with self._kept():
+            for one in memory.recall_vault(vault.settings.id):
+                self._take_seen(one, vault.settings.key, seen)
+        with self._kept():
+            self.own = require_stated(vault.ledger, "the vault's own chain", seen)
+        with self._kept():
+            stated, unread = stated_heads(vault.ledger)
+            for place, heads in stated.items():
+                self._heads.setdefault(place, set()).update(heads)
+            if unread is not None:
+                raise unread
+
+    @property
+    def places(self) -> list[str]:
+        """All items of which something is known, as `CASE/ITEM` (the folders' names)."""
+        return sorted(self._heads)
+
+    def of(self, place: str) -> set[StatedHead]:
+        """Returns what is known of an item's chain."""
+        return self._heads.get(place, set())
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except EvidenceSyncError as error:
+            self.problems.append(error)
+
+    def _take_seen(self, one: RememberedHead, vault_key: str, own: set[StatedHead]) -> None:
+        subject, head = one.subject, StatedHead(one.chain.sequence, one.chain.sha256, SEEN)
+        if one.vault_key != vault_key:
+            self.problems.append(ForkedError(f"the vault's key is {vault_key}; this machine has seen it with {one.vault_key}"))
+        elif subject.case is None or subject.item is None:
+            own.add(head)
+        else:
+            self._heads.setdefault(f"{Title(subject.case).folder}/{Title(subject.item).folder}", set()).add(head)
 
 
 def _show(consistency: ConsistencyCheck, ledger: Ledger) -> None:

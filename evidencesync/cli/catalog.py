@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from evidencesync.acquire.known_heads import KnownHeads
+from evidencesync.cli.known_item import code_of, severity
 from evidencesync.cli.number_format import count_text, notebook_fingerprint, size_text
 from evidencesync.cli.outputs import (
     ListedAcquisition,
@@ -23,10 +25,9 @@ from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.custody.manifest import WholeEntry, whole_entries
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.wholeness import SourceState, is_count
-from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, StorageError
+from evidencesync.errors import ChainError, EvidenceSyncError, MissingOrExtraError
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.entry import Count, Entry
-from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.path import from_json_fields, to_json_fields, walk_order
 from evidencesync.evidence.utc_time import format_utc_time, parse_file_time
 from evidencesync.exit_codes import ExitCode
@@ -42,45 +43,58 @@ from evidencesync.vault.catalog import (
     load_header,
     load_receipt,
     read_published,
+    recorded_acquisitions,
+    removed_acquisition,
     stored_name,
 )
-from evidencesync.vault.layout import ACQUIRED, ItemLayout
+from evidencesync.vault.layout import ACQUIRED, MAX_ACQUISITION, ItemLayout
 from evidencesync.vault.ledger import Ledger, iter_records
+from evidencesync.vault.stated import StatedHead, require_stated
 from evidencesync.vault.vault import Vault
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import ManifestFooter
+    from evidencesync.localstate.heads import HeadMemory
     from evidencesync.vault.item import VaultItem
 
 
-def list_output(path: Path) -> tuple[ListOutput, set[ExitCode]]:
-    """All that a vault holds, and the exit codes of what could not be read. A damaged item hides no other item."""
+def list_output(path: Path, memory: HeadMemory) -> tuple[ListOutput, set[ExitCode]]:
+    """All that a vault holds or is known to have held, and the exit codes of what is gone or could not be read.
+
+    A damaged item hides no other item. What was removed is listed with its problem, as far as the vault's own chain, an item's
+    chain or `memory` tell.
+    """
     vault = Vault.open(path)
-    problems: set[ExitCode] = set()
-    items = []
+    known = KnownHeads(memory, vault)
+    problems = {code_of(error) for error in known.problems}
+    items, listed_places = [], set[str]()
     for case in case_folders(vault.layout):
         for item in item_folders(vault.layout, case):
-            listed = _list_item(ItemLayout(vault.layout.case(case) / item), f"{case}/{item}", problems)
+            place = f"{case}/{item}"
+            listed = _list_item(ItemLayout(vault.layout.case(case) / item), place, known.of(place), problems)
             if listed is not None:
                 items.append(listed)
+                listed_places.add(place)
+    for place in known.places:
+        if place not in listed_places:
+            last = max(known.of(place))
+            gone = ChainError(f"{last.witness} that this item had {count_text(last.sequence, 'custody record')}; it is gone")
+            problems.add(code_of(gone))
+            items.append(ListedItem(None, None, place, None, None, [], _problem(gone)))
     settings, transfers = vault.settings, transfer_outputs(find_transfers(vault.layout))
-    try:
-        head = vault.ledger.head()
-    except EvidenceSyncError as error:
-        problems.add(_code(error))
-        return ListOutput(settings.id, settings.name, settings.key, None, None, items, _problem(error), transfers), problems
-    return ListOutput(settings.id, settings.name, settings.key, head.sequence, head.sha256, items, None, transfers), problems
+    sequence, sha256 = (None, None) if known.own is None else (known.own.sequence, known.own.sha256)
+    problem = _problem(max(known.problems, key=severity)) if known.problems else None
+    return ListOutput(settings.id, settings.name, settings.key, sequence, sha256, items, problem, transfers), problems
 
 
-def show_output(path: Path, name: ItemName, acquisition: int | None) -> ShowOutput:
+def show_output(item: VaultItem, acquisition: int | None) -> ShowOutput:
     """One acquisition, by default the last. Raises NotThereError, and what a document that is damaged raises."""
-    item = Vault.open(path).item(name)
     number = item.choose_acquisition(acquisition)
     header, receipt = item.header(number), load_receipt(item.layout, number)
     state, footer = load_state(item.layout, number)
     custody = [ShownRecord(stored.record, stored.sha256) for stored in iter_records(item.ledger)]
     if not custody:
-        raise MissingOrExtraError(f"{name} has no custody records", hint="Run: evidencesync verify VAULT")
+        raise MissingOrExtraError(f"{item.name} has no custody records", hint="Run: evidencesync verify VAULT")
     return ShowOutput(
         case=header.case,
         item=header.item,
@@ -110,24 +124,41 @@ def load_state(item: ItemLayout, number: int) -> tuple[SourceState, ManifestFoot
     return SourceState.of_manifest(header, footer, int(stated) if is_count(stated) else 0), footer
 
 
-def _list_item(layout: ItemLayout, folder: str, problems: set[ExitCode]) -> ListedItem | None:
-    """One item; None before its first acquisition."""
+def _list_item(layout: ItemLayout, folder: str, known: set[StatedHead], problems: set[ExitCode]) -> ListedItem | None:
+    """One item; None for one without an acquisition or a record.
+
+    The chain is read before the acquisitions are listed: what is published meanwhile seems neither missing nor removed.
+    """
+    ledger = Ledger(layout.custody)
+    problem: EvidenceSyncError | None = None
     try:
-        name, numbers = stored_name(layout), acquisition_numbers(layout)
+        name = stored_name(layout)
         if name is None:
             return None
-        head = Ledger(layout.custody).head()
+        try:
+            head = require_stated(ledger, "its custody chain", known)
+        except ChainError as error:
+            problem = error
+            problems.add(code_of(error))
+            head = ledger.head()
+        recorded = recorded_acquisitions(layout)
+        numbers = acquisition_numbers(layout)
     except EvidenceSyncError as error:
-        problems.add(_code(error))
-        return ListedItem(None, None, folder, None, None, [], _problem(error))
+        problems.add(code_of(error))
+        return ListedItem(None, None, folder, None, None, [], _problem(problem or error))
+    gone = {*range(1, min(recorded, MAX_ACQUISITION) + 1)} - {*numbers}
+    acquisitions = [
+        *(_list_acquisition(layout, number, problems) for number in numbers),
+        *(_problem_acquisition(number, removed_acquisition("the item", number), problems) for number in gone),
+    ]
     return ListedItem(
         case=name.case.text,
         item=name.item.text,
         folder=folder,
         records=head.sequence,
         chain_head_sha256=head.sha256,
-        acquisitions=[_list_acquisition(layout, number, problems) for number in numbers],
-        problem=None,
+        acquisitions=sorted(acquisitions, key=lambda one: one.acquisition),
+        problem=None if problem is None else _problem(problem),
     )
 
 
@@ -136,8 +167,7 @@ def _list_acquisition(layout: ItemLayout, number: int, problems: set[ExitCode]) 
         receipt = load_receipt(layout, number)
         state, footer = load_state(layout, number)
     except EvidenceSyncError as error:
-        problems.add(_code(error))
-        return ListedAcquisition(number, None, None, None, None, None, None, None, None, None, None, _problem(error))
+        return _problem_acquisition(number, error, problems)
     return ListedAcquisition(
         acquisition=number,
         received=receipt.finished,
@@ -154,13 +184,13 @@ def _list_acquisition(layout: ItemLayout, number: int, problems: set[ExitCode]) 
     )
 
 
+def _problem_acquisition(number: int, error: EvidenceSyncError, problems: set[ExitCode]) -> ListedAcquisition:
+    problems.add(code_of(error))
+    return ListedAcquisition(number, None, None, None, None, None, None, None, None, None, None, _problem(error))
+
+
 def _problem(error: EvidenceSyncError) -> Problem:
     return Problem(error.slug, escape_line(error.message))
-
-
-def _code(error: EvidenceSyncError) -> ExitCode:
-    """The exit code of a problem in a list: what the disk did not give is a gap."""
-    return ExitCode.GAPS if isinstance(error, StorageError) else error.exit_code
 
 
 class FilesOutput(Output, frozen=True):

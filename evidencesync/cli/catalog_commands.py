@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,7 +17,8 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode, most_severe
 
 if TYPE_CHECKING:
-    from evidencesync.cli.outputs import ListedItem, ListOutput, ShowOutput
+    from evidencesync.cli.outputs import ListedItem, ListOutput, Problem, ShowOutput
+    from evidencesync.vault.item import VaultItem
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -36,10 +37,14 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def list_vault(run: Run, vault: VaultPath) -> ExitCode:
-    """Lists cases, items and acquisitions from their documents. Nothing is verified: see `evidencesync verify`."""
-    from evidencesync.cli.catalog import list_output
+    """Lists cases, items and acquisitions from their documents. Nothing is verified: see `evidencesync verify`.
 
-    output, problems = list_output(local_vault(vault))
+    What the vault's own chain, an item's chain or this machine's memory knows of, and is not there, is listed as gone.
+    """
+    from evidencesync.cli.catalog import list_output
+    from evidencesync.cli.own_state import audit_memory
+
+    output, problems = list_output(local_vault(vault), audit_memory(run))
     run.console.print_result(output, _list_lines(output))
     return most_severe(problems)
 
@@ -66,26 +71,38 @@ def show_acquisition(
     ] = None,
 ) -> ExitCode:
     """Shows one acquisition, and the custody chain of its item; or its files. Nothing is verified: see `evidencesync verify`."""
-    if files.files:
-        _show_files(run, vault, item, files, acquisition)
-        return ExitCode.COMPLETE
-    if files.below is not None or files.after is not None:
-        raise UsageError("--below and --after need --files")
     from evidencesync.cli.catalog import show_output
+    from evidencesync.cli.known_item import open_known_item
 
-    output = show_output(local_vault(vault), item.name(), acquisition)
+    if not files.files and (files.below is not None or files.after is not None):
+        raise UsageError("--below and --after need --files")
+    opened, code = open_known_item(run, vault, item.name())
+    if files.files:
+        _show_files(run, opened, files, acquisition)
+        return code
+    output = show_output(opened, acquisition)
     run.console.print_result(output, _show_lines(output))
-    return ExitCode.COMPLETE
+    return code
 
 
-def _show_files(run: Run, vault: str, item: ItemChoice, files: FilesChoice, acquisition: int | None) -> None:
+def _show_files(run: Run, opened: VaultItem, files: FilesChoice, acquisition: int | None) -> None:
     from evidencesync.cli.catalog import files_lines, files_output
-    from evidencesync.vault.vault import Vault
 
-    opened = Vault.open(local_vault(vault)).item(item.name())
     below, after = (None if path is None else os.fsencode(path) for path in (files.below, files.after))
     output = files_output(opened, opened.choose_acquisition(acquisition), below, after, files.limit)
     run.console.print_result(output, files_lines(output))
+
+
+_PROBLEM_WORDS: Final = {
+    "chain-broken": "NOT AS IT WAS",
+    "rolled-back": "NOT AS IT WAS",
+    "forked": "NOT AS IT WAS",
+    "missing-or-extra": "MISSING",
+}
+
+
+def _problem_words(problem: Problem, what: str = "") -> str:
+    return f"{what} {_PROBLEM_WORDS.get(problem.slug, 'CANNOT BE READ')}: {problem.message}".lstrip()
 
 
 def _list_lines(output: ListOutput) -> Iterator[str]:
@@ -95,7 +112,7 @@ def _list_lines(output: ListOutput) -> Iterator[str]:
     if output.vault_head_sha256 is not None:
         yield f"  vault head {output.vault_head_sequence} {output.vault_head_sha256}"
     if output.problem is not None:
-        yield f"  THE VAULT'S OWN CHAIN CANNOT BE READ: {output.problem.message}"
+        yield "  " + _problem_words(output.problem, "THE VAULT'S OWN CHAIN")
     if not output.items:
         yield "  nothing yet"
     for item in output.items:
@@ -110,10 +127,10 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
     records = "" if item.records is None else f"  {count_text(item.records, 'custody record')}"
     yield f"{title}{records}" + (f"  head {item.chain_head_sha256}" if item.chain_head_sha256 else "")
     if item.problem is not None:
-        yield f"  CANNOT BE READ: {item.problem.message}"
+        yield f"  {_problem_words(item.problem)}"
     for one in item.acquisitions:
         if one.problem is not None:
-            yield f"  {one.acquisition:04}  CANNOT BE READ: {one.problem.message}"
+            yield f"  {one.acquisition:04}  {_problem_words(one.problem)}"
             continue
         received = (one.received or "")[:19].replace("T", " ")
         extent = f"{count_text(one.files or 0, 'file'):>15}  {size_text(one.bytes or 0):>9}"

@@ -9,7 +9,7 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
-from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
+from evidencesync.cli.options import ItemChoice, VaultPath
 from evidencesync.errors import CommandKind
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
@@ -51,17 +51,17 @@ def diff(
     """
     from evidencesync.cli.catalog import load_state
     from evidencesync.cli.comparison_outputs import SourceOutput
+    from evidencesync.cli.known_item import open_known_item
     from evidencesync.compare.acquisitions import compare_acquisitions
-    from evidencesync.vault.vault import Vault
 
     name = item.name()
-    opened = Vault.open(local_vault(vault)).item(name)
+    opened, code = open_known_item(run, vault, name)
     first, second = opened.choose_acquisition(before), opened.choose_acquisition(after)
     found = compare_acquisitions(opened.layout, first, second, limit)
     states = [load_state(opened.layout, number)[0] for number in (first, second)]
     output = _output(name, first, second, found, *(SourceOutput(state.verdict, state.filtered) for state in states))
     run.console.print_result(output, [*diff_lines(output), *_state_lines((first, second), states)])
-    return ExitCode.COMPLETE
+    return code
 
 
 def _state_lines(numbers: tuple[int, int], states: list[SourceState]) -> Iterator[str]:

@@ -93,7 +93,7 @@ def request(
     from evidencesync.evidence.digest import sha256_of
     from evidencesync.vault.layout import acquisition_folder
 
-    found, number = _find(vault, item, acquisition)
+    found, number = _find(run, vault, item, acquisition)
     asked = _make_request(found, number, digest)
     data = asked.encode()
     names = found.name.case.folder, found.name.item.folder, acquisition_folder(number)
@@ -136,7 +136,7 @@ def attach_file(
     """
     from evidencesync.vault.timestamps import Answer
 
-    found, number = _find(vault, item, acquisition)
+    found, number = _find(run, vault, item, acquisition)
     given = expand(response)
     beside = given.with_suffix(_REQUEST_SUFFIX)
     asked = expand(request_file) if request_file is not None else beside if os.path.isfile(beside) else None
@@ -163,7 +163,7 @@ def fetch(
     from evidencesync.authority import ask_authority
     from evidencesync.vault.timestamps import Answer, load_answer
 
-    found, number = _find(vault, item, acquisition)
+    found, number = _find(run, vault, item, acquisition)
     if load_answer(found, number) is not None:
         raise TimestampError(
             f"acquisition {number} has a timestamp already, and nothing is ever replaced",
@@ -179,13 +179,15 @@ def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition
 
     They are not compared with the custody chain: see `evidencesync verify`.
     """
+    from evidencesync.cli.known_item import open_known_item
     from evidencesync.cli.timestamp_outputs import TimestampShowOutput
     from evidencesync.cli.trust_files import load_roots
 
-    found, last = _find(vault, item, acquisition)
-    numbers = [last] if acquisition is not None else found.acquisitions()
+    found, code = open_known_item(run, vault, item.name())
+    last = found.choose_acquisition(acquisition)
+    numbers = [last] if acquisition is not None else found.require_all_acquisitions()
     roots = load_roots(run.settings, tsa_root)
-    problems: set[ExitCode] = set()
+    problems = {code}
     shown = [_show_one(found, number, roots, problems) for number in numbers]
     output = TimestampShowOutput(found.name.case.text, found.name.item.text, shown)
     run.console.print_result(output, _show_lines(output))
@@ -195,10 +197,10 @@ def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition
 # --- What the commands share ---------------------------------------------------------------------------------------------
 
 
-def _find(vault: str, item: ItemChoice, acquisition: int | None) -> tuple[VaultItem, int]:
-    from evidencesync.vault.vault import Vault
+def _find(run: Run, vault: str, item: ItemChoice, acquisition: int | None) -> tuple[VaultItem, int]:
+    from evidencesync.cli.known_item import open_known_item
 
-    found = Vault.open(local_vault(vault)).item(item.name())
+    found, _ = open_known_item(run, vault, item.name())
     return found, found.choose_acquisition(acquisition)
 
 

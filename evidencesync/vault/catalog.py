@@ -18,7 +18,6 @@ from evidencesync.errors import (
     InvalidNameError,
     MissingOrExtraError,
     NotThereError,
-    RolledBackError,
     StorageError,
 )
 from evidencesync.evidence.display import safe_text
@@ -55,23 +54,32 @@ def acquisition_numbers(item: ItemLayout) -> list[int]:
 
 
 def choose_acquisition(item: ItemLayout, whose: str, wanted: int | None) -> int:
-    """The acquisition that was named, by default the last. Raises NotThereError, and MissingOrExtraError for a removed one."""
+    """The acquisition that was named, by default the last. Raises NotThereError, and MissingOrExtraError for a removed one.
+
+    The last is the last that the chain records: if it was removed, the one before it is not taken for it.
+    """
+    last = recorded_acquisitions(item) if wanted is None else 0  # read first: see there
     numbers = acquisition_numbers(item)
-    number = wanted if wanted is not None else (numbers[-1] if numbers else 0)
-    if number not in numbers:
-        raise _no_acquisition(item, whose, number)
-    return number
+    number = wanted if wanted is not None else max(last, *numbers[-1:], 0)
+    if number in numbers:
+        return number
+    if 0 < number <= recorded_acquisitions(item) and not is_folder(item.acquisition(number)):
+        raise removed_acquisition(whose, number)
+    raise NotThereError(f"{whose} has no acquisition {number}" if number else f"{whose} has no acquisition yet", hint=SEE_LIST)
 
 
-def _no_acquisition(item: ItemLayout, whose: str, number: int) -> EvidenceSyncError:
-    """The error for an acquisition that is not published. One that the chain records was removed, and is not there.
+def recorded_acquisitions(item: ItemLayout) -> int:
+    """Returns how many acquisitions the chain records: all numbers from 1 on are published, or were.
 
     An acquisition takes its place before its records take theirs: one that is published meanwhile is there after them.
     """
-    recorded = [file for file in Ledger(item.custody).files() if file.kind == "acquired"] if is_folder(item.custody) else []
-    if 0 < number <= len(recorded) and not is_folder(item.acquisition(number)):
-        return MissingOrExtraError(f"the custody chain of {whose} records acquisition {number}, which is not there", hint=_VERIFY)
-    return NotThereError(f"{whose} has no acquisition {number}" if number else f"{whose} has no acquisition yet", hint=SEE_LIST)
+    files = Ledger(item.custody).files() if is_folder(item.custody) else []
+    return sum(file.kind == "acquired" for file in files)
+
+
+def removed_acquisition(whose: str, number: int) -> MissingOrExtraError:
+    """Makes the error for an acquisition that the chain records, and that is not there."""
+    return MissingOrExtraError(f"the custody chain of {whose} records acquisition {number}, which is not there", hint=_VERIFY)
 
 
 def stored_name(item: ItemLayout) -> ItemName | None:
@@ -207,7 +215,7 @@ def nothing_of(vault: VaultLayout, case: str, item: str | None, what: str) -> Ev
             stated = of_case == case and item in (None, name) and is_folder_name(name)
             # A folder that holds something is that of another case or item, whose number makes the same name.
             if stated and not _has_anything(ItemLayout(vault.case(case) / name)):
-                return RolledBackError(f"{what} is gone: the vault's own chain has records of it", hint=_VERIFY)
+                return ChainError(f"{what} is gone: the vault's own chain has records of it", hint=_VERIFY)
     return NotThereError(f"the vault has nothing of {what}" if item is None else f"the vault has no {what}", hint=SEE_LIST)
 
 

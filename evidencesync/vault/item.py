@@ -13,7 +13,15 @@ from evidencesync.custody.chain import ChainChecker, ChainSubject
 from evidencesync.custody.documents import CustodyRecord, ManifestHeader
 from evidencesync.errors import ChainError, InternalError, LimitExceededError, NameClashError, StorageError
 from evidencesync.evidence.identity import ItemName
-from evidencesync.vault.catalog import acquisition_numbers, choose_acquisition, load_header, readable_names, stored_name
+from evidencesync.vault.catalog import (
+    acquisition_numbers,
+    choose_acquisition,
+    load_header,
+    readable_names,
+    recorded_acquisitions,
+    removed_acquisition,
+    stored_name,
+)
 from evidencesync.vault.layout import MANIFEST, MAX_ACQUISITION, ItemLayout, VaultLayout
 from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.reservations import SignerCheck
@@ -70,6 +78,15 @@ class VaultItem:
     def acquisitions(self) -> list[int]:
         """Lists the numbers of all published acquisitions, ascending."""
         return acquisition_numbers(self.layout)
+
+    def require_all_acquisitions(self) -> list[int]:
+        """Lists the same, none of which was removed. Raises MissingOrExtraError where the chain records one that is not there."""
+        recorded = recorded_acquisitions(self.layout)  # read first: see there
+        numbers = self.acquisitions()
+        for number in range(1, recorded + 1):
+            if number not in numbers:
+                raise removed_acquisition(str(self.name), number)
+        return numbers
 
     def choose_acquisition(self, wanted: int | None) -> int:
         """The acquisition that was named, by default the last. Raises NotThereError, MissingOrExtraError."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from typing import Final
 
@@ -28,6 +27,7 @@ from evidencesync.vault.layout import (
     VAULT_KEY_PUBLIC,
 )
 from evidencesync.vault.settings import VaultSettings, parse_settings
+from evidencesync.vault.stated import parse_head
 from evidencesync.verify.chains import ChainReader
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, Statement, VaultIdentity
@@ -49,7 +49,6 @@ _KNOWN: Final = (
     CASES,
     INDEX,
 )
-_HEAD: Final = re.compile(r"([0-9]{1,6}) ([0-9a-f]{64})")
 
 
 def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultIdentity | None:
@@ -138,14 +137,14 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
     context.digests[None, None] = chain.digests
     for place, stated in chain.stated_heads:
         case, _, item = place.partition("/")
-        match = _HEAD.fullmatch(stated)
-        if match is not None:
-            _record_stated(context, custody, (case, item), int(match[1]), match[2])
+        head = parse_head(stated)
+        if head is not None:
+            _record_stated(context, custody, (case, item), *head)
     for place, stated, at_ns, number in chain.stated_times:
         case, _, item = place.partition("/")
-        match = _HEAD.fullmatch(stated)
-        if match is not None:  # the first statement is the best bound
-            context.stated_times.setdefault((case, item), {}).setdefault(int(match[1]), Statement(match[2], at_ns, number))
+        head = parse_head(stated)
+        if head is not None:  # the first statement is the best bound
+            context.stated_times.setdefault((case, item), {}).setdefault(head[0], Statement(head[1], at_ns, number))
     return chain
 
 

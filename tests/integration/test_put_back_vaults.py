@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -82,6 +83,12 @@ READ: dict[str, Command] = {
     "read export": ("export", "{folder}/vault", "{folder}/read list", *ITEM, "--format", "hashdeep", "-q"),
     "read copy": ("restore", "{folder}/vault", "{folder}/read copy", *ITEM, "-q"),
     "show": ("custody", "show", "{folder}/vault", *ITEM, "--json"),
+    "list": ("list", "{folder}/vault"),
+    "list as JSON": ("list", "{folder}/vault", "--json"),
+    "show an acquisition": ("show", "{folder}/vault", *ITEM),
+    "show files": ("show", "{folder}/vault", *ITEM, "--files"),
+    "diff": ("diff", "{folder}/vault", "1", "1", *ITEM),
+    "timestamps": ("timestamp", "show", "{folder}/vault", *ITEM),
     "receipts": ("receipts", "check", "--vault", "{folder}/vault"),
 }
 
@@ -158,6 +165,91 @@ def test_whoever_added_a_record_remembers_it(desk: Desk, name: str) -> None:
     assert desk.run("verify", "{folder}/vault", "-q") == 0 or name in {"trust revoke", "attach"}
     desk.put_back()
     assert desk.run("custody", "note", "{folder}/vault", *ITEM, "--sign-key", "{folder}/ana", "--text", "upon an old copy") == 34
+
+
+ACQUISITIONS: Final = Path("cases/2024-017/LAPTOP-1/acquisitions")
+
+
+def _an_older_item(desk: Desk) -> None:
+    shutil.rmtree(desk.vault / "cases/2024-017/LAPTOP-1")
+    shutil.copytree(desk.backup / "cases/2024-017/LAPTOP-1", desk.vault / "cases/2024-017/LAPTOP-1", symlinks=True)
+
+
+GONE: Final[dict[str, tuple[Callable[[Desk], object], int, str]]] = {
+    "a case": (lambda desk: shutil.rmtree(desk.vault / "cases/2024-017"), 34, "chain-broken"),
+    "an item": (lambda desk: shutil.rmtree(desk.vault / "cases/2024-017/LAPTOP-1"), 34, "chain-broken"),
+    "an item's folders": (lambda desk: _empty(desk.vault / "cases/2024-017/LAPTOP-1"), 34, "chain-broken"),
+    "an item's chain": (lambda desk: shutil.rmtree(desk.vault / CUSTODY), 34, "chain-broken"),
+    "the end of an item": (_an_older_item, 34, "chain-broken"),
+    "the last acquisition": (lambda desk: shutil.rmtree(desk.vault / ACQUISITIONS / "0002"), 31, "missing-or-extra"),
+    "the first acquisition": (lambda desk: shutil.rmtree(desk.vault / ACQUISITIONS / "0001"), 31, "missing-or-extra"),
+}
+
+
+def _empty(folder: Path) -> None:
+    for one in folder.iterdir():
+        shutil.rmtree(one)
+        one.mkdir()
+
+
+@pytest.mark.parametrize("name", GONE)
+def test_a_list_on_any_machine_shows_what_signed_documents_state_and_is_gone(
+    desk: Desk, name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert desk.push() == 0
+    monkeypatch.setenv("EVIDENCESYNC_STATE", str(desk.folder / "a machine that has seen nothing"))
+    assert desk.run("list", "{folder}/vault") == 0
+    remove, code, slug = GONE[name]
+    remove(desk)
+    assert desk.run("verify", "{folder}/vault", "-q") == code
+    capfd.readouterr()
+    assert desk.run("list", "{folder}/vault", "--json") == code
+    said = json.loads(capfd.readouterr().out)
+    (item,) = said["items"]
+    assert item["folder"] == "2024-017/LAPTOP-1"
+    gone = [one["problem"]["slug"] for one in (item, *item["acquisitions"]) if one["problem"] is not None]
+    assert gone == [slug]
+    assert desk.run("list", "{folder}/vault") == code
+    assert ("MISSING" if code == 31 else "NOT AS IT WAS") in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a case", "an item", "the end of an item", "the last acquisition"])
+@pytest.mark.parametrize("command", ["show an acquisition", "show files", "timestamps"])
+def test_the_acquisition_before_a_removed_one_is_not_shown_as_the_last(
+    desk: Desk, name: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert desk.push() == 0
+    monkeypatch.setenv("EVIDENCESYNC_STATE", str(desk.folder / "a machine that has seen nothing"))
+    assert desk.run(*READ[command]) == 0
+    remove, code, _ = GONE[name]
+    remove(desk)
+    assert desk.run(*READ[command]) == code
+
+
+@pytest.mark.parametrize("name", ["a case", "an item"])
+def test_a_record_is_not_added_to_what_is_gone_and_nobody_is_called_hostile_for_it(desk: Desk, name: str) -> None:
+    GONE[name][0](desk)
+    assert desk.run(*APPEND["note"]) == 34
+
+
+def test_a_custody_chain_is_held_to_what_the_vault_states_of_it_on_a_machine_that_has_seen_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert desk.push() == 0
+    monkeypatch.setenv("EVIDENCESYNC_STATE", str(desk.folder / "a machine that has seen nothing"))
+    _an_older_item(desk)
+    assert desk.run(*READ["show"]) == 34
+
+
+def test_a_damaged_memory_is_a_gap_of_a_list_and_hides_nothing_of_it(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    (remembered,) = (desk.folder / "state" / "heads").glob("*/vault.json")
+    remembered.write_bytes(b"{}")
+    capfd.readouterr()
+    assert desk.run("list", "{folder}/vault", "--json") == 3
+    said = json.loads(capfd.readouterr().out)
+    assert said["problem"]["slug"] == "remembered-heads"
+    assert [one["problem"] for one in said["items"]] == [None]
+    assert desk.run(*READ["show an acquisition"]) == 3
 
 
 _PUSH_ON: Final = """

@@ -137,6 +137,8 @@ class Trial:
                 yield f"{words[0]} ends with {done.code}: {done.err}"
             if (self.row.place, self.row.slug) == ("vault.toml", "malformed-document") and done.code != self.row.code:
                 yield f"{words[0]} ends with {done.code}, verify with {self.row.code}: {done.err}"
+            if words[0] == "list" and self.row.slug in {"rolled-back", "missing-acquisition"} and done.code != self.row.code:
+                yield f"list ends with {done.code}, verify with {self.row.code}: {done.err}"
 
 
 def bytes_of(file: Path) -> bytes | None:
