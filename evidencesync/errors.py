@@ -110,6 +110,13 @@ class ConfigurationError(UsageError):
     slug = "configuration"
 
 
+class LaterFormatError(ConfigurationError):
+    """A vault has a format that this version does not know. Nothing is said of what is in it, and nothing is written to it."""
+
+    slug = "later-format"
+    default_hint = "Use the version of evidencesync that made the vault, or a later one."
+
+
 class MissingPartError(ConfigurationError):
     """An optional part of the tool that the command needs is not installed."""
 
@@ -415,6 +422,12 @@ class MalformedDocumentError(SignatureError):
     """A manifest, receipt, record or recipe is not in the strict form that a signer writes; or a vault.toml is invalid."""
 
     slug = "malformed-document"
+
+
+class WrongVaultError(SignatureError):
+    """A vault.toml is that of another vault, or names another key, than the first record of the vault's own chain."""
+
+    slug = "wrong-place"
 
 
 class TimestampError(EvidenceSyncError):

@@ -50,6 +50,14 @@ at, and goes on to the end: `verify`, `compare`, `receipts`, `list`; and from `r
 (`storage`) where one thing is to be shown or made, and cannot be without what was refused: `show`, `diff`, `export`, and
 `restore` where documents cannot be read. Neither says that something is gone or changed.
 
+**A vault of a later format** is 2 (`later-format`) from every command, also from `verify`, whose verdict is then incomplete
+unless something else is wrong. **A vault.toml of another vault, or with another key**, is 32 (`wrong-place`) from every command.
+A signed document in any other form than this version writes is 32 (`malformed-document`).
+
+**What is gone**: `list`, `show`, `diff` and `timestamp` are no checks, but they do not show less than what is known without
+saying so: a removed acquisition is 31; a case, an item or the end of a chain that the vault's own chain has stated, or that this
+machine has seen, is 34.
+
 With `--json` the slug says more exactly what happened, in `error.slug`.
 """
 
@@ -58,9 +66,9 @@ _FINDINGS_HEAD: Final = """# Findings
 `verify` numbers its checks. Each finding carries the number of the check that made it (`check`), a severity, and a slug that says
 what kind of finding it is. Messages may change from version to version; numbers and slugs do not.
 
-The verdict is **fail** when any finding has a code other than 0, 3 and 10; else **incomplete** when any has 3 or 10 (something
-could not be checked); else **pass**. Findings with code 0 change neither verdict nor exit code. The most severe of all codes
-is the exit code: see [exit-codes.md](exit-codes.md).
+The verdict is **fail** when any finding has a code other than 0, 2, 3 and 10; else **incomplete** when any has one of these but 0
+(something could not be checked); else **pass**. Findings with code 0 change neither verdict nor exit code. The most severe of
+all codes is the exit code: see [exit-codes.md](exit-codes.md). 2 is the exit code of an incomplete verdict, and of no other.
 """
 
 _CODE_TEXTS: Final = {

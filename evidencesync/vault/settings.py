@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from evidencesync.custody.documents import Document, Fingerprint, TitleText, VaultId
-from evidencesync.errors import ConfigurationError, MalformedDocumentError
+from evidencesync.errors import LaterFormatError, MalformedDocumentError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import UtcTime
 
@@ -74,7 +74,7 @@ class VaultSettings(Document, frozen=True):
 def parse_settings(data: bytes) -> VaultSettings:
     """Parses the bytes of a vault.toml.
 
-    Raises MalformedDocumentError for invalid settings, as `verify` reports them, and ConfigurationError for those of another
+    Raises MalformedDocumentError for invalid settings, as `verify` reports them, and LaterFormatError for those of another
     version: they may be valid, and a version that knows the format can tell.
     """
     try:
@@ -83,10 +83,7 @@ def parse_settings(data: bytes) -> VaultSettings:
         raise MalformedDocumentError(f"vault.toml cannot be read: {safe_text(str(error), 200)}", hint=_HINT) from error
     found = fields.get("format")
     if isinstance(found, str) and found != VAULT_FORMAT and _A_FORMAT.fullmatch(found):
-        raise ConfigurationError(
-            f"the vault has the format {safe_text(found, 80)}; this version knows {VAULT_FORMAT}",
-            hint="Use the version of evidencesync that made the vault, or a later one.",
-        )
+        raise LaterFormatError(f"the vault has the format {safe_text(found, 80)}; this version knows {VAULT_FORMAT}")
     if found != VAULT_FORMAT:
         raise MalformedDocumentError(f"vault.toml does not say that its format is {VAULT_FORMAT}", hint=_HINT)
     try:

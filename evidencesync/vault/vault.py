@@ -19,6 +19,7 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import FOLDER_FLAGS, load_file, opened_folder, storage_error
 from evidencesync.limits import MAX_VAULT_TOML
 from evidencesync.vault.catalog import SEE_LIST, case_folders, make_item_folders, require_item_folders, stored_names
+from evidencesync.vault.identity import require_own_settings
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.keys import VaultSigner, load_vault_key
@@ -44,7 +45,10 @@ class Vault:
 
     @classmethod
     def open(cls, path: Path) -> Vault:
-        """Opens a vault. Raises VaultNotFoundError for a folder that is not one, and what `parse_settings` raises."""
+        """Opens a vault. Raises VaultNotFoundError for a folder that is not one, and what `parse_settings` raises.
+
+        Raises WrongVaultError where vault.toml is not this vault's: all that is judged by it would look foreign, or forged.
+        """
         shown = safe_text(str(path), 200)
         root = Path(os.path.realpath(path))
         try:
@@ -59,7 +63,9 @@ class Vault:
             os.close(fd)
         if data is None:
             raise VaultNotFoundError(f"not a vault: {shown}")
-        return cls(VaultLayout(root), parse_settings(data))
+        opened = cls(VaultLayout(root), parse_settings(data))
+        require_own_settings(opened.layout, opened.settings)
+        return opened
 
     @property
     def signer(self) -> VaultSigner:

@@ -59,7 +59,7 @@ _DIGEST, _PRESENCE, _SIGNATURE = ExitCode.DIGEST, ExitCode.MISSING_OR_EXTRA, Exi
 _CHAIN, _GAPS, _NONE = ExitCode.CHAIN, ExitCode.GAPS, ExitCode.COMPLETE
 _TIMESTAMP = ExitCode.TIMESTAMP
 
-# GAPS and NOT_THERE make a verdict incomplete, every other code makes it fail.
+# GAPS, NOT_THERE and USAGE make a verdict incomplete, every other code makes it fail.
 MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
     {
         # What could not be checked. Never a pass.
@@ -69,7 +69,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "unreadable": Meaning("error", _GAPS, "the disk or its permissions did not let it be read"),
         "memory-damaged": Meaning("error", _GAPS, "what this machine remembers of the vault's chains cannot be read"),
         "not-compared": Meaning("error", _GAPS, "what it would be compared with is damaged or missing"),
-        "later-format": Meaning("error", _GAPS, "the vault has a format that this version does not know"),
+        "later-format": Meaning("error", ExitCode.USAGE, "the vault has a format that this version does not know"),
         # Structure and presence.
         "missing-document": Meaning("error", _PRESENCE, "a document that every vault or acquisition has is missing"),
         "missing-acquisition": Meaning("error", _PRESENCE, "the chain records an acquisition that is not there"),

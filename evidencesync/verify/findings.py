@@ -20,7 +20,7 @@ Outcome = Literal["pass", "fail", "incomplete"]
 TrustSource = Literal["vault", "outside"]
 
 _ITEM_DEPTH: Final = 3  # cases/CASE/ITEM
-_INCOMPLETE: Final = frozenset({ExitCode.GAPS, ExitCode.NOT_THERE})
+_INCOMPLETE: Final = frozenset({ExitCode.GAPS, ExitCode.NOT_THERE, ExitCode.USAGE})
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -153,8 +153,10 @@ class Findings:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Returns the most severe code of all findings."""
-        return most_severe(self._codes)
+        """Returns the most severe code of all findings. A format that is not known (USAGE) hides nothing that is wrong."""
+        if self.outcome == "incomplete" and ExitCode.USAGE in self._codes:
+            return ExitCode.USAGE
+        return most_severe(self._codes - {ExitCode.USAGE})
 
     def listed(self) -> list[Finding]:
         """Returns all kept findings, and a line for each kind of which some were not kept."""

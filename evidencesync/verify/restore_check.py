@@ -12,6 +12,7 @@ from evidencesync.errors import (
     DigestMismatchError,
     EvidenceSyncError,
     IncompleteError,
+    LaterFormatError,
     MissingOrExtraError,
     NotThereError,
     SignatureError,
@@ -33,6 +34,7 @@ _ERRORS: Final[Mapping[ExitCode, type[EvidenceSyncError]]] = MappingProxyType(
         ExitCode.DIGEST: DigestMismatchError,
         ExitCode.MISSING_OR_EXTRA: MissingOrExtraError,
         ExitCode.NOT_THERE: NotThereError,
+        ExitCode.USAGE: LaterFormatError,
         ExitCode.GAPS: IncompleteError,
     }
 )

@@ -11,9 +11,10 @@ from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import decode_record, demands_low_s
 from evidencesync.custody.sshsig import verify_signature
-from evidencesync.errors import ConfigurationError, MalformedDocumentError, SignatureError
+from evidencesync.errors import LaterFormatError, MalformedDocumentError, SignatureError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_SIGNATURE, MAX_VAULT_TOML
+from evidencesync.vault.identity import FIRST_RECORD, Identity, recorded_identity
 from evidencesync.vault.layout import (
     CASES,
     CUSTODY,
@@ -35,7 +36,6 @@ from evidencesync.verify.documents import CheckedFolder, reason
 from evidencesync.verify.findings import Head
 from evidencesync.verify.trusted import names_beside
 
-_FIRST: Final = "0001-made.json"
 _FOREIGN_BITS: Final = 0o077
 _KNOWN: Final = (
     SETTINGS,
@@ -64,22 +64,27 @@ def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultId
             settings = parse_settings(data)
         except MalformedDocumentError as error:
             root.report.report(Check.VAULT, "malformed-document", error.message, SETTINGS)
-        except ConfigurationError as error:
+        except LaterFormatError as error:
             root.report.report(Check.VAULT, "later-format", error.message, SETTINGS)
     if settings is not None and settings.policy.lookup != settings.policy.lookup_scope:
         text = f"{SETTINGS} says lookup = {settings.policy.lookup!r}, which is treated as {settings.policy.lookup_scope!r}"
         root.report.report(Check.VAULT, "lookup-beyond-case", text, SETTINGS)
-    first = _record(custody, _FIRST) if custody is not None else None
     if settings is None:
+        first = _record(custody, FIRST_RECORD) if custody is not None else None
         return VaultIdentity(first.vault_id, first.actor.key) if first is not None else None
-    stated = VaultIdentity(settings.id, settings.key)
-    if custody is None or first is None or not _is_signed_by(custody, _FIRST, first.actor.key):
-        return stated
-    recorded = VaultIdentity(first.vault_id, first.actor.key)
+    stated = Identity.of(settings)
+    recorded = _recorded(custody, stated) or stated
     if stated != recorded:
-        text = f"{SETTINGS} is of vault {stated.vault_id} with the key {stated.key}; its first record of {recorded.vault_id}"
-        root.report.report(Check.VAULT, "wrong-place", f"{text} with the key {recorded.key}", SETTINGS)
-    return recorded
+        root.report.report(Check.VAULT, "wrong-place", stated.other_than(recorded), SETTINGS)
+    return VaultIdentity(*recorded)
+
+
+def _recorded(custody: CheckedFolder | None, stated: Identity) -> Identity | None:
+    if custody is None:
+        return None
+    data, _ = custody.load_quietly(FIRST_RECORD, MAX_RECORD)
+    signature, _ = custody.load_quietly(FIRST_RECORD + SIGNATURE_SUFFIX, MAX_SIGNATURE)
+    return recorded_identity(data, signature, stated)
 
 
 def check_root(root: CheckedFolder, identity: VaultIdentity) -> None:
@@ -158,8 +163,10 @@ def _record_stated(context: Context, custody: CheckedFolder, place: tuple[str, s
 
 def takes_low_s_only(custody: CheckedFolder | None, identity: VaultIdentity) -> bool:
     """Whether the vault's first record, signed by its own key, states that only low-s signatures are accepted."""
-    first = _record(custody, _FIRST) if custody is not None else None
-    return custody is not None and first is not None and demands_low_s(first) and _is_signed_by(custody, _FIRST, identity.key)
+    first = _record(custody, FIRST_RECORD) if custody is not None else None
+    return (
+        custody is not None and first is not None and demands_low_s(first) and _is_signed_by(custody, FIRST_RECORD, identity.key)
+    )
 
 
 def _record(custody: CheckedFolder, name: str) -> CustodyRecord | None:

@@ -252,6 +252,48 @@ def test_a_damaged_memory_is_a_gap_of_a_list_and_hides_nothing_of_it(desk: Desk,
     assert desk.run(*READ["show an acquisition"]) == 3
 
 
+SETTINGS: Final[dict[str, tuple[tuple[str, str], int]]] = {
+    "of another vault": (('id = "', 'id = "{}'), 32),
+    "with another key": (('key = "SHA256:', 'key = "SHA256:{}'), 32),
+    "of a later format": (("evidencesync-vault/1", "evidencesync-vault/2"), 2),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_all_commands_say_the_same_of_settings_that_are_not_those_of_this_vault(desk: Desk, name: str) -> None:
+    (old, new), code = SETTINGS[name]
+    settings = desk.vault / "vault.toml"
+    before, _, after = settings.read_text().partition(old)
+    digit = next(one for one in "ab" if one != after[0])
+    settings.write_text(before + new.format(digit) + (after[1:] if "{}" in new else after))
+    records = desk.records()
+    more: tuple[Command, ...] = (
+        ("trust", "list", "{folder}/vault"),
+        ("vault", "writer", "{folder}/vault"),
+        ("clean", "{folder}/vault", "--yes"),
+    )
+    codes = {command: desk.run(*command) for command in (*READ.values(), *APPEND.values(), *more)}
+    assert {command: one for command, one in codes.items() if one != code} == {}
+    assert desk.push() == code
+    assert desk.records() == records
+
+
+def test_an_unknown_format_hides_nothing_that_is_wrong(desk: Desk) -> None:
+    settings = desk.vault / "vault.toml"
+    settings.write_text(settings.read_text().replace("evidencesync-vault/1", "evidencesync-vault/2"))
+    shutil.rmtree(desk.vault / ACQUISITIONS / "0001")
+    assert desk.run("verify", "{folder}/vault", "-q") == 31
+
+
+def test_settings_are_not_called_foreign_where_the_first_record_cannot_be_read_or_believed(desk: Desk) -> None:
+    """Whoever can write a record without the vault's key cannot make vault.toml look wrong."""
+    first = desk.vault / "custody" / "0001-made.json"
+    first.chmod(0o600)
+    first.write_text(first.read_text().replace('"vault_id": "', '"vault_id": "0', 1))
+    assert desk.run("list", "{folder}/vault") == 0
+    assert desk.run("verify", "{folder}/vault", "-q") == 34
+
+
 _PUSH_ON: Final = """
 import os, sys
 from evidencesync.cli.app import main

@@ -135,7 +135,8 @@ class Trial:
             done = self.shop.run(*words[:count], self.shop.vault, *words[count:])
             if DEFECT in done.err:
                 yield f"{words[0]} ends with {done.code}: {done.err}"
-            if (self.row.place, self.row.slug) == ("vault.toml", "malformed-document") and done.code != self.row.code:
+            settings = self.row.place == "vault.toml" and self.row.slug in {"malformed-document", "wrong-place", "later-format"}
+            if settings and done.code != self.row.code:
                 yield f"{words[0]} ends with {done.code}, verify with {self.row.code}: {done.err}"
             if words[0] == "list" and self.row.slug in {"rolled-back", "missing-acquisition"} and done.code != self.row.code:
                 yield f"list ends with {done.code}, verify with {self.row.code}: {done.err}"

@@ -101,11 +101,12 @@ def _settings() -> None:
     )
     _add("vault.toml removed", Row(gone(place), 31, "missing-document", place))
     _add("vault.toml of another vault", Row(taken(place, of=lambda shop: shop.other), 32, "wrong-place", place))
+    _add("vault.toml with another key", Row(spoiled(place, _other_key), 32, "wrong-place", place))
     _add("vault.toml with another id", Row(spoiled(place, _other_id), 32, "wrong-place", place))
     _add(
         "vault.toml of a later format",
         Row(
-            spoiled(place, lambda data: data.replace(b"evidencesync-vault/1", b"evidencesync-vault/9")), 3, "later-format", place
+            spoiled(place, lambda data: data.replace(b"evidencesync-vault/1", b"evidencesync-vault/9")), 2, "later-format", place
         ),
     )
     _add("vault.toml with another name, which is for people", Row(spoiled(place, _other_name), 0))
@@ -117,6 +118,11 @@ def _settings() -> None:
 
 def _other_name(data: bytes) -> bytes:
     return data.replace(b"Laboratory", b"\\u001b[2J\\u202e", 1)
+
+
+def _other_key(data: bytes) -> bytes:
+    start = data.index(b'key = "SHA256:') + 14
+    return data[:start] + (b"A" if data[start : start + 1] != b"A" else b"B") + data[start + 1 :]
 
 
 def _other_id(data: bytes) -> bytes:
