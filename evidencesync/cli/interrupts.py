@@ -8,13 +8,17 @@ import threading
 from types import FrameType
 from typing import Final
 
+from evidencesync.cli.at_once import end_at_once
+
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 _REPEAT_SECONDS: Final = 0.05  # by then the callback that lost it has ended
 
 
 def catch_stop_signals() -> None:
-    """Makes SIGTERM and SIGHUP interrupt the command as Ctrl-C does."""
+    """Makes SIGTERM and SIGHUP interrupt the command as Ctrl-C does. It is raised in the command from now on, which cleans up."""
     if threading.current_thread() is threading.main_thread():
+        if signal.getsignal(signal.SIGINT) is end_at_once:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         for number in _STOP_SIGNALS:
             if signal.getsignal(number) == signal.SIG_DFL:  # else nohup has set it, and it stays
                 signal.signal(number, _interrupt)
