@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from evidencesync.home import read_named, stand_in_for_libraries
 from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.outside import require_outside
 from evidencesync.ssh.asyncssh_limits import limit_channel, limit_connection, wants_tiny_packets
+from evidencesync.ssh.authorized_keys import authorized_keys_of
 from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW, ServedChannel
 from evidencesync.ssh.connection_limits import ConnectionLimiter, Limits, LoginDecision
 from evidencesync.ssh.private_files import check_key_file
@@ -306,12 +308,12 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
 
 
 def _read_authorized_keys(file: Path) -> asyncssh.SSHAuthorizedKeys:
-    """Reads OpenSSH's authorized_keys. `from=` is honoured; all other options forbid only what this server never does."""
+    """Reads OpenSSH's authorized_keys, as it is now. Raises ConfigurationError where it lets no key log in."""
     try:
         data = read_named(file, MAX_TRUST_FILE, again=True)
         if len(data) > MAX_TRUST_FILE:
             raise ValueError("the file is too large")
-        return asyncssh.import_authorized_keys(data.decode("utf-8"))
+        return authorized_keys_of(data.decode("utf-8"), datetime.now(UTC))
     except OSError as error:
         raise ConfigurationError(f"authorized keys can't be read from {safe_text(str(file))}: {error.strerror}") from error
     except ValueError as error:
