@@ -135,6 +135,17 @@ class TrustedSigners:
             raise UntrustedSignerError(f"{who} is trusted, but under another name")
         _covering(lines, key, namespace, at_ns, who)
 
+    def reason_untrusted(self, principal: str | None, key: PublicKey, namespace: str, at_ns: int) -> str | None:
+        """Returns why a key is not trusted under this principal (None: under any); None if it is."""
+        try:
+            if principal is None:
+                self.principal_for(key, namespace, at_ns)
+            else:
+                self.check(principal, key, namespace, at_ns)
+        except UntrustedSignerError as error:
+            return error.message
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class RevokedKeys:

@@ -28,6 +28,7 @@ from evidencesync.custody.documents import (
     CustodyRecord,
     ManifestFooter,
     ManifestHeader,
+    Person,
     Receipt,
 )
 from evidencesync.custody.hardlinks import HardLinkCheck
@@ -69,6 +70,8 @@ class CheckedReceipt:
     """The results of a check. `documents` are the small ones by name; `problems` are errors that are collected, not raised.
 
     `contradictions`: times that cannot be true, each in a sentence: a clock was wrong. They are no problems.
+    `vouched_for`: the three documents have the signatures that they should have, and are about each other. What is not has been
+    changed here, and proves nothing against a vault.
     """
 
     folder: Path
@@ -81,6 +84,7 @@ class CheckedReceipt:
     header: ManifestHeader | None = None
     manifest_kept: bool = False
     records: int = 0
+    vouched_for: bool = False
 
     @property
     def name(self) -> ItemName | None:
@@ -134,7 +138,8 @@ class _Check:
         self._manifest_sha256: str | None = None
         self._footer: ManifestFooter | None = None
         self._listed = False
-        self._keys: list[tuple[str, PublicKey, str]] = []
+        self._keys: list[tuple[str, PublicKey, str | None, str]] = []
+        self._verified: set[str] = set()
 
     def run(self) -> None:
         self.read()
@@ -148,8 +153,8 @@ class _Check:
                 self._check_times()  # 8.
         except OSError as error:
             self._add_problem(SourceReadError(f"cannot be read: {error.strerror}"))
-        for namespace, key, what in self._keys:  # 7.
-            self._check_trust(namespace, key, what)
+        for one in self._keys:  # 7.
+            self._check_trust(*one)
 
     def read(self) -> None:
         """1."""
@@ -220,7 +225,7 @@ class _Check:
         if found.header is None or signature is None:
             return
         header = found.header
-        self._try(lambda: self._check_examiner(signature, MANIFEST_NAMESPACE, sha512.digest(), header.examiner.key, MANIFEST))
+        self._try(lambda: self._check_examiner(header.examiner, MANIFEST, MANIFEST_NAMESPACE, signature, sha512.digest()))
         if found.receipt is None or found.acquired is None:
             return
         facts = ReceiptFacts(
@@ -236,40 +241,41 @@ class _Check:
             self._add_problem(SignatureError(f"receipt.json is not about this manifest: {safe_text(str(difference), 300)}"))
 
     def _check_signatures(self) -> None:
-        found, documents = self.found, self.found.documents
+        found = self.found
         if found.acquired is not None:
-            self._check_signature("acquired.json", CUSTODY_NAMESPACE, found.acquired.actor.key, by_vault=False)
-        if found.receipt is None:
-            return
-        for name, namespace in (("receipt.json", RECEIPT_NAMESPACE), ("received.json", CUSTODY_NAMESPACE)):
-            if name in documents:
-                self._check_signature(name, namespace, found.receipt.vault_key, by_vault=True)
+            actor = found.acquired.actor
+            self._check_signature("acquired.json", lambda *signed: self._check_examiner(actor, *signed))
+        if found.receipt is not None:
+            vault_key = found.receipt.vault_key
+            for name in ("receipt.json", "received.json"):
+                self._check_signature(name, lambda *signed: self._check_vault(vault_key, *signed))
 
-    def _check_signature(self, name: str, namespace: str, named: str, *, by_vault: bool) -> None:
-        signature = self.found.documents.get(name + SIGNATURE)
-        if signature is None:
+    def _check_signature(self, name: str, check: Callable[[str, str, bytes, bytes], None]) -> None:
+        document, signature = (self.found.documents.get(one) for one in (name, name + SIGNATURE))
+        if document is None or signature is None:
             return
-        digest = sha512_of(self.found.documents[name])
-        check = self._check_vault if by_vault else self._check_examiner
-        self._try(lambda: check(signature, namespace, digest, named, name))
+        namespace, digest = RECEIPT_NAMESPACE if name == "receipt.json" else CUSTODY_NAMESPACE, sha512_of(document)
+        self._try(lambda: check(name, namespace, signature, digest))
 
-    def _check_examiner(self, signature: bytes, namespace: str, sha512: bytes, named: str, name: str) -> None:
-        key = _signer(signature, namespace, sha512, named, name)
+    def _check_examiner(self, named: Person, name: str, namespace: str, signature: bytes, sha512: bytes) -> None:
+        key = _signer(signature, namespace, sha512, named.key, name)
         if self.found.receipt is not None and key.fingerprint == self.found.receipt.vault_key:
             raise UntrustedSignerError(f"{name} is signed by the vault in place of an examiner")
         if self.found.acquired is not None and key.fingerprint != self.found.acquired.actor.key:
             raise UntrustedSignerError(f"{name} is signed by another key than the one that acquired.json names")
-        self._keys.append((namespace, key, name))
+        self._keys.append((namespace, key, named.principal, name))
+        self._verified.add(name)
 
-    def _check_vault(self, signature: bytes, namespace: str, sha512: bytes, named: str, name: str) -> None:
-        self._keys.append((namespace, _signer(signature, namespace, sha512, named, name), name))
+    def _check_vault(self, named: str, name: str, namespace: str, signature: bytes, sha512: bytes) -> None:
+        self._keys.append((namespace, _signer(signature, namespace, sha512, named, name), None, name))
+        self._verified.add(name)
 
     def _check_together(self) -> None:
         """5."""
         found = self.found
         receipt, acquired, received = found.receipt, found.acquired, found.received
-        if receipt is None or acquired is None or received is None:
-            return
+        if receipt is None or acquired is None or received is None or not self._verified.issuperset(_DOCUMENTS):
+            return  # reported already; and what nobody vouches for is not held against the others
         acquired_sha256, receipt_sha256 = (sha256_of(found.documents[name]).hex() for name in ("acquired.json", "receipt.json"))
         subject = (receipt.vault_id, receipt.case, receipt.item, receipt.acquisition, receipt.manifest_sha256)
         for record, kind in ((acquired, "acquired"), (received, "received")):
@@ -282,19 +288,25 @@ class _Check:
             raise ChainError("received.json is not about this receipt, or names another vault's key")
         if (receipt.acquired_sha256, receipt.acquired_sequence) != (acquired_sha256, acquired.sequence):
             raise ChainError("receipt.json is not about this acquired.json")
+        found.vouched_for = True
 
     def _check_records(self, folder: int) -> None:
         """6."""
-        receipt, acquired, received = self.found.receipt, self.found.acquired, self.found.received
+        found = self.found
+        receipt, acquired, received = found.receipt, found.acquired, found.received
         if receipt is None or acquired is None or received is None:
             return
         item = self._read_records(folder, ITEM_RECORDS, receipt)
-        if item and not follows(acquired, item[-1][0].sequence, item[-1][1]):
+        if found.vouched_for and item and not follows(acquired, item[-1][0].sequence, item[-1][1]):
             self._add_problem(ForkedError("the item's records that the vault showed do not lead up to acquired.json"))
         own = self._read_records(folder, VAULT_RECORDS, receipt)
-        name, stated = self.found.name, f"{received.sequence} {self.found.head_sha256}"
+        name, stated = found.name, f"{received.sequence} {found.head_sha256}"
         place = f"{name.case.folder}/{name.item.folder}" if name is not None else ""
-        if own and not any(record.type == "heads" and record.details.get(place) == stated for record, _ in own):
+        if (
+            found.vouched_for
+            and own
+            and not any(record.type == "heads" and record.details.get(place) == stated for record, _ in own)
+        ):
             self._add_problem(
                 ChainError("the vault's own records do not state where the item's chain ended with this acquisition")
             )
@@ -345,21 +357,20 @@ class _Check:
         check_signer(record, key, receipt.vault_key, key.fingerprint)
         return record, sha256_of(data).hex()
 
-    def _check_trust(self, namespace: str, key: PublicKey, what: str) -> None:
-        """Checks that a key is trusted at the time of the vault's receipt: the signature cannot have been made later.
+    def _check_trust(self, namespace: str, key: PublicKey, principal: str | None, what: str) -> None:
+        """Checks that a key is trusted, under the name that the document gives, at the time of the vault's receipt.
 
-        The vault's clock may have been ahead. Whether a retired key was retired before or after the signature, only the order of
-        the vault's own chain shows: without it that date is not used against the key.
+        The signature cannot have been made later. The vault's clock may have been ahead. Whether a retired key was retired before
+        or after the signature, only the order of the vault's own chain shows: without it that date is not used against the key.
         """
         trusted = self._trusted
         if trusted is None:
             return
         at_ns = self._vault_time()
-        try:
-            trusted.principal_for(key, namespace, at_ns)
-        except UntrustedSignerError as error:
-            doubt = self._doubt(trusted, namespace, key, at_ns)
-            said = f"{what}: {error.message}"
+        untrusted = trusted.reason_untrusted(principal, key, namespace, at_ns)
+        if untrusted is not None:
+            doubt = self._doubt(trusted, namespace, key, principal, at_ns)
+            said = f"{what}: {untrusted}"
             self._add_problem(UntrustedSignerError(said) if doubt is None else IncompleteError(f"{said}; but {doubt}"))
 
     def _vault_time(self) -> int:
@@ -368,7 +379,7 @@ class _Check:
         dated = received.time if received is not None else receipt.finished if receipt is not None else None
         return self._now_ns if dated is None else parse_utc_time(dated)
 
-    def _doubt(self, trusted: TrustedSigners, namespace: str, key: PublicKey, at_ns: int) -> str | None:
+    def _doubt(self, trusted: TrustedSigners, namespace: str, key: PublicKey, principal: str | None, at_ns: int) -> str | None:
         """Why a key that is not trusted at the vault's date may have been trusted all the same."""
         receipt, name, received = self.found.receipt, self.found.name, self.found.received
         if receipt is None or name is None or received is None or not trusted.has_ended(key, namespace, at_ns):
@@ -377,11 +388,7 @@ class _Check:
             return f"that date is by the vault's clock, and whether it was retired before, only its chain tells: {_BRING_VAULT}"
         place = f"{name.case.folder}/{name.item.folder}"
         retired = self._order.retired_after(key.fingerprint, place, f"{received.sequence} {self.found.head_sha256}")
-        if retired is None:
-            return None
-        try:
-            trusted.principal_for(key, namespace, retired)
-        except UntrustedSignerError:
+        if retired is None or trusted.reason_untrusted(principal, key, namespace, retired) is not None:
             return None
         return STATED_BEFORE
 

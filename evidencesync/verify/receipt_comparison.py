@@ -55,8 +55,9 @@ def _is_signed(stored: StoredRecord, vault_key: str) -> bool:
 def check_against_vault(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
     """Returns every difference between the vault and the receipt. Evidence is not read: `verify` does that.
 
-    1. It is the same vault, with the same key.  2. The item's chain has the `received` record, under its number; else it was
-    rolled back, or forked: both heads are named.  3. The acquisition has these documents.
+    1. It is the same vault, with the same key; and the receipt is what was signed: what was changed here accuses no vault.
+    2. The item's chain has the `received` record, under its number; else it was rolled back, or forked: both heads are named.
+    3. The acquisition has these documents.
     """
     try:
         return list(_check(kept, vault))
@@ -72,6 +73,8 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
         return []  # reported already: it cannot be read
     if receipt.vault_id != vault.settings.id:
         return [NotThereError(f"the receipt is of another vault, {receipt.vault_id}; this is {vault.settings.id}")]
+    if not kept.vouched_for:
+        return [IncompleteError(f"{name}: the receipt is not as the vault has signed it, and was not compared with the vault")]
     if receipt.vault_key != vault.settings.key:
         return [ForkedError(f"the vault has the key {vault.settings.key}; the receipt was signed with {receipt.vault_key}")]
     layout = vault.layout.item(name)

@@ -10,7 +10,7 @@ from evidencesync.custody.chain import STATED_BEFORE, retired_after
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import decode_armor, is_malleable, verify_signature
 from evidencesync.custody.trust import RevokedKeys, TrustLists
-from evidencesync.errors import SignatureError, UntrustedSignerError
+from evidencesync.errors import SignatureError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
@@ -216,14 +216,7 @@ class SignatureJudge:
     def _reason_untrusted(self, key: PublicKey, namespace: str, principal: str | None, at_ns: int) -> str | None:
         if self.trust is None:
             return "nobody is trusted"
-        try:
-            if principal is None:
-                self.trust.signers.principal_for(key, namespace, at_ns)
-            else:
-                self.trust.signers.check(principal, key, namespace, at_ns)
-        except UntrustedSignerError as error:
-            return error.message
-        return None
+        return self.trust.signers.reason_untrusted(principal, key, namespace, at_ns)
 
     def _report_once(self, report: Reporter, check: Check, slug: str, name: str, key: PublicKey, text: str) -> None:
         """Reports once for each key and acquisition what would be true of each of its signatures."""

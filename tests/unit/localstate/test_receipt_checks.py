@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from evidencesync.acquire.push import push
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.progress import Progress
+from evidencesync.custody.documents import CUSTODY_NAMESPACE
+from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.trust import TrustedSigners, signer_line
+from evidencesync.evidence.digest import sha512_of
 from evidencesync.localstate.files import KeptFolder
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.localstate.receipt_checks import CheckedReceipt, check_kept
@@ -24,6 +29,7 @@ from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.moments import LONG_AFTER_NS
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.unreadable import Unreadable
+from tests.unit.vault.acquiring import new_signer
 
 EXAMINER = ("manifest@evidencesync", "custody@evidencesync")
 VAULT = ("receipt@evidencesync", "custody@evidencesync")
@@ -50,7 +56,7 @@ class Keeper:
     def trusted(self, *, examiner: bool = True, vault: bool = True) -> TrustedSigners:
         lines = []
         if examiner:
-            lines.append(signer_line("ana", self.bench.signer.public_key, EXAMINER))
+            lines.append(signer_line("ana@lab", self.bench.signer.public_key, EXAMINER))
         if vault:
             lines.append(signer_line("vault", self.bench.vault.signer.public_key, VAULT))
         return TrustedSigners.parse("".join(line + "\n" for line in lines).encode())
@@ -179,6 +185,63 @@ def test_a_vault_has_what_it_signed_for(keeper: Keeper) -> None:
     assert [against(keeper, folder) for folder in folders] == [[], [], []]
 
 
+def overwritten(file: Path, data: bytes) -> None:
+    file.chmod(0o600)
+    file.write_bytes(data)
+
+
+def _changed(name: str, old: bytes, new: bytes) -> Callable[[Keeper, Path], None]:
+    def do(_: Keeper, folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        assert old in data
+        overwritten(folder / name, data.replace(old, new, 1))
+
+    return do
+
+
+def _by_another(keeper: Keeper, folder: Path) -> None:
+    """A record of a number that the vault has never had, signed by somebody in the vault's place."""
+    signer = new_signer()
+    record = json.loads((folder / "received.json").read_bytes())
+    record["sequence"] = 900
+    record["actor"]["key"] = signer.public_key.fingerprint
+    data = msgspec.json.format(json.dumps(record).encode(), indent=2) + b"\n"
+    overwritten(folder / "received.json", data)
+    overwritten(folder / "received.json.sig", sign_document(signer, CUSTODY_NAMESPACE, sha512_of(data)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (_changed("received.json", b"2", b"1"), 32),
+        (_changed("receipt.json", b'"received_from": "', b'"received_from": "x'), 32),
+        (_changed("acquired.json", b'"name": "', b'"name": "x'), 32),
+        (lambda _, folder: (folder / "received.json.sig").unlink(), 31),
+        (_by_another, 32),
+    ],
+)
+def test_a_receipt_that_was_changed_here_accuses_no_vault(
+    keeper: Keeper, spoil: Callable[[Keeper, Path], None], code: int
+) -> None:
+    """What nobody has signed is no proof that a vault lacks anything: neither 34, nor any word of a rollback."""
+    folder = keeper.push()
+    spoil(keeper, folder)
+    checked = check(folder)
+    assert max(int(error.exit_code) for error in checked.problems) == code
+    assert {error.slug for error in check_against_vault(checked, keeper.bench.vault)} <= {"incomplete"}
+    assert not checked.vouched_for
+
+
+def test_an_examiner_is_trusted_under_the_name_that_the_documents_give(keeper: Keeper) -> None:
+    """As verify judges with signers from outside: a key that is trusted as Ben's does not vouch for Ana, a pattern does."""
+    folder = keeper.push()
+    vault = signer_line("vault", keeper.bench.vault.signer.public_key, VAULT)
+    of_ana = signer_line("ana@lab", keeper.bench.signer.public_key, EXAMINER)
+    for named, expected in (("ana@lab", set()), ("*@lab", set()), ("ben@lab", {"untrusted-signer"})):
+        listed = TrustedSigners.parse(f"{of_ana.replace('ana@lab', named, 1)}\n{vault}\n".encode())
+        assert slugs(check(folder, listed)) == expected
+
+
 def test_a_vault_that_was_rolled_back_lacks_the_later_receipts(keeper: Keeper, tmp_path: Path) -> None:
     first = keeper.push()
     root = keeper.bench.vault.layout.root
@@ -256,7 +319,7 @@ DAY_NS = 86_400 * 1_000_000_000
 
 def retired(keeper: Keeper, at_ns: int) -> TrustedSigners:
     """As a copy of the vault's list has it: the examiner was trusted until a time."""
-    examiner = signer_line("ana", keeper.bench.signer.public_key, EXAMINER, None, at_ns)
+    examiner = signer_line("ana@lab", keeper.bench.signer.public_key, EXAMINER, None, at_ns)
     vault = signer_line("vault", keeper.bench.vault.signer.public_key, VAULT)
     return TrustedSigners.parse(f"{examiner}\n{vault}\n".encode())
 
@@ -304,7 +367,7 @@ def test_records_that_the_vault_has_not_signed_say_nothing_of_the_order(keeper: 
 
 def test_a_key_that_is_trusted_from_a_later_day_on_is_not_trusted(keeper: Keeper) -> None:
     folder = keeper.push()
-    later = signer_line("ana", keeper.bench.signer.public_key, EXAMINER, time.time_ns() + DAY_NS)
+    later = signer_line("ana@lab", keeper.bench.signer.public_key, EXAMINER, time.time_ns() + DAY_NS)
     vault = signer_line("vault", keeper.bench.vault.signer.public_key, VAULT)
     trusted = TrustedSigners.parse(f"{later}\n{vault}\n".encode())
     assert judged(keeper, folder, trusted, vault=False) == [("untrusted-signer", 32)]
