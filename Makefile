@@ -1,11 +1,11 @@
 # The two commands a newcomer needs are `make demo` and `make test`. Each makes .venv by itself.
 #
 #   make PYTHON=python3.12 test     with another Python (3.11 or later)
-#   make JOBS=5 test                more tests at a time: one more than there are cores, for some wait
+#   make JOBS=5 test                more tests at a time: two more than there are cores, for many wait
 #   make bench SCALE=0.1            a smaller comparison; BENCH="--help" shows what else it can do
 
 PYTHON ?= python3
-JOBS   ?= 3
+JOBS   ?= 4
 SCALE  ?= 1
 SEED   ?= 0
 BENCH  ?=

@@ -17,17 +17,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from evidencesync.cli import app
 from evidencesync.files.disk import sync_file_system
 from evidencesync.ingest import session as ingest_session
 from evidencesync.vault import staging
 from evidencesync.vault.publish import PublishedAcquisition, publish
 from evidencesync.vault.staging import Staging
-from tests.support.file_systems import cut_power
+from tests.support.power import cut_power
 
-PATCH: Final = pytest.MonkeyPatch()  # for as long as the process lives
+_put: Final = setattr  # for as long as the process lives, and without pytest, which takes longer to start than the rest
 
 
 def main(vault: str, moment: str, *arguments: str) -> None:
@@ -43,7 +41,7 @@ def main(vault: str, moment: str, *arguments: str) -> None:
         def publish_until(staging: Staging, documents: Mapping[str, bytes]) -> PublishedAcquisition:
             return publish(staging, documents, lambda step: die() if step == when else None)
 
-        PATCH.setattr(ingest_session, "publish", publish_until)
+        _put(ingest_session, "publish", publish_until)
     elif what == "stored":
         at, _, interval = when.partition(":")
         _watch_checkpoints(int(at), int(interval), die)
@@ -80,9 +78,9 @@ def _watch_checkpoints(at: int, interval: int, die: Callable[[], None]) -> None:
             print(synced, flush=True)  # noqa: T201
             die()
 
-    PATCH.setattr(staging, "CHECKPOINT_BYTES", interval)
-    PATCH.setattr(staging, "sync_file_system", sync_and_tell)
-    PATCH.setattr(staging.Checkpoints, "add_stored", count)
+    _put(staging, "CHECKPOINT_BYTES", interval)
+    _put(staging, "sync_file_system", sync_and_tell)
+    _put(staging.Checkpoints, "add_stored", count)
 
 
 if __name__ == "__main__":

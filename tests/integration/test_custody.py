@@ -16,6 +16,7 @@ import pytest
 
 from evidencesync.acquire.custody import Appended, RecordDraft, append_record
 from evidencesync.acquire.custody_exchange import CustodyExchange, ShownChain
+from evidencesync.connection import busy_server
 from evidencesync.errors import EvidenceSyncError, RememberedHeadsError
 from evidencesync.exit_codes import ExitCode
 from evidencesync.localstate.heads import HeadMemory
@@ -354,8 +355,11 @@ def test_an_item_that_somebody_transfers_into_is_locked(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("direction", ["sent", "received"])
-def test_a_record_is_appended_once_wherever_the_link_is_lost(bench: Bench, direction: str) -> None:
+def test_a_record_is_appended_once_wherever_the_link_is_lost(
+    bench: Bench, direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cut after each of many numbers of bytes; the next link is whole."""
+    monkeypatch.setattr(busy_server, "FIRST_PAUSE", 0.01)
     whole, thread = bench.serve()
     append_record(lambda: whole, custody_request(bench), lambda _: RecordDraft("noted", {"text": "measured"}))
     thread.join(PATIENCE_SECONDS)

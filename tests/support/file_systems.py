@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
-import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +19,6 @@ MAKE = {
     "vfat": ["mkfs.vfat", "-F", "32"],
 }
 SHARING = ("xfs", "btrfs")
-
-_SHUTDOWN = 0x8004587D  # XFS_IOC_GOINGDOWN, and EXT4_IOC_SHUTDOWN
-_WITHOUT_LOG = 2  # what is in memory of the log is not written either
 
 
 @contextmanager
@@ -69,17 +64,6 @@ def bound(folder: Path, place: Path) -> Iterator[Path]:
     place.mkdir()
     with mount("--bind", folder, place):
         yield place
-
-
-def cut_power(folder: Path) -> None:
-    """What a power cut does to a file system (XFS or ext4) and the programs that use it: nothing more reaches the disk, and what
-    had not been synced is gone when it is mounted again.
-    """
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.ioctl(fd, _SHUTDOWN, struct.pack("I", _WITHOUT_LOG))
-    finally:
-        os.close(fd)
 
 
 def mount_again(place: Path) -> None:
