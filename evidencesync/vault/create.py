@@ -15,7 +15,15 @@ from typing import Final
 from evidencesync import __version__
 from evidencesync.custody.record import SIGNATURE_FORM
 from evidencesync.custody.sshsig import PublicKey
-from evidencesync.errors import EvidenceSyncError, InvalidNameError, NoSpaceError, StorageError, UsageError
+from evidencesync.errors import (
+    EvidenceSyncError,
+    InvalidNameError,
+    LaterFormatError,
+    MalformedDocumentError,
+    NoSpaceError,
+    StorageError,
+    UsageError,
+)
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import format_utc_time
@@ -23,6 +31,8 @@ from evidencesync.files.copying import share_blocks
 from evidencesync.files.disk import (
     CREATE_FLAGS,
     FOLDER_FLAGS,
+    load_own_file,
+    locked_folder,
     make_folder,
     opened_folder,
     remove_if_there,
@@ -34,7 +44,7 @@ from evidencesync.files.disk import (
     write_all,
 )
 from evidencesync.files.folders import names_in, remove_tree
-from evidencesync.limits import MAX_TITLE
+from evidencesync.limits import MAX_TITLE, MAX_VAULT_TOML
 from evidencesync.outside import require_outside
 from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.keys import make_vault_key
@@ -52,7 +62,16 @@ from evidencesync.vault.layout import (
     record_file,
 )
 from evidencesync.vault.ledger import Ledger, sign_record
-from evidencesync.vault.settings import VAULT_FORMAT, FileSystem, Policy, VaultSettings, Writer, encode_settings
+from evidencesync.vault.settings import (
+    FIRST_LINE,
+    VAULT_FORMAT,
+    FileSystem,
+    Policy,
+    VaultSettings,
+    Writer,
+    encode_settings,
+    parse_settings,
+)
 from evidencesync.vault.tree import kept_names
 from evidencesync.vault.trust import first_trust_files, vault_record
 from evidencesync.vault.vault import Vault
@@ -162,6 +181,7 @@ _NOT_ENDED: Final = (
     "An init that did not end has left it. See that none is running there; then remove what is in {}, "
     "and run the same command again."
 )
+_IS_THERE: Final = "There is a vault already: see evidencesync list VAULT. A new one needs a folder of its own."
 _SETTINGS_DRAFT: Final = TEMPORARY + SETTINGS
 _FILES: Final = (SETTINGS, _SETTINGS_DRAFT, TRUSTED_SIGNERS, REVOKED_KEYS, VAULT_KEY, VAULT_KEY_PUBLIC)
 _FOLDERS: Final = (CASES, CUSTODY, INDEX)
@@ -187,8 +207,20 @@ def create_vault(
     is_new = _make_root(path)
     layout = VaultLayout(path.resolve())
     try:
-        with storing(lambda: f"make a vault in {safe_text(str(path), 200)}"):
-            _furnish(layout, name, trusted, policy or Policy(), now)
+        with locked_folder(layout.root, "the folder of the new vault"):
+            _clear_begun(layout.root)
+            return _make_whole(layout, partial(_furnish, layout, name, trusted, policy or Policy(), now), is_new=is_new)
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):
+                layout.root.rmdir()  # where not even the lock could be had; a folder with anything in it stays
+        raise
+
+
+def _make_whole(layout: VaultLayout, furnish: Callable[[], None], *, is_new: bool) -> Vault:
+    try:
+        with storing(lambda: f"make a vault in {safe_text(str(layout.root), 200)}"):
+            furnish()
         return Vault.open(layout.root)
     except BaseException as error:
         # A name is taken: another process makes a vault there, and that one stays.
@@ -257,12 +289,39 @@ def _take_back(root: Path, *, is_new: bool) -> bool:
         return False
 
 
+def _clear_begun(root: Path) -> None:
+    """Removes what an init that was killed has left. Call under the lock: no other init runs there.
+
+    Raises UsageError for a folder that holds anything else, and where locks do not hold between machines: one of them may be
+    making it.
+    """
+    with storing(f"look into {safe_text(str(root), 200)}"):
+        _require_free(root)
+        if not os.listdir(root):
+            return
+        with opened_folder(root) as folder:
+            may_be_at_work = not kind_of_file_system(folder).has_real_locks
+    if may_be_at_work or not _take_back(root, is_new=False):
+        shown = safe_text(str(root), 200)
+        raise UsageError(f"the folder is not empty: {shown}", hint=_NOT_ENDED.format(shown))
+
+
+def _require_free(path: Path) -> None:
+    """Raises UsageError for a folder with anything in it but what a killed `init` leaves. Raises OSError."""
+    names = os.listdir(path)
+    if not _was_begun(path, names):
+        hint = _IS_THERE if SETTINGS in names else "A vault needs a folder of its own."
+        raise UsageError(f"the folder is not empty: {safe_text(str(path), 200)}", hint=hint)
+
+
 def _was_begun(path: Path, names: Sequence[str]) -> bool:
     """Whether a folder has what a killed `init` leaves, and nothing else: there was never a vault.
 
     A vault that has lost its vault.toml has more: evidence, or a longer chain.
     """
-    if not all(name in (*_FILES[1:], *_FOLDERS) or is_probe(name) for name in names):
+    if not all(name in (*_FILES, *_FOLDERS) or is_probe(name) for name in names):
+        return False
+    if SETTINGS in names and not _is_half_written(path):
         return False
     first = record_file(1, "made")
     for folder, known in ((CASES, ()), (CUSTODY, (first, first + SIGNATURE_SUFFIX))):
@@ -270,6 +329,21 @@ def _was_begun(path: Path, names: Sequence[str]) -> bool:
         if not all(name in known or name.startswith(TEMPORARY) for name in there):
             return False
     return True
+
+
+def _is_half_written(path: Path) -> bool:
+    """Whether vault.toml is only the beginning of one, as it was left by versions that wrote it in its place."""
+    with opened_folder(path) as folder:
+        data = load_own_file(folder, SETTINGS, MAX_VAULT_TOML)
+    if data is None or not FIRST_LINE.startswith(data[: len(FIRST_LINE)]):
+        return False
+    try:
+        parse_settings(data)
+    except MalformedDocumentError:
+        return True
+    except LaterFormatError:
+        return False
+    return False
 
 
 def _first_writer(root_fd: int, at_ns: int) -> Writer | None:
@@ -281,7 +355,7 @@ def _first_writer(root_fd: int, at_ns: int) -> Writer | None:
 
 
 def _make_root(path: Path) -> bool:
-    """Makes the folder; False where it was there, and empty."""
+    """Makes the folder; False where it was there, and empty or left by an init that was killed."""
     shown = safe_text(str(path), 200)
     try:
         above = os.open(path.parent, FOLDER_FLAGS & ~os.O_NOFOLLOW)
@@ -299,9 +373,7 @@ def _make_root(path: Path) -> bool:
         except FileExistsError:
             if not path.is_dir():
                 raise UsageError(f"{shown} is there, and is no folder", hint="A vault needs a folder of its own.") from None
-            if names := os.listdir(path):
-                hint = _NOT_ENDED.format(shown) if _was_begun(path, names) else "A vault needs a folder of its own."
-                raise UsageError(f"the folder is not empty: {shown}", hint=hint) from None
+            _require_free(path)
             return False
     with opened_folder(path.resolve().parent) as parent:
         sync_folder(parent, "the folder that the vault lies in")

@@ -4,8 +4,10 @@ import errno
 import hashlib
 import os
 import shutil
+import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from evidencesync.errors import (
     ConfigurationError,
     EvidenceSyncError,
     InvalidNameError,
+    LockedError,
     MalformedDocumentError,
     NameClashError,
     NoSpaceError,
@@ -24,12 +27,13 @@ from evidencesync.errors import (
     UsageError,
     VaultNotFoundError,
 )
-from evidencesync.files.disk import store_new_file
+from evidencesync.files.disk import locked_folder, store_new_file
 from evidencesync.files.folders import names_in
 from evidencesync.vault.create import create_vault, probe_file_system
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.settings import FileSystem, Policy, encode_settings, parse_settings
 from evidencesync.vault.vault import Vault
+from evidencesync.vault.writer import FileSystemKind
 from tests.unit.vault.acquiring import item_name, new_signer
 
 
@@ -169,7 +173,7 @@ def test_whenever_it_is_stopped_there_is_a_whole_vault_or_none(tmp_path: Path, m
 @pytest.mark.parametrize(
     "missing", [["cases", "custody", "index", "trusted_signers", "revoked_keys", "vault_key.pub"], ["index", "custody/*"], []]
 )
-def test_a_folder_in_which_an_init_was_killed_is_called_that_and_a_vault_without_its_settings_is_not(
+def test_what_a_killed_init_has_left_is_replaced_and_a_vault_without_its_settings_is_not(
     missing: list[str], vault: Vault, tmp_path: Path
 ) -> None:
     place = vault.layout.root
@@ -178,15 +182,89 @@ def test_a_folder_in_which_an_init_was_killed_is_called_that_and_a_vault_without
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     (place / ".probe-0123456789abcdef").mkdir()
     (place / ".new-vault.toml").touch()
-    with pytest.raises(UsageError) as caught:
-        create_vault(place, "Lab")
-    assert "An init that did not end" in (caught.value.hint or "")
+    again = create_vault(place, "Lab")
+    assert again.settings.id != vault.settings.id
+    assert not list(place.glob(".*"))
 
-    (place / "custody").mkdir(exist_ok=True)
+    (place / "vault.toml").unlink()
     (place / "custody" / "0002-trust-changed.json").touch()
+    before = sorted(place.rglob("*"))
     with pytest.raises(UsageError) as caught:
         create_vault(place, "Lab")
     assert caught.value.hint == "A vault needs a folder of its own."
+    assert sorted(place.rglob("*")) == before
+
+
+def _killed_at(event: int, place: Path) -> bool:
+    """Makes a vault in a process that is killed before its nth change of the disk. False where it had ended by then."""
+    child = os.fork()
+    if not child:
+        left = [event]
+
+        def count(name: str, _: object) -> None:
+            left[0] -= name in {"open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.chmod", "os.utime"}
+            if left[0] < 0:
+                left[0] = 1 << 30  # the kill is an event, too
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        create_vault(place, "Lab")
+        os._exit(0)  # noqa: TID251 - the end of a fork: nothing of pytest may run in it
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_wherever_an_init_is_killed_the_next_one_makes_the_vault(tmp_path: Path) -> None:
+    place, event = tmp_path / "vault", 0
+    while _killed_at(event, place):
+        if not (place / "vault.toml").exists():
+            create_vault(place, "Lab")
+        assert Vault.open(place).ledger.head().sequence == 1
+        assert not list(place.glob(".*"))
+        shutil.rmtree(place)
+        event += 2
+    assert event > 25
+
+
+@pytest.mark.parametrize("size", [0, 1, 60, 200])
+def test_settings_that_an_older_version_had_not_written_to_their_end_are_no_vault(size: int, vault: Vault) -> None:
+    """It wrote them in their place."""
+    settings = vault.layout.root / "vault.toml"
+    settings.write_bytes(settings.read_bytes()[:size])
+    assert create_vault(vault.layout.root, "Lab").settings.id != vault.settings.id
+
+
+@pytest.mark.parametrize(
+    "change", [lambda data: data, lambda data: b"x" + data, lambda data: data.replace(b"vault/1", b"vault/2")]
+)
+def test_a_vault_and_a_damaged_one_are_never_taken_for_a_half_made_one(change: Callable[[bytes], bytes], vault: Vault) -> None:
+    settings = vault.layout.root / "vault.toml"
+    settings.write_bytes(changed := change(settings.read_bytes()))
+    with pytest.raises(UsageError, match="not empty") as caught:
+        create_vault(vault.layout.root, "Lab")
+    assert "There is a vault already" in (caught.value.hint or "")
+    assert settings.read_bytes() == changed
+
+
+def test_a_vault_that_another_process_is_making_is_not_taken_for_a_half_made_one(tmp_path: Path) -> None:
+    place = tmp_path / "vault"
+    place.mkdir()
+    (place / "vault_key").touch()
+    with locked_folder(place, "it"), pytest.raises(LockedError):
+        create_vault(place, "Lab")
+    assert os.listdir(place) == ["vault_key"]
+
+
+def test_where_locks_do_not_hold_between_machines_a_half_made_vault_is_left_to_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "vault"
+    place.mkdir()
+    (place / "vault_key").touch()
+    monkeypatch.setattr("evidencesync.vault.create.kind_of_file_system", lambda _: FileSystemKind("nfs", has_real_locks=False))
+    with pytest.raises(UsageError) as caught:
+        create_vault(place, "Lab")
+    assert "An init that did not end" in (caught.value.hint or "")
+    assert os.listdir(place) == ["vault_key"]
 
 
 def test_of_two_who_make_a_vault_in_one_folder_the_later_takes_nothing_from_the_first(
