@@ -15,7 +15,7 @@ class Undo:
 
     def __init__(self, template: Path, place: Path) -> None:
         self._template = template
-        self._place = place
+        self.place = place
         self._seen: dict[str, Look] = {}
         self._names = _look_below(template)
         self._groups: dict[int, list[str]] = {}
@@ -25,14 +25,14 @@ class Undo:
 
     def undo(self) -> None:
         """Makes the copy, or makes good what was done to it."""
-        if self._place.is_symlink() or not self._place.is_dir():
-            _remove(self._place)
-            self._place.mkdir()
-        os.chmod(self._place, stat.S_IMODE(self._template.stat().st_mode))
-        found = self._remove_others(_look_below(self._place))
+        if self.place.is_symlink() or not self.place.is_dir():
+            remove(self.place)
+            self.place.mkdir()
+        os.chmod(self.place, stat.S_IMODE(self._template.stat().st_mode))
+        found = self._remove_others(_look_below(self.place))
         for name, look in self._names.items():
             if stat.S_ISDIR(look[0]):
-                path = self._place / name
+                path = self.place / name
                 if name not in found:
                     path.mkdir()
                 if name not in found or stat.S_IMODE(found[name][0]) != stat.S_IMODE(look[0]):
@@ -46,23 +46,24 @@ class Undo:
         for name in sorted(found, reverse=True):  # what is in a folder, before the folder
             look = self._names.get(name)
             if look is None or stat.S_IFMT(look[0]) != stat.S_IFMT(found[name][0]):
-                _remove(self._place / name)
+                remove(self.place / name)
                 del found[name]
         return found
 
     def _copy(self, names: list[str]) -> None:
         """One inode, with all its names."""
         for name in names:
-            (self._place / name).unlink(missing_ok=True)
-        first = self._place / names[0]
+            (self.place / name).unlink(missing_ok=True)
+        first = self.place / names[0]
         shutil.copy2(self._template / names[0], first)
         for name in names[1:]:
-            os.link(first, self._place / name)
+            os.link(first, self.place / name)
         look = _look(first)
         self._seen |= dict.fromkeys(names, look)
 
 
-def _remove(place: Path) -> None:
+def remove(place: Path) -> None:
+    """Whatever is there, if anything is."""
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place)
     else:

@@ -359,6 +359,7 @@ def test_a_manifest_of_a_single_file_is_compared_with_the_file_or_its_folder(tmp
     assert told(compared(manifest, tmp_path / "in")) == {("moved", b"other.img", b"disk.img")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("all_digests", [False, True])
 def test_large_sparse_files_and_many_small_ones_in_helper_processes_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_digests: bool

@@ -160,6 +160,7 @@ def test_every_cut_is_noticed() -> None:
             read(whole[:end])
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_harmless_or_noticed() -> None:
     """One bit changed anywhere: refused, or read as other values that the document's own digest will show."""
     whole = document(sample()[:4])
@@ -333,6 +334,7 @@ def test_a_folder_is_left_for_good() -> None:
 NAMES = st.binary(min_size=1, max_size=3).filter(lambda raw: b"/" not in raw and b"\0" not in raw and raw not in (b".", b".."))
 
 
+@pytest.mark.slow
 @given(st.recursive(st.none(), lambda inner: st.dictionaries(NAMES, inner, max_size=4), max_leaves=25))
 def test_any_tree_walked_in_order_is_accepted_and_any_swap_refused(tree: dict[bytes, Any] | None) -> None:
     entries = [ROOT]

@@ -284,6 +284,7 @@ CHANGED = make_authority("Changed")
 RESPONSE = CHANGED.forge(STAMPED, AT_NS, nonce=9)
 
 
+@pytest.mark.slow
 def test_every_bit_counts_but_one_that_no_authority_signs() -> None:
     """It is the last bit of the status: `granted` becomes `granted with changes`, and whatever was granted is checked anyway.
 

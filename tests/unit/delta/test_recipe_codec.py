@@ -62,6 +62,7 @@ def read_all(data: bytes, most: int = 1 << 20) -> list[Read]:
     return [(position, encode(recipe), list(recipe.segments())) for position, recipe in iter_recipes(read_at, len(data))]
 
 
+@pytest.mark.slow
 @given(plan=st.lists(st.tuples(contents, segments), max_size=5), most=st.integers(1, 100))
 def test_recipes_come_back_as_they_were_kept_in_blocks_of_any_size(
     plan: list[tuple[Blake3Digest, list[list[Row]]]], most: int
@@ -102,6 +103,7 @@ def expected_hooks(all_rows: list[Row]) -> list[tuple[ChunkDigest, int, int]]:
     return found
 
 
+@pytest.mark.slow
 @given(parts=segments, before=st.integers(0, 5))
 def test_the_segment_with_which_rows_begin_is_found_where_its_end_is_among_them(parts: list[list[Row]], before: int) -> None:
     recipe = build(CONTENT, parts)
@@ -230,6 +232,7 @@ def test_any_bytes_are_recipes_or_a_typed_error(data: bytes) -> None:
     assert b"".join(packed for _, packed, _ in found) == data
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(parts=segments.filter(bool), at=st.integers(0, 10**6), bit=st.integers(0, 7), cut=st.booleans())
 def test_a_damaged_file_is_recipes_or_a_typed_error(parts: list[list[Row]], at: int, bit: int, cut: bool) -> None:

@@ -65,6 +65,7 @@ def lacked_of(new: bytes, basis: bytes, phase: int | None) -> int:
     return sum(map(len, pieces))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(change=changes(), phase=phases)
 def test_the_new_content_comes_out_whatever_the_basis_is(change: tuple[bytes, bytes], phase: int | None) -> None:
@@ -111,6 +112,7 @@ def test_a_shift_costs_nothing_by_content() -> None:
     assert lacked_of(new, old, None) <= 3 * MAX_PIECE
 
 
+@pytest.mark.slow
 @given(content=st.binary(min_size=3000, max_size=6000), phase=phases, kept=st.integers(0, 3000))
 def test_a_basis_that_became_shorter_is_no_error(content: bytes, phase: int | None, kept: int) -> None:
     lengths = cut_pieces(content, phase)
@@ -192,6 +194,7 @@ def test_a_second_look_takes_in_what_lies_around() -> None:
     assert by_content(grid) == RefinableGap(Gap(3, 1, 60, None), (BasisRange(FILE, 0, 560 + 2 * MEAN_CHUNK),))
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     lengths=st.lists(st.integers(-50, 50).filter(bool), min_size=1, max_size=12),

@@ -41,6 +41,7 @@ def opened(key: Path, file: Path) -> bytes:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ed", "rsa", "x"])
 def test_age_opens_an_encrypted_bag_and_it_is_the_bag(kind: str, keys: Path, good: Bench, tmp_path: Path) -> None:
     exported = export(good, Format.BAGIT, tmp_path / "out", load_recipients([str(keys / f"{kind}.pub")]))

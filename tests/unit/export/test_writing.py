@@ -244,6 +244,7 @@ def test_a_file_system_that_ignores_case_is_refused_where_it_would_lose_a_file(b
         assert os.listdir(place) == []
 
 
+@pytest.mark.slow
 def test_a_vault_shares_blocks_with_a_bag_on_its_own_disk_and_keeps_its_bytes(tmp_path: Path) -> None:
     from tests.support.bench_of_evidence import make_bench
 
@@ -263,6 +264,7 @@ def test_a_vault_shares_blocks_with_a_bag_on_its_own_disk_and_keeps_its_bytes(tm
         assert files_below(bench.acquisition(1) / "data") == files_below(bench.source)
 
 
+@pytest.mark.slow
 def test_holes_stay_holes(bench: Bench, tmp_path: Path) -> None:
     with open(bench.source / "sparse", "wb") as file:
         file.truncate(256 << 20)

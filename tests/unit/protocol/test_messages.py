@@ -327,6 +327,7 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(number=st.sampled_from(TYPES), fields=st.lists(plain, max_size=8))
 def test_any_values_are_a_message_or_a_typed_error(number: int, fields: list[Any]) -> None:

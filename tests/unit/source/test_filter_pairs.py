@@ -215,6 +215,7 @@ def test_git_leaves_out_the_same_by_excludes_of_any_shape(
         assert taken(root, " ".join(patterns), "") == kept, patterns
 
 
+@pytest.mark.slow
 def test_rsync_answers_as_the_table_says(root: Path, tmp_path: Path, require_program: Callable[[str], str]) -> None:
     rsync = require_program("rsync")
     for excludes, includes, expected, same in PAIRS:

@@ -194,6 +194,7 @@ SMALL_TREE = [
 ]
 
 
+@pytest.mark.slow
 @given(excludes=PATTERNS, includes=INCLUDES)
 def test_no_file_that_the_rules_keep_is_lost_below_a_skipped_folder(
     tmp_path_factory: pytest.TempPathFactory, excludes: list[str], includes: list[str]

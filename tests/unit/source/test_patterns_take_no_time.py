@@ -37,6 +37,7 @@ def path_fits(steps: tuple[str, ...], names: tuple[str, ...]) -> bool:
     return bool(names) and name_fits(steps[0], names[0]) and path_fits(steps[1:], names[1:])
 
 
+@pytest.mark.slow
 def test_a_pattern_matches_what_a_plain_reading_of_it_says() -> None:
     chance = random.Random(20)
     outcomes = {True: 0, False: 0}

@@ -106,6 +106,7 @@ TREES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([b"a", b"a-", b"a.", b"b\n", b"\xff"]), TREES, max_size=5))
 def test_any_tree_is_walked_whole_and_in_order(tree: dict[bytes, object]) -> None:

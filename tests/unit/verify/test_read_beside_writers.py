@@ -162,6 +162,7 @@ def a_push_and_its_index(busy: Busy) -> None:
     index_anew(busy)
 
 
+@pytest.mark.slow
 def test_an_index_that_gets_what_is_published_meanwhile_is_never_said_to_differ(template: Busy, tmp_path: Path) -> None:
     """Nor one that was thrown away at that moment, to be made anew."""
     at, count = 0, 1
@@ -201,6 +202,7 @@ def answer_over(stamped: bytes) -> Answer:
     return Answer(make_authority().forge(stamped, NEW_YEAR_NS, nonce=7), Request.over(stamped, "sha512", 7).encode())
 
 
+@pytest.mark.slow
 def test_a_timestamp_that_is_attached_meanwhile_is_no_finding_but_that_it_is_there(template: Busy, tmp_path: Path) -> None:
     at, count = 0, 1
     while at < count:

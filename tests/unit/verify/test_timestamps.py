@@ -212,6 +212,7 @@ def test_a_huge_file_in_the_place_of_a_token_is_not_read(made: Made) -> None:
     assert only(made.audit(roots=ROOTS), "bad-timestamp").message.endswith("is longer than 65536 bytes")
 
 
+@pytest.mark.slow
 def test_each_byte_of_token_and_request_counts(made: Made) -> None:
     """Some in the suite, every one with `make flips`. Also the few that no signature covers (such as the status): the custody
     record names the files by their digests.

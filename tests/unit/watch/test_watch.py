@@ -255,6 +255,7 @@ def test_which_errors_end_a_watch(kind: type[EvidenceSyncError]) -> None:
     assert len(world.pushes) == (0 if is_final(kind("x")) else 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     changes=st.lists(st.floats(0.5, 4000), max_size=40),
