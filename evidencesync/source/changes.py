@@ -44,14 +44,16 @@ def look(root: bytes, rules: FilterRules, visit: Callable[[Found], None] = lambd
 
     The digest covers the rules, and of each entry path, type, inode, mode, owner, size, modification and change time. A write
     that changes none of these is not seen: one through a memory map that is not synced yet, or a second one in the same tick of
-    the file system's clock. Entries that the rules leave out do not count. Then the times of folders do not count either, since
-    they change with every name. Raises UsageError for a device, which has no such state.
+    the file system's clock. Where such a tick is a second or two (FAT, HFS+, ext3) and is not over yet, the digest is like no
+    other one, so that the source is looked at, and pushed, again. Entries that the rules leave out do not count. Then the times
+    of folders do not count either, since they change with every name. Raises UsageError for a device, which has no such state.
     """
     try:
         require_watchable(resolve_source(root))
     except SourceNotFoundError:
         return None
-    digest, entries, traces = new_blake3(), 0, 0
+    digest, entries, traces, is_fresh = new_blake3(), 0, 0, False
+    began = time.time_ns()
     with_folder_times = rules.is_empty and rules.listed is None
     batch = [repr(rules.lines()).encode()]
     try:
@@ -61,6 +63,7 @@ def look(root: bytes, rules: FilterRules, visit: Callable[[Found], None] = lambd
             traces += not found.noatime
             if found.flag == "skipped":
                 continue
+            is_fresh = is_fresh or _is_fresh(found, began)
             batch.append(_state(found, with_folder_times=with_folder_times))
             if len(batch) >= _BATCH:
                 digest.update(b"".join(batch))
@@ -68,6 +71,8 @@ def look(root: bytes, rules: FilterRules, visit: Callable[[Found], None] = lambd
     except SourceNotFoundError:
         return None
     digest.update(b"".join(batch))
+    if is_fresh:
+        digest.update(b"%d" % began)
     return SourceSnapshot(digest.digest(), entries, traces)
 
 
@@ -75,6 +80,21 @@ def require_watchable(source: SourceRoot) -> None:
     """Raises UsageError for what cannot be watched."""
     if source.is_device:
         raise UsageError("a device does not say when it has changed", hint="Acquire it with push, when that is wanted.")
+
+
+_SECOND: Final = 1_000_000_000
+_LONGEST_TICK: Final = 2 * _SECOND  # FAT
+
+
+def _is_fresh(found: Found, now_ns: int) -> bool:
+    """Whether a file may be written again in the tick that its times name: whole seconds, and a tick that is not over.
+
+    A time in the future is not: it stays there, and says nothing.
+    """
+    status = found.stat
+    if status is None or found.entry_type != "file":
+        return False
+    return any(not at % _SECOND and abs(now_ns - at) < _LONGEST_TICK for at in (status.st_mtime_ns, status.st_ctime_ns))
 
 
 def _state(found: Found, *, with_folder_times: bool) -> bytes:

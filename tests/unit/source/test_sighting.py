@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,3 +146,32 @@ def test_every_entry_is_counted(source: Path) -> None:
     sight = look(os.fsencode(source), EVERYTHING)
     assert isinstance(sight, SourceSnapshot)
     assert sight.entries == 8
+
+
+@pytest.mark.parametrize(
+    ("age_ns", "is_another_look"),
+    [
+        (0, True),
+        (1_999_000_000, True),
+        (-1_500_000_000, True),  # FAT rounds up
+        (2_000_000_000, False),
+        (-3_600_000_000_000, False),
+    ],
+)
+def test_a_look_before_the_tick_of_a_coarse_clock_is_over_is_like_no_other(
+    source: Path, monkeypatch: pytest.MonkeyPatch, age_ns: int, is_another_look: bool
+) -> None:
+    """A second write in the tick leaves no other trace: the file would be taken for the one that was pushed."""
+    written = 1_700_000_000 * 10**9
+    os.utime(source / "a", ns=(written, written))
+    clock = itertools.count(written + age_ns)
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+    assert (seen(source) != seen(source)) == is_another_look
+
+
+def test_a_clock_of_fine_ticks_needs_no_second_look(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = 1_700_000_000 * 10**9 + 1
+    os.utime(source / "a", ns=(written, written))
+    clock = itertools.count(written)
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+    assert seen(source) == seen(source)
