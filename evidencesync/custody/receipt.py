@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
-from evidencesync.custody.documents import ManifestFooter, ManifestHeader, Receipt, Tally
+from evidencesync.custody.documents import ManifestFooter, ManifestHeader, Point, Receipt, Tally
 from evidencesync.custody.text import check_texts, check_title, check_utc_time, decode_readable, encode_readable
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.limits import MAX_RECORD
@@ -96,23 +98,34 @@ def check_receipt(receipt: Receipt, facts: ReceiptFacts) -> list[ReceiptMismatch
     ]
 
 
+POINT_DIGESTS: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
+    {"source": ("blake3", "sha256"), "arrival": ("blake3",), "disk": ("blake3", "sha256")}
+)
+"""The digests that are taken of every content at each point, if that point is taken at all: a receipt may state no others."""
+
+
 def _totals(receipt: Receipt, facts: ReceiptFacts) -> list[tuple[str, object, object]]:
     """Returns the totals to compare: every content was counted at each point that was taken, and is stored in some way."""
     expected, none = Tally(files=facts.contents, bytes=facts.footer.bytes), Tally(files=0, bytes=0)
-    points = receipt.points
-    met = [
-        (f"points.{name}", _shown(expected if point.taken else none), _shown(Tally(files=point.files, bytes=point.bytes)))
-        for name, point in (("source", points.source), ("arrival", points.arrival), ("disk", points.disk))
-    ]
+    met: list[tuple[str, object, object]] = []
+    for name, digests in POINT_DIGESTS.items():
+        point: Point = getattr(receipt.points, name)
+        met += [
+            (f"points.{name}", _shown(expected if point.taken else none), _shown(Tally(files=point.files, bytes=point.bytes))),
+            (f"points.{name}.digests", _listed(digests if point.taken else ()), _listed(point.digests)),
+        ]
     ways = (receipt.stored.written, receipt.stored.linked, receipt.stored.reflinked, receipt.stored.copied)
     stored = Tally(files=sum(way.files for way in ways), bytes=sum(way.bytes for way in ways))
     return [
-        ("points.source.taken", facts.header.digests_taken_at == "source", points.source.taken),
-        ("points.arrival.taken", True, points.arrival.taken),
+        ("points.source.taken", facts.header.digests_taken_at == "source", receipt.points.source.taken),
+        ("points.arrival.taken", True, receipt.points.arrival.taken),
         *met,
-        ("points.disk.digests", points.disk.taken, bool(points.disk.digests)),
         ("stored", _shown(expected), _shown(stored)),
     ]
+
+
+def _listed(digests: Sequence[str]) -> str:
+    return ", ".join(map(repr, digests)) or "none"
 
 
 def _shown(tally: Tally) -> str:

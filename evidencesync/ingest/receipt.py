@@ -20,7 +20,7 @@ from evidencesync.custody.documents import (
     Traffic,
 )
 from evidencesync.custody.hardlinks import HardLinkCheck
-from evidencesync.custody.receipt import encode_receipt
+from evidencesync.custody.receipt import POINT_DIGESTS, encode_receipt
 from evidencesync.custody.record import check_signer, decode_record, encode_record
 from evidencesync.custody.sshsig import SigningKey, sign_document, verify_signature
 from evidencesync.custody.trust import TrustLists
@@ -45,7 +45,6 @@ from evidencesync.vault.layout import (
 from evidencesync.vault.settings import LookupScope
 from evidencesync.vault.staging import Staging
 
-_DIGESTS = ["blake3", "sha256"]
 _NOT_READ_BACK = Point(taken=False, method="not taken: SHA-256 is asserted by the source only", digests=[], files=0, bytes=0)
 
 _NOT_AT_SOURCE = Point(
@@ -213,11 +212,11 @@ def make_receipt(acquisition: StagedAcquisition, received: ReceivedContents, fac
         acquired_sequence=state.head_sequence + 1,
         previous_receipt_sha256=state.previous_receipt_sha256,
         points=Points(
-            source=_taken("while it was read at the source", _DIGESTS, received)
+            source=_taken("source", "while it was read at the source", received)
             if header.digests_taken_at == "source"
             else _NOT_AT_SOURCE,
-            arrival=_taken("as assembled from what arrived and what the vault had", ["blake3"], received),
-            disk=_taken("read back from the disk", _DIGESTS, received) if received.read_back else _NOT_READ_BACK,
+            arrival=_taken("arrival", "as assembled from what arrived and what the vault had", received),
+            disk=_taken("disk", "read back from the disk", received) if received.read_back else _NOT_READ_BACK,
         ),
         stored=Stored(_tally(tallies.written), _tally(tallies.linked), _tally(tallies.reflinked), _tally(tallies.copied)),
         transfer=Traffic(
@@ -260,8 +259,8 @@ def make_received(acquisition: StagedAcquisition, receipt: bytes, signer: Signin
     )
 
 
-def _taken(method: str, digests: list[str], received: ReceivedContents) -> Point:
-    return Point(taken=True, method=method, digests=digests, files=received.files, bytes=received.bytes)
+def _taken(name: str, method: str, received: ReceivedContents) -> Point:
+    return Point(taken=True, method=method, digests=[*POINT_DIGESTS[name]], files=received.files, bytes=received.bytes)
 
 
 def _tally(tally: StoredTally) -> Tally:

@@ -30,7 +30,8 @@ from evidencesync.errors import EvidenceSyncError, MalformedDocumentError
 
 KEY = "SHA256:" + "A" * 43
 MOMENT = "2024-06-01T10:00:00.000000Z"
-POINT = Point(taken=True, method="read", digests=["blake3"], files=3, bytes=30)
+POINT = Point(taken=True, method="read", digests=["blake3", "sha256"], files=3, bytes=30)
+ARRIVAL = msgspec.structs.replace(POINT, digests=["blake3"])
 NONE = Tally(files=0, bytes=0)
 
 RECEIPT = Receipt(
@@ -49,7 +50,7 @@ RECEIPT = Receipt(
     acquired_sha256="f" * 64,
     acquired_sequence=1,
     previous_receipt_sha256=None,
-    points=Points(source=POINT, arrival=POINT, disk=POINT),
+    points=Points(source=POINT, arrival=ARRIVAL, disk=POINT),
     stored=Stored(written=Tally(files=1, bytes=10), linked=Tally(files=2, bytes=20), reflinked=NONE, copied=NONE),
     transfer=Traffic(
         wire_received_bytes=1,
@@ -139,9 +140,9 @@ def test_what_a_sender_cannot_know_is_not_compared() -> None:
 
 
 def test_points_and_stored_contents_must_be_those_of_the_manifest() -> None:
-    fewer = msgspec.structs.replace(POINT, files=2)
     not_taken = msgspec.structs.replace(POINT, taken=False, digests=[], files=0, bytes=0)
     for name in ("source", "arrival", "disk"):
+        fewer = msgspec.structs.replace(getattr(RECEIPT.points, name), files=2)
         points = msgspec.structs.replace(RECEIPT.points, **{name: fewer})
         assert [one.field for one in check_receipt(changed(points=points), FACTS)] == [f"points.{name}"]
     unread = changed(points=msgspec.structs.replace(RECEIPT.points, disk=not_taken))
@@ -154,6 +155,17 @@ def test_points_and_stored_contents_must_be_those_of_the_manifest() -> None:
     assert [one.field for one in check_receipt(blind, FACTS)] == ["points.arrival.taken"]
     lost = changed(stored=msgspec.structs.replace(RECEIPT.stored, linked=NONE))
     assert [one.field for one in check_receipt(lost, FACTS)] == ["stored"]
+
+
+@pytest.mark.parametrize(
+    "digests", [[], ["blake3"], ["sha256"], ["md5"], [""], ["sha256", "blake3"], ["blake3", "sha256", "md5"]]
+)
+@pytest.mark.parametrize("name", ["source", "arrival", "disk"])
+def test_a_point_states_the_digests_that_are_taken_there_and_no_others(name: str, digests: list[str]) -> None:
+    point = getattr(RECEIPT.points, name)
+    points = msgspec.structs.replace(RECEIPT.points, **{name: msgspec.structs.replace(point, digests=digests)})
+    found = [one.field for one in check_receipt(changed(points=points), FACTS)]
+    assert found == ([] if digests == point.digests else [f"points.{name}.digests"])
 
 
 @pytest.mark.parametrize(

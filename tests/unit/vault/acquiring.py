@@ -249,7 +249,7 @@ class Acquirer:
 
     def receipt(self, staging: Staging, state: ItemState, signature: bytes, acquired: bytes, all_of_it: Tally) -> Receipt:
         """The receipt."""
-        point = Point(taken=True, method="test", digests=["BLAKE3"], files=all_of_it.files, bytes=all_of_it.bytes)
+        point = Point(taken=True, method="test", digests=["blake3", "sha256"], files=all_of_it.files, bytes=all_of_it.bytes)
         none = Tally(files=0, bytes=0)
         return Receipt(
             format="evidencesync-receipt/1",
@@ -267,7 +267,7 @@ class Acquirer:
             acquired_sha256=sha256_of(acquired).hex(),
             acquired_sequence=state.head_sequence + 1,
             previous_receipt_sha256=state.previous_receipt_sha256,
-            points=Points(source=point, arrival=point, disk=point),
+            points=Points(source=point, arrival=msgspec.structs.replace(point, digests=["blake3"]), disk=point),
             stored=Stored(written=all_of_it, linked=none, reflinked=none, copied=none),
             transfer=Traffic(
                 wire_received_bytes=0,
