@@ -130,7 +130,8 @@ def show_lines(output: CustodyShowOutput) -> Iterator[str]:
     for problem in output.problems:
         yield f"  WARNING       {problem.message}"
     for known in output.known:
-        yield f"  {safe_text(known.name):<16}  {safe_text(known.value, _WHAT)}  (record {known.record})"
+        # An examiner chooses the name: it stands where no other line can be taken for it.
+        yield f"  detail        {safe_text(known.name)}: {safe_text(known.value, _WHAT)}  (record {known.record})"
     if output.held_by is not None:
         yield f"  held by       {safe_text(output.held_by)}"
     if output.open_hand_over is not None:
@@ -138,6 +139,7 @@ def show_lines(output: CustodyShowOutput) -> Iterator[str]:
         who_to_whom = f"{safe_text(handed.principal)} to {safe_text(handed.to)}"
         yield f"  hand-over     open since record {handed.record}: {who_to_whom}"
     yield f"  sealed        {'yes: no more acquisitions' if output.sealed else 'no'}"
+    yield "  signatures    fit; whether their keys are trusted, only `evidencesync verify` says"
     yield f"  chain head    {output.chain_head_sha256}"
 
 

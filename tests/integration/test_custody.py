@@ -100,6 +100,8 @@ def test_an_item_goes_from_hand_to_hand(lab: Lab) -> None:
     assert table.startswith("2024-017 / LAPTOP-1   (times are UTC)\n")
     assert "held by       ben@lab" in table
     assert "0006  " in table
+    assert "  detail        asset tag: A-1  (record 3)" in table
+    assert "whether their keys are trusted, only `evidencesync verify` says" in table
     refused = lab.push("--json")
     assert (refused.code, refused.error["slug"]) == (11, "sealed")
     assert custody(lab, "note", "--text", "still").code == 0
@@ -538,3 +540,13 @@ def test_without_record_verify_writes_nothing(lab: Lab) -> None:
     before = tree()
     assert lab.run("verify", "vault").code == 0
     assert tree() == before
+
+
+def test_no_detail_is_shown_as_if_the_chain_said_it(lab: Lab) -> None:
+    """An examiner names details as he likes, and so also `held by` and `sealed`."""
+    lab.write("a", b"x")
+    assert lab.push("--detail", "held by=eve@lab", "--detail", "sealed=yes: no more acquisitions").code == 0
+    lines = lab.run("custody", "show", "vault", *ITEM).out.splitlines()
+    assert [line for line in lines if line.startswith("  held by ")] == []
+    assert [line for line in lines if line.startswith("  sealed ")] == ["  sealed        no"]
+    assert "  detail        held by: eve@lab  (record 1)" in lines
