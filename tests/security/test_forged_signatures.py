@@ -130,9 +130,10 @@ def test_a_record_that_is_none_is_refused(victim: Bench, acquired: bytes) -> Non
     assert client.ended().exit_code is ExitCode.SIGNATURE
 
 
-def test_an_actor_who_is_not_the_signer_is_refused(victim: Bench) -> None:
+@pytest.mark.parametrize(("principal", "code"), [("ben@lab", ExitCode.CHAIN), ("vault", ExitCode.SIGNATURE)])
+def test_an_actor_who_is_not_the_signer_is_refused(victim: Bench, principal: str, code: ExitCode) -> None:
     def forge(client: HostileClient, manifest: bytes, honest: Finish) -> Finish:
-        actor = msgspec.structs.replace(client.examiner(), principal="vault")
+        actor = msgspec.structs.replace(client.examiner(), principal=principal)
         return client.finish(manifest, client.record(manifest, actor=actor))
 
-    assert attack(victim, forge).ended().exit_code is ExitCode.CHAIN
+    assert attack(victim, forge).ended().exit_code is code
