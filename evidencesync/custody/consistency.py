@@ -110,17 +110,17 @@ class ConsistencyCheck:
     def show(self, sequence: int, data: bytes, signature: bytes) -> None:
         """Checks the next record that a vault shows, filed under a number.
 
-        1. It is within bounds, and belongs to this chain.  2. With a known number, it is the same record. With the next number,
-        it follows. Where nothing is known, the first record is accepted as it is.  3. It is signed by the key that it names,
-        which may sign this type.
+        1. It is within bounds, and belongs to this chain.  2. It is signed by the key that it names, which may sign this type:
+        bytes that a disk has changed are nobody's other history.  3. With a known number, it is the same record. With the next
+        number, it follows. Where nothing is known, the first record is accepted as it is.
 
         Raises ForkedError, ChainError, SignatureError, LimitExceededError.
         """
         record = self._decode(sequence, data, signature)  # 1.
-        digest = sha256_of(data).hex()
-        self._place(record, digest)  # 2.
-        key = verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(data))  # 3.
+        key = verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(data))  # 2.
         check_signer(record, key, self.vault_key, key.fingerprint)
+        digest = sha256_of(data).hex()
+        self._place(record, digest)  # 3.
         self._last = KnownChain(sequence, (digest,))
         if record.type == "heads" and self.place in record.details:
             self.stated.add(record.details[self.place])

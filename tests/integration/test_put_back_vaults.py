@@ -241,6 +241,23 @@ def test_a_custody_chain_is_held_to_what_the_vault_states_of_it_on_a_machine_tha
     assert desk.run(*READ["show"]) == 34
 
 
+@pytest.mark.parametrize("chain", ["custody", str(CUSTODY)])
+def test_a_bit_that_a_disk_has_changed_in_a_record_is_nobodys_other_history(
+    desk: Desk, chain: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The machine has seen the record. It is damaged, which verify says, and no push says that somebody wrote another one."""
+    assert desk.push() == 0
+    last = max(file for file in (desk.vault / chain).iterdir() if file.suffix == ".json")
+    last.chmod(0o600)
+    last.write_bytes(last.read_bytes().replace(b'"time": "2', b'"time": "3', 1))
+    capfd.readouterr()
+    assert desk.push() == 32
+    said = capfd.readouterr().err
+    assert "the signature does not fit" in said
+    assert "history" not in said
+    assert desk.run("verify", "{folder}/vault", "-q") == 34
+
+
 def test_a_damaged_memory_is_a_gap_of_a_list_and_hides_nothing_of_it(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
     (remembered,) = (desk.folder / "state" / "heads").glob("*/vault.json")
     remembered.write_bytes(b"{}")
