@@ -297,21 +297,23 @@ class NewFile:
 
     @contextlib.contextmanager
     def _drafted(self, suffix: str) -> Iterator[BinaryIO]:
-        draft = _draft_name()
+        draft, name = _draft_name(), self.path.name + suffix
         fd = os.open(draft, _CREATE, 0o666, dir_fd=self._folder)
-        made = os.fstat(fd)
+        made: os.stat_result | None = None
         try:
             with os.fdopen(fd, "wb") as file:
+                made = os.fstat(fd)
                 yield file
                 file.flush()
-                os.fsync(file.fileno())  # before it gets its name: under that it is whole or not there
-            place_file(draft, self.path.name + suffix, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+                os.fsync(fd)  # before it gets its name: under that it is whole or not there
+            place_file(draft, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             os.fsync(self._folder)  # the command says "written" next
         except BaseException:
-            for name in (draft, self.path.name + suffix):  # it may have both names at this time
-                with contextlib.suppress(OSError):
-                    if os.path.samestat(os.stat(name, dir_fd=self._folder, follow_symlinks=False), made):
-                        os.unlink(name, dir_fd=self._folder)
+            with contextlib.suppress(OSError):
+                os.unlink(draft, dir_fd=self._folder)
+            with contextlib.suppress(OSError):  # it may have both names at this time; another's file of that name stays
+                if made is not None and os.path.samestat(os.stat(name, dir_fd=self._folder, follow_symlinks=False), made):
+                    os.unlink(name, dir_fd=self._folder)
             raise
 
     def _taken(self, suffix: str) -> UsageError:

@@ -245,6 +245,19 @@ def test_nothing_is_left_of_the_look_at_a_folder(nameless: bool, tmp_path: Path,
         assert os.listdir(tmp_path) == []
 
 
+def test_nothing_is_left_of_a_file_that_the_system_does_not_even_describe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_fd: int) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with NewFile(tmp_path / "out") as place:
+        monkeypatch.setattr(os, "fstat", refuse)
+        with pytest.raises(StorageError), place.writing():
+            pass
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_has_failed_in_the_end_has_no_name_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file has its name before it loses that of its draft."""
     really, refused = os.unlink, list[str]()
