@@ -252,9 +252,10 @@ def test_nothing_is_left_of_a_file_that_the_system_does_not_even_describe(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with NewFile(tmp_path / "out") as place:
-        monkeypatch.setattr(os, "fstat", refuse)
-        with pytest.raises(StorageError), place.writing():
-            pass
+        with monkeypatch.context() as broken, pytest.raises(StorageError):
+            broken.setattr(os, "fstat", refuse)
+            with place.writing():
+                pass
     assert os.listdir(tmp_path) == []
 
 
