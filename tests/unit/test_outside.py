@@ -251,11 +251,10 @@ def test_nothing_is_left_of_a_file_that_the_system_does_not_even_describe(
     def refuse(_fd: int) -> os.stat_result:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with NewFile(tmp_path / "out") as place:
-        with monkeypatch.context() as broken, pytest.raises(StorageError):
-            broken.setattr(os, "fstat", refuse)
-            with place.writing():
-                pass
+    with NewFile(tmp_path / "out") as place, monkeypatch.context() as broken, pytest.raises(StorageError):
+        broken.setattr(os, "fstat", refuse)
+        with place.writing():
+            pass
     assert os.listdir(tmp_path) == []
 
 
