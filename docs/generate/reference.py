@@ -50,6 +50,11 @@ at, and goes on to the end: `verify`, `compare`, `receipts`, `list`; and from `r
 (`storage`) where one thing is to be shown or made, and cannot be without what was refused: `show`, `diff`, `export`, and
 `restore` where documents cannot be read. Neither says that something is gone or changed.
 
+**1 is not the code of a defect alone.** It says that something stood in the way here: the slug says what. `receipt-not-kept` is 1
+on purpose, although the acquisition is published: 0, 3 and 4 promise that the proof is on this machine, too, and a script that
+goes on after them may delete the source; 13 says that nothing was published, and 23 to run the command again, which would make
+a further acquisition. So copy the documents that the hint names, and do not repeat the push.
+
 **A vault of a later format** is 2 (`later-format`) from every command, also from `verify`, whose verdict is then incomplete
 unless something else is wrong. **A vault.toml of another vault, or with another key**, is 32 (`wrong-place`) from every command.
 A signed document in any other form than this version writes is 32 (`malformed-document`).

@@ -55,6 +55,28 @@ def _is_limited() -> bool:
     return any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in _LIMITED)
 
 
+def require_address_space(needed_bytes: int, what: str) -> None:
+    """Raises ResourcesError where a limit of this process (ulimit -v) leaves less than that.
+
+    For libraries that do not report a refused allocation and abort the process: no sentence can be said then.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            left = limit - int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:  # no /proc: it is not known, and is tried
+        return
+    if left < needed_bytes:
+        mib = 1 << 20
+        raise ResourcesError(
+            f"not enough memory for {what}: it needs about {needed_bytes // mib} MiB, and the limit of this process "
+            f"leaves {max(left, 0) // mib} MiB",
+            hint="Raise the limit (ulimit -v), then run the same command again.",
+        )
+
+
 def is_full(error: OSError) -> bool:
     """Whether a disk, or the user's quota, is full."""
     return error.errno in _FULL

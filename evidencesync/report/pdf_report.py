@@ -19,7 +19,7 @@ import msgspec
 from evidencesync.errors import EvidenceSyncError, InternalError, MissingPartError, UsageError
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.files.disk import opened_file, opened_folder
-from evidencesync.files.shortages import is_shortage, unexpected
+from evidencesync.files.shortages import is_shortage, require_address_space, unexpected
 from evidencesync.limits import MAX_PDF_ACQUISITIONS, MAX_PDF_ATTACHMENTS, MAX_PDF_FILES, MAX_PDF_ROWS
 from evidencesync.report import texts
 from evidencesync.report.blocks import FILE_COLUMNS, AnyBlock, FileTable, Pages, Picture, Sink, Table
@@ -33,6 +33,10 @@ from evidencesync.vault.ledger import Ledger
 STANDARDS: Final = ("a-3b", "ua-1")
 _NAMED: Final = 20  # documents that are not attached
 _NO_GLYPH: Final = "could not be displayed"
+# Address space. typst aborts the process where an allocation is refused, so that is asked before. Measured, with a margin.
+_TYPST_LIBRARY: Final = 70 << 20
+_TYPST_BYTES: Final = 50 << 20
+_TYPST_BYTES_FOR_EACH: Final = 150  # byte of the data: about 100 KB for each row
 _TYPES: Final = {".json": "application/json", ".jsonl": "application/jsonl", ".sig": "text/plain"}
 
 
@@ -53,6 +57,7 @@ class _Attachment(NamedTuple):
 
 def write_pdf(gathered: Gathered, pages: Pages, out: Sink) -> None:
     """Writes the PDF. Raises MissingPartError without typst, UsageError for too many acquisitions, and OSError."""
+    require_address_space(_TYPST_LIBRARY + _TYPST_BYTES, "a PDF")
     try:
         import typst
     except ImportError as error:
@@ -70,7 +75,8 @@ def write_pdf(gathered: Gathered, pages: Pages, out: Sink) -> None:
         compiler = typst.Compiler(root=str(folder), ignore_system_fonts=True)
         for show in (drawable, plain):
             data = {**_data(gathered, pages, show), **_attached(attachments, left_out, show)}
-            (folder / "data.json").write_bytes(msgspec.json.encode(data))
+            (folder / "data.json").write_bytes(encoded := msgspec.json.encode(data))
+            require_address_space(_TYPST_BYTES + _TYPST_BYTES_FOR_EACH * len(encoded), "a PDF of this size")
             try:
                 made = compiler.compile(input=str(folder / "report.typ"), format="pdf", pdf_standards=list(STANDARDS))
             except typst.TypstError as error:

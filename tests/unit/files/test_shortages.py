@@ -20,7 +20,7 @@ from evidencesync.exit_codes import ExitCode
 from evidencesync.export.destination import _of_the_destination
 from evidencesync.export.encrypt import _rage
 from evidencesync.files.disk import storage_error
-from evidencesync.files.shortages import unexpected
+from evidencesync.files.shortages import require_address_space, unexpected
 from evidencesync.localstate import heads
 from evidencesync.outside import NewFile, refused_place
 from evidencesync.report.pdf_report import write_pdf
@@ -202,3 +202,18 @@ def test_a_part_for_which_there_is_no_memory_is_not_called_missing(part: str, mo
     monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
     with pytest.raises(ResourcesError):
         write_pdf(None, None, None) if part == "typst" else _rage()  # type: ignore[arg-type]
+
+
+def test_a_pdf_for_which_there_is_no_memory_is_refused_before_its_library_aborts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """typst ends the whole process where an allocation is refused: nothing could be said then."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (used + (60 << 20), resource.RLIM_INFINITY))
+    with pytest.raises(ResourcesError, match="not enough memory for a PDF") as raised:
+        write_pdf(None, None, None)  # type: ignore[arg-type]
+    assert "ulimit -v" in (raised.value.hint or "")
+
+
+@pytest.mark.parametrize("limit", [resource.RLIM_INFINITY, 1 << 45])
+def test_memory_is_not_called_short_where_no_limit_is_near(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, resource.RLIM_INFINITY))
+    require_address_space(1 << 30, "anything")
