@@ -8,6 +8,7 @@ again afterwards: if another file took its place meanwhile, the entry is flagged
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ from evidencesync.custody.manifest import encode_footer
 from evidencesync.delta.chunker import SegmentCutter
 from evidencesync.errors import SourceReadError
 from evidencesync.evidence.digest import blake3_of, sha256_of
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry, Flag
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_DEPTH, MAX_FILE_SIZE, MAX_LINK_TARGET, MAX_NAME, MAX_PATH, SMALL_FILE
@@ -269,6 +271,8 @@ class SftpReading:
 
         In both cases the segments that were sent belong to no entry, and the vault discards them.
         """
+        if far.size > MAX_FILE_SIZE:
+            raise SourceReadError(f"cannot read {safe_text(path)}: it is larger than a manifest can state", errno=errno.EFBIG)
         self._emit(StreamBegun(far.size or MAX_FILE_SIZE, path), 0)
         digests, cutter = Digests(self._hashing), SegmentCutter()
         size, beginning, error, now = 0, b"", None, None

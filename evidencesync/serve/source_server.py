@@ -25,7 +25,7 @@ from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.shortages import unexpected
-from evidencesync.limits import HANDSHAKE_SECONDS, SILENCE_SECONDS
+from evidencesync.limits import HANDSHAKE_SECONDS, MAX_FILE_SIZE, SILENCE_SECONDS
 from evidencesync.protocol.failures import another_service, failure_of, version_in_common
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
@@ -241,7 +241,7 @@ class _SourceServer:
                 progress.bad_bytes,
                 progress.literal_bytes,
                 progress.total_files,
-                progress.total_bytes,
+                None if progress.total_bytes is None else min(progress.total_bytes, MAX_FILE_SIZE),
                 progress.path,
             )
         )

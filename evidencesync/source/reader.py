@@ -16,7 +16,7 @@ from evidencesync.errors import InternalError, SourceReadError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import close_quietly, read_bounded
 from evidencesync.files.holes import HoleFinder
-from evidencesync.limits import FIRST_READ, KIB
+from evidencesync.limits import FIRST_READ, KIB, MAX_FILE_SIZE
 from evidencesync.source.descriptor import FILE_FLAGS, is_gone, open_untouched
 from evidencesync.source.details import DetailReader, Details
 from evidencesync.source.walker import Found
@@ -163,11 +163,14 @@ class OpenedFile:
 def open_file(found: Found) -> OpenedFile:
     """Opens a regular file at the current position of a walk, to be read from start to end. Follows no link.
 
-    Raises SourceReadError if it cannot be opened, or is not a regular file any more (`vanished`).
+    Raises SourceReadError if it cannot be opened, is not a regular file any more (`vanished`), or states a size that no manifest
+    can state: a sparse file may be as large as anybody wants.
     """
     fd, noatime = _open_regular(found)
     try:
         size = _checked_size(found, fd)
+        if size > MAX_FILE_SIZE:
+            raise read_error(found, OSError(errno.EFBIG, os.strerror(errno.EFBIG)), 0)
     except BaseException:
         close_quietly(fd)
         raise

@@ -12,10 +12,10 @@ from typing import Any, Final, Protocol
 
 from asyncssh import sftp
 
-from evidencesync.errors import LimitExceededError, LinkLostError, ProtocolError, SourceReadError
+from evidencesync.errors import LinkLostError, ProtocolError, SourceReadError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import EntryType
-from evidencesync.limits import MAX_FILE_SIZE, MIB
+from evidencesync.limits import MIB
 
 _TYPES: Final[dict[int, EntryType]] = {
     stat.S_IFREG: "file",
@@ -62,10 +62,8 @@ class SftpStatus:
 
 
 def status_of(attributes: sftp.SFTPAttrs, year: int | None = None) -> SftpStatus:
-    """The attributes in a server's answer. Raises LimitExceededError for a size that no manifest can state."""
+    """The attributes in a server's answer."""
     mode, size = attributes.permissions, attributes.size
-    if size is not None and size > MAX_FILE_SIZE:
-        raise LimitExceededError("the server states a size that no file has")
     kind = _TYPES.get(stat.S_IFMT(mode)) if mode is not None else None
     return SftpStatus(kind, mode, size, attributes.uid, attributes.gid, attributes.mtime, attributes.atime, year)
 

@@ -385,13 +385,21 @@ def test_a_fifo_that_took_a_files_place_holds_a_server_up_only_once(bench: Bench
     assert entries_from(bench, tmp_path, Moving, timeout_seconds=1, retries=3)[b"file"] == ("file", ["vanished"])
 
 
-def test_a_size_beyond_any_file_ends_it(bench: Bench, tmp_path: Path) -> None:
-    class Lying(Server):
-        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
-            return attributes(FOLDER) if path == b"/evidence" else attributes(REGULAR, 2**63)
+@pytest.mark.parametrize("size", [2**53, 2**63, 2**64 - 1])
+def test_a_size_beyond_what_can_be_stated_is_that_of_one_file_and_stops_no_other(bench: Bench, tmp_path: Path, size: int) -> None:
+    """A sparse file may really have it."""
 
-    with sftp_server(tmp_path, Lying) as running, pytest.raises(LimitExceededError):
-        running.pull(bench, b"/evidence")
+    class Lying(Server):
+        names = (b"file", b"huge")
+
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            return attributes(REGULAR, size) if path.endswith(b"huge") else super().lstat(path)
+
+    assert entries_from(bench, tmp_path, Lying) == {
+        b"": ("directory", None),
+        b"file": ("file", None),
+        b"huge": ("file", ["unreadable"]),
+    }
 
 
 def test_limits_that_are_cut_off_are_a_broken_server_and_no_defect_of_ours(
