@@ -55,8 +55,8 @@ def check_published(published: Published, sent: Sent, handshake: Handshake, now_
     3. The `received` record follows the `acquired` record in the chain, and names this manifest, that receipt and the key.
     4. Times that contradict what happened here, or each other, are reported and not refused: the evidence is safe.
 
-    What `verify` would refuse later is refused here, except for the trust of keys at the vault's dates, which only the vault
-    knows. Raises SignatureError, UntrustedSignerError or ChainError.
+    What `verify` would refuse later is refused here, except for what only the vault knows: the trust of keys at its dates, and
+    the digests of its own files (sums, recipes, the previous receipt). Raises SignatureError, UntrustedSignerError or ChainError.
     """
     # 1.
     for document, signature, namespace in (
