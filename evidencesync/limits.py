@@ -28,6 +28,7 @@ MAX_RECORD: Final = 1 * MIB  # one receipt or custody record; read whole
 MAX_RECORDS: Final = 256  # custody records in one message
 MAX_CHAIN: Final = 64 * MIB  # an item's whole chain in a session: about 60,000 records
 MAX_DETAILS: Final = 100  # details in a record by an examiner
+MAX_DETAILS_SIZE: Final = 512 * KIB  # all of them in JSON: with base64, the record still fits into one frame
 MAX_DETAIL_NAME: Final = 64
 MAX_CASE_FILE: Final = 256 * KIB
 MAX_SHOWN_RECORDS: Final = 256 * MIB  # bytes of a chain that a vault shows in one session: 200,000 records of the usual size

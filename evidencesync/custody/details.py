@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 from evidencesync.custody.documents import CustodyRecord, RecordType
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import is_clean, safe_text
-from evidencesync.limits import MAX_DETAIL_NAME, MAX_DETAILS, MAX_FREE_TEXT
+from evidencesync.limits import MAX_DETAIL_NAME, MAX_DETAILS, MAX_DETAILS_SIZE, MAX_FREE_TEXT
 
 CASE_DETAILS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -107,6 +109,9 @@ def make_details(given: list[tuple[str, str]], *, may_withdraw: bool = False) ->
         details[name] = check_text(value.strip(), f"the detail {safe_text(name)}", may_be_empty=may_withdraw)
     if len(details) > MAX_DETAILS:
         raise UsageError(f"{len(details)} details are given; a record has room for {MAX_DETAILS}")
+    size = len(msgspec.json.encode(details))
+    if size > MAX_DETAILS_SIZE:  # said before the source is read, and not by a vault at the end
+        raise UsageError(f"the details take {size} bytes; a record has room for {MAX_DETAILS_SIZE}")
     return details
 
 

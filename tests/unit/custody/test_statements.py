@@ -36,6 +36,14 @@ def judge(*records: CustodyRecord) -> list[tuple[int, str]]:
     return [(violation.record, violation.slug) for violation in found if violation is not None]
 
 
+def test_details_that_no_frame_can_carry_are_refused_before_anything_is_read() -> None:
+    """Each alone is short enough, and so is their number; the vault could only have called the whole malformed."""
+    large = "\U0001f600" * MAX_FREE_TEXT
+    assert len(make_details([(f"d{number}", large) for number in range(15)])) == 15
+    with pytest.raises(UsageError, match="a record has room for 524288"):
+        make_details([(f"d{number}", large) for number in range(16)])
+
+
 @pytest.mark.parametrize(
     ("kind", "stated", "slugs"),
     [
