@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Final, Generic, TypeVar
 
-from evidencesync.connection.busy_server import pause_seconds
+from evidencesync.connection.busy_server import not_regained, pause_seconds
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import (
@@ -118,9 +118,7 @@ class SftpConnection:
             if self._progress.stage == "reconnecting":
                 self._progress.stage = "reading"
             return
-        raise LinkLostError(
-            f"the link was lost, and {self._attempts} attempts to get it back have failed; the last: {reason.message}"
-        ) from lost
+        raise not_regained(self._attempts, reason) from lost
 
     def close(self) -> None:
         """Closes the connection, and one that is being made. Safe to call again."""

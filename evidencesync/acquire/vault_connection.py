@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 from evidencesync.acquire.handshake import Handshake, begin_session, resume_session
 from evidencesync.acquire.request import PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
-from evidencesync.connection.busy_server import longest_pause, pause_seconds
+from evidencesync.connection.busy_server import longest_pause, not_regained, pause_seconds
 from evidencesync.connection.inbox import Inbox, alive_seconds, listen
 from evidencesync.connection.link import Link, ThreadedLink, timeout_on
 from evidencesync.connection.progress import Progress
@@ -163,9 +163,7 @@ class VaultConnection(Generic[LocalT]):
                 self._stood = answer.pages, answer.segments
                 self.reset_attempts()
             return answer
-        raise LinkLostError(
-            f"the link was lost, and {self._attempts} attempts to get it back have failed; the last: {reason.message}"
-        ) from lost
+        raise not_regained(self._attempts, reason) from lost
 
     def reason_for(self, lost: LinkLostError) -> EvidenceSyncError:
         """Returns why the link is lost: a vault that gives up sends a Failure first, which may still be unread."""

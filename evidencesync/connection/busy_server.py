@@ -1,4 +1,4 @@
-"""Retries when a server has no room for another connection: it drops the connection, or reports that it is busy."""
+"""Waits before another attempt to connect, and says how it went: a server may have no room, or a link may be lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from evidencesync.connection.progress import Progress
-from evidencesync.errors import DroppedError, EvidenceSyncError
+from evidencesync.errors import DroppedError, EvidenceSyncError, LinkLostError
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
@@ -24,6 +24,14 @@ def longest_pause(attempt: int) -> float:
 def pause_seconds(attempt: int) -> float:
     """Returns how long to wait before an attempt (the first is 0): longer each time, and random, so that clients spread out."""
     return longest_pause(attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads clients out, and hides nothing
+
+
+def not_regained(attempts: int, last: EvidenceSyncError) -> LinkLostError:
+    """The error that ends a run whose lost link did not come back in so many attempts; `last` is what the last one met."""
+    if attempts == 0:
+        return LinkLostError(last.message)
+    tried = "the attempt to get it back has" if attempts == 1 else f"{attempts} attempts to get it back have"
+    return LinkLostError(f"the link was lost, and {tried} failed{'' if attempts == 1 else '; the last'}: {last.message}")
 
 
 def wait_for_place(refused: EvidenceSyncError, progress: Progress, attempt: int, retries: int) -> None:

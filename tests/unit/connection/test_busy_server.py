@@ -10,7 +10,7 @@ import pytest
 
 from evidencesync.acquire.push import push
 from evidencesync.connection import busy_server
-from evidencesync.connection.busy_server import connect_first, pause_seconds
+from evidencesync.connection.busy_server import connect_first, not_regained, pause_seconds
 from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import Host
@@ -140,3 +140,15 @@ def test_the_newest_version_in_common_is_spoken() -> None:
     assert version_in_common([1]) == PROTOCOL_VERSION
     assert version_in_common([1, 101, 999]) == PATIENT_VERSION
     assert version_in_common([2, 77]) is None
+
+
+@pytest.mark.parametrize(
+    ("attempts", "said"),
+    [
+        (0, "the end of the line"),
+        (1, "the link was lost, and the attempt to get it back has failed: the end of the line"),
+        (3, "the link was lost, and 3 attempts to get it back have failed; the last: the end of the line"),
+    ],
+)
+def test_a_link_that_stays_lost_is_told_with_the_attempts_that_were_made(attempts: int, said: str) -> None:
+    assert not_regained(attempts, ConnectError("the end of the line")).message == said
