@@ -61,8 +61,8 @@ def test_a_chain_that_was_removed_is_missing_and_not_only_unread(tmp_path: Path)
     lab.write("notes.txt", b"hello")
     assert lab.push().code == 0
     shutil.rmtree(lab.folder / "vault" / "custody")
-    for command in (("verify", "vault"), ("list", "vault")):  # this machine remembers it
-        assert lab.run(*command).code == 34, command
+    assert lab.run("verify", "vault").code == 34  # this machine remembers it
+    assert lab.run("list", "vault").code == 34
     for command in (("trust", "list", "vault"), ("receipts", "check", "--vault", "vault")):
         assert lab.run(*command).code == 31, command
 
