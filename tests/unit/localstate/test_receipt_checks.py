@@ -97,6 +97,7 @@ def test_the_manifest_that_is_kept_is_the_vaults_to_the_byte(keeper: Keeper) -> 
         assert (folder / file.name).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_every_changed_byte_of_a_receipt_is_found(keeper: Keeper, tmp_path: Path) -> None:
     keeper.push()
     folder = keeper.push()

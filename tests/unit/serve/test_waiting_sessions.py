@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from evidencesync.connection.sender_connection import Host
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.ingest.transfers import find_transfers
@@ -47,6 +49,7 @@ def test_a_session_that_goes_on_gives_its_place_back_and_may_wait_again() -> Non
         assert not other.is_over
 
 
+@pytest.mark.slow
 def test_a_vaults_end_that_must_wait_no_longer_ends_and_the_other_ones_stay(tmp_path: Path) -> None:
     bench, sessions = make_bench(tmp_path), WaitingSessions(total=2, of_one=2)
     clients = []

@@ -88,6 +88,7 @@ def test_an_answer_takes_at_least_the_round_trip() -> None:
         assert time.monotonic() - before >= 0.2
 
 
+@pytest.mark.slow
 def test_bytes_are_under_way_together() -> None:
     """A hundred blocks of which each waited for the one before it to arrive would take a minute."""
     line = NetworkLine(round_trip=0.6, rate=290_000)
@@ -109,6 +110,7 @@ def test_the_rate_is_not_exceeded() -> None:
         assert time.monotonic() - before >= 0.45
 
 
+@pytest.mark.slow
 def test_who_writes_more_than_the_line_takes_has_to_wait() -> None:
     with (
         echo_server() as target,

@@ -213,6 +213,7 @@ def _killed_at(event: int, place: Path) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_wherever_an_init_is_killed_the_next_one_makes_the_vault(tmp_path: Path) -> None:
     place, event = tmp_path / "vault", 0
     while _killed_at(event, place):
