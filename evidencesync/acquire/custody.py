@@ -106,7 +106,7 @@ def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownC
     """
     vault.item(name)  # is it there at all?
     at_hand = VaultAtHand(memory, vault, name)
-    known = KnownHeads(memory, vault).of(f"{name.case.folder}/{name.item.folder}")
+    known = KnownHeads(memory, vault)
     item = vault.item(name)
     chain = ShownChain(vault.settings.id, vault.settings.key, name)
     for stored in iter_records(item.ledger):
@@ -115,9 +115,11 @@ def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownC
         raise NotThereError(f"the vault has no custody records of {name}", hint="A chain begins with an acquisition.")
     try:
         at_hand.require()
-        require_stated(item.ledger, whose_chain(item_subject(vault.settings.id, name)), known)
+        stated = known.of(f"{name.case.folder}/{name.item.folder}")
+        require_stated(item.ledger, whose_chain(item_subject(vault.settings.id, name)), stated)
     except ChainError as error:
         chain.inconsistency = error
+    chain.inconsistency = chain.inconsistency or known.worst_problem()
     return chain
 
 

@@ -71,14 +71,15 @@ class ChainRecord:
 class ShownChain:
     """An item's chain as a vault shows it, from its first record on.
 
-    `inconsistency`: it, or the vault's own, is not what this machine has seen before. Nothing may be signed upon it then.
+    `inconsistency`: it, or the vault's own, is not what is known of it, or could not be compared with that. Nothing may be signed
+    upon it then.
     """
 
     vault_id: str
     vault_key: str
     name: ItemName
     records: list[ChainRecord] = field(default_factory=list)
-    inconsistency: ChainError | None = None
+    inconsistency: EvidenceSyncError | None = None
     last: tuple[bytes, bytes] | None = None
     """The last record's document, and its signature."""
     history: ItemHistory = field(init=False)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import HINT, ChainComparison, ConsistencyCheck, Keep, KnownChain, whose_chain
-from evidencesync.errors import EvidenceSyncError, ForkedError, RolledBackError
+from evidencesync.errors import EvidenceSyncError, ForkedError, RememberedHeadsError, RolledBackError, StorageError
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
@@ -114,6 +114,10 @@ class KnownHeads:
     def of(self, place: str) -> set[StatedHead]:
         """Returns what is known of an item's chain."""
         return self._heads.get(place, set())
+
+    def worst_problem(self) -> EvidenceSyncError | None:
+        """Returns the problem that says most: what was only unread comes last. None where there is none."""
+        return min(self.problems, key=lambda one: isinstance(one, StorageError | RememberedHeadsError), default=None)
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from typing import Final
 from evidencesync.acquire.custody_exchange import ShownChain
 from evidencesync.cli.outputs import Output, Problem, ShownRecord
 from evidencesync.custody.documents import CustodyRecord, VaultId
+from evidencesync.errors import RememberedHeadsError, StorageError
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.entry import Count
@@ -110,11 +111,12 @@ def show_output(chain: ShownChain) -> CustodyShowOutput:
 
 
 def _against_memory(chain: ShownChain) -> list[CustodyProblem]:
-    """That the chain is not what this machine has seen of it, at its last record."""
+    """That the chain is not what is known of it, or could not be compared with that; at its last record."""
     found = chain.inconsistency
     if found is None:
         return []
-    slug = found.slug if found.slug in MEANINGS else "chain-broken"
+    other = "not-compared" if isinstance(found, StorageError | RememberedHeadsError) else "chain-broken"
+    slug = found.slug if found.slug in MEANINGS else other
     return [CustodyProblem(len(chain.records), slug, escape_line(found.message))]
 
 

@@ -7,7 +7,6 @@ while it is made and read back; and whoever lists the folder later finds one fil
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import secrets
@@ -56,20 +55,23 @@ def try_names(folder_fd: int) -> KeptNames:
         os.mkdir(trial, 0o700, dir_fd=folder_fd)
     try:
         with opened_folder(trial, folder_fd) as fd, storing("try names"):
-            made = [name for name in (*_LETTERS, *_ACCENTS, *_ENDS) if _make(fd, name)]
-            lost = set(made) - {os.fsencode(name) for name in names_in(fd)}
+            letters, accents, ends = (all(_is_kept(fd, name) for name in names) for names in (_LETTERS, _ACCENTS, _ENDS))
     finally:
         remove_tree(folder_fd, trial)
-    return KeptNames(lost.isdisjoint(_LETTERS), lost.isdisjoint(_ACCENTS), lost.isdisjoint(_ENDS))
+    return KeptNames(letters, accents, ends)
 
 
-def _make(folder_fd: int, name: bytes) -> bool:
-    """Makes an empty file; False where the file system refuses the name."""
-    with contextlib.suppress(FileExistsError):  # it is taken for one that was made before, and so is not listed
-        try:
-            os.close(os.open(name, CREATE_FLAGS, 0o600, dir_fd=folder_fd))
-        except OSError as error:
-            if error.errno not in _REFUSED:
-                raise
-            return False
-    return True
+def _is_kept(folder_fd: int, name: bytes) -> bool:
+    """Makes an empty file, looks how it is listed, and removes it. A name that is refused counts as kept.
+
+    Each name is tried alone: a file system that takes two spellings for one name may all the same keep the one it was given.
+    """
+    try:
+        os.close(os.open(name, CREATE_FLAGS, 0o600, dir_fd=folder_fd))
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        return True
+    listed = [os.fsencode(one) for one in names_in(folder_fd)]
+    os.unlink(name, dir_fd=folder_fd)
+    return listed == [name]

@@ -1,4 +1,4 @@
-"""Reads OpenSSH's authorized_keys for our own server: a line that OpenSSH would not let in, or not now, lets nobody in here.
+"""Reads OpenSSH's authorized_keys for our own server: an option that this server does not know or keep lets nobody in.
 
 asyncssh reads such a file more generously: it passes over options that it does not know, `expiry-time` and `From=` (in capitals)
 among them, and takes more characters for the end of a line. So it is given only lines, and names, that both read in one way.
@@ -21,8 +21,9 @@ _IDLE: Final = frozenset(
     f"{prefix}{name}"
     for prefix in ("", "no-")
     for name in ("agent-forwarding", "port-forwarding", "pty", "user-rc", "x11-forwarding")
-) | {"command", "environment", "permitlisten", "permitopen", "restrict", "tunnel", "no-touch-required"}
-_HONOURED: Final = frozenset({"from", "principals", "cert-authority"})  # by asyncssh
+) | {"command", "environment", "permitlisten", "permitopen", "restrict", "tunnel", "touch-required", "no-verify-required"}
+_ONCE: Final = frozenset({"command", "from", "principals"})  # OpenSSH refuses a line that has one of these twice
+_HONOURED: Final = frozenset({"from", "principals", "cert-authority", "no-touch-required"})  # by asyncssh
 _VALUES: Final = frozenset(
     {"command", "environment", "from", "permitlisten", "permitopen", "principals", "tunnel", "expiry-time"}
 )
@@ -44,14 +45,17 @@ def _usable(line: str, now: datetime) -> str | None:
         return None
     if _KEY_TYPE.match(line):
         return line
-    options: list[str] = []
+    names, options = list[str](), list[str]()
     at, more = 0, True
     while more:
         option = _OPTION.match(line, at)
         if option is None or not _holds(option["name"].lower(), option["quoted"], now):
             return None
-        options.append(option["name"].lower() + (option["rest"] or ""))
+        names.append(option["name"].lower())
+        options.append(names[-1] + (option["rest"] or ""))
         at, more = option.end(), option["end"] == ","
+    if any(names.count(name) > 1 for name in _ONCE) or ("principals" in names and "cert-authority" not in names):
+        return None
     return f"{','.join(options)} {line[at:].lstrip(_BLANK)}"
 
 
@@ -65,9 +69,10 @@ def _holds(name: str, quoted: str | None, now: datetime) -> bool:
 
 
 def _time_of(text: str) -> datetime:
-    """Returns the time that an `expiry-time` states: local time, unless it ends with Z. The oldest time where it states none."""
+    """Returns the time that an `expiry-time` states: local, unless it ends with Z or UTC. The oldest one where it states none."""
+    digits = text.upper().removesuffix("UTC").removesuffix("Z")
     try:
-        stated = datetime.strptime(text.removesuffix("Z"), _TIMES.get(len(text.removesuffix("Z")), "-"))  # noqa: DTZ007
-        return stated.replace(tzinfo=UTC) if text.endswith("Z") else stated.astimezone()
+        stated = datetime.strptime(digits, _TIMES.get(len(digits), "-"))  # noqa: DTZ007
+        return stated.astimezone() if digits == text else stated.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return datetime.min.replace(tzinfo=UTC)

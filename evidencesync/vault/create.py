@@ -18,8 +18,6 @@ from evidencesync.custody.sshsig import PublicKey
 from evidencesync.errors import (
     EvidenceSyncError,
     InvalidNameError,
-    LaterFormatError,
-    MalformedDocumentError,
     NoSpaceError,
     StorageError,
     UsageError,
@@ -31,7 +29,6 @@ from evidencesync.files.copying import share_blocks
 from evidencesync.files.disk import (
     CREATE_FLAGS,
     FOLDER_FLAGS,
-    load_own_file,
     locked_folder,
     make_folder,
     opened_folder,
@@ -44,7 +41,7 @@ from evidencesync.files.disk import (
     write_all,
 )
 from evidencesync.files.folders import names_in, remove_tree
-from evidencesync.limits import MAX_TITLE, MAX_VAULT_TOML
+from evidencesync.limits import MAX_TITLE
 from evidencesync.outside import require_outside
 from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.keys import make_vault_key
@@ -63,14 +60,12 @@ from evidencesync.vault.layout import (
 )
 from evidencesync.vault.ledger import Ledger, sign_record
 from evidencesync.vault.settings import (
-    FIRST_LINE,
     VAULT_FORMAT,
     FileSystem,
     Policy,
     VaultSettings,
     Writer,
     encode_settings,
-    parse_settings,
 )
 from evidencesync.vault.tree import kept_names
 from evidencesync.vault.trust import first_trust_files, vault_record
@@ -183,6 +178,7 @@ _NOT_ENDED: Final = (
 )
 _IS_THERE: Final = "There is a vault already: see evidencesync list VAULT. A new one needs a folder of its own."
 _SETTINGS_DRAFT: Final = TEMPORARY + SETTINGS
+_PRIVATE_FILE: Final = 0o600
 _FILES: Final = (SETTINGS, _SETTINGS_DRAFT, TRUSTED_SIGNERS, REVOKED_KEYS, VAULT_KEY, VAULT_KEY_PUBLIC)
 _FOLDERS: Final = (CASES, CUSTODY, INDEX)
 
@@ -242,6 +238,7 @@ def _require_usable(name: str) -> None:
 
 def _furnish(layout: VaultLayout, name: str, trusted: Sequence[tuple[PublicKey, str]], policy: Policy, now: int) -> None:
     with opened_folder(layout.root) as root:
+        store_new_file(root, _SETTINGS_DRAFT, b"", mode=_PRIVATE_FILE)  # first: what lies beside it was begun, and never a vault
         file_system = probe_file_system(root)
         signer = make_vault_key(root, f"vault {name}")
         settings = VaultSettings(
@@ -263,10 +260,21 @@ def _furnish(layout: VaultLayout, name: str, trusted: Sequence[tuple[PublicKey, 
         ledger = Ledger(layout.custody)
         details = {"tool": "evidencesync", "version": __version__, **SIGNATURE_FORM} | files.digests()
         ledger.append(*sign_record(vault_record(settings, ledger, "made", details, now), signer))
-        store_new_file(root, _SETTINGS_DRAFT, encode_settings(settings), mode=_MODE)
+        _fill(root, _SETTINGS_DRAFT, encode_settings(settings))
         # No other vault.toml is here: of two processes in one folder, the later one has met the other's files by now.
         os.rename(_SETTINGS_DRAFT, SETTINGS, src_dir_fd=root, dst_dir_fd=root)
         sync_folder(root, "the vault's folder")
+
+
+def _fill(root_fd: int, name: str, data: bytes) -> None:
+    with storing(f"write {name}"):
+        fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root_fd)
+        try:
+            write_all(fd, data)
+            os.fchmod(fd, _MODE)
+            os.fsync(fd)  # before it becomes vault.toml
+        finally:
+            os.close(fd)
 
 
 def _take_back(root: Path, *, is_new: bool) -> bool:
@@ -307,43 +315,31 @@ def _clear_begun(root: Path) -> None:
 
 
 def _require_free(path: Path) -> None:
-    """Raises UsageError for a folder with anything in it but what a killed `init` leaves. Raises OSError."""
+    """Raises UsageError for a folder with anything in it but what a killed `init` evidently leaves. Raises OSError."""
     names = os.listdir(path)
-    if not _was_begun(path, names):
-        hint = _IS_THERE if SETTINGS in names else "A vault needs a folder of its own."
-        raise UsageError(f"the folder is not empty: {safe_text(str(path), 200)}", hint=hint)
+    looks_begun = _looks_begun(path, names)
+    if looks_begun and (_SETTINGS_DRAFT in names or all(map(is_probe, names))):
+        return
+    shown = safe_text(str(path), 200)
+    hint = _IS_THERE if SETTINGS in names else _NOT_ENDED.format(shown) if looks_begun else "A vault needs a folder of its own."
+    raise UsageError(f"the folder is not empty: {shown}", hint=hint)
 
 
-def _was_begun(path: Path, names: Sequence[str]) -> bool:
-    """Whether a folder has what a killed `init` leaves, and nothing else: there was never a vault.
+def _looks_begun(path: Path, names: Sequence[str]) -> bool:
+    """Whether a folder has what a killed `init` leaves, and nothing else.
 
-    A vault that has lost its vault.toml has more: evidence, or a longer chain.
+    A vault without any acquisition that has lost its vault.toml looks the same, and so may a key that was put back from a backup.
+    So nothing is removed but beside the draft of vault.toml, which is made first and is renamed last. Versions that wrote
+    vault.toml in another way leave no such draft: then a person decides.
     """
-    if not all(name in (*_FILES, *_FOLDERS) or is_probe(name) for name in names):
-        return False
-    if SETTINGS in names and not _is_half_written(path):
+    if SETTINGS in names or not all(name in (*_FILES, *_FOLDERS) or is_probe(name) for name in names):
         return False
     first = record_file(1, "made")
-    for folder, known in ((CASES, ()), (CUSTODY, (first, first + SIGNATURE_SUFFIX))):
+    for folder, known in ((CASES, ()), (CUSTODY, (first, first + SIGNATURE_SUFFIX)), (INDEX, ())):
         there = os.listdir(path / folder) if folder in names else []
         if not all(name in known or name.startswith(TEMPORARY) for name in there):
             return False
     return True
-
-
-def _is_half_written(path: Path) -> bool:
-    """Whether vault.toml is only the beginning of one, as it was left by versions that wrote it in its place."""
-    with opened_folder(path) as folder:
-        data = load_own_file(folder, SETTINGS, MAX_VAULT_TOML)
-    if data is None or not FIRST_LINE.startswith(data[: len(FIRST_LINE)]):
-        return False
-    try:
-        parse_settings(data)
-    except MalformedDocumentError:
-        return True
-    except LaterFormatError:
-        return False
-    return False
 
 
 def _first_writer(root_fd: int, at_ns: int) -> Writer | None:

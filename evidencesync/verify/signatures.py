@@ -172,7 +172,7 @@ class SignatureJudge:
         if self.vault_revoked is not None:
             return at
         retired = self._retired_after(key, at)
-        return replace(at, ns=retired, source=_RETIREMENT) if retired is not None and retired < at.ns else at
+        return replace(at, ns=retired, source=_RETIREMENT, earliest_ns=None) if retired is not None and retired < at.ns else at
 
     def _reason_not_judged(
         self, key: PublicKey, namespace: str, principal: str | None, at: SignedAt, *, time_known: bool

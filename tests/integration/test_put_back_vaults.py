@@ -241,6 +241,16 @@ def test_a_custody_chain_is_held_to_what_the_vault_states_of_it_on_a_machine_tha
     assert desk.run(*READ["show"]) == 34
 
 
+def test_a_damaged_statement_does_not_make_a_shorter_chain_look_whole(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert desk.push() == 0
+    monkeypatch.setenv("EVIDENCESYNC_STATE", str(desk.folder / "a machine that has seen nothing"))
+    _an_older_item(desk)
+    for heads in (desk.vault / "custody").glob("*-heads.json"):
+        heads.chmod(0o600)
+        heads.write_bytes(b"none")
+    assert [desk.run(*READ[name]) for name in ("show", "show an acquisition", "list")] == [32, 32, 32]
+
+
 @pytest.mark.parametrize("chain", ["custody", str(CUSTODY)])
 def test_a_bit_that_a_disk_has_changed_in_a_record_is_nobodys_other_history(
     desk: Desk, chain: str, capfd: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import unicodedata
 from collections.abc import Callable
@@ -47,6 +48,21 @@ def test_a_file_system_that_lists_other_names_is_found_to(
     found = _found(tmp_path)
     assert (found, found.all) == (expected, False)
     assert [name for name in (*lost, *kept) if not found.holds(name.encode())] == lost
+
+
+def test_a_file_system_that_only_compares_spellings_keeps_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ZFS does with `normalization`, APFS, and ext4 in folders without case: the name is listed as it was written."""
+    really = os.open
+
+    def comparing(path: str | bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if dir_fd is not None and isinstance(path, bytes) and flags & os.O_CREAT:
+            there = [unicodedata.normalize("NFD", name).lower() for name in os.listdir(dir_fd)]
+            if unicodedata.normalize("NFD", path.decode()).lower() in there:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        return really(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", comparing)
+    assert _found(tmp_path) == KeptNames()
 
 
 def test_a_name_that_is_refused_is_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

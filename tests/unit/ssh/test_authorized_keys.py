@@ -38,6 +38,8 @@ def lets_in(text: str) -> bool:
         'Expiry-Time="209912312359" ',
         'environment="A=b",permitopen="host:22",tunnel="0",permitlisten="8080" ',
         "no-touch-required ",
+        "touch-required,no-verify-required ",
+        'expiry-time="20261127120001utc" ',
     ],
 )
 def test_a_line_that_allows_it_lets_its_key_in(options: str) -> None:
@@ -59,6 +61,10 @@ def test_a_line_that_allows_it_lets_its_key_in(options: str) -> None:
         'expiry-time="" {key}',
         "expiry-time {key}",
         "verify-required {key}",
+        'from="192.0.2.7",FROM="192.0.2.7" {key}',
+        'command="a",command="b" {key}',
+        'principals="x" {key}',
+        'expiry-time="20261127115959UTC" {key}',
         "something-new {key}",
         'something-new="x" {key}',
         "from {key}",
