@@ -22,7 +22,7 @@ from typing import BinaryIO, Final, Self
 from evidencesync.errors import EvidenceSyncError, NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import close_quietly
-from evidencesync.files.placing import place_file
+from evidencesync.files.placing import place_file, take_back
 from evidencesync.files.shortages import hint_of, is_broken, is_full, is_shortage, unexpected
 
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -311,9 +311,8 @@ class NewFile:
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(draft, dir_fd=self._folder)
-            with contextlib.suppress(OSError):  # it may have both names at this time; another's file of that name stays
-                if made is not None and os.path.samestat(os.stat(name, dir_fd=self._folder, follow_symlinks=False), made):
-                    os.unlink(name, dir_fd=self._folder)
+            if made is not None:
+                take_back(name, made, self._folder)  # it may have both names at this time
             raise
 
     def _taken(self, suffix: str) -> UsageError:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from evidencesync.acquire.custody_exchange import ChainRecord, CustodyExchange, CustodyRequest, ShownChain
 from evidencesync.acquire.known_heads import KnownHeads, VaultAtHand, item_subject
-from evidencesync.connection.busy_server import pause_seconds
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock
+from evidencesync.connection.retries import pause_seconds
 from evidencesync.custody.consistency import whose_chain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person, RecordType
 from evidencesync.custody.record import encode_record
@@ -115,7 +115,7 @@ def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownC
         raise NotThereError(f"the vault has no custody records of {name}", hint="A chain begins with an acquisition.")
     try:
         at_hand.require()
-        stated = known.of(f"{name.case.folder}/{name.item.folder}")
+        stated = known.of(name.place)
         require_stated(item.ledger, whose_chain(item_subject(vault.settings.id, name)), stated)
     except ChainError as error:
         chain.inconsistency = error

@@ -14,6 +14,7 @@ from evidencesync.custody.consistency import HINT, ChainComparison, ConsistencyC
 from evidencesync.errors import EvidenceSyncError, ForkedError, RememberedHeadsError, RolledBackError, StorageError
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.utc_time import UtcTime
+from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
 from evidencesync.vault.ledger import ChainHead, Ledger
 from evidencesync.vault.stated import SEEN, StatedHead, require_stated, stated_heads
@@ -81,6 +82,16 @@ class VaultAtHand:
         )
 
 
+def code_of(error: EvidenceSyncError) -> ExitCode:
+    """The exit code of a problem beside what is shown: what the disk, or this machine's memory, did not give is a gap."""
+    return ExitCode.GAPS if isinstance(error, StorageError | RememberedHeadsError) else error.exit_code
+
+
+def _severity(error: EvidenceSyncError) -> int:
+    """Orders problems: the one that decides the exit code is the highest."""
+    return -SEVERITY_ORDER.index(code) if (code := code_of(error)) in SEVERITY_ORDER else 0
+
+
 class KnownHeads:
     """What is known of all chains of a vault on this machine, so that a command that shows them misses nothing without a word.
 
@@ -116,8 +127,8 @@ class KnownHeads:
         return self._heads.get(place, set())
 
     def worst_problem(self) -> EvidenceSyncError | None:
-        """Returns the problem that says most: what was only unread comes last. None where there is none."""
-        return min(self.problems, key=lambda one: isinstance(one, StorageError | RememberedHeadsError), default=None)
+        """Returns the problem that decides the exit code; None where there is none."""
+        return max(self.problems, key=_severity, default=None)
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
@@ -133,7 +144,7 @@ class KnownHeads:
         elif subject.case is None or subject.item is None:
             own.add(head)
         else:
-            self._heads.setdefault(f"{Title(subject.case).folder}/{Title(subject.item).folder}", set()).add(head)
+            self._heads.setdefault(ItemName(Title(subject.case), Title(subject.item)).place, set()).add(head)
 
 
 def _show(consistency: ConsistencyCheck, ledger: Ledger) -> None:

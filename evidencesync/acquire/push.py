@@ -23,10 +23,10 @@ from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Signed, make_header, sign
 from evidencesync.acquire.source_access import LocalSourceAccess, Reading, SourceAccess, add_to_sender, refuse_empty
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
-from evidencesync.connection.busy_server import wait_for_place
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock, set_seconds
 from evidencesync.connection.progress import Progress
+from evidencesync.connection.retries import wait_for_place
 from evidencesync.custody.manifest import encode_header
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import (

@@ -34,7 +34,7 @@ class SessionRecorder:
         """Returns the checks for the chains of this vault. Raises RememberedHeadsError, ForkedError for another key."""
         item = self._consistency(ChainSubject(vault_id, name.case.text, name.item.text), vault_key)
         own = self._consistency(ChainSubject(vault_id), vault_key)
-        own.place = f"{name.case.folder}/{name.item.folder}"
+        own.place = name.place
         return ShownChains(item, own)
 
     def add_manifest(self, lines: bytes) -> None:

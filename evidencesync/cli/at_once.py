@@ -7,7 +7,8 @@ import sys
 from types import FrameType
 from typing import Final
 
-_INTERRUPTED: Final = 130  # as in `exit_codes`, which is not loaded yet
+from evidencesync.exit_codes import ExitCode
+
 _LINE: Final = b"error: interrupted\n"
 _DOCUMENT: Final = b'{"error":{"code":130,"slug":"interrupted","message":"interrupted","hint":"Run the same command again."}}\n'
 
@@ -20,4 +21,4 @@ def end_at_once(_number: int, _frame: FrameType | None) -> None:
     except OSError:
         pass  # nobody listens: the exit code says it
     finally:
-        os._exit(_INTERRUPTED)  # noqa: TID251 - nothing was begun, so that nothing is left to be written
+        os._exit(ExitCode.INTERRUPTED)  # noqa: TID251 - nothing was begun, so that nothing is left to be written

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from evidencesync.acquire.known_heads import KnownHeads
-from evidencesync.cli.known_item import code_of, severity
+from evidencesync.acquire.known_heads import KnownHeads, code_of
 from evidencesync.cli.number_format import count_text, notebook_fingerprint, size_text
 from evidencesync.cli.outputs import (
     ListedAcquisition,
@@ -83,7 +82,8 @@ def list_output(path: Path, memory: HeadMemory) -> tuple[ListOutput, set[ExitCod
             items.append(ListedItem(None, None, place, None, None, [], _problem(gone)))
     settings, transfers = vault.settings, transfer_outputs(find_transfers(vault.layout))
     sequence, sha256 = (None, None) if known.own is None else (known.own.sequence, known.own.sha256)
-    problem = _problem(max(known.problems, key=severity)) if known.problems else None
+    worst = known.worst_problem()
+    problem = None if worst is None else _problem(worst)
     return ListOutput(settings.id, settings.name, settings.key, sequence, sha256, items, problem, transfers), problems
 
 

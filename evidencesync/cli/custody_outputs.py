@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from evidencesync.acquire.custody_exchange import ShownChain
+from evidencesync.acquire.known_heads import code_of
 from evidencesync.cli.outputs import Output, Problem, ShownRecord
 from evidencesync.custody.documents import CustodyRecord, VaultId
-from evidencesync.errors import RememberedHeadsError, StorageError
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.entry import Count
+from evidencesync.exit_codes import ExitCode
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Outcome, Verdict
 
@@ -115,7 +116,7 @@ def _against_memory(chain: ShownChain) -> list[CustodyProblem]:
     found = chain.inconsistency
     if found is None:
         return []
-    other = "not-compared" if isinstance(found, StorageError | RememberedHeadsError) else "chain-broken"
+    other = "not-compared" if code_of(found) is ExitCode.GAPS else "chain-broken"
     slug = found.slug if found.slug in MEANINGS else other
     return [CustodyProblem(len(chain.records), slug, escape_line(found.message))]
 

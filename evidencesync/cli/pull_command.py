@@ -135,7 +135,7 @@ def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, wha
     """Starts to connect to evidencesync on the source machine, and yields the function that pulls from it."""
     from evidencesync.acquire.connect import connect_for_pull, connect_to_source, connecting
     from evidencesync.acquire.pull import pull
-    from evidencesync.connection.busy_server import connect_first
+    from evidencesync.connection.retries import connect_first
     from evidencesync.vault.vault import Vault
 
     def again() -> Link:
@@ -174,8 +174,8 @@ def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder:
     """Yields the function that reads from the source machine over SFTP."""
     from evidencesync.acquire.agentless import pull_agentless
     from evidencesync.acquire.connect import connect_for_pull
-    from evidencesync.connection.busy_server import connect_first
     from evidencesync.connection.process import keep_large_blocks
+    from evidencesync.connection.retries import connect_first
     from evidencesync.ssh.sftp import SftpSource
     from evidencesync.vault.vault import Vault
 

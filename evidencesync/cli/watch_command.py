@@ -203,7 +203,7 @@ class _Watch:
     def _push(self, snapshot: SourceSnapshot) -> None:
         from evidencesync.acquire.connect import connect_to_vault, connecting
         from evidencesync.acquire.push import push
-        from evidencesync.connection.busy_server import connect_first
+        from evidencesync.connection.retries import connect_first
         from evidencesync.evidence.utc_time import format_utc_time
         from evidencesync.localstate.receipts import ReceiptDraft
 

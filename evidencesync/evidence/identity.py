@@ -70,3 +70,8 @@ class ItemName:
 
     def __str__(self) -> str:
         return f"{safe_text(self.case.text)} / {safe_text(self.item.text)}"
+
+    @property
+    def place(self) -> str:
+        """The folder below `cases/`, `CASE/ITEM`: by it a vault's own chain names an item."""
+        return f"{self.case.folder}/{self.item.folder}"

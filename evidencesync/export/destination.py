@@ -25,7 +25,7 @@ from evidencesync.files.disk import (
     sync_folder,
 )
 from evidencesync.files.folders import remove_tree
-from evidencesync.files.placing import place_file, place_folder
+from evidencesync.files.placing import place_file, place_folder, take_back
 from evidencesync.files.shortages import hint_of
 from evidencesync.outside import closed_vault, look_at, open_folder_for, require_outside, require_writable
 
@@ -121,27 +121,21 @@ class Destination:
         except FileExistsError as error:
             raise self._taken() from error
         except OSError as error:
-            self._take_back_link(written)
+            take_back(self.name, written, self._parent)  # it may have its name, and that of the draft
             raise storage_error(error, f"rename to {self.shown}") from error
         self._make_durable(partial(os.unlink, self.name, dir_fd=self._parent), when_in_place)
 
-    def _make_durable(self, take_back: Callable[[], None], when_in_place: Callable[[], None]) -> None:
+    def _make_durable(self, undo: Callable[[], None], when_in_place: Callable[[], None]) -> None:
         """Makes the name durable. If that fails, the name is removed: it would not be known whether it survives a crash."""
         try:
             sync_folder(self._parent, self.shown)
             when_in_place()
         except BaseException:
             with contextlib.suppress(OSError):
-                take_back()
+                undo()
                 os.fsync(self._parent)  # that the name is gone is made durable, too
             raise
         self._is_published = True
-
-    def _take_back_link(self, written: os.stat_result) -> None:
-        """Removes the name of a file that has got it, and could not lose that of the draft."""
-        with contextlib.suppress(OSError):
-            if os.path.samestat(written, os.stat(self.name, dir_fd=self._parent, follow_symlinks=False)):
-                os.unlink(self.name, dir_fd=self._parent)
 
     @property
     def shown(self) -> str:

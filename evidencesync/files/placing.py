@@ -46,6 +46,13 @@ def place_file(source: Name, name: Name, *, src_dir_fd: int, dst_dir_fd: int) ->
         os.unlink(source, dir_fd=src_dir_fd)
 
 
+def take_back(name: Name, placed: os.stat_result, dir_fd: int) -> None:
+    """Removes the name of a file that was placed, where what follows has failed. Another file of that name stays."""
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.stat(name, dir_fd=dir_fd, follow_symlinks=False), placed):
+            os.unlink(name, dir_fd=dir_fd)
+
+
 def place_folder(source: Name, name: Name, *, src_dir_fd: int, dst_dir_fd: int) -> None:
     """Moves a folder to a name that must be free; not even an empty folder is replaced.
 

@@ -301,7 +301,7 @@ class _Check:
             self._add_problem(ForkedError("the item's records that the vault showed do not lead up to acquired.json"))
         own = self._read_records(folder, VAULT_RECORDS, receipt)
         name, stated = found.name, f"{received.sequence} {found.head_sha256}"
-        place = f"{name.case.folder}/{name.item.folder}" if name is not None else ""
+        place = name.place if name is not None else ""
         if (
             found.vouched_for
             and own
@@ -386,7 +386,7 @@ class _Check:
             return None
         if self._order is None or self._order.vault_id != receipt.vault_id:
             return f"that date is by the vault's clock, and whether it was retired before, only its chain tells: {_BRING_VAULT}"
-        place = f"{name.case.folder}/{name.item.folder}"
+        place = name.place
         retired = self._order.retired_after(key.fingerprint, place, f"{received.sequence} {self.found.head_sha256}")
         if retired is None or trusted.reason_untrusted(principal, key, namespace, retired) is not None:
             return None

@@ -58,7 +58,7 @@ def choose_acquisition(item: ItemLayout, whose: str, wanted: int | None) -> int:
 
     The last is the last that the chain records: if it was removed, the one before it is not taken for it.
     """
-    last = recorded_acquisitions(item) if wanted is None else 0  # read first: see there
+    last = recorded_acquisitions(item) if wanted is None else 0  # before the folder: see `recorded_acquisitions`
     numbers = acquisition_numbers(item)
     number = wanted if wanted is not None else max(last, *numbers[-1:], 0)
     if number in numbers:

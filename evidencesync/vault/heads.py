@@ -79,7 +79,7 @@ def _append(vault: Vault, details: dict[str, str], at_ns: int) -> None:
 
 
 def _details(name: ItemName, head: ChainHead) -> dict[str, str]:
-    return {f"{name.case.folder}/{name.item.folder}": f"{head.sequence} {head.sha256}"}
+    return {name.place: f"{head.sequence} {head.sha256}"}
 
 
 def _is_stated(ledger: Ledger, details: Mapping[str, str], looked_back: int | None) -> bool:

@@ -81,7 +81,7 @@ class VaultItem:
 
     def require_all_acquisitions(self) -> list[int]:
         """Lists the same, none of which was removed. Raises MissingOrExtraError where the chain records one that is not there."""
-        recorded = recorded_acquisitions(self.layout)  # read first: see there
+        recorded = recorded_acquisitions(self.layout)  # before the folder: see `recorded_acquisitions`
         numbers = self.acquisitions()
         for number in range(1, recorded + 1):
             if number not in numbers:

@@ -252,7 +252,7 @@ def _check_next(item: VaultItem, record: CustodyRecord, number: int, kind: str) 
 
 def _check_never_linked(item: VaultItem, record: CustodyRecord) -> None:
     """Checks that the vault's own chain has not stated this record: a stated record was linked, and no crash unlinks it."""
-    place = f"{item.name.case.folder}/{item.name.item.folder}"
+    place = item.name.place
     for stored in iter_records(Ledger(item.vault.custody)):
         stated = stored.record.details.get(place, "").partition(" ")[0] if stored.record.type == "heads" else ""
         if stated.isdecimal() and int(stated) >= record.sequence:

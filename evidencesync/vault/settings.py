@@ -17,7 +17,6 @@ from evidencesync.evidence.utc_time import UtcTime
 VAULT_FORMAT: Final = "evidencesync-vault/1"
 _A_FORMAT: Final = re.compile("evidencesync-vault/[0-9]{1,6}")
 _HINT: Final = "On the vault's machine: undo what was last edited in vault.toml, or put it back from a backup."
-FIRST_LINE: Final = b"# An evidencesync vault. [policy] may be edited; nothing else should be."
 LookupScope = Literal["item", "case"]
 """How far a receiver looks for contents that it has: in the item, or in the case."""
 Sync = Literal["syncfs", "fsync"]
@@ -95,7 +94,7 @@ def parse_settings(data: bytes) -> VaultSettings:
 
 def encode_settings(settings: VaultSettings) -> bytes:
     """Formats a vault.toml for people and for `parse_settings`."""
-    lines = [FIRST_LINE.decode()]
+    lines = ["# An evidencesync vault. [policy] may be edited; nothing else should be."]
     tables = []
     for name in settings.__struct_fields__:
         value = getattr(settings, name)

@@ -300,6 +300,5 @@ def _tree_error(error: OSError, path: bytes) -> EvidenceSyncError:
     if error.errno == errno.EEXIST:
         return NameClashError(f"the vault's file system has the name already, perhaps in other letters: {shown}")
     if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
-        text = f"the file system cannot hold the name {shown}: {os.strerror(error.errno)}"
-        return StorageError(text, hint=f"Nothing was published. {_KEPT_NAMES_HINT}")
+        return StorageError(f"the file system cannot hold the name {shown}: {os.strerror(error.errno)}", hint=_KEPT_NAMES_HINT)
     return storage_error(error, f"write {shown}")
