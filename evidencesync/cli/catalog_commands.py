@@ -13,7 +13,7 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, kinds_text, size_text, stored_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.errors import CommandKind, UsageError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import person_text, safe_text
 from evidencesync.exit_codes import ExitCode, most_severe
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     yield f"  fingerprint   {output.fingerprint}"
     yield f"  manifest      {output.manifest_sha256}"
     organisation = f", {safe_text(header.examiner.organisation)}" if header.examiner.organisation else ""
-    yield f"  examiner      {safe_text(header.examiner.name)} ({safe_text(header.examiner.principal)}{organisation})"
+    yield f"  examiner      {person_text(header.examiner.name, header.examiner.principal)}{organisation}"
     yield f"  signed with   {header.examiner.key}"
     origin = header.source
     named = origin.path is not None or origin.path_b64 is not None
@@ -184,6 +184,6 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     for shown in output.custody:
         record = shown.record
         about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
-        who = f"{safe_text(record.actor.name)} ({safe_text(record.actor.principal)})"
+        who = person_text(record.actor.name, record.actor.principal)
         yield f"    {record.sequence:04}  {record.time}  {record.type}{about}, by {who}"
     yield f"  chain head    {output.chain_head_sha256}"

@@ -10,7 +10,7 @@ from evidencesync.acquire.known_heads import code_of
 from evidencesync.cli.outputs import Output, Problem, ShownRecord
 from evidencesync.custody.documents import CustodyRecord, VaultId
 from evidencesync.evidence.digest import HexDigest
-from evidencesync.evidence.display import escape_line, safe_text
+from evidencesync.evidence.display import escape_line, person_text, safe_text
 from evidencesync.evidence.entry import Count
 from evidencesync.exit_codes import ExitCode
 from evidencesync.verify.checks import MEANINGS
@@ -124,7 +124,7 @@ def _against_memory(chain: ShownChain) -> list[CustodyProblem]:
 def show_lines(output: CustodyShowOutput) -> Iterator[str]:
     """A chain for people: a table of its records, and what they add up to."""
     yield f"{safe_text(output.case)} / {safe_text(output.item)}   (times are UTC)"
-    who = [f"{safe_text(one.record.actor.name, 40)} ({safe_text(one.record.actor.principal, 60)})" for one in output.custody]
+    who = [person_text(one.record.actor.name, one.record.actor.principal, 40, 60) for one in output.custody]
     wide = max(map(len, who), default=0)
     for shown, name in zip(output.custody, who, strict=True):
         record = shown.record

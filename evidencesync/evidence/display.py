@@ -57,6 +57,12 @@ def safe_text(value: str | bytes, limit: int | None = None) -> str:
     return shown
 
 
+def person_text(name: str, principal: str, *limits: int) -> str:
+    """Returns who somebody is for people: the name, and the principal in brackets unless it is the same. `limits`: of each."""
+    shown, known = (safe_text(text, limit) for text, limit in zip((name, principal), limits or (None, None), strict=True))
+    return shown if name == principal else f"{shown} ({known})"
+
+
 def _show(character: str) -> str:
     if character == "\\":
         return "\\\\"

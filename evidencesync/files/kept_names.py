@@ -16,6 +16,7 @@ from typing import Final
 from evidencesync.files.disk import CREATE_FLAGS, opened_folder, storing
 from evidencesync.files.folders import names_in, remove_tree
 
+_TRIAL: Final = ".names-"
 _LETTERS: Final = (b"Letters",)
 _ACCENTS: Final = ("\u00e9".encode(), "e\u0301".encode())
 _ENDS: Final = (b"dot.", b"space ")
@@ -45,12 +46,17 @@ class KeptNames:
         )
 
 
+def is_trial(name: bytes) -> bool:
+    """Whether a folder's name is that of a trial of this module: a process that is killed leaves it behind."""
+    return name.startswith(_TRIAL.encode())
+
+
 def try_names(folder_fd: int) -> KeptNames:
     """Finds out what a folder's file system keeps of names, in a folder of its own, and removes that one.
 
     Raises StorageError, NoSpaceError.
     """
-    trial = f".names-{secrets.token_hex(8)}"
+    trial = f"{_TRIAL}{secrets.token_hex(8)}"
     with storing("make a folder to try names"):
         os.mkdir(trial, 0o700, dir_fd=folder_fd)
     try:

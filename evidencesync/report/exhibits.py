@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import person_text, safe_text
 from evidencesync.evidence.number_format import count_text, duration_text, size_text
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
@@ -124,7 +124,7 @@ def _manifest_facts(one: Acquisition) -> Iterator[Fact]:
 def _header_facts(header: ManifestHeader) -> Iterator[Fact]:
     examiner, source, method = header.examiner, header.source, header.method
     details = [safe_text(text) for text in (examiner.role, examiner.organisation) if text]
-    yield Fact("Examiner", ", ".join([f"{safe_text(examiner.name)} ({safe_text(examiner.principal)})", *details]))
+    yield Fact("Examiner", ", ".join([person_text(examiner.name, examiner.principal), *details]))
     yield Fact("Signed with the key", examiner.key, exact=True)
     raw = from_json_fields(source.path, source.path_b64) if (source.path or source.path_b64) is not None else b""
     yield Fact("Source", f"{safe_text(source.host)}:{safe_text(raw)}", exact=True)
@@ -254,7 +254,7 @@ def _custody_row(step: CustodyStep) -> list[str]:
         return [str(step.sequence), "cannot be read", "-", "-", "-", signature]
     about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
     organisation = f", {safe_text(record.actor.organisation)}" if record.actor.organisation else ""
-    who = f"{safe_text(record.actor.name)} ({safe_text(record.actor.principal)}){organisation}"
+    who = f"{person_text(record.actor.name, record.actor.principal)}{organisation}"
     details = "; ".join(f"{safe_text(name, 80)}: {safe_text(value, 500)}" for name, value in record.details.items())
     return [str(step.sequence), f"{record.type}{about}", utc_time_text(record.time), who, details or "-", signature]
 

@@ -88,6 +88,9 @@ def test_what_is_there_can_be_listed_and_shown(lab: Lab) -> None:
     text = lab.run("show", "vault", *ITEM, "--acquisition", "1").out
     assert pushed["fingerprint"] in text
     assert "by Ana Example (ana@lab)" in text  # the name is free text; what the vault trusts is the principal
+    assert "by Ana Example (" in text
+    assert all(line.endswith(", by vault") for line in text.splitlines() if "received" in line and ", by " in line), text
+    assert "vault (vault)" not in text + lab.run("custody", "show", "vault", *ITEM).out
     assert lab.run("show", "vault", *ITEM, "--acquisition", "2").code == 10
     assert lab.run("show", "vault", "--case", "2024-017", "--item", "OTHER").code == 10
 

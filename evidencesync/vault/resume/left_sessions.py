@@ -15,6 +15,7 @@ from evidencesync.custody.manifest import decode_header
 from evidencesync.errors import EvidenceSyncError, LockedError
 from evidencesync.files.disk import FOLDER_FLAGS, READ_FLAGS, locked_folder, opened_folder, reading, storing
 from evidencesync.files.folders import FolderStack, remove_tree
+from evidencesync.files.kept_names import is_trial
 from evidencesync.limits import MAX_HEADER_LINE
 from evidencesync.vault.catalog import case_folders, item_folders
 from evidencesync.vault.item import VaultItem
@@ -150,7 +151,10 @@ def _find_in_item(root_fd: int, case: str, item: str) -> list[Abandoned]:
 
 
 def _measure(session_fd: int) -> tuple[int, int, int]:
-    """Returns files, bytes on the disk, and the time of the last change. Takes over the descriptor."""
+    """Returns files, bytes on the disk, and the time of the last change. Takes over the descriptor.
+
+    What a killed session left of its trial of names is no file of a transfer: it is removed with the rest, and not counted.
+    """
     files = size = changed = 0
     pending = [b""]
     with FolderStack(session_fd) as stack:
@@ -160,6 +164,8 @@ def _measure(session_fd: int) -> tuple[int, int, int]:
             for name in map(os.fsencode, os.listdir(folder)):
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if stat.S_ISDIR(found.st_mode):
+                    if not stack.path and is_trial(name):
+                        continue
                     pending.append(stack.path + b"/" + name if stack.path else name)
                     continue
                 files += 1

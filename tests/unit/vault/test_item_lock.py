@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 from evidencesync.errors import LockedError
+from evidencesync.files import kept_names
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.resume.left_sessions import find_abandoned, remove_abandoned
 from evidencesync.vault.staging import Staging
@@ -62,6 +64,30 @@ def test_abandoned_staging_is_found_measured_and_removed_and_nothing_else(acquir
     assert find_abandoned(acquirer.vault.layout) == []
     assert (item.layout.incoming / "not-a-session").is_dir()
     check_published(item, 1, files)
+
+
+def test_what_a_killed_trial_of_names_left_is_removed_but_not_counted(
+    acquirer: Acquirer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = acquirer.item()
+    left = {}
+    with monkeypatch.context() as killed:
+        killed.setattr(kept_names, "remove_tree", lambda _fd, name: left.update({name: item.layout.incoming / SESSION / name}))
+        killed.setattr(os, "unlink", lambda *_args, **_named: None)
+        with lock_item(item), Staging.create(item, SESSION):
+            pass
+    (trial,) = left.values()
+    assert os.listdir(trial)
+    (found,) = find_abandoned(acquirer.vault.layout)
+    (trial / "a file").write_bytes(b"1" * 100_000)
+    (again,) = find_abandoned(acquirer.vault.layout)
+    assert (again.files, again.bytes) == (found.files, found.bytes)
+    for file in trial.iterdir():
+        file.unlink()
+    (without,) = find_abandoned(acquirer.vault.layout)
+    assert without.files == found.files
+    assert remove_abandoned(acquirer.vault.layout, [found]) == [found]
+    assert not (item.layout.incoming / SESSION).exists()
 
 
 @pytest.mark.parametrize("session", ["../acquisitions", "..", "0001", "../acquisitions/0001"])
