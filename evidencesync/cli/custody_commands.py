@@ -163,10 +163,12 @@ def hand_over(
     otherwise; if it does not, nothing is signed. For a receiver without such a key, use --outside.
     """
     from evidencesync.custody.details import OUTSIDE
+    from evidencesync.custody.principals import check_receiver
 
     given = dataclasses.asdict(handing)
     outside = {OUTSIDE: "yes"} if given.pop("outside") else {}
     details = {**_texts(**given), **outside}
+    check_receiver(handing.to, outside=handing.outside)
 
     def compose(_: ShownChain) -> RecordDraft:
         from evidencesync.acquire.custody import RecordDraft

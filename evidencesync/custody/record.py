@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from evidencesync.custody.documents import CustodyRecord, RecordType
+from evidencesync.custody.principals import VAULT_PRINCIPAL
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.text import check_texts, check_title, check_utc_time, decode_readable, encode_readable
 from evidencesync.errors import MalformedDocumentError, UntrustedSignerError
@@ -17,10 +18,6 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_FREE_TEXT, MAX_RECORD
 
 _DECODER: Final = msgspec.json.Decoder(CustodyRecord)
-
-
-VAULT_PRINCIPAL: Final = "vault"
-"""The name under which a vault signs, and nobody else."""
 
 
 class SignedBy(Enum):

@@ -13,6 +13,7 @@ from typing import Final, Literal
 from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
 from evidencesync.custody.details import OUTSIDE, DetailsFold, KnownDetail, record_number
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
+from evidencesync.custody.principals import check_receiver
 from evidencesync.custody.trust import TrustLists
 from evidencesync.errors import EvidenceSyncError, NotThereError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
@@ -127,8 +128,12 @@ class Statements:
 
 
 def check_recipient(details: Mapping[str, str], trust: TrustLists, at_ns: int) -> None:
-    """Checks that a hand-over names a trusted principal, unless it states an outside recipient. Raises UntrustedSignerError."""
+    """Checks that a hand-over names a trusted principal, unless it states an outside recipient, and not the vault.
+
+    Raises InvalidNameError, UntrustedSignerError.
+    """
     to = details.get("to", "")
+    check_receiver(to, outside=details.get(OUTSIDE) == "yes")
     if details.get(OUTSIDE) != "yes" and not trust.knows(to, CUSTODY_NAMESPACE, at_ns):
         raise UntrustedSignerError(
             f"the vault trusts no key of {safe_text(to, 80)}, so nobody could accept this hand-over",

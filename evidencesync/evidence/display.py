@@ -41,6 +41,11 @@ def is_unsafe(character: str) -> bool:
     return unicodedata.category(character) in _UNSAFE_CATEGORIES
 
 
+def is_invisible(character: str) -> bool:
+    """Whether nothing is drawn for a letter, mark or symbol that a document may hold."""
+    return character in _INVISIBLE
+
+
 def safe_text(value: str | bytes, limit: int | None = None) -> str:
     r"""Returns `value` as printable text on one line, without loss.
 
@@ -77,7 +82,7 @@ def _show(character: str) -> str:
 
 
 def _is_escaped(character: str) -> bool:
-    return character in _INVISIBLE or is_unsafe(character)
+    return is_invisible(character) or is_unsafe(character)
 
 
 def escape_line(line: str) -> str:

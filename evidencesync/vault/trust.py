@@ -34,14 +34,13 @@ from evidencesync.custody.documents import (
     Person,
     RecordType,
 )
-from evidencesync.custody.record import VAULT_PRINCIPAL
+from evidencesync.custody.principals import VAULT_PRINCIPAL, check_principal
 from evidencesync.custody.sshsig import PublicKey, SigningKey, verify_signature
 from evidencesync.custody.trust import RevokedKeys, TrustedSigner, TrustedSigners, TrustLists, signer_line
 from evidencesync.errors import (
     ChainError,
     ChainGrewError,
     EvidenceSyncError,
-    InvalidNameError,
     MissingOrExtraError,
     NotThereError,
     SignatureError,
@@ -364,8 +363,7 @@ class TrustStore:
 
 def _with_signer(files: TrustFiles, key: PublicKey, principal: str, valid_after_ns: int | None) -> TrustFiles:
     trust = files.parse()
-    if principal == VAULT_PRINCIPAL:
-        raise InvalidNameError(f"the name {VAULT_PRINCIPAL} is the vault's own")
+    check_principal(principal)
     if trust.revoked.refuses(key):
         raise UsageError(f"the key {key.fingerprint} was revoked", hint="A revoked key cannot be trusted again.")
     for signer in trust.signers.signers:

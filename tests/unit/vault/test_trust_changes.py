@@ -114,10 +114,31 @@ def test_the_vaults_own_key_and_name_are_not_for_examiners(vault: Vault) -> None
         vault.trust.add(new_signer().public_key, "vault")
 
 
+@pytest.mark.parametrize("principal", ["Vault", "v\u0430ult", "vault@lab", "x" * 201])
+def test_a_name_that_looks_like_the_vaults_or_is_too_long_is_refused_and_read_where_an_older_vault_has_it(
+    principal: str, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (vault.layout.root / "trusted_signers").read_bytes()
+    with pytest.raises(InvalidNameError):
+        vault.trust.add(new_signer().public_key, principal)
+    with pytest.raises(InvalidNameError):
+        trust.first_trust_files(vault.signer.public_key, [(new_signer().public_key, principal)])
+    assert (vault.layout.root / "trusted_signers").read_bytes() == before
+    ben = new_signer()
+    with monkeypatch.context() as earlier:
+        earlier.setattr(trust, "check_principal", lambda _: None)
+        vault.trust.add(ben.public_key, principal, at_ns=NOW)
+    assert allowed(vault, ben, principal, NOW + DAY)
+    assert [one.key for one in vault.trust.find(principal)] == [ben.public_key]
+    vault.trust.retire(ben.public_key, at_ns=NOW + DAY)
+    assert not allowed(vault, ben, principal, NOW + 2 * DAY)
+    vault.trust.revoke(ben.public_key)
+
+
 @pytest.mark.parametrize("principal", ["", "a,b", "*", "!ana", 'a"b', "a\nb", "#ana"])
 def test_a_name_that_the_file_cannot_carry_is_refused_and_nothing_changes(vault: Vault, principal: str) -> None:
     before = sorted(os.listdir(vault.layout.root)), (vault.layout.root / "trusted_signers").read_bytes()
-    with pytest.raises(TrustFileError):
+    with pytest.raises((TrustFileError, InvalidNameError)):
         vault.trust.add(new_signer().public_key, principal)
     assert before == (sorted(os.listdir(vault.layout.root)), (vault.layout.root / "trusted_signers").read_bytes())
 
