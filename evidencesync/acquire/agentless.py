@@ -95,7 +95,10 @@ class _SftpAccess:
         return Provenance(origin, "pull", "arrival", far, None, self._note, instead, times=TIMES_OF_SFTP)
 
     def count(self, progress: Progress, is_over: Callable[[], bool]) -> None:
-        """Does nothing: counting ahead would ask the server for everything twice."""
+        """Tells the size of a single file. A folder is not counted ahead: that would ask the server for everything twice."""
+        del is_over
+        if self._root.status.kind == "file":
+            progress.total_files, progress.total_bytes = 1, self._root.status.size
 
 
 def _find(connection: SftpConnection, asked: bytes) -> tuple[SftpRoot, str | None]:

@@ -317,7 +317,6 @@ class _Pull:
             return
         self._take_answer(message)
         self._source.send(message)
-        self._progress.wire_sent = self._source.link.wire_received  # in a pull the evidence is received, not sent
 
     def _take_answer(self, message: Message) -> None:
         if not isinstance(message, _ANSWERS):

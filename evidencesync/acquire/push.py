@@ -56,6 +56,7 @@ from evidencesync.protocol.messages import (
     Status,
     Want,
 )
+from evidencesync.protocol.outgoing import SenderCounts
 from evidencesync.protocol.sender import Sender
 from evidencesync.source.minimum_size import minimum_bytes
 from evidencesync.source.root import resolve_source
@@ -292,8 +293,16 @@ class _Push:
         writer = self._connection.writer
         writer.put(sender.take_output())
         sender.data.link_rate = writer.link_rate
-        self._progress.literal_bytes = sender.counts.literal_bytes
-        self._progress.wire_sent = self._connection.wire_sent
+        counts = sender.counts
+        self._progress.take_stored(counts.stored_bytes, counts.known_bytes, self._arrived_over_link(counts))
+
+    def _arrived_over_link(self, counts: SenderCounts) -> int | None:
+        """Estimates how much has crossed the network: of what was written, megabytes wait in buffers of ssh and the kernel."""
+        if self._connection.link.peer is None:
+            return None
+        written = self._connection.wire_sent
+        arrived = written * counts.arrived_bytes // counts.literal_bytes if counts.literal_bytes else written
+        return max(arrived, self._progress.link_bytes or 0)  # by the end, compression may have become better or worse
 
     def _resume(self, sender: Sender, lost: LinkLostError, handshake: Handshake) -> None:
         """Reconnects, and resumes where the vault stands; the sender still has everything that the vault has not stored."""

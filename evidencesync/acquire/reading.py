@@ -267,6 +267,7 @@ class SourceReading:
                 raise SourceGapsError(error.message) from error
             flag: Flag = "vanished" if error.vanished else "unreadable"
             self._pages.add(found.path, self._entries.make_entry(found, flags=[flag]), None)
+            self._progress.missed_bytes += found.stat.st_size
         else:
             self._add_content(content)
         self._progress.files += 1

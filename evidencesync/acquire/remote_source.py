@@ -156,8 +156,9 @@ class RemoteSource:
 
     def _record_progress(self, seen: SourceSeen) -> None:
         progress = self._progress
-        progress.files, progress.read_bytes, progress.hole_bytes = seen.files, seen.read_bytes, seen.hole_bytes
-        progress.bad_bytes, progress.literal_bytes = seen.bad_bytes, seen.literal_bytes
+        progress.files, progress.hole_bytes, progress.bad_bytes = seen.files, seen.hole_bytes, seen.bad_bytes
+        known = max(seen.stored_bytes - seen.sent_bytes, 0)
+        progress.take_stored(seen.stored_bytes, known, self.link.wire_received)
         progress.total_files, progress.total_bytes, progress.path = seen.total_files, seen.total_bytes, seen.path
 
 

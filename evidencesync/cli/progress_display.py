@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from evidencesync.cli.number_format import duration_text, share_text, size_text
+from evidencesync.cli.number_format import count_text, duration_text, size_text
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 _PER_SECOND: Final = 5
 _WIDTH: Final = 60
-_RATE_SECONDS: Final = 3.0  # over which a rate is taken: long enough to be calm, short enough to be true
-_SENDING: Final = frozenset({"connecting", "reading", "finishing"})
+_RATE_SECONDS: Final = 8.0  # over which a rate is taken: a slow link brings a segment in a second or two
+_SENDING: Final = frozenset({"reading", "finishing"})
 _STAGES: Final = {
     "connecting": "connecting",
     "waiting": "the server has no place for us; waiting for one",
     "reconnecting": "the link is lost; trying to get it back",
-    "reading": "reading",
-    "finishing": "sending the rest",
+    "reading": "stored",
+    "finishing": "stored",
     "syncing": "the vault writes to its disk",
     "read-back": "the vault reads back",
     "publishing": "the vault signs and publishes",
@@ -85,67 +85,98 @@ def render(view: View) -> RenderableType:
     return lines
 
 
+def describe_amount(done: int, total: int | None) -> str:
+    """`13.0 of 60.0 MB`, or only how much is done where the total is not known."""
+    if not total:
+        return size_text(done)
+    shown, of_all = size_text(done), size_text(total)
+    number, unit = shown.rsplit(" ", 1)
+    return f"{number} of {of_all}" if of_all.endswith(f" {unit}") else f"{shown} of {of_all}"
+
+
 @dataclass(slots=True)
 class Meter:
-    """The rate of the last few seconds."""
+    """The rate of the last few seconds, from one rise of a counter to another: a slow link brings some MB, then nothing."""
 
     _seen: list[tuple[float, int]] = field(default_factory=list)
 
     def rate(self, now: float, done: int) -> float:
-        """Bytes a second; 0 until enough was seen to say so."""
-        if self._seen and done < self._seen[-1][1]:
-            self._seen.clear()  # another stage has begun
-        self._seen.append((now, done))
-        while len(self._seen) > 2 and now - self._seen[0][0] > _RATE_SECONDS:
-            self._seen.pop(0)
-        since, before = self._seen[0]
-        return (done - before) / (now - since) if now - since > 0.5 else 0.0
+        """Bytes a second; 0 until enough was seen. It falls when the counter has not risen for twice as long as usual."""
+        seen = self._seen
+        if seen and done < seen[-1][1]:
+            seen.clear()  # another stage has begun
+        if not seen or done > seen[-1][1]:
+            seen.append((now, done))
+        while len(seen) > 2 and (not seen[0][1] or now - seen[1][0] >= _RATE_SECONDS):
+            seen.pop(0)
+        seconds = seen[-1][0] - seen[0][0]
+        usual = seconds / max(len(seen) - 1, 1)
+        if now - seen[-1][0] > 2 * usual:
+            seconds += now - seen[-1][0] - usual
+        return (seen[-1][1] - seen[0][1]) / seconds if seconds > 0.5 else 0.0
 
     def describe(self, now: float, done: int, total: int | None) -> list[str]:
         """Bytes, rate and time left, as far as they are known."""
         rate = self.rate(now, done)
-        parts = [f"{size_text(done)} of {size_text(total)}" if total else size_text(done)] if done or total else []
-        if rate > 0:
-            parts.append(f"{size_text(rate)}/s")
-            if total and total > done:
-                parts.append(f"{duration_text((total - done) / rate)} left")
-        return parts
+        parts = [describe_amount(done, total)] if done or total else []
+        return [*parts, *describe_rate(rate), *describe_rest(rate, done, total)]
+
+
+def describe_rate(rate: float) -> list[str]:
+    """A rate in bytes a second; nothing where it is not known."""
+    return [f"{size_text(rate)}/s"] if rate > 0 else []
+
+
+def describe_rest(rate: float, done: int, total: int | None) -> list[str]:
+    """How long the rest takes at this rate; nothing where that is not known."""
+    return [f"{duration_text((total - done) / rate)} left"] if rate > 0 and total and total > done else []
 
 
 @dataclass(slots=True)
 class PushView:
-    """A push: stage, files, bytes, rate, time left, and what was saved."""
+    """A push or a pull: how much of the source the vault has stored, the link's rate, time left, and what the vault had already.
+
+    Reading runs ahead of the link by up to a window, so what was read says nothing of how far a run is.
+    """
 
     progress: Progress
-    _meter: Meter = field(default_factory=Meter)
+    _stored: Meter = field(default_factory=Meter)
+    _link: Meter = field(default_factory=Meter)
 
     def headline(self, now: float) -> str:
         """See View."""
-        progress = self.progress
-        parts = [_STAGES[progress.stage]]
-        if progress.stage in {"reading", "finishing"}:
-            of_all = f" of {progress.total_files:,}" if progress.total_files is not None else ""
-            parts.append(f"{progress.files:,}{of_all} files")
-        parts += self._meter.describe(now, *self.extent())
-        if progress.stage in {"reading", "finishing"} and progress.hole_bytes:
-            parts.append(f"holes {size_text(progress.hole_bytes)}")
-        if progress.bad_bytes:
-            parts.append(f"UNREADABLE {size_text(progress.bad_bytes)}")
-        saved = progress.read_bytes - progress.literal_bytes
-        if progress.stage in {"reading", "finishing"} and progress.wire_sent and saved > 0:
-            parts.append(f"sent {size_text(progress.wire_sent)}, saved {share_text(saved, progress.read_bytes)}")
-        return "  ".join(parts)
+        progress, stage = self.progress, _STAGES[self.progress.stage]
+        done, total = self.extent()
+        if progress.stage not in _SENDING:
+            return "  ".join([stage, *self._stored.describe(now, done, total)])
+        rate = self._stored.rate(now, done)
+        link = None if progress.link_bytes is None else self._link.rate(now, progress.link_bytes)
+        rates = describe_rate(rate) if link is None else [f"link {text}" for text in describe_rate(link)]
+        known = [f"vault had {size_text(progress.known_bytes)}"] if progress.known_bytes else []
+        return "  ".join([f"{stage} {describe_amount(done, total)}", *describe_rest(rate, done, total), *rates, *known])
 
     def extent(self) -> tuple[int, int | None]:
         """See View."""
         progress = self.progress
         if progress.stage in _SENDING:
-            return progress.read_bytes, progress.total_bytes
+            total = progress.total_bytes
+            return progress.stored_bytes, None if total is None else max(total - progress.missed_bytes, progress.stored_bytes)
         return progress.stage_done, progress.stage_total or None
 
     def place(self) -> str:
         """See View."""
-        return safe_text(self.progress.path, _WIDTH) if self.progress.stage == "reading" else ""
+        progress = self.progress
+        if progress.stage not in _SENDING:
+            return ""
+        of_all = f" of {progress.total_files:,}" if progress.total_files is not None else ""
+        parts = [f"read {count_text(progress.files, 'file') if not of_all else f'{progress.files:,}{of_all} files'}"]
+        if progress.hole_bytes:
+            parts.append(f"holes {size_text(progress.hole_bytes)}")
+        if progress.bad_bytes:
+            parts.append(f"UNREADABLE {size_text(progress.bad_bytes)}")
+        if progress.path and progress.stage == "reading":
+            parts.append(safe_text(progress.path, _WIDTH))
+        return "  ".join(parts)
 
 
 @dataclass(slots=True)

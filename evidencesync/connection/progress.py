@@ -15,18 +15,27 @@ class Progress:
 
     With `count_ahead` there is a display, and a folder is counted while it is being read: `total_files` and `total_bytes` are
     None until they are known. In the stages after reading, `stage_done` of `stage_total` bytes are done.
+
+    What is read runs ahead of what has arrived, by up to a window. Only `stored_bytes` says how far a run is.
     """
 
     stage: Stage = "connecting"
     count_ahead: bool = False
     files: int = 0
+    """How many files were read."""
     read_bytes: int = 0
     hole_bytes: int = 0
     """Of `read_bytes`, those of holes: hashed, but neither read nor sent."""
     bad_bytes: int = 0
     """Of `read_bytes`, those that could not be read."""
-    literal_bytes: int = 0
-    wire_sent: int = 0
+    missed_bytes: int = 0
+    """Of `total_bytes`, those of files that could not be read at all."""
+    stored_bytes: int = 0
+    """Bytes of the source that the vault says it has stored, zeros included."""
+    known_bytes: int = 0
+    """Of `stored_bytes`, those that the vault had already, so that they were not sent."""
+    link_bytes: int | None = None
+    """Bytes that went over the network in the direction of the vault; None where there is none."""
     total_files: int | None = None
     total_bytes: int | None = None
     stage_done: int = 0
@@ -36,7 +45,12 @@ class Progress:
     notify: Callable[[str], None] = lambda _line: None
     """Called with a line about an event of the run, such as a wait, for users without a display."""
 
+    def take_stored(self, stored_bytes: int, known_bytes: int, link_bytes: int | None) -> None:
+        """Records how far the vault is, and how much went over the network."""
+        self.stored_bytes, self.known_bytes, self.link_bytes = stored_bytes, known_bytes, link_bytes
+
     def restart(self) -> None:
         """Resets the counters: the source is read again from its start."""
         self.stage = "connecting"
-        self.files = self.read_bytes = self.hole_bytes = self.bad_bytes = self.literal_bytes = 0
+        self.files = self.read_bytes = self.hole_bytes = self.bad_bytes = self.missed_bytes = 0
+        self.stored_bytes = self.known_bytes = 0

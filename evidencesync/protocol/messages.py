@@ -424,13 +424,16 @@ class Fetch(Message, frozen=True):
 
 
 class SourceSeen(Message, frozen=True):
-    """The progress of reading at the source's end, for a display alone."""
+    """The progress at the source's end, for a display alone.
+
+    `files` were read; `stored_bytes` the vault's side has stored, and `sent_bytes` of these were sent or are zeros.
+    """
 
     files: Size
-    read_bytes: Size
+    stored_bytes: Size
     hole_bytes: Size
     bad_bytes: Size
-    literal_bytes: Size
+    sent_bytes: Size
     total_files: Size | None
     total_bytes: Size | None
     path: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]

@@ -54,10 +54,22 @@ def copy_if_small(block: memoryview) -> memoryview:
 
 @dataclass(slots=True)
 class SenderCounts:
-    """Counts content bytes that were sent, and bytes in runs of zeros."""
+    """Counts bytes of content: `literal_bytes` were sent, `zero_bytes` lay in runs of zeros.
+
+    `stored_bytes` the receiver says it has stored: `arrived_bytes` of these were sent, and `known_bytes` it had already.
+    """
 
     literal_bytes: int = 0
     zero_bytes: int = 0
+    stored_bytes: int = 0
+    arrived_bytes: int = 0
+    known_bytes: int = 0
+
+    def add_stored(self, size: int, sent: int, zeros: int = 0) -> None:
+        """Counts `size` bytes that are stored; `sent` is more than that where some were sent twice."""
+        self.stored_bytes += size
+        self.arrived_bytes += sent
+        self.known_bytes += max(size - sent - zeros, 0)
 
 
 class Outgoing:

@@ -103,6 +103,8 @@ class _OpenSegment:
     pieces: OutgoingPieces | None = None
     whole: list[bool] = field(default_factory=list)
     """The rows that are requested whole, where pieces of other rows are named first."""
+    sent: int = 0
+    """How many bytes of its content were sent."""
 
 
 class OutgoingSegments:
@@ -151,7 +153,7 @@ class OutgoingSegments:
     def announce(self, number: int) -> None:
         """Announces a segment: for the first time, or again over a new link."""
         before = self._segments[number]
-        held = self._segments[number] = _OpenSegment(before.segment, repeats=before.repeats)
+        held = self._segments[number] = _OpenSegment(before.segment, repeats=before.repeats, sent=before.sent)
         segment = held.segment
         match Opening.NAME if held.repeats else self._policy.opening():
             case Opening.NAME:
@@ -161,7 +163,7 @@ class OutgoingSegments:
             case Opening.LIST:
                 self._send_chunk_list(number, held)
             case Opening.BYTES:
-                self._send_segment(number, segment)
+                self._send_segment(number, held)
 
     def on_answer(self, answer: SegmentAnswer) -> None:
         """Handles whether the vault has a segment that was named. Raises ProtocolError where it was not named."""
@@ -210,7 +212,9 @@ class OutgoingSegments:
         if not self.stored <= count <= self.count:
             raise ProtocolError("the receiver says it stored segments that were not sent")
         for number in range(self.stored, count):
-            segment = self._segments.pop(number).segment
+            held = self._segments.pop(number)
+            segment = held.segment
+            self._out.counts.add_stored(segment.total_bytes, held.sent, segment.zero_bytes)
             self.held_bytes -= segment.held_bytes
             self.rows -= len(segment.lengths)
         self.stored = count
@@ -233,6 +237,7 @@ class OutgoingSegments:
         # A few new bytes among zeros say nothing about other segments.
         if not held.repeats and (size < segment.literal_bytes or size >= MEAN_CHUNK):
             self._policy.record_parts(size, segment.literal_bytes)
+        held.sent += size
         self._out.send(ChunkData(number, size))
         self._out.send_data(parts, size)
 
@@ -240,12 +245,14 @@ class OutgoingSegments:
         held.listed = True
         self._out.send(Chunks(number, encode_wire_rows(held.segment.rows())))
 
-    def _send_segment(self, number: int, segment: Segment) -> None:
+    def _send_segment(self, number: int, held: _OpenSegment) -> None:
+        segment = held.segment
         lengths = [
             length | ZERO_BIT if part is None else length for length, part in zip(segment.lengths, segment.parts, strict=True)
         ]
         size = segment.literal_bytes
         self._out.send(SegmentData(number, struct.pack(f"<{len(lengths)}I", *lengths), size))
+        held.sent += size
         self._out.send_data([part for part in segment.parts if part is not None], size)
 
     def _segment(self, number: int) -> _OpenSegment:

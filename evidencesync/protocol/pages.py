@@ -91,6 +91,8 @@ class _OpenPage:
     files_asked: bool = False
     repeats: bool = False
     """Whether some of its contents seem to have been sent before: then its files are not sent before the vault has asked."""
+    sent: int = 0
+    """How many bytes of its contents were sent."""
 
 
 class OutgoingPages:
@@ -129,7 +131,7 @@ class OutgoingPages:
     def name_again(self, number: int) -> None:
         """Names a page over a new link, as if it had not been sent before."""
         page = self._pages[number]
-        self._pages[number] = _OpenPage(page.lines, page.contents, page.held_bytes, repeats=page.repeats)
+        self._pages[number] = _OpenPage(page.lines, page.contents, page.held_bytes, repeats=page.repeats, sent=page.sent)
         self._out.send(PageOffer(number, chunk_digest_of(page.lines)))
 
     def on_answer(self, answer: PageAnswer) -> None:
@@ -165,6 +167,7 @@ class OutgoingPages:
         for number in range(self.stored, count):
             page = self._pages.pop(number)
             self.held_bytes -= page.held_bytes
+            self._out.counts.add_stored(page.held_bytes - len(page.lines), page.sent)
             if page.files_asked and not page.repeats:  # a vault that has all files of a page sends no request for it
                 self._file_policy.record_known()
         self.stored = count
@@ -194,6 +197,7 @@ class OutgoingPages:
     def _send_files(self, number: int, page: _OpenPage, present: list[bool]) -> None:
         chosen = [content for content, wanted in zip(page.contents, present, strict=True) if wanted]
         size = sum(map(len, chosen))
+        page.sent += size
         self._out.send(Files(number, len(present), pack_bits(present), size))
         self._out.send_data(chosen, size)
 

@@ -225,7 +225,7 @@ class _SourceServer:
     def _send(self, sender: Sender, writer: BufferedWriter) -> None:
         writer.put(sender.take_output())
         sender.data.link_rate = writer.link_rate
-        self._progress.literal_bytes = sender.counts.literal_bytes
+        self._progress.take_stored(sender.counts.stored_bytes, sender.counts.known_bytes, None)
         if time.monotonic() - self._progress_sent >= _PROGRESS_SECONDS:
             self._send_progress()
 
@@ -236,12 +236,12 @@ class _SourceServer:
         self._send_message(
             SourceSeen(
                 progress.files,
-                progress.read_bytes,
+                progress.stored_bytes,
                 progress.hole_bytes,
                 progress.bad_bytes,
-                progress.literal_bytes,
+                progress.stored_bytes - progress.known_bytes,
                 progress.total_files,
-                None if progress.total_bytes is None else min(progress.total_bytes, MAX_FILE_SIZE),
+                None if progress.total_bytes is None else min(progress.total_bytes - progress.missed_bytes, MAX_FILE_SIZE),
                 progress.path,
             )
         )

@@ -10,43 +10,78 @@ from evidencesync.connection.progress import Progress
 from evidencesync.verify.context import VerifyProgress
 
 
-def test_a_push_says_how_far_it_is_how_fast_and_what_it_saved() -> None:
+def test_a_push_says_what_is_stored_how_fast_the_link_is_how_long_it_takes_and_what_the_vault_had() -> None:
     progress = Progress(stage="reading", total_bytes=10_000_000)
     view = PushView(progress)
-    assert view.headline(0.0) == "reading  0 files  0 B of 10.0 MB"
-    progress.files, progress.read_bytes, progress.literal_bytes, progress.wire_sent = 1200, 4_000_000, 1_000_000, 1_100_000
-    assert view.headline(2.0) == "reading  1,200 files  4.0 MB of 10.0 MB  2.0 MB/s  3.0 s left  sent 1.1 MB, saved 75.0 %"
+    progress.take_stored(0, 0, 0)
+    assert view.headline(0.0) == "stored 0 B of 10.0 MB"
+    progress.files, progress.read_bytes = 1200, 9_000_000
+    progress.take_stored(4_000_000, 3_000_000, 1_000_000)
+    assert view.headline(2.0) == "stored 4.0 of 10.0 MB  3.0 s left  link 500.0 kB/s  vault had 3.0 MB"
+    assert view.place() == "read 1,200 files"
     progress.stage, progress.stage_done, progress.stage_total = "read-back", 1_000_000, 4_000_000
-    assert view.headline(3.0) == "the vault reads back  1.0 MB of 4.0 MB"
+    assert view.headline(3.0) == "the vault reads back  1.0 of 4.0 MB"
     assert view.place() == ""
 
 
-def test_a_push_says_how_much_of_it_was_holes() -> None:
+def test_a_push_to_a_vault_on_this_machine_speaks_of_no_link() -> None:
+    progress = Progress(stage="reading", total_bytes=10_000_000)
+    view = PushView(progress)
+    view.headline(0.0)
+    progress.take_stored(4_000_000, 0, None)
+    assert view.headline(2.0) == "stored 4.0 of 10.0 MB  3.0 s left  2.0 MB/s"
+
+
+def test_the_longest_headline_fits_a_terminal_of_80_columns() -> None:
+    progress = Progress(stage="reading", total_bytes=999_900_000_000, missed_bytes=1)
+    view = PushView(progress)
+    progress.take_stored(0, 0, 0)
+    view.headline(0.0)
+    progress.take_stored(99_900_000_000, 99_900_000_000, 99_900_000_000)
+    assert len(view.headline(99.9)) <= 80
+
+
+def test_what_is_read_is_named_with_its_holes_and_its_bad_bytes() -> None:
     progress = Progress(
-        stage="reading", files=1, read_bytes=5_000_000, hole_bytes=4_000_000, literal_bytes=1_000_000, wire_sent=1
+        stage="reading", files=1, total_files=2, hole_bytes=4_000_000, bad_bytes=4096, path=b"disk.img", total_bytes=9
     )
-    assert PushView(progress).headline(0.0) == "reading  1 files  5.0 MB  holes 4.0 MB  sent 1 B, saved 80.0 %"
+    assert PushView(progress).place() == "read 1 of 2 files  holes 4.0 MB  UNREADABLE 4.1 kB  disk.img"
 
 
-def test_bytes_that_cannot_be_read_are_shown_while_it_goes_on() -> None:
-    progress = Progress(stage="reading", total_bytes=10_000_000, read_bytes=5_000_000, bad_bytes=4096)
-    assert PushView(progress).headline(0.0) == "reading  0 files  5.0 MB of 10.0 MB  UNREADABLE 4.1 kB"
+def test_files_that_cannot_be_read_are_no_part_of_what_is_left() -> None:
+    progress = Progress(stage="finishing", total_bytes=10_000_000, missed_bytes=4_000_000)
+    progress.take_stored(6_000_000, 0, None)
+    assert PushView(progress).headline(0.0) == "stored 6.0 of 6.0 MB"
 
 
 def test_without_a_total_nothing_is_promised() -> None:
-    progress = Progress(stage="reading", files=3, read_bytes=5)
+    progress = Progress(stage="reading", files=3, stored_bytes=5)
     view = PushView(progress)
     view.headline(0.0)
-    progress.read_bytes = 5_000_005
-    assert view.headline(1.0) == "reading  3 files  5.0 MB  5.0 MB/s"
+    progress.take_stored(5_000_005, 0, None)
+    assert view.headline(1.0) == "stored 5.0 MB  5.0 MB/s"
     assert view.extent() == (5_000_005, None)
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:
     meter = Meter()
-    rates = [meter.rate(float(second), second * 100 if second <= 10 else 1000) for second in range(20)]
-    assert rates[5] == 100.0
-    assert rates[-1] == 0.0
+    rates = [meter.rate(float(second), second * (100 if second <= 20 else 400)) for second in range(60)]
+    assert rates[5] == rates[20] == 100.0
+    assert rates[59] == 400.0
+
+
+def test_the_rate_is_true_between_two_rises_of_a_link_that_brings_much_at_once() -> None:
+    meter = Meter()
+    rates = [meter.rate(tenth / 10, tenth // 20 * 4_000_000) for tenth in range(600)]
+    assert all(abs(rate - 2_000_000) < 1 for rate in rates[45:])
+
+
+def test_a_rate_falls_when_nothing_comes_any_more() -> None:
+    meter = Meter()
+    rates = [meter.rate(float(second), min(second, 10) * 100) for second in range(100)]
+    assert rates[11] == rates[12] == 100.0
+    assert rates[12] > rates[20] > rates[99]
+    assert rates[99] < 12.0
 
 
 def test_a_verification_says_how_far_it_is() -> None:
@@ -57,7 +92,7 @@ def test_a_verification_says_how_far_it_is() -> None:
 
 
 def test_evidence_is_never_taken_for_markup_or_for_control_codes() -> None:
-    progress = Progress(stage="reading", path=b"[bold red]x[/] :bomb: \x1b]8;;http://e\x07\xff", total_bytes=10, read_bytes=20)
+    progress = Progress(stage="reading", path=b"[bold red]x[/] :bomb: \x1b]8;;http://e\x07\xff", total_bytes=10, stored_bytes=20)
     out = io.StringIO()
     screen = rich.console.Console(file=out, force_terminal=True, width=200, highlight=False, markup=True, emoji=True)
     screen.print(render(PushView(progress)))

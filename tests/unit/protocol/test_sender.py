@@ -289,6 +289,32 @@ def test_zeros_take_a_little_of_the_window() -> None:
     assert 16 <= count <= 256
 
 
+def test_what_is_stored_is_counted_by_where_it_came_from() -> None:
+    sender = new_sender(knows_nothing=True, has_previous=False)
+    sender.add_page(b"lines\n", [b"a", b"bc"])
+    sender.add_segment(MIXED)
+    counts = sender.counts
+    assert (counts.literal_bytes, counts.stored_bytes) == (50_003, 0)
+    sender.receive(SegmentsStored(1))
+    assert (counts.stored_bytes, counts.arrived_bytes, counts.known_bytes) == (50_000 + MIN_ZERO_RUN, 50_000, 0)
+    sender.receive(PagesStored(1))
+    assert (counts.stored_bytes, counts.arrived_bytes, counts.known_bytes) == (50_003 + MIN_ZERO_RUN, 50_003, 0)
+
+
+def test_what_the_vault_knew_is_not_counted_as_sent() -> None:
+    sender = new_sender()
+    sender.add_page(b"lines\n", [b"a", b"bc"])
+    sender.add_segment(MIXED)
+    sender.receive(PageAnswer(0, known=True))
+    sender.receive(Want(0, 2, b"\1"))
+    sender.receive(SegmentAnswer(0, known=False))
+    sender.receive(Need(0, 3, b"\4", b""))
+    sender.receive(SegmentsStored(1))
+    sender.receive(PagesStored(1))
+    counts = sender.counts
+    assert (counts.arrived_bytes, counts.known_bytes) == (30_001, 20_002)
+
+
 def test_what_is_stored_is_cumulative() -> None:
     sender = new_sender()
     for _ in range(3):

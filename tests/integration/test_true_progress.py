@@ -1,0 +1,138 @@
+"""What a display says of a transfer over a slow link is what has arrived, not what was read or written into buffers."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+
+import pytest
+
+from evidencesync.acquire.push import push
+from evidencesync.cli.progress_display import PushView
+from evidencesync.connection.link import LocalLink
+from evidencesync.connection.progress import Progress
+from evidencesync.custody.documents import SshPeer
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.link_in_between import LinkInBetween
+from tests.support.patience import PATIENCE_SECONDS, wait_until
+from tests.support.small_segments import cut_smaller
+
+SIZE = 16 << 20
+STEPS = 16
+PEER = SshPeer("ana", "vault.lab", 22, "SHA256:" + "A" * 43, {})
+
+
+class DeepLink(LinkInBetween):
+    """A link with buffers that take everything at once, and of which only as much arrives as a test lets through."""
+
+    peer = PEER
+
+    def __init__(self, link: LocalLink) -> None:
+        super().__init__(link)
+        self._taken = bytearray()
+        self._open = threading.Condition()
+        self._may_pass = 0
+        self.arrived = 0
+        self.written = 0
+        threading.Thread(target=self._deliver, daemon=True).start()
+
+    @property
+    def wire_sent(self) -> int:
+        return self.written
+
+    def write(self, data: bytes) -> None:
+        with self._open:
+            self._taken += data
+            self.written += len(data)
+            self._open.notify_all()
+
+    def let_through(self, size: int) -> None:
+        """Lets `size` bytes in all arrive."""
+        with self._open:
+            self._may_pass = size
+            self._open.notify_all()
+
+    def _deliver(self) -> None:
+        while True:
+            with self._open:
+                self._open.wait_for(lambda: self._taken and self.arrived < self._may_pass)
+                part = bytes(self._taken[: self._may_pass - self.arrived])
+                del self._taken[: len(part)]
+                self.arrived += len(part)
+            self._link.write(part)
+
+
+class SlowPush:
+    """A push of a large random file over a deep link, in a thread."""
+
+    def __init__(self, bench: Bench) -> None:
+        ours, self._vault = bench.serve()
+        self.link = DeepLink(ours)
+        self.progress = Progress(count_ahead=True)
+        self.view = PushView(self.progress)
+        self._push = threading.Thread(target=push, args=(self.link, bench.request(), self.progress), daemon=True)
+        self._push.start()
+
+    def wait_for(self, stored: int) -> None:
+        """Waits until the display says that so much is stored."""
+        wait_until(lambda: self.view.extent()[0] >= stored)
+
+    def finish(self) -> None:
+        self.link.let_through(1 << 40)
+        self._push.join(PATIENCE_SECONDS)
+        self._vault.join(PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    cut_smaller(monkeypatch)
+    bench = make_bench(tmp_path)
+    (bench.source / "disk.img").write_bytes(random.Random(7).randbytes(SIZE))
+    return bench
+
+
+def test_a_push_over_a_slow_link_shows_what_has_arrived(bench: Bench) -> None:
+    run = SlowPush(bench)
+    run.link.let_through(64 << 10)
+    wait_until(lambda: run.link.written > SIZE)  # read to its end, and all of it in buffers
+    assert run.view.extent() == (0, SIZE)
+    for step in range(1, STEPS + 1):
+        passed = SIZE * step // STEPS
+        run.link.let_through(passed)
+        run.wait_for(passed - SIZE // 10)
+        done, total = run.view.extent()
+        link = run.progress.link_bytes
+        assert passed - SIZE // 10 <= done <= passed
+        assert link is not None
+        assert passed - SIZE // 10 <= link <= passed + SIZE // 10
+        assert total == SIZE
+        assert run.progress.known_bytes == 0
+    run.finish()
+    assert run.progress.stage == "done"
+
+
+def test_what_the_vault_had_is_told_apart_from_what_was_sent(bench: Bench) -> None:
+    bench.push()
+    with (bench.source / "disk.img").open("ab") as file:
+        file.write(random.Random(8).randbytes(SIZE // 4))
+    run = SlowPush(bench)
+    run.finish()
+    progress = run.progress
+    assert progress.stored_bytes == SIZE + SIZE // 4
+    assert SIZE * 0.95 <= progress.known_bytes <= SIZE
+    assert "the vault had" not in run.view.headline(0.0)  # it is done
+
+
+def test_a_file_that_cannot_be_read_is_not_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evidencesync.acquire import reading
+    from evidencesync.errors import SourceReadError
+
+    def refuse(found: object) -> object:
+        raise SourceReadError("cannot read it", errno=5)
+
+    monkeypatch.setattr(reading, "open_file", refuse)
+    run = SlowPush(bench)
+    run.finish()
+    progress = run.progress
+    assert (progress.total_bytes, progress.missed_bytes, progress.stored_bytes) == (SIZE, SIZE, 0)
