@@ -17,7 +17,17 @@ import msgspec
 
 from evidencesync.cli.catalog import FilesOutput
 from evidencesync.cli.comparison_outputs import CompareOutput, DiffOutput
-from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
+from evidencesync.cli.custody_outputs import (
+    CustodyAppendOutput,
+    CustodyShowOutput,
+    ForgetHeadOutput,
+    ReceiptsCheckOutput,
+    ReceiptsListOutput,
+    RecordedVerdict,
+    TimestampOutput,
+    TimestampRequestOutput,
+    TimestampShowOutput,
+)
 from evidencesync.cli.file_outputs import ExportOutput, ReportOutput, RestoreOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
@@ -32,9 +42,7 @@ from evidencesync.cli.outputs import (
     TrustOutput,
     VaultWriterOutput,
 )
-from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOutput, ReceiptsListOutput
 from evidencesync.cli.summary import DryRunOutput
-from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
 from evidencesync.cli.watch_events import WatchOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry

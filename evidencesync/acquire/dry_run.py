@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 from evidencesync.acquire.reading import MAX_LISTED_FLAGS
-from evidencesync.custody.tally import ManifestTally
+from evidencesync.custody.wholeness import ManifestTally
 from evidencesync.evidence.entry import Entry, Flag
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.source.device import find_device, geometry_of

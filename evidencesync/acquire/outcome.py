@@ -14,8 +14,8 @@ from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE,
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
 from evidencesync.custody.record import check_signer, decode_record
 from evidencesync.custody.sshsig import verify_signature
-from evidencesync.custody.tally import ManifestTally
 from evidencesync.custody.times import AcquisitionTimes, Step, measured_clocks
+from evidencesync.custody.wholeness import ManifestTally
 from evidencesync.errors import ChainError, SignatureError, hinting
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text

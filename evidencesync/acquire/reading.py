@@ -18,7 +18,7 @@ import msgspec
 from evidencesync.acquire.streaming import ContentReader
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.manifest import encode_entry_lines, encode_footer
-from evidencesync.custody.tally import ManifestTally
+from evidencesync.custody.wholeness import ManifestTally
 from evidencesync.delta.chunker import Segment
 from evidencesync.errors import SourceGapsError, SourceReadError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, blake3_of, sha256_of

@@ -11,7 +11,7 @@ from evidencesync.acquire.request import PushRequest
 from evidencesync.acquire.signing import Provenance, pushed_from
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import SshPeer
-from evidencesync.custody.tally import ManifestTally
+from evidencesync.custody.wholeness import ManifestTally
 from evidencesync.delta.chunker import Segment
 from evidencesync.errors import NothingLeftError
 from evidencesync.evidence.number_format import count_text

@@ -72,7 +72,7 @@ def show_acquisition(
 ) -> ExitCode:
     """Shows one acquisition, and the custody chain of its item; or its files. Nothing is verified: see `evidencesync verify`."""
     from evidencesync.cli.catalog import show_output
-    from evidencesync.cli.known_item import open_known_item
+    from evidencesync.cli.own_state import open_known_item
 
     if not files.files and (files.below is not None or files.after is not None):
         raise UsageError("--below and --after need --files")

@@ -1,17 +1,20 @@
-"""What the `custody` commands and `verify --record` print with `--json`, and how a chain is shown to people."""
+"""What `custody`, `timestamp`, `receipts` and `verify --record` print with `--json`, and how a chain is shown to people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Annotated, Final, Literal
+
+import msgspec
 
 from evidencesync.acquire.custody_exchange import ShownChain
 from evidencesync.acquire.known_heads import code_of
 from evidencesync.cli.outputs import Output, Problem, ShownRecord
-from evidencesync.custody.documents import CustodyRecord, VaultId
+from evidencesync.custody.documents import AcquisitionNumber, CustodyRecord, Fingerprint, VaultId
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import escape_line, person_text, safe_text
 from evidencesync.evidence.entry import Count
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.exit_codes import ExitCode
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Outcome, Verdict
@@ -152,3 +155,138 @@ def record_text(record: CustodyRecord) -> str:
     parts += [f"{safe_text(name)}: {safe_text(value)}" for name, value in record.details.items()]
     text = "; ".join(parts)
     return text if len(text) <= _WHAT else text[:_WHAT] + "…"
+
+
+class KeptReceipt(Output, frozen=True):
+    """One receipt; null where its documents cannot be read, which is then among the problems.
+
+    `records` counts the custody records beside it that were found good. `examiner` is the key that signed manifest and
+    `acquired` record, `principal` the name under which the vault trusted it. `times_contradict`: dates that cannot be true, each
+    in a sentence; a warning, which is looked for by `receipts check` only.
+    """
+
+    folder: str
+    vault_id: VaultId | None
+    vault_key: Fingerprint | None
+    case: str | None
+    item: str | None
+    acquisition: AcquisitionNumber | None
+    received: UtcTime | None
+    examiner: Fingerprint | None
+    principal: str | None
+    read_back: bool | None
+    manifest_kept: bool
+    records: Count
+    manifest_sha256: HexDigest | None
+    chain_head_sequence: Count | None
+    chain_head_sha256: HexDigest | None
+    problems: list[Problem]
+    times_contradict: list[str]
+
+
+class SeenHeadOutput(Output, frozen=True):
+    """How far this machine has seen a chain; without case and item it is the vault's own."""
+
+    vault_id: VaultId
+    vault_key: Fingerprint
+    case: str | None
+    item: str | None
+    sequence: Count
+    sha256: HexDigest
+    seen: UtcTime
+
+
+class ReceiptsListOutput(Output, frozen=True):
+    """What this machine keeps. Nothing of it is verified. `problems`: memories that cannot be read."""
+
+    receipts: list[KeptReceipt]
+    heads: list[SeenHeadOutput]
+    problems: list[Problem]
+
+
+class ReceiptsCheckOutput(Output, frozen=True):
+    """The outcome of a check. `vault` is the vault that receipts were compared with, `trust` says whether signers were judged."""
+
+    verdict: Literal["pass", "fail", "incomplete"]
+    trust: Literal["not judged", "outside"]
+    vault: str | None
+    receipts: list[KeptReceipt]
+
+
+class ForgetHeadOutput(Output, frozen=True):
+    """How many chains were forgotten."""
+
+    vault_id: VaultId
+    case: str | None
+    item: str | None
+    forgotten: Count
+
+
+Digest = Literal["sha256", "sha384", "sha512"]
+Imprint = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})$")]
+"""A digest of `manifest.jsonl.sig`."""
+Number = Annotated[str, msgspec.Meta(pattern="^-?[0-9]{1,160}$")]
+"""An integer that is longer than JSON readers keep exactly."""
+
+
+class TimestampRequestOutput(Output, frozen=True):
+    """A request that was written to a file."""
+
+    case: str
+    item: str
+    acquisition: AcquisitionNumber
+    request: str
+    request_sha256: HexDigest
+    digest: Digest
+    imprint: Imprint
+    nonce: Number
+
+
+class TokenOutput(Output, frozen=True):
+    """What an authority says. `accuracy_seconds` is how far its time may be off, where it says so.
+
+    `authority_checked`: the authority's certificate leads to one of the roots that were given.
+    """
+
+    gen_time: UtcTime
+    accuracy_seconds: float | None
+    authority: str
+    policy: str
+    serial: Number
+    digest: Digest
+    imprint: Imprint
+    nonce: Number | None
+    token_sha256: HexDigest
+    request_sha256: HexDigest | None
+    authority_checked: bool
+
+
+class TimestampOutput(Output, frozen=True):
+    """A timestamp that is in place, and the number and digest of the custody record that names it."""
+
+    case: str
+    item: str
+    acquisition: AcquisitionNumber
+    token: TokenOutput
+    record: Count
+    chain_head_sha256: HexDigest
+
+
+class ShownTimestamp(Output, frozen=True):
+    """One acquisition's timestamp: null where it has none, or a problem where it is not good.
+
+    `record` is the number of the custody record about it; null without one.
+    """
+
+    acquisition: AcquisitionNumber
+    token: TokenOutput | None
+    record: Count | None
+    problem: Problem | None
+
+
+class TimestampShowOutput(Output, frozen=True):
+    """The timestamps of an item's acquisitions."""
+
+    case: str
+    item: str
+    acquisitions: list[ShownTimestamp]

@@ -51,7 +51,7 @@ def diff(
     """
     from evidencesync.cli.catalog import load_state
     from evidencesync.cli.comparison_outputs import SourceOutput
-    from evidencesync.cli.known_item import open_known_item
+    from evidencesync.cli.own_state import open_known_item
     from evidencesync.compare.acquisitions import compare_acquisitions
 
     name = item.name()

@@ -1,7 +1,8 @@
 """What this machine keeps of its own, outside any vault: receipts, and the remembered heads of vaults' chains.
 
-Options, settings and the environment say where. Nothing of it may lie in a vault, and what lies in the source is left out of the
-evidence.
+Options, settings and the environment say where. Nothing of it may lie in a vault, and what lies in the source is left out of
+the evidence. An item that is to be shown is opened here, and compared with what is remembered: what was removed from it must
+not look as if it had never been there.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from evidencesync.cli.options import local_vault
 from evidencesync.errors import NoHomeError
+from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand
 
 if TYPE_CHECKING:
     from evidencesync.acquire.known_heads import VaultAtHand
     from evidencesync.cli.command import Run
+    from evidencesync.evidence.identity import ItemName
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.localstate.receipts import ReceiptDraft
     from evidencesync.outside import Closed
     from evidencesync.source.filters import FilterRules
+    from evidencesync.vault.item import VaultItem
 
 STATE_VARIABLE: Final = "EVIDENCESYNC_STATE"
 
@@ -160,3 +165,25 @@ def without_own_state(
         elif draft is not None:
             folders.append(draft.path)
     return dataclasses.replace(rules, own=own_folders(source, map(os.fsencode, folders)))
+
+
+def open_known_item(run: Run, vault: str, name: ItemName) -> tuple[VaultItem, ExitCode]:
+    """Opens an item whose chain is as long as it is known to be, and returns the exit code of what could not be compared.
+
+    Raises what `Vault.item` raises, and ChainError where the vault's own chain, or what this machine remembers, tells of more.
+    What could not be read is a warning: an old record in a bad sector keeps nobody from the item.
+    """
+    from evidencesync.acquire.known_heads import KnownHeads, code_of
+    from evidencesync.vault.stated import require_stated
+    from evidencesync.vault.vault import Vault
+
+    opened = Vault.open(local_vault(vault))
+    known = KnownHeads(audit_memory(run), opened)
+    item = opened.item(name)
+    require_stated(item.ledger, f"the custody chain of {name}", known.of(name.place))
+    worst = known.worst_problem()
+    if worst is not None and code_of(worst) is not ExitCode.GAPS:
+        raise worst
+    for error in known.problems:
+        run.console.warn(f"not compared with all that is known of the item: {error.message}")
+    return item, ExitCode.COMPLETE if worst is None else ExitCode.GAPS

@@ -20,8 +20,8 @@ from evidencesync.files.shortages import is_shortage, unexpected
 from evidencesync.home import expand
 
 if TYPE_CHECKING:
+    from evidencesync.cli.custody_outputs import KeptReceipt, ReceiptsCheckOutput, SeenHeadOutput
     from evidencesync.cli.outputs import Problem
-    from evidencesync.cli.receipts_outputs import KeptReceipt, ReceiptsCheckOutput, SeenHeadOutput
     from evidencesync.custody.chain import ChainOrder
     from evidencesync.errors import EvidenceSyncError
     from evidencesync.evidence.identity import ItemName
@@ -79,7 +79,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def list_receipts(run: Run, receipts: _Receipts = None) -> ExitCode:
     """Lists the receipts that are kept here, and the remembered chain heads. Nothing is verified: see `receipts check`."""
-    from evidencesync.cli.receipts_outputs import ReceiptsListOutput
+    from evidencesync.cli.custody_outputs import ReceiptsListOutput
     from evidencesync.localstate.receipt_checks import read_kept
 
     found = [read_kept(folder) for folder in _folders(run, receipts, [], may_be_missing=True)]
@@ -118,7 +118,7 @@ def check_receipts(
     """
     import time
 
-    from evidencesync.cli.receipts_outputs import ReceiptsCheckOutput
+    from evidencesync.cli.custody_outputs import ReceiptsCheckOutput
     from evidencesync.cli.trust_files import load_trusted
     from evidencesync.custody.trust import TrustedSigners
     from evidencesync.localstate.receipt_checks import check_kept
@@ -167,7 +167,7 @@ def forget_head(
     The chains that the vault shows next are then accepted once. Receipts are kept: compare them with the vault first
     (`evidencesync receipts check --vault VAULT`).
     """
-    from evidencesync.cli.receipts_outputs import ForgetHeadOutput
+    from evidencesync.cli.custody_outputs import ForgetHeadOutput
 
     if (case is None) != (item is None):
         raise UsageError("--case and --item name one item together")
@@ -258,7 +258,7 @@ def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing
 
 
 def _heads(memory: HeadMemory) -> tuple[list[SeenHeadOutput], list[EvidenceSyncError]]:
-    from evidencesync.cli.receipts_outputs import SeenHeadOutput
+    from evidencesync.cli.custody_outputs import SeenHeadOutput
     from evidencesync.errors import EvidenceSyncError
 
     heads: list[SeenHeadOutput] = []
@@ -275,7 +275,7 @@ def _heads(memory: HeadMemory) -> tuple[list[SeenHeadOutput], list[EvidenceSyncE
 
 
 def _output(one: CheckedReceipt) -> KeptReceipt:
-    from evidencesync.cli.receipts_outputs import KeptReceipt
+    from evidencesync.cli.custody_outputs import KeptReceipt
 
     receipt, acquired, received = one.receipt, one.acquired, one.received
     return KeptReceipt(

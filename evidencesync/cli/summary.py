@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from evidencesync.acquire.dry_run import DryRun
     from evidencesync.acquire.reading import SourceTally
     from evidencesync.acquire.request import PushOutcome, PushRequest
-    from evidencesync.custody.tally import ManifestTally
+    from evidencesync.custody.wholeness import ManifestTally
     from evidencesync.evidence.entry import Flag, Remark
     from evidencesync.evidence.identity import ItemName
     from evidencesync.localstate.receipts import FinishedReceipt

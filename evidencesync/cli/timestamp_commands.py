@@ -26,7 +26,7 @@ from evidencesync.home import expand, expand_new_file, read_named
 from evidencesync.limits import MAX_TIMESTAMP
 
 if TYPE_CHECKING:
-    from evidencesync.cli.timestamp_outputs import ShownTimestamp, TimestampOutput, TimestampShowOutput, TokenOutput
+    from evidencesync.cli.custody_outputs import ShownTimestamp, TimestampOutput, TimestampShowOutput, TokenOutput
     from evidencesync.custody.timestamp import Request, Roots, Token
     from evidencesync.vault.item import VaultItem
     from evidencesync.vault.timestamps import Answer, Who
@@ -89,7 +89,7 @@ def request(
 
     It holds a digest of the manifest's signature and a random number, and nothing about the evidence.
     """
-    from evidencesync.cli.timestamp_outputs import TimestampRequestOutput
+    from evidencesync.cli.custody_outputs import TimestampRequestOutput
     from evidencesync.evidence.digest import sha256_of
     from evidencesync.vault.layout import acquisition_folder
 
@@ -179,8 +179,8 @@ def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition
 
     They are not compared with the custody chain: see `evidencesync verify`.
     """
-    from evidencesync.cli.known_item import open_known_item
-    from evidencesync.cli.timestamp_outputs import TimestampShowOutput
+    from evidencesync.cli.custody_outputs import TimestampShowOutput
+    from evidencesync.cli.own_state import open_known_item
     from evidencesync.cli.trust_files import load_roots
 
     found, code = open_known_item(run, vault, item.name())
@@ -198,7 +198,7 @@ def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition
 
 
 def _find(run: Run, vault: str, item: ItemChoice, acquisition: int | None) -> tuple[VaultItem, int]:
-    from evidencesync.cli.known_item import open_known_item
+    from evidencesync.cli.own_state import open_known_item
 
     found, _ = open_known_item(run, vault, item.name())
     return found, found.choose_acquisition(acquisition)
@@ -221,8 +221,8 @@ def _attach(
     import time
 
     from evidencesync.acquire.known_heads import VaultAtHand
+    from evidencesync.cli.custody_outputs import TimestampOutput
     from evidencesync.cli.own_state import remember_heads, usable_memory
-    from evidencesync.cli.timestamp_outputs import TimestampOutput
     from evidencesync.cli.trust_files import load_roots
     from evidencesync.vault.timestamps import attach, load_stamped
     from evidencesync.vault.vault import Vault
@@ -279,7 +279,7 @@ def _write_new(file: Path, vault: Path, data: bytes) -> None:
 
 
 def _token_output(token: Token, answer: Answer, *, checked: bool) -> TokenOutput:
-    from evidencesync.cli.timestamp_outputs import Digest, TokenOutput
+    from evidencesync.cli.custody_outputs import Digest, TokenOutput
     from evidencesync.evidence.digest import sha256_of
     from evidencesync.evidence.utc_time import format_utc_time
 
@@ -300,8 +300,8 @@ def _token_output(token: Token, answer: Answer, *, checked: bool) -> TokenOutput
 
 def _show_one(item: VaultItem, number: int, roots: Roots | None, problems: set[ExitCode]) -> ShownTimestamp:
     """The timestamp of one acquisition, or its problem: a bad timestamp hides no other. Adds exit codes to `problems`."""
+    from evidencesync.cli.custody_outputs import ShownTimestamp
     from evidencesync.cli.outputs import Problem
-    from evidencesync.cli.timestamp_outputs import ShownTimestamp
     from evidencesync.evidence.display import escape_line
     from evidencesync.vault.timestamps import find_record, load_answer, load_stamped
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from evidencesync.custody.tally import TYPE_ORDER
+from evidencesync.custody.wholeness import TYPE_ORDER
 from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry

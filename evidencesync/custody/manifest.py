@@ -1,7 +1,7 @@
 """Writes and strictly reads manifests: a header line, one or more lines for each entry in walk order, a footer line.
 
 The reader is a state machine: header, entries, footer, done. It takes runs of whole lines, keeps no entries, and needs about
-7 microseconds for a line (see `entrylines`).
+7 microseconds for a line (see `entries`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from evidencesync.custody.documents import ManifestFooter, ManifestHeader
-from evidencesync.custody.entrylines import ManifestLine, decode_run
-from evidencesync.custody.entryrules import FieldRules, WalkOrder
-from evidencesync.custody.tally import ManifestTally
+from evidencesync.custody.entries import FieldRules, ManifestLine, WalkOrder, decode_run
 from evidencesync.custody.text import check_path_pair, check_texts, check_title, check_utc_time, decode_exactly
+from evidencesync.custody.wholeness import ManifestTally
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.limits import ATTRIBUTES_PER_LINE, LIST_CAP_PER_LINE, MAX_HEADER_LINE, MAX_MANIFEST_LINE, MAX_PATH

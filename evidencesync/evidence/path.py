@@ -1,12 +1,14 @@
-"""Checks evidence paths: raw bytes, relative to the source's root, which never lead out of it."""
+"""Checks and sorts evidence paths: raw bytes, relative to the source's root, which never lead out of it."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import heapq
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final, TypeVar
 
 from evidencesync.errors import PathEscapeError
@@ -127,3 +129,39 @@ def from_json_fields(text: str | None, encoded: str | None) -> bytes:
     if to_json_fields(raw) != (text, encoded):
         raise PathEscapeError(f"a path is not in its one correct form: {safe_text(raw, 100)}")
     return raw
+
+
+RUN: Final = 1 << 16
+"""Names that are sorted at once: about 6 MiB as objects. More names are kept packed, in about as many bytes as they have."""
+
+_SEPARATOR: Final = b"/"  # no name contains it
+
+
+class SortedNames:
+    """Takes names in any order, in runs of about `RUN`; iterating gives them sorted, each once."""
+
+    def __init__(self) -> None:
+        self._packed: list[bytes] = []
+        self._last: list[bytes] = []
+
+    def add(self, names: list[bytes]) -> None:
+        """Adds the next run and takes the list over. No name is empty or contains a slash."""
+        if self._last:
+            self._packed.append(_SEPARATOR.join(self._last))
+        names.sort()
+        if any(map(bytes.__eq__, names, names[1:])):  # some file systems list a name twice while it is being renamed
+            names = list(dict.fromkeys(names))
+        self._last = names
+
+    def __iter__(self) -> Iterator[bytes]:
+        if not self._packed:
+            return iter(self._last)
+        return (name for name, _ in groupby(heapq.merge(*map(_unpacked, self._packed), self._last)))
+
+
+def _unpacked(packed: bytes) -> Iterator[bytes]:
+    start = 0
+    while (end := packed.find(_SEPARATOR, start)) >= 0:
+        yield packed[start:end]
+        start = end + 1
+    yield packed[start:]

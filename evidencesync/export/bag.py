@@ -20,7 +20,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.export.acquisition import AcquisitionReader
-from evidencesync.export.parts import (
+from evidencesync.export.tree import (
     Blocks,
     Content,
     Folder,

@@ -17,8 +17,7 @@ from evidencesync.export.case_uco import graph_blocks
 from evidencesync.export.destination import Destination
 from evidencesync.export.encrypt import Recipient, encrypt_blocks
 from evidencesync.export.hashdeep import LeftOut, hashdeep_lines
-from evidencesync.export.parts import joined_lines
-from evidencesync.export.tree import FolderWriter, archive_blocks
+from evidencesync.export.tree import FolderWriter, archive_blocks, joined_lines
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.space import check_destination
 from evidencesync.vault.vault import Vault

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from evidencesync.compare.acquisitions import has_changed
-from evidencesync.custody.entrylines import ManifestLine
+from evidencesync.custody.entries import ManifestLine
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry

@@ -1,19 +1,216 @@
-"""Writes a report in one of its three forms."""
+"""Writes a report in one of its three forms, and composes the pages of HTML and PDF: every heading, sentence and table."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final, Literal
 
 import msgspec
 
+from evidencesync.custody.wholeness import SourceState
 from evidencesync.errors import InternalError
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.report.blocks import Sink
-from evidencesync.report.compose import compose
+from evidencesync.evidence.number_format import count_text, duration_text, size_text
+from evidencesync.report import texts
+from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, FirstPage, Pages, Paragraph, Section, Sink, Table
+from evidencesync.report.document import Acquisition, Item, Judgement, Report
+from evidencesync.report.exhibits import annexes, exhibit_sections
 from evidencesync.report.gather import Gathered
 from evidencesync.report.html_report import write_html
 from evidencesync.report.manifests import manifest_lines
 from evidencesync.report.pdf_report import write_pdf
+from evidencesync.verify.checks import MEANINGS
+from evidencesync.verify.findings import Finding, shown_place
+
+_FINDINGS_SHOWN: Final = 500
+_ORDER: Final = {"error": 0, "warning": 1, "info": 2}
+
+
+def compose(report: Report) -> Pages:
+    """All pages. Quoted text is made safe to show here, or in the functions that this one calls."""
+    sections = [_findings(report.judgement)]
+    for number, item in enumerate(report.items, 1):
+        sections += exhibit_sections(number, item)
+    sections += annexes(report)
+    return Pages(
+        made_at=report.made_at,
+        footer=f"{report.tool} {report.version}, case {safe_text(report.case, 60)}, made {time_text(report.made_at)}",
+        first=_first_page(report),
+        sections=sections,
+    )
+
+
+_TOLD_REMARKS: Final = frozenset({"listed-not-reached", "folder-changed-while-read"})
+
+
+def time_text(moment: str) -> str:
+    """A moment for people: to the second, and never without its zone."""
+    return f"{moment[:10]} {moment[11:19]} UTC"
+
+
+# --- Page one ----------------------------------------------------------------------------------------------------------
+
+
+def _first_page(report: Report) -> FirstPage:
+    judgement = report.judgement
+    symbol, word = texts.WORDS[judgement.state]
+    item = "" if report.item is None else f", item {safe_text(report.item, 200)}"
+    acquisition = "" if report.acquisition is None else f", acquisition {report.acquisition}"
+    sentence = texts.SENTENCES[judgement.state] + (f" Reason: {judgement.reason}." if judgement.reason is not None else "")
+    return FirstPage(
+        title="Audit report of digital evidence",
+        subject=f"Case {safe_text(report.case, 200)}{item}{acquisition}",
+        state=judgement.state,
+        symbol=symbol,
+        word=word,
+        sentence=sentence,
+        when=_when(judgement),
+        facts=_first_facts(report),
+        items=_item_table(report.items),
+        means=texts.MEANS[judgement.state],
+        means_not=texts.MEANS_NOT,
+    )
+
+
+def _when(judgement: Judgement) -> str:
+    if judgement.source == "checked":
+        return f"Checked for this report, beginning {time_text(judgement.checked_at)}."
+    days = judgement.age_seconds // 86_400
+    age = count_text(days, "day") if days else duration_text(judgement.age_seconds)
+    return f"Checked {time_text(judgement.checked_at)}, {age} before this report was made. {texts.OLD_VERDICT}"
+
+
+def _first_facts(report: Report) -> list[Fact]:
+    judgement = report.judgement
+    checked = judgement.checked
+    errors = sum(finding.severity == "error" for finding in judgement.findings)
+    warnings = sum(finding.severity == "warning" for finding in judgement.findings)
+    parts = [
+        count_text(checked.acquisitions, "acquisition"),
+        count_text(checked.records, "custody record"),
+        count_text(checked.files, "file"),
+        size_text(checked.bytes),
+    ]
+    return [
+        Fact("Findings", f"{count_text(errors, 'error')}, {count_text(warnings, 'warning')}"),
+        Fact("Checked", f"{', '.join(parts)}, by {' and '.join(_digest_names(judgement.digests))}"),
+        Fact("Gaps at the source", _gaps(report.items)),
+        Fact("Left out by filters", _filtered(report.items)),
+        Fact("Trust", texts.OUTSIDE_LIST if judgement.trust == "outside" else texts.OWN_LIST),
+        Fact("Vault", f"{safe_text(report.vault.name, 200)} ({report.vault.vault_id})"),
+        Fact("Report made", f"{time_text(report.made_at)}, by {report.tool} {report.version}"),
+    ]
+
+
+def state_of(one: Acquisition) -> SourceState | None:
+    """How much of its source an acquisition has; None if its documents cannot be read."""
+    if one.header is None or one.footer is None:
+        return None
+    return SourceState.of_manifest(one.header, one.footer, one.contents.unread_bytes)
+
+
+def _gaps(items: list[Item]) -> str:
+    """The gaps of all acquisitions together: a pass says nothing about what was not read."""
+    acquisitions = [one for item in items for one in item.acquisitions]
+    said: Counter[str] = Counter()
+    for one in acquisitions:
+        if one.footer is not None:
+            said.update({flag: count for flag, count in one.footer.flags.items() if flag != "skipped"})
+            said.update({remark: count for remark, count in (one.footer.remarks or {}).items() if remark in _TOLD_REMARKS})
+    ranges = sum(one.contents.unread_count for one in acquisitions)
+    parts = [f"{count:,} {safe_text(what)}" for what, count in sorted(said.items())]
+    parts += [count_text(ranges, "range") + " that could not be read"] if ranges else []
+    unknown = sum(one.footer is None or one.contents.problem is not None for one in acquisitions)
+    parts += [f"not known of {count_text(unknown, 'acquisition')}: a document cannot be read"] if unknown else []
+    return "; ".join(parts) or texts.NO_GAPS
+
+
+def _filtered(items: list[Item]) -> str:
+    """What filters left out on purpose: that is no gap."""
+    states = [state for item in items for one in item.acquisitions if (state := state_of(one)) is not None]
+    count, entries = sum(state.filtered for state in states), sum(state.left_out for state in states)
+    if not count:
+        return texts.NOT_FILTERED
+    skipped = f"{entries:,} skipped; " if entries else ""
+    return skipped + texts.FILTERED.format(acquisitions=count_text(count, "acquisition"))
+
+
+def _digest_names(digests: list[str]) -> list[str]:
+    return [{"blake3": "BLAKE3", "sha256": "SHA-256"}.get(name, safe_text(name)) for name in digests] or ["no digest"]
+
+
+def _item_table(items: list[Item]) -> Table:
+    """One row an acquisition: what, who, when, and the fingerprint for the notebook."""
+    rows = []
+    for item in items:
+        if not item.acquisitions:
+            rows.append([safe_text(item.item, 80), "-", "cannot be read" if item.problem else "none", "-", "-", "-"])
+        for one in item.acquisitions:
+            who = "cannot be read" if one.header is None else safe_text(one.header.examiner.name, 80)
+            when = time_text(one.header.started) if one.header is not None else "-"
+            state = state_of(one)
+            read = state.words if state is not None else "cannot be read"
+            rows.append([safe_text(item.item, 80), str(one.number), who, when, read, one.fingerprint or "cannot be read"])
+    columns = [
+        Column("Item", "text", 3),
+        Column("Acquisition", "number", 2),
+        Column("Acquired by", "text", 3),
+        Column("Started", "text", 4),
+        Column("Source", "text", 3),
+        Column("Fingerprint for the notebook", "exact", 5),
+    ]
+    return Table("Items and acquisitions", columns, rows)
+
+
+# --- Findings ----------------------------------------------------------------------------------------------------------
+
+
+def _findings(judgement: Judgement) -> Section:
+    ordered = sorted(judgement.findings, key=lambda finding: _ORDER[finding.severity])
+    blocks: list[AnyBlock] = []
+    if not ordered:
+        blocks.append(Paragraph("None: no check found anything to say."))
+    else:
+        columns = [
+            Column("Severity", "text", 2),
+            Column("Finding, and what it means", "text", 7),
+            Column("Where", "exact", 6),
+        ]
+        rows = [_finding_row(finding) for finding in ordered[:_FINDINGS_SHOWN]]
+        blocks.append(Table("Findings, the gravest first", columns, rows))
+        if len(ordered) > _FINDINGS_SHOWN:
+            left = len(ordered) - _FINDINGS_SHOWN
+            blocks.append(Paragraph(f"{count_text(left, 'more finding')} stand in the JSON report.", "warning"))
+    heads = [
+        Fact(
+            "The vault" if head.case is None else f"{safe_text(head.case, 80)} / {safe_text(head.item or '', 80)}",
+            f"record {head.sequence}, SHA-256 {safe_text(head.sha256, 64)}",
+            exact=True,
+        )
+        for head in judgement.heads
+    ]
+    if heads:
+        blocks += [Paragraph("Chain heads that the check saw, to be compared with those that were kept elsewhere:"), Facts(heads)]
+    return Section("Findings", 2, "findings", blocks, new_page=True)
+
+
+def _finding_row(finding: Finding) -> list[str]:
+    meaning = MEANINGS[finding.slug].text if finding.slug in MEANINGS else ""
+    about = [] if finding.item is None else [f"item {safe_text(finding.item, 80)}"]
+    about += [] if finding.acquisition is None else [f"acquisition {finding.acquisition}"]
+    where = ", ".join([*about, *([shown_place(finding)] if shown_place(finding) else [])])
+    return [
+        {"error": "✗ error", "warning": "! warning", "info": "i information"}[finding.severity],
+        f"{_safe_message(finding.message)}. {meaning[:1].upper()}{meaning[1:]} (check {finding.check}, {finding.slug}).",
+        where or "the vault as a whole",
+    ]
+
+
+def _safe_message(message: str) -> str:
+    """Messages hold no raw names when `verify` makes them; from a file they may hold anything. Backslashes stay as they are."""
+    return "\\".join(safe_text(part) for part in message.split("\\"))
+
 
 _EMPTY_END: Final = b'"files":[]}'
 _BLOCK: Final = 1 << 18

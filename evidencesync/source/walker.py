@@ -14,7 +14,7 @@ import msgspec
 
 from evidencesync.errors import UsageError
 from evidencesync.evidence.entry import EntryType, Flag
-from evidencesync.evidence.names import RUN, SortedNames
+from evidencesync.evidence.path import RUN, SortedNames
 from evidencesync.limits import MAX_DEPTH, MAX_NAME, MAX_PATH
 from evidencesync.source.descent import Descent, OpenFolder
 from evidencesync.source.descriptor import FOLDER_FLAGS, PASSAGE_FLAGS, is_gone, open_untouched

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.names import RUN, SortedNames
+from evidencesync.evidence.path import RUN, SortedNames
 from evidencesync.files.folders import FolderStack
 from evidencesync.verify.documents import Kind, kind_of, unsafe_folder_bits
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from evidencesync.compare.manifest_file import ManifestFile
 from evidencesync.custody.documents import Clock, Origin, SshPeer
 from evidencesync.custody.manifest import encode_entry_lines, encode_footer
-from evidencesync.custody.tally import ManifestTally
+from evidencesync.custody.wholeness import ManifestTally
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.evidence.identity import ItemName, Title

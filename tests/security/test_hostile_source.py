@@ -9,7 +9,7 @@ import pytest
 
 from evidencesync.connection.link import LocalLink
 from evidencesync.custody.manifest import encode_footer
-from evidencesync.custody.tally import ManifestTally
+from evidencesync.custody.wholeness import ManifestTally
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import (
     DigestMismatchError,

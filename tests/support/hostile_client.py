@@ -30,7 +30,7 @@ from evidencesync.custody.documents import (
 from evidencesync.custody.manifest import encode_entry_lines, encode_footer
 from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.custody.tally import ManifestTally
+from evidencesync.custody.wholeness import ManifestTally
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError, error_from_slug
 from evidencesync.evidence.digest import blake3_of, sha256_of, sha512_of

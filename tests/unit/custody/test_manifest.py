@@ -23,7 +23,7 @@ from evidencesync.custody.manifest import (
     encode_header,
     read_manifest,
 )
-from evidencesync.custody.tally import ManifestTally
+from evidencesync.custody.wholeness import ManifestTally
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, PathEscapeError
 from evidencesync.evidence.entry import Continuation, Entry, ReadError, Remark
 from evidencesync.evidence.path import to_json_fields

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from evidencesync.custody.entryrules import FieldRules, WalkOrder
+from evidencesync.custody.entries import FieldRules, WalkOrder
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.source.details import attribute_name

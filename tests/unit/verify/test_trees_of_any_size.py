@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidencesync.evidence.names import SortedNames
+from evidencesync.evidence.path import SortedNames
 from evidencesync.verify import tree
 from tests.unit.verify.sample import Made
 

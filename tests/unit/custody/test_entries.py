@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidencesync.custody.entrylines import _decode_fast, _decode_line, decode_run
+from evidencesync.custody.entries import _decode_fast, _decode_line, decode_run
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.entry import Entry
 
