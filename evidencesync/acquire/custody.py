@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from evidencesync.acquire.connect import pause_seconds
 from evidencesync.acquire.custody_exchange import ChainRecord, CustodyExchange, CustodyRequest, ShownChain
 from evidencesync.acquire.known_heads import KnownHeads, VaultAtHand, item_subject
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock
-from evidencesync.connection.retries import pause_seconds
 from evidencesync.custody.consistency import whose_chain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person, RecordType
 from evidencesync.custody.record import encode_record
@@ -34,8 +34,8 @@ from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.localstate.pending_record import PendingRecord
+from evidencesync.vault.heads import require_stated
 from evidencesync.vault.ledger import iter_records
-from evidencesync.vault.stated import require_stated
 
 if TYPE_CHECKING:
     from evidencesync.localstate.heads import HeadMemory

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from evidencesync.acquire.connect import wait_for_place
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.outcome import ConcludedPush, CountedTraffic
 from evidencesync.acquire.reading import PageRead, SourceEvent
@@ -26,7 +27,6 @@ from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock, set_seconds
 from evidencesync.connection.progress import Progress
-from evidencesync.connection.retries import wait_for_place
 from evidencesync.custody.manifest import encode_header
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import (

@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Final, Generic, TypeVar
 
+from evidencesync.acquire.connect import not_regained, pause_seconds
 from evidencesync.connection.progress import Progress
-from evidencesync.connection.retries import not_regained, pause_seconds
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import (
     ConnectError,

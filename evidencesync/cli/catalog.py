@@ -46,9 +46,9 @@ from evidencesync.vault.catalog import (
     removed_acquisition,
     stored_name,
 )
+from evidencesync.vault.heads import StatedHead, require_stated
 from evidencesync.vault.layout import ACQUIRED, MAX_ACQUISITION, ItemLayout
 from evidencesync.vault.ledger import Ledger, iter_records
-from evidencesync.vault.stated import StatedHead, require_stated
 from evidencesync.vault.vault import Vault
 
 if TYPE_CHECKING:

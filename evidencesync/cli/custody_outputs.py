@@ -19,6 +19,13 @@ from evidencesync.exit_codes import ExitCode
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Outcome, Verdict
 
+_WHAT: Final = 300  # characters of a record's details in the table
+Digest = Literal["sha256", "sha384", "sha512"]
+Imprint = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})$")]
+"""A digest of `manifest.jsonl.sig`."""
+Number = Annotated[str, msgspec.Meta(pattern="^-?[0-9]{1,160}$")]
+"""An integer that is longer than JSON readers keep exactly."""
+
 
 class KnownDetailOutput(Output, frozen=True):
     """What is known of the item under a name, and the number of the custody record that says so."""
@@ -92,9 +99,6 @@ class RecordedVerdict(Verdict, frozen=True):
     """A verdict, and where it was recorded."""
 
     recorded: list[RecordedItem]
-
-
-_WHAT: Final = 300  # characters of a record's details in the table
 
 
 def show_output(chain: ShownChain) -> CustodyShowOutput:
@@ -220,13 +224,6 @@ class ForgetHeadOutput(Output, frozen=True):
     case: str | None
     item: str | None
     forgotten: Count
-
-
-Digest = Literal["sha256", "sha384", "sha512"]
-Imprint = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})$")]
-"""A digest of `manifest.jsonl.sig`."""
-Number = Annotated[str, msgspec.Meta(pattern="^-?[0-9]{1,160}$")]
-"""An integer that is longer than JSON readers keep exactly."""
 
 
 class TimestampRequestOutput(Output, frozen=True):

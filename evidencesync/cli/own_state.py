@@ -174,7 +174,7 @@ def open_known_item(run: Run, vault: str, name: ItemName) -> tuple[VaultItem, Ex
     What could not be read is a warning: an old record in a bad sector keeps nobody from the item.
     """
     from evidencesync.acquire.known_heads import KnownHeads, code_of
-    from evidencesync.vault.stated import require_stated
+    from evidencesync.vault.heads import require_stated
     from evidencesync.vault.vault import Vault
 
     opened = Vault.open(local_vault(vault))

@@ -133,9 +133,8 @@ def _remote(text: str) -> Address:
 @contextlib.contextmanager
 def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, what: FilterChoice) -> Iterator[Work]:
     """Starts to connect to evidencesync on the source machine, and yields the function that pulls from it."""
-    from evidencesync.acquire.connect import connect_for_pull, connect_to_source, connecting
+    from evidencesync.acquire.connect import connect_first, connect_for_pull, connect_to_source, connecting
     from evidencesync.acquire.pull import pull
-    from evidencesync.connection.retries import connect_first
     from evidencesync.vault.vault import Vault
 
     def again() -> Link:
@@ -173,9 +172,8 @@ def _refuse_own_vault(vault: Path, path: bytes, root: Entry, *, crosses: bool) -
 def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder: Path, _what: FilterChoice) -> Iterator[Work]:
     """Yields the function that reads from the source machine over SFTP."""
     from evidencesync.acquire.agentless import pull_agentless
-    from evidencesync.acquire.connect import connect_for_pull
+    from evidencesync.acquire.connect import connect_first, connect_for_pull
     from evidencesync.connection.process import keep_large_blocks
-    from evidencesync.connection.retries import connect_first
     from evidencesync.ssh.sftp import SftpSource
     from evidencesync.vault.vault import Vault
 

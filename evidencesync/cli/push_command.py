@@ -87,8 +87,8 @@ def push_source(
 
     with connecting(address, options()) as link:
         # ssh logs in meanwhile: slow imports and checks come after this line.
+        from evidencesync.acquire.connect import connect_first
         from evidencesync.acquire.push import push
-        from evidencesync.connection.retries import connect_first
 
         with open_own_state(run, how.receipts, folders) as own_state:
             rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), own_state.draft)

@@ -33,7 +33,7 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
     from evidencesync.cli.outputs import ReindexOutput
     from evidencesync.cli.vault_commands import adding_to_own_chain
     from evidencesync.vault.heads import record_heads
-    from evidencesync.vault.index.reindex import rebuild
+    from evidencesync.vault.index.index import rebuild
     from evidencesync.vault.vault import Vault
     from evidencesync.vault.writer import require_writer
 

@@ -201,9 +201,8 @@ class _Watch:
         return self.ssh.options(self.run.settings, person_at(self.run.console))
 
     def _push(self, snapshot: SourceSnapshot) -> None:
-        from evidencesync.acquire.connect import connect_to_vault, connecting
+        from evidencesync.acquire.connect import connect_first, connect_to_vault, connecting
         from evidencesync.acquire.push import push
-        from evidencesync.connection.retries import connect_first
         from evidencesync.evidence.utc_time import format_utc_time
         from evidencesync.localstate.receipts import ReceiptDraft
 

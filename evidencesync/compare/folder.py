@@ -17,9 +17,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
-from evidencesync.compare.contents import FolderHasher
+from evidencesync.compare.entry import KINDS, FolderHasher, MetadataComparison, Names
 from evidencesync.compare.manifest_file import ExpectedEntry, ManifestFile, is_wrong_name, not_read
-from evidencesync.compare.metadata import KINDS, MetadataComparison, Names
 from evidencesync.compare.store import Category, Compared, DifferenceStore, FolderDifference, Group
 from evidencesync.errors import SourceNotFoundError, UsageError
 from evidencesync.evidence.digest import blake3_of

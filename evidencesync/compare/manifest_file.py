@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, Self
 
-from evidencesync.compare.metadata import AttributeDigest
+from evidencesync.compare.entry import AttributeDigest
 from evidencesync.compare.store import ManifestFacts
 from evidencesync.custody.documents import MANIFEST_NAMESPACE, ManifestHeader
 from evidencesync.custody.hardlinks import AT_ONCE, HardLinkCheck, is_hard_link

@@ -1,7 +1,7 @@
 """Carries bytes between the two ends: a Link is blocking, ordered and bounded.
 
 Kinds of links: an SSH connection through the user's ssh (`connection.ssh_link`), the standard streams of a serving process
-(`serve.stdio`), a channel of the embedded server, a Unix socket (`connection.session_socket`), and a pair of queues inside one
+(`serve.serving`), a channel of the embedded server, a Unix socket (`connection.session_socket`), and a pair of queues inside one
 process for a vault on the same machine.
 """
 

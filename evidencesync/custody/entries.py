@@ -47,6 +47,11 @@ _DEVICE_NUMBER: Final = re.compile(r"[0-9]{1,10}:[0-9]{1,10}")
 _MOST_ATTRIBUTES: Final = 2 * MAX_ATTRIBUTES  # bytes of one entry: in base64, with their names
 _KNOWN_OWNERS: Final = 4096  # names that were checked already
 _FORBIDDEN_NAMES: Final = frozenset({b"", b".", b".."})
+ManifestLine = Entry | Continuation
+_CONTINUATION_START: Final = b'{"type":"continued"'
+_ENCODER: Final = msgspec.json.Encoder()
+_ENTRY: Final = msgspec.json.Decoder(Entry)
+_CONTINUATION: Final = msgspec.json.Decoder(Continuation)
 
 
 class WalkOrder:
@@ -247,14 +252,6 @@ def _next_end(end: int, offset: int, length: int, what: str) -> int:
     if offset < end or length < 1 or offset + length > MAX_FILE_SIZE:
         raise MalformedDocumentError(f"{what} overlap, are empty, or are out of order")
     return offset + length
-
-
-ManifestLine = Entry | Continuation
-
-_CONTINUATION_START: Final = b'{"type":"continued"'
-_ENCODER: Final = msgspec.json.Encoder()
-_ENTRY: Final = msgspec.json.Decoder(Entry)
-_CONTINUATION: Final = msgspec.json.Decoder(Continuation)
 
 
 def decode_run(block: bytes, lines_before: int) -> list[ManifestLine]:

@@ -21,6 +21,8 @@ TYPE_ORDER: Final[tuple[str, ...]] = get_args(EntryType)
 FLAG_ORDER: Final[tuple[str, ...]] = get_args(Flag)
 REMARK_ORDER: Final[tuple[Remark, ...]] = get_args(Remark)
 _ABSENT: Final[frozenset[Flag]] = frozenset({"skipped", "vanished"})
+Wholeness = Literal["complete", "gaps", "source-changed"]
+_DIGITS: Final = 16
 
 
 class ManifestTally:
@@ -74,10 +76,6 @@ class ManifestTally:
         return ManifestFooter(
             counts=self.counts, flags=self.flags, bytes=self.bytes, finished=finished, remarks=self.remarks or None
         )
-
-
-Wholeness = Literal["complete", "gaps", "source-changed"]
-_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ _PLAIN: Final = re.compile(rb"(?:[!-\-0-~][ -.0-~]{0,254})(?:/[!-\-0-~][ -.0-~]{
 _FORBIDDEN_PARTS: Final = frozenset({b"", b".", b".."})
 _Left = TypeVar("_Left")
 _Right = TypeVar("_Right")
+RUN: Final = 1 << 16
+"""Names that are sorted at once: about 6 MiB as objects. More names are kept packed, in about as many bytes as they have."""
+_SEPARATOR: Final = b"/"  # no name contains it
 
 
 @dataclass(frozen=True, slots=True, order=False)
@@ -129,12 +132,6 @@ def from_json_fields(text: str | None, encoded: str | None) -> bytes:
     if to_json_fields(raw) != (text, encoded):
         raise PathEscapeError(f"a path is not in its one correct form: {safe_text(raw, 100)}")
     return raw
-
-
-RUN: Final = 1 << 16
-"""Names that are sorted at once: about 6 MiB as objects. More names are kept packed, in about as many bytes as they have."""
-
-_SEPARATOR: Final = b"/"  # no name contains it
 
 
 class SortedNames:

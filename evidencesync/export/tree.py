@@ -39,6 +39,11 @@ Blocks = Callable[[], Iterator[bytes]]
 """The bytes of a document; each call gives the same from the beginning."""
 
 _GATHERED: Final = 1 << 16
+_WHOLE: Final = 1 << 20
+"""Files up to this size are held in memory; larger ones are copied in the kernel, and the copy is read."""
+_UNIT: Final = tarfile.BLOCKSIZE
+_END: Final = bytes(2 * _UNIT)
+_SECOND: Final = 1_000_000_000
 
 
 class Measured(NamedTuple):
@@ -136,10 +141,6 @@ def document_from(name: str, data: bytes) -> MetadataFile:
     return document_of(name, lambda: iter((data,)))
 
 
-_WHOLE: Final = 1 << 20
-"""Files up to this size are held in memory; larger ones are copied in the kernel, and the copy is read."""
-
-
 class FolderWriter:
     """Makes an export's folder below an open, empty one. Nothing is synced here. Close it."""
 
@@ -209,11 +210,6 @@ class FolderWriter:
                 pass
         finally:
             os.close(copy)
-
-
-_UNIT: Final = tarfile.BLOCKSIZE
-_END: Final = bytes(2 * _UNIT)
-_SECOND: Final = 1_000_000_000
 
 
 def archive_blocks(acquisition: AcquisitionReader, name: str, parts: Iterable[Part], progress: VerifyProgress) -> Iterator[bytes]:

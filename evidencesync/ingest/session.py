@@ -54,8 +54,7 @@ from evidencesync.protocol.events import (
 from evidencesync.protocol.messages import Finish, Message, Published, Ready, Resumed, Status
 from evidencesync.protocol.receiver import Receiver
 from evidencesync.vault.heads import state_head
-from evidencesync.vault.index.index import Index
-from evidencesync.vault.index.reindex import catch_up
+from evidencesync.vault.index.index import Index, catch_up
 from evidencesync.vault.item import ItemState, VaultItem
 from evidencesync.vault.layout import (
     DATA,

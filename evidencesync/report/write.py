@@ -25,6 +25,9 @@ from evidencesync.verify.findings import Finding, shown_place
 
 _FINDINGS_SHOWN: Final = 500
 _ORDER: Final = {"error": 0, "warning": 1, "info": 2}
+_TOLD_REMARKS: Final = frozenset({"listed-not-reached", "folder-changed-while-read"})
+_EMPTY_END: Final = b'"files":[]}'
+_BLOCK: Final = 1 << 18
 
 
 def compose(report: Report) -> Pages:
@@ -39,9 +42,6 @@ def compose(report: Report) -> Pages:
         first=_first_page(report),
         sections=sections,
     )
-
-
-_TOLD_REMARKS: Final = frozenset({"listed-not-reached", "folder-changed-while-read"})
 
 
 def time_text(moment: str) -> str:
@@ -210,10 +210,6 @@ def _finding_row(finding: Finding) -> list[str]:
 def _safe_message(message: str) -> str:
     """Messages hold no raw names when `verify` makes them; from a file they may hold anything. Backslashes stay as they are."""
     return "\\".join(safe_text(part) for part in message.split("\\"))
-
-
-_EMPTY_END: Final = b'"files":[]}'
-_BLOCK: Final = 1 << 18
 
 
 def write_json(gathered: Gathered, out: Sink) -> None:

@@ -44,9 +44,9 @@ from evidencesync.protocol.messages import (
     clock_for,
 )
 from evidencesync.protocol.sender import Sender
-from evidencesync.source.confined import Confined, confined
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.origin import describe_origin
+from evidencesync.source.root import Confined, confined
 from evidencesync.source.salvage import parse_on_read_error
 
 _M = TypeVar("_M", bound=Message)

@@ -16,8 +16,7 @@ from evidencesync.errors import UsageError
 from evidencesync.evidence.entry import EntryType, Flag
 from evidencesync.evidence.path import RUN, SortedNames
 from evidencesync.limits import MAX_DEPTH, MAX_NAME, MAX_PATH
-from evidencesync.source.descent import Descent, OpenFolder
-from evidencesync.source.descriptor import FOLDER_FLAGS, PASSAGE_FLAGS, is_gone, open_untouched
+from evidencesync.source.descriptor import FOLDER_FLAGS, PASSAGE_FLAGS, Descent, OpenFolder, is_gone, open_untouched
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.listed import EVERYTHING, ListedPaths, below
 from evidencesync.source.root import SourceRoot, resolve_source, source_not_found

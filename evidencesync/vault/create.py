@@ -44,7 +44,6 @@ from evidencesync.files.folders import names_in, remove_tree
 from evidencesync.limits import MAX_TITLE
 from evidencesync.outside import require_outside
 from evidencesync.vault.interrupted import TEMPORARY
-from evidencesync.vault.keys import make_vault_key
 from evidencesync.vault.layout import (
     CASES,
     CUSTODY,
@@ -69,7 +68,7 @@ from evidencesync.vault.settings import (
 )
 from evidencesync.vault.tree import kept_names
 from evidencesync.vault.trust import first_trust_files, vault_record
-from evidencesync.vault.vault import Vault
+from evidencesync.vault.vault import Vault, make_vault_key
 from evidencesync.vault.writer import kind_of_file_system, this_machine
 
 _PROBE: Final = re.compile(r"\.probe-[0-9a-f]{16}")

@@ -10,11 +10,14 @@ A record's file name has its number and its type, so two records with one number
 The reservation of a killed writer is completed by the next writer: it holds all that is needed. So no writer has to know whether
 another one is alive, and two may complete it at once, for they write the same bytes. A reservation is removed only after its
 number's record is there. A reservation is void where it cannot be read (a power cut), does not follow the chain, or is not signed
-by a key that may sign such a record (`vault.record_signers`): then the next `G` counts, and nothing of it gets into the chain.
+by a key that may sign such a record (`signer_of`): then the next `G` counts, and nothing of it gets into the chain.
 
 A reservation for an acquisition's `acquired` record is made before the acquisition is published, and counts only if it is
 published. A writer that finds such a reservation waits a short time, and then prevents the publish by moving the staged
 acquisition away: then the next `G` counts.
+
+Anybody who can write into the vault's folder can make a reservation. The next writer completes it, so it is checked as closely
+as a record that arrives: else an honest writer would put a forged record into the chain.
 """
 
 from __future__ import annotations
@@ -27,9 +30,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from evidencesync.custody.documents import CustodyRecord
-from evidencesync.custody.record import SIGNERS, decode_record
-from evidencesync.errors import ChainError, ChainGrewError, EvidenceSyncError, LockedError, MalformedDocumentError, StorageError
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.record import SIGNERS, SignedBy, check_signer, decode_record
+from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.trust import TrustLists
+from evidencesync.errors import (
+    ChainError,
+    ChainGrewError,
+    EvidenceSyncError,
+    LockedError,
+    MalformedDocumentError,
+    SignatureError,
+    StorageError,
+    UntrustedSignerError,
+)
+from evidencesync.evidence.digest import sha512_of
 from evidencesync.files.disk import (
     FOLDER_MODE,
     is_there,
@@ -103,7 +120,7 @@ class NewRecord:
 
 
 SignerCheck = Callable[[NewRecord], bool]
-"""Whether the record in another writer's reservation is signed by a key that may sign it (`vault.record_signers`)."""
+"""Whether the record in another writer's reservation is signed by a key that may sign it (`signer_of`)."""
 
 
 def reserve_number(folder_fd: int, new: NewRecord, may_sign: SignerCheck) -> None:
@@ -335,3 +352,46 @@ def _prevent(folder_fd: int, data: bytes) -> bool:
 def grew(number: int) -> ChainGrewError:
     """Returns the error for a number that another record has."""
     return ChainGrewError(f"somebody else has added custody record {number} meanwhile")
+
+
+def is_signed_by_vault(new: NewRecord, vault_id: str, vault_key: str) -> bool:
+    """Whether a record belongs to the vault's own chain and is signed with the vault's key (given by fingerprint)."""
+    return signer_of(new, ChainSubject(vault_id), vault_key, low_s=False) is not None
+
+
+def is_signed_for_item(
+    new: NewRecord, subject: ChainSubject, vault_key: str, load_trust: Callable[[], TrustLists], *, low_s: bool
+) -> bool:
+    """Whether a record is about an item, and signed by the vault or by a signer that it knows.
+
+    A retired signer is still known: a reservation from before the retirement counts, and `verify` judges the time. A revoked
+    signer is not known. Raises what `load_trust` raises.
+    """
+    key = signer_of(new, subject, vault_key, low_s=low_s)
+    if key is None or key.fingerprint == vault_key:
+        return key is not None
+    trust = load_trust()
+    return is_listed(key, trust) and not trust.revoked.refuses(key)
+
+
+def is_listed(key: PublicKey, trust: TrustLists) -> bool:
+    """Whether a key is on the list of signers, at any time."""
+    return any(signer.key == key for signer in trust.signers.signers)
+
+
+def signer_of(new: NewRecord, subject: ChainSubject, vault_key: str, *, low_s: bool) -> PublicKey | None:
+    """Returns the key that signed a record of a chain, if it may sign a record of that type; else None.
+
+    Whether the signer of `acquired` is that of the manifest is checked elsewhere.
+    """
+    record = new.record
+    if ChainSubject.of(record) != subject:
+        return None
+    if subject.item is None and SIGNERS[record.type] is not SignedBy.VAULT:
+        return None
+    try:
+        key = verify_signature(new.signature, CUSTODY_NAMESPACE, sha512_of(new.data), low_s=low_s)
+        check_signer(record, key, vault_key, key.fingerprint)
+    except (SignatureError, UntrustedSignerError):
+        return None
+    return key

@@ -65,7 +65,7 @@ from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.vault.interrupted import TEMPORARY, FileState, file_state, is_draft, temporary_name
 from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS, VaultLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, recorded, sign_record
-from evidencesync.vault.record_signers import is_signed_by_vault
+from evidencesync.vault.reservations import is_signed_by_vault
 from evidencesync.vault.settings import VaultSettings
 from evidencesync.vault.writer import Machine, locked_for_writing, name_writer
 

@@ -1,35 +1,188 @@
-"""Opens a vault: the folder that keeps evidence for many cases."""
+"""Opens a vault, the folder that keeps evidence for many cases: its settings, which must be its own, and its key.
+
+vault.toml must say the same as the vault's first record, which the vault's key has signed. The key is Ed25519, in OpenSSH's
+format, and readable by its owner only.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_private_key,
+)
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
-from evidencesync.custody.record import demands_low_s
-from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.record import decode_record, demands_low_s
+from evidencesync.custody.sshsig import PublicKey, verify_signature
 from evidencesync.custody.trust import TrustLists
-from evidencesync.errors import ChainError, NotThereError, VaultNotFoundError
+from evidencesync.custody.wire import write_string
+from evidencesync.errors import (
+    ChainError,
+    MalformedDocumentError,
+    MissingOrExtraError,
+    NotThereError,
+    SignatureError,
+    SigningKeyError,
+    StorageError,
+    VaultNotFoundError,
+    WrongVaultError,
+)
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
-from evidencesync.files.disk import FOLDER_FLAGS, load_file, opened_folder, storage_error
-from evidencesync.limits import MAX_VAULT_TOML
+from evidencesync.files.disk import FOLDER_FLAGS, NO_MODES, load_file, opened_folder, storage_error, store_new_file, storing
+from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_SIGNATURE, MAX_VAULT_TOML
 from evidencesync.vault.catalog import SEE_LIST, case_folders, make_item_folders, require_item_folders, stored_names
-from evidencesync.vault.identity import require_own_settings
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.item import VaultItem
-from evidencesync.vault.keys import VaultSigner, load_vault_key
-from evidencesync.vault.layout import SETTINGS, VaultLayout
+from evidencesync.vault.layout import SETTINGS, SIGNATURE_SUFFIX, VAULT_KEY, VAULT_KEY_PUBLIC, VaultLayout, record_file
 from evidencesync.vault.ledger import Ledger, RecordFile
-from evidencesync.vault.record_signers import is_signed_by_vault, is_signed_for_item
-from evidencesync.vault.reservations import NewRecord
+from evidencesync.vault.reservations import NewRecord, is_signed_by_vault, is_signed_for_item
 from evidencesync.vault.settings import VaultSettings, parse_settings
 from evidencesync.vault.trust import TrustStore
 from evidencesync.vault.writer import require_writer
+
+FIRST_RECORD: Final = record_file(1, "made")
+_HINT: Final = "On the vault's machine: put vault.toml back from a backup. See what else is wrong: evidencesync verify VAULT"
+_PRIVATE_MODE: Final = 0o600
+_PUBLIC_MODE: Final = 0o644
+_FOREIGN_BITS: Final = 0o077
+_ALGORITHM: Final = b"ssh-ed25519"
+
+
+class Identity(NamedTuple):
+    """A vault's id, and the fingerprint of its key."""
+
+    vault_id: str
+    key: str
+
+    @classmethod
+    def of(cls, settings: VaultSettings) -> Identity:
+        """Returns what vault.toml states."""
+        return cls(settings.id, settings.key)
+
+    def other_than(self, recorded: Identity) -> str:
+        """Says, for people, that vault.toml states this identity and the first record another one."""
+        return (
+            f"{SETTINGS} is of vault {self.vault_id} with the key {self.key}; "
+            f"its first record of {recorded.vault_id} with the key {recorded.key}"
+        )
+
+
+def recorded_identity(data: bytes | None, signature: bytes | None, stated: Identity | None = None) -> Identity | None:
+    """Returns the identity in a vault's first record; None unless the record has a valid signature by the key that it names.
+
+    A record that agrees with what is `stated` needs no signature: then there is nothing to decide.
+    """
+    if data is None:
+        return None
+    try:
+        record = decode_record(data)
+        found = Identity(record.vault_id, record.actor.key)
+        if found == stated:
+            return found
+        if signature is None or verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(data)).fingerprint != found.key:
+            return None
+    except (MalformedDocumentError, SignatureError):
+        return None  # reported when the chain is checked
+    return found
+
+
+def require_own_settings(layout: VaultLayout, settings: VaultSettings) -> None:
+    """Raises WrongVaultError where vault.toml is another vault's, or names another key, as `verify` reports it.
+
+    A first record that is missing, damaged or unreadable accuses nobody of that: who needs the chain finds it.
+    """
+    stated = Identity.of(settings)
+    try:
+        with opened_folder(layout.custody) as folder:
+            data = load_file(folder, FIRST_RECORD, MAX_RECORD)
+            signature = load_file(folder, FIRST_RECORD + SIGNATURE_SUFFIX, MAX_SIGNATURE)
+    except (MalformedDocumentError, MissingOrExtraError, StorageError):
+        return
+    recorded = recorded_identity(data, signature, stated)
+    if recorded is not None and recorded != stated:
+        raise WrongVaultError(stated.other_than(recorded), hint=_HINT)
+
+
+class VaultSigner:
+    """Signs with the vault's key; a `custody.sshsig.SigningKey`."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        self._public_key = PublicKey.from_line(line)
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key that verifies its signatures."""
+        return self._public_key
+
+    def sign(self, data: bytes) -> bytes:
+        """Returns an SSH signature blob over `data` (RFC 8709, clause 6)."""
+        return write_string(_ALGORITHM) + write_string(self._key.sign(data))
+
+
+def make_vault_key(vault_fd: int, comment: str) -> VaultSigner:
+    """Makes the key files of a new vault. Their bytes are synced, the folder is not.
+
+    Raises StorageError, NoSpaceError; SigningKeyError where the file system lets others read it, whatever its mode should be.
+    """
+    key = Ed25519PrivateKey.generate()
+    signer = VaultSigner(key)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    store_new_file(vault_fd, VAULT_KEY, private, mode=_PRIVATE_MODE)
+    if (mode := _mode(vault_fd)) & _FOREIGN_BITS:
+        raise SigningKeyError(
+            f"others could read the vault's key: the file system gives it the mode {mode:04o}",
+            hint=f"{NO_MODES} Or make the vault on another file system. Nothing was made.",
+        )
+    public = signer.public_key.line(comment) + "\n"
+    store_new_file(vault_fd, VAULT_KEY_PUBLIC, public.encode(), mode=_PUBLIC_MODE)
+    return signer
+
+
+def _mode(vault_fd: int) -> int:
+    with storing("look at the vault's key"):
+        return stat.S_IMODE(os.stat(VAULT_KEY, dir_fd=vault_fd, follow_symlinks=False).st_mode)
+
+
+def load_vault_key(vault_fd: int, fingerprint: str) -> VaultSigner:
+    """Loads the vault's key, which must have that fingerprint.
+
+    Raises SigningKeyError when it is missing, unreadable, another key, or readable by others than its owner.
+    """
+    data = load_file(vault_fd, VAULT_KEY, MAX_PUBLIC_KEY)
+    if data is None:
+        raise SigningKeyError("the vault's key is missing", hint="Restore vault_key from a backup of the vault.")
+    if (mode := _mode(vault_fd)) & _FOREIGN_BITS:
+        raise SigningKeyError(
+            f"others can read the vault's key (mode {mode:04o})",
+            hint=f"chmod 600 VAULT/vault_key, and ask who had access. {NO_MODES}",
+        )
+    try:
+        key = load_ssh_private_key(data, password=None)
+    except (ValueError, UnsupportedAlgorithm, TypeError) as error:
+        raise SigningKeyError("the vault's key cannot be read", hint="Restore vault_key from a backup.") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SigningKeyError("the vault's key is not an Ed25519 key", hint="Restore vault_key from a backup.")
+    signer = VaultSigner(key)
+    if signer.public_key.fingerprint != fingerprint:
+        raise SigningKeyError("vault_key is not the key that vault.toml names", hint="Restore vault_key from a backup.")
+    return signer
 
 
 class Vault:

@@ -45,10 +45,10 @@ from evidencesync.vault.layout import (
 )
 from evidencesync.verify.chains import ChainedAcquisition
 from evidencesync.verify.checks import Check
+from evidencesync.verify.contents import report_damage
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder, reason
 from evidencesync.verify.listing import ManifestResult, check_listed
-from evidencesync.verify.location import report_damage
 from evidencesync.verify.signatures import TRUSTED_TIME, SignedAt
 from evidencesync.verify.timestamps import CheckedToken, Later, Stamps, check_times, check_timestamp
 

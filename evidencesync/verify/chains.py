@@ -31,8 +31,7 @@ from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.interrupted import TEMPORARY, left_by_append, reserved_number
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
-from evidencesync.vault.record_signers import is_listed, signer_of
-from evidencesync.vault.reservations import MAX_RESERVATION, NewRecord
+from evidencesync.vault.reservations import MAX_RESERVATION, NewRecord, is_listed, signer_of
 from evidencesync.verify.chain_times import ChainTimes
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, Statement

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from evidencesync.connection import read_ahead, retries
+from evidencesync.acquire import connect
+from evidencesync.connection import read_ahead
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
@@ -22,8 +23,8 @@ MANY = 1000
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.002)
-    monkeypatch.setattr(retries, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(connect, "FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(connect, "LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(read_ahead, "SILENCE_SECONDS", 15.0)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from evidencesync.acquire import connect
 from evidencesync.acquire.request import PushOutcome
-from evidencesync.connection import retries
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.vault.journal import JournaledSegment, read_journal
 from evidencesync.vault.resume.left_sessions import find_abandoned
@@ -28,7 +28,7 @@ SIZE = 32 * UNIT
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     cut_smaller(monkeypatch)
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(connect, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture

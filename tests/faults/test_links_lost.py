@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.connection import retries
+from evidencesync.acquire import connect
 from evidencesync.connection.session_socket import ResumeRequest, SocketLink
 from evidencesync.errors import LinkLostError
 from evidencesync.ingest import receive
@@ -33,8 +33,8 @@ CUTS = [40, 400, 3_000, 40_000, UNIT, 5 * UNIT, 11 * UNIT, 17 * UNIT]
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     cut_smaller(monkeypatch)
     # Short, but many: on a busy machine it takes its time until the vault's end has noticed that a link is lost.
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(retries, "LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(connect, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(connect, "LONGEST_PAUSE", 0.2)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evidencesync.errors import ChainError
 from evidencesync.vault.item import lock_item
-from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.publish import STEPS, complete_unfinished
+from evidencesync.vault.vault import VaultSigner
 from tests.faults.publish_victim import FILES
 from tests.unit.vault.acquiring import Acquirer, check_published, new_vault
 

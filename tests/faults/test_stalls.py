@@ -33,8 +33,8 @@ from evidencesync.limits import ALIVE_SECONDS, LEAST_SILENCE_SECONDS, SILENCE_SE
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import PREAMBLE, Alive, Patience, SourceAsk
 from evidencesync.serve import source_server as offering_module
+from evidencesync.serve.serving import StdioLink
 from evidencesync.serve.source_server import serve_source
-from evidencesync.serve.stdio import StdioLink
 from evidencesync.vault.item import lock_item
 from tests.support.at_once import try_all
 from tests.support.bench_of_evidence import Bench, make_bench

@@ -44,7 +44,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[st
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr("evidencesync.connection.retries.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("evidencesync.acquire.connect.FIRST_PAUSE", 0.01)
     return make_bench(tmp_path)
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from evidencesync.acquire import connect
 from evidencesync.acquire.custody import Appended, RecordDraft, append_record
 from evidencesync.acquire.custody_exchange import CustodyExchange, ShownChain
-from evidencesync.connection import retries
 from evidencesync.errors import EvidenceSyncError, RememberedHeadsError
 from evidencesync.exit_codes import ExitCode
 from evidencesync.localstate.heads import HeadMemory
@@ -361,7 +361,7 @@ def test_a_record_is_appended_once_wherever_the_link_is_lost(
     bench: Bench, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut after each of many numbers of bytes; the next link is whole."""
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(connect, "FIRST_PAUSE", 0.01)
     whole, thread = bench.serve()
     append_record(lambda: whole, custody_request(bench), lambda _: RecordDraft("noted", {"text": "measured"}))
     thread.join(PATIENCE_SECONDS)

@@ -186,7 +186,7 @@ class _CutAfter:
 
 
 def test_a_lost_link_is_made_anew_and_what_had_arrived_does_not_come_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evidencesync.connection.retries.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("evidencesync.acquire.connect.FIRST_PAUSE", 0.01)
     (bench.source / "image").write_bytes(os.urandom(40_000_000))
     links = [20_000_000, 10_000_000, 10**9]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.connection import retries
+from evidencesync.acquire import connect
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
@@ -41,8 +41,8 @@ NOW = LONG_AFTER_NS
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.002)
-    monkeypatch.setattr(retries, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(connect, "FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(connect, "LONGEST_PAUSE", 0.05)
 
 
 def noise(size: int, seed: int = 1) -> bytes:

@@ -12,7 +12,7 @@ from tests.support.patience import PATIENCE_SECONDS
 
 SERVE = """
 import os, subprocess, sys
-from evidencesync.serve.stdio import take_standard_streams
+from evidencesync.serve.serving import take_standard_streams
 
 link = take_standard_streams()
 print("a stray print")

@@ -70,7 +70,7 @@ class Server(asyncssh.SFTPServer):
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evidencesync.connection.retries.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("evidencesync.acquire.connect.FIRST_PAUSE", 0.01)
 
 
 def entries_from(bench: Bench, tmp_path: Path, server: type[Server], **changes: object) -> dict[bytes, tuple[str, object]]:

@@ -17,9 +17,9 @@ import asyncssh
 import msgspec
 import pytest
 
+from evidencesync.acquire.connect import connect_first
 from evidencesync.acquire.push import push
 from evidencesync.connection.progress import Progress
-from evidencesync.connection.retries import connect_first
 from evidencesync.connection.ssh_link import SshLink
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
 from evidencesync.custody.publickey import PublicKey

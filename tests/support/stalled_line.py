@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Final, Literal, Self
 
 from evidencesync.connection.session_socket import SocketLink
-from evidencesync.serve.stdio import StdioLink
+from evidencesync.serve.serving import StdioLink
 
 Direction = Literal["up", "down"]
 _BUFFER: Final = 16 * 1024  # so that a writer notices soon that nobody takes anything

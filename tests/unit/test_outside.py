@@ -12,7 +12,7 @@ import pytest
 from evidencesync.errors import EvidenceSyncError, NoSpaceError, ResourcesError, StorageError, UsageError
 from evidencesync.export.destination import Destination
 from evidencesync.outside import FOLDER_FLAGS, VAULT_MARKS, Closed, NewFile, lies_in, open_folder_outside, require_outside
-from evidencesync.restore.draft import open_draft
+from evidencesync.restore.restore import open_draft
 from evidencesync.vault.layout import CASES, SETTINGS
 from tests.support.file_systems import bound
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.compare import contents, manifest_file, store
+from evidencesync.compare import entry, manifest_file, store
 from evidencesync.compare.folder import CompareRequest, compare_folder
 from evidencesync.compare.store import Category, Compared
 from evidencesync.custody.trust import signer_line
@@ -435,13 +435,13 @@ def test_what_cannot_be_read_is_unreadable_and_what_lies_in_it_is_not_called_mis
 
 
 def test_a_file_that_goes_while_it_is_compared_is_missing(source: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add = contents.FolderHasher.add
+    add = entry.FolderHasher.add
 
-    def add_and_remove(self: contents.FolderHasher, file: object) -> None:
+    def add_and_remove(self: entry.FolderHasher, file: object) -> None:
         add(self, file)  # type: ignore[arg-type]
         (source / "b").unlink(missing_ok=True)
 
-    monkeypatch.setattr(contents.FolderHasher, "add", add_and_remove)
+    monkeypatch.setattr(entry.FolderHasher, "add", add_and_remove)
     outcome = compared(manifest, source)
     assert told(outcome) == {("missing", b"b", None)}
     assert (outcome.listed, outcome.found) == (6, 5)
@@ -450,13 +450,13 @@ def test_a_file_that_goes_while_it_is_compared_is_missing(source: Path, manifest
 def test_a_file_that_comes_while_its_folder_is_compared_does_not_go_by_unnoticed(
     source: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = contents.FolderHasher.add
+    add = entry.FolderHasher.add
 
-    def add_and_plant(self: contents.FolderHasher, file: object) -> None:
+    def add_and_plant(self: entry.FolderHasher, file: object) -> None:
         add(self, file)  # type: ignore[arg-type]
         write(source / "0", "planted where the walk has been")
 
-    monkeypatch.setattr(contents.FolderHasher, "add", add_and_plant)
+    monkeypatch.setattr(entry.FolderHasher, "add", add_and_plant)
     outcome = compared(manifest, source)
     assert (outcome.differences, outcome.changed_folders, outcome.exit_code) == ([], 1, ExitCode.SOURCE_CHANGED)
 
@@ -558,13 +558,13 @@ def test_a_manifest_that_changes_between_two_readings_is_refused(
     source: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(source / "news", "news")  # so that it is read twice
-    add = contents.FolderHasher.finish
+    add = entry.FolderHasher.finish
 
-    def finish_and_change(self: contents.FolderHasher) -> None:
+    def finish_and_change(self: entry.FolderHasher) -> None:
         add(self)
         manifest.write_bytes(manifest.read_bytes().replace(b'"host":"laptop"', b'"host":"leptop"'))
 
-    monkeypatch.setattr(contents.FolderHasher, "finish", finish_and_change)
+    monkeypatch.setattr(entry.FolderHasher, "finish", finish_and_change)
     with pytest.raises(MalformedDocumentError, match="changed while it was read"):
         compared(manifest, source)
 

@@ -24,8 +24,8 @@ from evidencesync.files.shortages import require_address_space, unexpected
 from evidencesync.localstate import heads
 from evidencesync.outside import NewFile, refused_place
 from evidencesync.report.pdf_report import write_pdf
-from evidencesync.restore.draft import open_draft
 from evidencesync.restore.refusals import place_error
+from evidencesync.restore.restore import open_draft
 from tests.support.bench_of_evidence import make_bench
 
 SHORTAGES = [

@@ -18,9 +18,9 @@ from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.exit_codes import ExitCode
 from evidencesync.files.kept_names import KeptNames
-from evidencesync.restore.draft import open_draft
 from evidencesync.restore.metadata import MetadataApplier, MetadataOptions
 from evidencesync.restore.refusals import NAMED_OF_EACH, Refusals
+from evidencesync.restore.restore import open_draft
 from evidencesync.restore.tree import HardLinkTargets, TreeMaker
 from evidencesync.restore.wanted import PathSelection
 from evidencesync.vault.tree import TreeReader

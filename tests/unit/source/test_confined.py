@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import EvidenceSyncError, NotThereError, PathEscapeError, SourceNotFoundError
-from evidencesync.source.confined import confined
 from evidencesync.source.filters import FilterRules
+from evidencesync.source.root import confined
 from evidencesync.source.walker import walk
 
 

@@ -42,7 +42,6 @@ from evidencesync.evidence.path import to_json_fields
 from evidencesync.evidence.utc_time import format_file_time, format_utc_time
 from evidencesync.vault.create import create_vault
 from evidencesync.vault.item import ItemState, VaultItem, lock_item
-from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.layout import (
     ACQUIRED,
     ACQUIRED_SIGNATURE,
@@ -57,7 +56,7 @@ from evidencesync.vault.layout import (
 from evidencesync.vault.publish import Fault, PublishedAcquisition, complete_unfinished, publish
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.staging import Staging
-from evidencesync.vault.vault import Vault
+from evidencesync.vault.vault import Vault, VaultSigner
 
 MTIME_NS = 1_600_000_000_123_456_789
 STARTED = format_utc_time(1_700_000_000_000_000_000)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.vault.keys import VaultSigner
-from evidencesync.vault.vault import Vault
+from evidencesync.vault.vault import Vault, VaultSigner
 from tests.unit.vault.acquiring import Acquirer, new_signer, new_vault
 
 

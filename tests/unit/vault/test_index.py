@@ -13,10 +13,10 @@ from evidencesync.delta.recipe import Recipe, RecipeBuilder
 from evidencesync.delta.rows import ZERO_DIGEST, Row, is_hook, segment_digest
 from evidencesync.evidence.digest import ChunkDigest, SegmentDigest, blake3_of, chunk_digest_of
 from evidencesync.vault import catalog
-from evidencesync.vault.index import recipes, reindex
+from evidencesync.vault.index import index as module
+from evidencesync.vault.index import recipes
 from evidencesync.vault.index.case_index import CaseIndex
-from evidencesync.vault.index.index import Index
-from evidencesync.vault.index.reindex import catch_up, rebuild
+from evidencesync.vault.index.index import Index, catch_up, rebuild
 from evidencesync.vault.layout import ItemLayout, Location, Scope
 from evidencesync.vault.vault import Vault
 from tests.support.rows_in_memory import RowsInMemory
@@ -399,7 +399,7 @@ def test_an_index_to_which_another_session_adds_meanwhile_is_not_taken_for_a_for
     numbers = catalog.acquisition_numbers
 
     def others_publish(item: ItemLayout) -> list[int]:
-        monkeypatch.setattr(reindex, "acquisition_numbers", numbers)
+        monkeypatch.setattr(module, "acquisition_numbers", numbers)
         found = numbers(item)
         acquirer.acquire({b"a": b"b"})
         theirs = vault.index()
@@ -407,7 +407,7 @@ def test_an_index_to_which_another_session_adds_meanwhile_is_not_taken_for_a_for
         theirs.close()
         return found
 
-    monkeypatch.setattr(reindex, "acquisition_numbers", others_publish)
+    monkeypatch.setattr(module, "acquisition_numbers", others_publish)
     assert catch_up(vault.layout, index, acquirer.name.case.folder).left_out == ()
     assert thrown_away == []
     assert len(index.acquisitions(acquirer.name.case.folder)) == 2

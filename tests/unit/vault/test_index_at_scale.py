@@ -18,8 +18,7 @@ from evidencesync.delta.recipe import Recipe, RecipeBuilder
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.evidence.entry import Entry
-from evidencesync.vault.index.index import BEYOND_CASES, Index
-from evidencesync.vault.index.reindex import rebuild
+from evidencesync.vault.index.index import BEYOND_CASES, Index, rebuild
 from evidencesync.vault.layout import Location, Scope, VaultLayout
 from tests.support.rows_in_memory import RowsInMemory, encode
 

@@ -27,12 +27,11 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.files import disk
 from evidencesync.files.folders import names_in
 from evidencesync.vault.item import VaultItem, lock_item
-from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.layout import ACQUIRED, RECEIVED, RECEIVED_SIGNATURE
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.publish import STEPS, complete_unfinished, publish
 from evidencesync.vault.staging import Staging
-from evidencesync.vault.vault import Vault
+from evidencesync.vault.vault import Vault, VaultSigner
 from tests.unit.vault.acquiring import Acquirer, check_published, item_name, new_signer
 
 FILES = {b"a/one": b"1", b"a/two": b"2" * 300_000, b"b": b""}

@@ -22,8 +22,7 @@ from evidencesync.errors import (
 )
 from evidencesync.files import placing
 from evidencesync.vault import reservations, trust
-from evidencesync.vault.keys import VaultSigner
-from evidencesync.vault.vault import Vault
+from evidencesync.vault.vault import Vault, VaultSigner
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.checks import MEANINGS
 from tests.support.moments import LONG_AFTER_NS

@@ -16,7 +16,7 @@ from evidencesync.custody.timestamp import Request
 from evidencesync.errors import LockedError
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault import staging
-from evidencesync.vault.index.reindex import rebuild
+from evidencesync.vault.index.index import rebuild
 from evidencesync.vault.ledger import Ledger
 from evidencesync.vault.timestamps import Answer, Who, attach, load_stamped
 from tests.support.authority import make_authority

@@ -16,8 +16,7 @@ import pytest
 from evidencesync.errors import UsageError
 from evidencesync.vault.file_checks import FileChecks
 from evidencesync.vault.heads import record_heads
-from evidencesync.vault.index.index import BEYOND_CASES
-from evidencesync.vault.index.reindex import rebuild
+from evidencesync.vault.index.index import BEYOND_CASES, rebuild
 from evidencesync.verify.context import VerifyProgress
 from tests.unit.vault.acquiring import Acquirer, item_name, new_signer, new_vault
 from tests.unit.verify.sample import FIRST, SECOND, Made, only, slugs

@@ -12,7 +12,7 @@ import pytest
 
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault import staging
-from evidencesync.vault.index.reindex import rebuild
+from evidencesync.vault.index.index import rebuild
 from evidencesync.vault.timestamps import Answer, Who, attach
 from tests.support.authority import make_authority
 from tests.support.unreadable import Unreadable

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire import connect
+from evidencesync.acquire.connect import connect_first, not_regained, pause_seconds
 from evidencesync.acquire.push import push
-from evidencesync.connection import retries
 from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.connection.progress import Progress
-from evidencesync.connection.retries import connect_first, not_regained, pause_seconds
 from evidencesync.connection.sender_connection import Host
 from evidencesync.errors import (
     AuthenticationError,
@@ -33,7 +33,7 @@ from tests.support.bench_of_evidence import Bench, make_bench
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(connect, "FIRST_PAUSE", 0.0)
 
 
 class Server:
@@ -70,7 +70,7 @@ def test_what_another_attempt_would_not_change_is_raised_at_once(kind: type[Evid
 
 
 def test_pauses_grow_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.5)
+    monkeypatch.setattr(connect, "FIRST_PAUSE", 0.5)
     pauses = [pause_seconds(attempt) for attempt in (*range(12), 10_000)]
     assert 0.25 <= pauses[0] <= 0.5
     assert all(15.0 <= pause <= 30.0 for pause in pauses[7:])
