@@ -24,6 +24,7 @@ MAX_FILES_FROM: Final = 256 * MIB  # a list of files is kept as a tree of names:
 # Documents. A line must fit a path twice (base64 of the path and of a link), names of owner and group, and a capped list.
 MAX_MANIFEST_LINE: Final = 512 * KIB
 MAX_HEADER_LINE: Final = 512 * KIB
+MAX_TYPED: Final = MAX_HEADER_LINE - 96 * KIB  # of it, notes, filters and command line; the rest tells of source and examiner
 MAX_RECORD: Final = 1 * MIB  # one receipt or custody record; read whole
 MAX_RECORDS: Final = 256  # custody records in one message
 MAX_CHAIN: Final = 64 * MIB  # an item's whole chain in a session: about 60,000 records
@@ -40,6 +41,7 @@ MAX_TRUST_LINES: Final = 10_000
 MAX_TRUST_LINE: Final = 24 * KIB  # a key of 16 KiB, principals and options
 MAX_TRUST_PATTERN: Final = 1000  # one principal or namespace pattern; OpenSSH stops at 1023
 MAX_DOCUMENT_FIELDS: Final = 20_000  # texts, keys included, in one header, receipt or record
+MAX_TYPED_TEXTS: Final = MAX_DOCUMENT_FIELDS - 1000  # of them, notes, filters and arguments of the command line
 MAX_OWNER_NAME: Final = 256  # characters of a user's or group's name; Linux gives 32, Windows 256
 MAX_XATTR_NAME: Final = 255
 MAX_ERRNO: Final = 65_535

@@ -18,7 +18,7 @@ from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
 from evidencesync.errors import EvidenceSyncError, InterruptedRunError, LinkLostError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
-from evidencesync.limits import MAX_FREE_TEXT, MAX_RETRIES_CHANGED
+from evidencesync.limits import MAX_RETRIES_CHANGED
 
 if TYPE_CHECKING:
     from evidencesync.acquire.request import PushOutcome, PushRequest
@@ -178,6 +178,7 @@ def make_request(
     import secrets
 
     from evidencesync.acquire.request import PushRequest
+    from evidencesync.custody.typed import check_header_texts, check_text
     from evidencesync.source.salvage import parse_on_read_error
     from evidencesync.ssh.keys import load_signer
 
@@ -186,7 +187,9 @@ def make_request(
     name = item.name()
     person = sign.person(settings)
     compress = _parse_compress(how.compress or settings.compress or "auto")
-    notes = [_check_note(note) for note in how.note or ()]
+    notes = [check_text(note, "a note", may_be_empty=True) for note in how.note or ()]
+    typed = [safe_text(argument) for argument in sys.argv]
+    check_header_texts([*typed, *notes, *places.rules.lines()])
     signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker)
     return PushRequest(
         source=places.path,
@@ -196,7 +199,7 @@ def make_request(
         signer=signer,
         session=secrets.token_hex(16),
         rules=places.rules,
-        command_line=[safe_text(argument) for argument in sys.argv],
+        command_line=typed,
         organisation=person.organisation,
         notes=notes,
         details=details,
@@ -221,11 +224,3 @@ def _parse_compress(text: str) -> Literal["auto", "always", "never"]:
     if text not in {"auto", "always", "never"}:
         raise UsageError(f"--compress is auto, always or never, not {safe_text(text, 40)}")
     return cast('Literal["auto", "always", "never"]', text)
-
-
-def _check_note(note: str) -> str:
-    from evidencesync.evidence.display import is_unsafe
-
-    if len(note) > MAX_FREE_TEXT or any(map(is_unsafe, note)):
-        raise UsageError(f"a note must be one line of at most {MAX_FREE_TEXT} characters, without control characters")
-    return note

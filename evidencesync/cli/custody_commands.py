@@ -241,15 +241,17 @@ def seal(
 
 def _texts(**given: str | None) -> dict[str, str]:
     """The given texts, by their names in a record. Raises UsageError."""
-    from evidencesync.custody.details import check_text
+    from evidencesync.custody.typed import check_text
 
     return {name: check_text(text.strip(), f"--{name.replace('_', '-')}") for name, text in given.items() if text is not None}
 
 
 def _fixed(kind: RecordType, details: dict[str, str], acquisition: int | None = None) -> Compose:
-    """A draft that does not depend on the chain."""
+    """A draft that does not depend on the chain. Raises UsageError where a record has no room for it."""
     from evidencesync.acquire.custody import RecordDraft
+    from evidencesync.custody.details import check_room
 
+    check_room(details)  # texts and details together
     draft = RecordDraft(kind, details, acquisition)
     return lambda _: draft
 

@@ -11,7 +11,7 @@ import typer
 
 from evidencesync.cli.settings import LoadedSettings, Settings
 from evidencesync.errors import UsageError
-from evidencesync.evidence.display import is_unsafe
+from evidencesync.evidence.display import is_clean, is_unsafe
 from evidencesync.home import at_home, expand, rooted, user_name
 from evidencesync.limits import MAX_TITLE
 
@@ -233,7 +233,7 @@ def _config_path(given: str | None, settings: LoadedSettings) -> Path | None:
 def login_name() -> str:
     """The login's full name, else its user name. Raises UsageError if the machine has neither."""
     for name in (_full_name(), user_name()):
-        if name and len(name) <= MAX_TITLE and not any(map(is_unsafe, name)):
+        if name and len(name) <= MAX_TITLE and is_clean(name) and not any(map(is_unsafe, name)):
             return name
     raise UsageError("this machine does not know your name", hint="Give it with --examiner NAME.")
 
@@ -241,7 +241,7 @@ def login_name() -> str:
 def _check_person(name: str, what: str) -> str:
     """A name without spaces around it, as documents may state it. Raises UsageError."""
     stripped = name.strip()
-    if not stripped or len(stripped) > MAX_TITLE or any(map(is_unsafe, stripped)):
+    if not stripped or len(stripped) > MAX_TITLE or not is_clean(stripped) or any(map(is_unsafe, stripped)):
         raise UsageError(f"{what} must have 1 to {MAX_TITLE} characters, all of them visible")
     return stripped
 

@@ -163,6 +163,9 @@ def revoke(
 
     It cannot be undone, so at a terminal you are asked first. For a key that was good until now, see `trust retire`.
     """
+    from evidencesync.custody.typed import check_text
+
+    reason = check_text(reason.strip(), "--reason", may_be_empty=True)
     opened = _open(vault)
     public = _find_key(opened, who)
     if not yes:

@@ -14,9 +14,10 @@ from typing import Final
 import msgspec
 
 from evidencesync.custody.documents import CustodyRecord, RecordType
+from evidencesync.custody.typed import check_text
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import is_clean, safe_text
-from evidencesync.limits import MAX_DETAIL_NAME, MAX_DETAILS, MAX_DETAILS_SIZE, MAX_FREE_TEXT
+from evidencesync.limits import MAX_DETAIL_NAME, MAX_DETAILS, MAX_DETAILS_SIZE
 
 CASE_DETAILS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -107,22 +108,17 @@ def make_details(given: list[tuple[str, str]], *, may_withdraw: bool = False) ->
         if name in details:
             raise UsageError(f"the detail {safe_text(name)} is given twice", hint="Give each detail once.")
         details[name] = check_text(value.strip(), f"the detail {safe_text(name)}", may_be_empty=may_withdraw)
+    check_room(details)
+    return details
+
+
+def check_room(details: Mapping[str, str]) -> None:
+    """Checks that a record has room for all that it is to state. Raises UsageError."""
     if len(details) > MAX_DETAILS:
         raise UsageError(f"{len(details)} details are given; a record has room for {MAX_DETAILS}")
     size = len(msgspec.json.encode(details))
     if size > MAX_DETAILS_SIZE:  # said before the source is read, and not by a vault at the end
         raise UsageError(f"the details take {size} bytes; a record has room for {MAX_DETAILS_SIZE}")
-    return details
-
-
-def check_text(text: str, what: str, *, may_be_empty: bool = False) -> str:
-    """Checks a text that is to be stored in a record, and returns it. Raises UsageError."""
-    if not (text or may_be_empty) or len(text) > MAX_FREE_TEXT or not is_clean(text):
-        raise UsageError(
-            f"{what} cannot be recorded: {safe_text(text, 80)}",
-            hint=f"Write 1 to {MAX_FREE_TEXT} characters on one line, none of which are control characters.",
-        )
-    return text
 
 
 def record_number(record: CustodyRecord) -> int | None:

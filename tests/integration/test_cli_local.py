@@ -398,3 +398,36 @@ def test_a_tilde_that_no_shell_has_expanded_is_the_home_folder(lab: Lab) -> None
     (lab.folder / "~" / "E" / "one").write_bytes(b"not at home")
     (lab.folder / "~" / "E" / "two").write_bytes(b"not at home, either")
     assert lab.run("push", "~/E", "~/V", *key, "--json").document["files"] == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "arguments"),
+    [
+        ("8192", ("push", "evidence", "vault", *ITEM, "--note", "a\U000e0100b")),
+        ("200", ("push", "evidence", "vault", *ITEM, "--examiner", "a\U000e0100b")),
+        ("200", ("push", "evidence", "vault", *ITEM, "--organisation", "x" * 201)),
+        ("100", ("custody", "note", "vault", *ITEM, "--text", "x", *(f"--detail=d{number}=v" for number in range(100)))),
+        ("100", ("custody", "correct", "vault", *ITEM, "--record", "1", *(f"--detail=d{number}=v" for number in range(100)))),
+        ("8192", ("trust", "revoke", "vault", "ana.pub", "--reason", "x" * 8193)),
+        ("200", ("trust", "add", "vault", "ana.pub", "--principal", "x" * 201)),
+        ("200", ("init", "other", "--trust", "ana.pub", "--principal", "x" * 201)),
+    ],
+)
+def test_what_no_document_has_room_for_is_refused_where_it_is_typed(lab: Lab, limit: str, arguments: tuple[str, ...]) -> None:
+    if arguments[0] == "custody":
+        assert lab.push().code == 0
+    key = ("--sign-key", "ana") if arguments[0] in ("push", "custody") else ()
+    said = lab.run(*arguments, *key)
+    assert said.code == 2, said.err
+    assert limit in said.err
+    if arguments[0] == "push":
+        assert "nothing yet" in lab.run("list", "vault").out
+
+
+def test_notes_that_do_not_fit_into_a_header_are_refused_before_anything_is_sent(lab: Lab) -> None:
+    notes = [f"--note={'n' * 8000}"] * 30
+    with lab.start("push", "evidence", "vault", *ITEM, "--sign-key", "ana", *notes) as push:  # too much for the prepared program
+        _, err = push.communicate()
+    assert push.returncode == 2, err
+    assert b"the limit is 425984" in err
+    assert "nothing yet" in lab.run("list", "vault").out
