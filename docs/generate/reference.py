@@ -59,9 +59,9 @@ a further acquisition. So copy the documents that the hint names, and do not rep
 unless something else is wrong. **A vault.toml of another vault, or with another key**, is 32 (`wrong-place`) from every command.
 A signed document in any other form than this version writes is 32 (`malformed-document`).
 
-**What is gone**: `list`, `show`, `diff` and `timestamp` are no checks, but they do not show less than what is known without
-saying so: a removed acquisition is 31; a case, an item or the end of a chain that the vault's own chain has stated, or that this
-machine has seen, is 34.
+**What is gone**: `list`, `show`, `diff`, `timestamp` and `report --verdict` are no checks, but they show no less than is
+known without saying so: a removed acquisition is 31; a case, an item or the end of a chain that the vault's own
+chain has stated, or that this machine has seen, is 34.
 
 With `--json` the slug says more exactly what happened, in `error.slug`.
 """

@@ -30,7 +30,7 @@ from evidencesync.report.document import (
     Trust,
     VaultFacts,
 )
-from evidencesync.report.judging import ReportScope, judge
+from evidencesync.report.judging import Present, ReportScope, judge
 from evidencesync.report.manifests import count_differences, survey
 from evidencesync.report.maps import file_maps
 from evidencesync.vault.catalog import (
@@ -73,9 +73,13 @@ class VerdictSource:
 def gather(vault: Vault, shown: ReportScope, source: VerdictSource, *, now_ns: int) -> Gathered:
     """The whole model except its file lists. Raises NotThereError if the vault has nothing of what was named."""
     layouts = _layouts(vault, shown)
-    items = [_item(layout, shown, source) for layout in layouts]
+    found = [_item(layout, shown, source) for layout in layouts]
+    items = [item for item, _ in found]
     head = _checked_head(vault.ledger, source, None, None, ("heads",)) or _head(vault.ledger, None, None)
     facts = VaultFacts(vault.settings.id, vault.settings.name, vault.settings.key, head)
+    trust = _trust(vault, source)
+    removed = [(item.item, number) for item, numbers in found for number in numbers]
+    present = Present(facts, items, removed, trust)
     report = Report(
         format=REPORT_FORMAT,
         made_at=format_utc_time(now_ns),
@@ -84,10 +88,10 @@ def gather(vault: Vault, shown: ReportScope, source: VerdictSource, *, now_ns: i
         case=shown.case,
         item=shown.item,
         acquisition=shown.acquisition,
-        judgement=judge(source.verdict, given=source.given, shown=shown, vault=facts, items=items, now_ns=now_ns),
+        judgement=judge(source.verdict, given=source.given, shown=shown, present=present, now_ns=now_ns),
         vault=facts,
         items=items,
-        trust=_trust(vault, source),
+        trust=trust,
         files=[],
     )
     return Gathered(report, layouts)
@@ -125,10 +129,11 @@ def _is_about(layout: ItemLayout, shown: ReportScope) -> bool:
     return name is not None and name.case.text == shown.case and shown.item in (None, name.item.text)
 
 
-def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> Item:
+def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> tuple[Item, list[int]]:
+    """An item, and which acquisitions its chain records that are not there: none where they could not be listed."""
     problem: str | None = None
     case, title = shown.case, shown.item or layout.root.name
-    numbers: list[int] = []
+    there: list[int] | None = None
     try:
         name = stored_name(layout)
         if name is not None:
@@ -136,22 +141,24 @@ def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> Item
     except EvidenceSyncError as error:
         problem = error.message
     try:
-        numbers = [number for number in acquisition_numbers(layout) if shown.acquisition in (None, number)]
+        there = acquisition_numbers(layout)
     except EvidenceSyncError as error:
         problem = error.message
     custody, ledger = _custody(layout, source.verdict), Ledger(layout.custody)
     checked = _checked_head(ledger, source, case, title)
     if checked is not None:  # others have gone on since; the report is of what was checked
         custody = custody[: checked.sequence]
+    numbers = [number for number in there or () if shown.acquisition in (None, number)]
+    received = [step.record.acquisition for step in custody if step.record is not None and step.record.type == "received"]
+    removed = [number for number in received if number is not None and number not in there] if there is not None else []
     if _has_passed(source):  # what the vault had not received by then is a transfer under way, and no acquisition yet
-        received = {step.record.acquisition for step in custody if step.record is not None and step.record.type == "received"}
         numbers = [number for number in numbers if number in received]
     records = [step.record for step in custody if step.record is not None and step.signature != "refused"]
     details, statements = DetailsFold(), Statements()
     for record in records:
         details.add(record)
         statements.add(record)
-    return Item(
+    shown_item = Item(
         case=case,
         item=title,
         folder=f"cases/{layout.root.parent.name}/{layout.root.name}",
@@ -163,6 +170,7 @@ def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> Item
         differences=[count_differences(layout, number - 1, number) for number in numbers if number > 1],
         problem=problem,
     )
+    return shown_item, removed
 
 
 def _head(ledger: Ledger, case: str | None, item: str | None) -> Head | None:

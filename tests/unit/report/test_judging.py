@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from evidencesync.errors import UsageError
+from evidencesync.errors import StorageError, UsageError
+from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.report.document import Report
 from evidencesync.report.gather import VerdictSource, gather
@@ -152,3 +154,59 @@ def test_a_damaged_item_is_still_shown(bench: Bench) -> None:
     assert (shown.header, shown.fingerprint) == (None, None)
     assert shown.problem is not None
     assert shown.contents.problem is not None
+
+
+def test_a_pass_does_not_hold_where_an_acquisition_that_it_covers_was_removed_since(bench: Bench) -> None:
+    bench.push()
+    verdict = verify(bench)
+    shutil.rmtree(bench.acquisition(1))
+    for part in (SHOWN, ReportScope("2026/11", "E1", 2)):
+        judgement = report(bench, verdict, part).judgement
+        assert (judgement.state, judgement.exit_code) == ("not-verified", 31)
+        assert "acquisition 1" in (judgement.reason or "")
+
+
+def test_a_pass_does_not_hold_where_an_item_that_it_covers_was_removed_or_renamed_since(bench: Bench) -> None:
+    bench.push(name=ItemName(Title("2026/11"), Title("E2")))
+    verdict, item = verify(bench), bench.vault.layout.item(bench.name).root
+    item.rename(item.with_name("E1-old"))
+    judgement = report(bench, verdict).judgement
+    assert (judgement.state, judgement.exit_code) == ("not-verified", 3)
+    item.with_name("E1-old").rename(bench.vault.layout.root / "put-away")
+    judgement = report(bench, verdict).judgement
+    assert (judgement.state, judgement.exit_code) == ("not-verified", 34)
+    assert "E1" in (judgement.reason or "")
+    assert report(bench, verdict, ReportScope("2026/11", "E2", None)).judgement.state == "pass"
+
+
+def test_a_pass_does_not_hold_where_a_receipt_was_changed_since(bench: Bench) -> None:
+    verdict, receipt = verify(bench), bench.acquisition(1) / "receipt.json"
+    receipt.chmod(0o644)
+    whole = receipt.read_bytes()
+    other = whole.replace(b'"finished": "20', b'"finished": "19')
+    assert other != whole
+    for data in (whole + b"\n", other, b""):
+        receipt.write_bytes(data)
+        judgement = report(bench, verdict).judgement
+        assert (judgement.state, judgement.exit_code) == ("not-verified", 3)
+
+
+def test_a_pass_by_the_vaults_signers_does_not_hold_where_their_list_was_changed_since(bench: Bench) -> None:
+    verdict = verify(bench)
+    trusted = bench.vault.layout.root / "trusted_signers"
+    trusted.write_bytes(trusted.read_bytes() + b"# moved to the new server\n")
+    judgement = report(bench, verdict).judgement
+    assert (judgement.state, judgement.exit_code) == ("not-verified", 3)
+    assert "trusted_signers" in (judgement.reason or "")
+
+
+def test_what_cannot_be_read_is_not_called_gone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = verify(bench)
+
+    def refuse(layout: object) -> list[int]:
+        raise StorageError("acquisitions cannot be read: Input/output error")
+
+    monkeypatch.setattr("evidencesync.report.gather.acquisition_numbers", refuse)
+    judgement = report(bench, verdict).judgement
+    assert (judgement.state, judgement.exit_code) == ("not-verified", 3)
+    assert "cannot be read" in (judgement.reason or "")
