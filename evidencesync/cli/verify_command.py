@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,11 +15,13 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import PartChoice, RecordChoice, TsaRoots, VaultPath, local_vault
 from evidencesync.cli.trust_files import load_trusted
+from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots
+    from evidencesync.verify.context import VerifyProgress
     from evidencesync.verify.findings import Finding, Verdict
 
 _WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE"}
@@ -111,6 +115,8 @@ def audit(
     from evidencesync.verify.context import VerifyProgress
 
     progress = VerifyProgress()
+    if run.console.is_live:
+        threading.Thread(target=_count, args=(vault, part, progress), name="count", daemon=True).start()
     with shown(run.console, VerifyView(progress)):
         return audit_vault(
             vault,
@@ -126,6 +132,17 @@ def audit(
             progress=progress,
             now_ns=time.time_ns() if now_ns is None else now_ns,
         )
+
+
+def _count(vault: Path, part: PartChoice, progress: VerifyProgress) -> None:
+    """Finds out how much there is to check. Where that cannot be read there is no total; the check itself says what is wrong."""
+    from evidencesync.evidence.identity import Title
+    from evidencesync.vault.catalog import stated_totals
+    from evidencesync.vault.layout import VaultLayout
+
+    with contextlib.suppress(EvidenceSyncError, OSError):
+        case, item = (None if name is None else Title(name).folder for name in (part.case, part.item))
+        progress.total_files, progress.total_bytes = stated_totals(VaultLayout(vault), case, item, part.acquisition)
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class VerifyProgress:
-    """Files and bytes that were read, and the totals that the receipts state (for a display only)."""
+    """Files and bytes that were read, and of how many: the totals are 0 until they are known. For a display only."""
 
     files: int = 0
     bytes: int = 0

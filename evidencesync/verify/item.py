@@ -318,7 +318,6 @@ class _Item:
 
     def _check_each(self, acquisitions: CheckedFolder, numbers: list[int]) -> None:
         wanted = [number for number in numbers if self._where.acquisition in (None, number)]
-        self._expect_work(acquisitions, wanted)
         for number in wanted:
             name = acquisition_folder(number)
             report = acquisitions.report.inside(name, acquisition=number)
@@ -347,19 +346,6 @@ class _Item:
             self._chain.read_on(self._custody)
             self._finish_chain()
         return Later(tuple(self._chain.timestamped.get(number, ())), is_written)
-
-    def _expect_work(self, acquisitions: CheckedFolder, numbers: list[int]) -> None:
-        """Sets the totals of the progress display, as far as the receipts state them."""
-        progress = self._context.progress
-        for number in numbers:
-            folder = acquisitions.peek(acquisition_folder(number))
-            if folder is None:
-                continue
-            with folder:
-                receipt = check_receipt_form(self._context, folder)[1]
-            if receipt is not None:
-                progress.total_files += receipt.points.arrival.files
-                progress.total_bytes += receipt.points.arrival.bytes
 
     def _open_recipes(self, acquisitions: CheckedFolder, last: int) -> dict[int, BinaryIO]:
         """Opens the chunks.bin files of the acquisitions up to one, the latest first, whose digest a signed receipt names.

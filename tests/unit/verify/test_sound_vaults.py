@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from evidencesync.errors import UsageError
+from evidencesync.evidence.identity import folder_name
+from evidencesync.vault.catalog import stated_totals
 from evidencesync.vault.file_checks import FileChecks
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.index.index import BEYOND_CASES, rebuild
@@ -72,7 +74,10 @@ def test_a_head_that_is_still_in_a_chain_is_found(made: Made) -> None:
 def test_progress_ends_at_what_the_receipts_promised(made: Made) -> None:
     progress = VerifyProgress()
     checked = made.audit(progress=progress).checked
-    assert (progress.files, progress.bytes) == (progress.total_files, progress.total_bytes) == (checked.files, checked.bytes)
+    layout = made.open().layout
+    assert (progress.files, progress.bytes) == stated_totals(layout, None, None, None) == (checked.files, checked.bytes)
+    one = made.audit(case="2026/117", item="3-a", acquisition=2).checked
+    assert stated_totals(layout, folder_name("2026/117"), "3-a", 2) == (one.files, one.bytes)
 
 
 def test_nothing_in_the_vault_is_touched(made: Made) -> None:
