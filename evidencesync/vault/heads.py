@@ -161,7 +161,8 @@ def require_stated(ledger: Ledger, whose: str, stated: Iterable[StatedHead]) -> 
     `Ledger.files` and `Ledger.load` raise.
     """
     stated = sorted(stated)
-    files = ledger.files() if not stated or is_folder(ledger.folder) else []
+    last = max((one.sequence for one in stated), default=0)
+    files = ledger.files(last) if not stated or is_folder(ledger.folder) else []
     head = ChainHead(len(files), ledger.load(files[-1]).sha256) if files else ChainHead(0, None)
     for one in reversed(stated):
         is_there = one.sequence <= len(files)

@@ -10,11 +10,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha512
+from itertools import islice
 from pathlib import Path
 
 from evidencesync.custody.chain import follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
-from evidencesync.custody.record import decode_record, encode_record
+from evidencesync.custody.record import SIGNERS, decode_record, encode_record
 from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.errors import (
     ChainError,
@@ -37,10 +38,11 @@ from evidencesync.vault.layout import MAX_SEQUENCE, SIGNATURE_SUFFIX, parse_reco
 from evidencesync.vault.reservations import NewRecord, SignerCheck, grew, is_begun, put_record, reserve_number
 
 _VERIFY = "See what else is wrong: evidencesync verify VAULT"
+_MOST_LOOKED_FOR = 100  # missing records in a listing: a planted file may have a very large number
 _MOST_TRIES = 100  # while other writers add to the chain, where locks do not hold
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class RecordFile:
     """A record's file, as far as its name tells."""
 
@@ -85,14 +87,19 @@ class Ledger:
         self.folder = folder
         self._may_sign = may_sign or _nobody_may_sign
 
-    def files(self) -> list[RecordFile]:
-        """Lists all records in order. Raises ChainError for a gap or a double number, MissingOrExtraError for a strange name."""
+    def files(self, reaching: int = 0) -> list[RecordFile]:
+        """Lists all records in order. `reaching`: the number of a record that was there, as somebody has stated.
+
+        Raises ChainError for a gap or a double number, MissingOrExtraError for a strange name.
+        """
         found = self._listed()
-        if found and found[-1].sequence != len(found):
+        last = max(found[-1].sequence if found else 0, reaching)
+        if len(found) != last:
             # While others add to a large folder, a listing can have the newest name and miss one from just before. Records are
-            # added in order: those before a listed one are there when the second listing begins.
-            last = found[-1].sequence
+            # added in order: those before a listed one are there when the second listing begins. A network file system may
+            # list a folder as it was some time ago: what both listings lack is looked up by name.
             found = [file for file in self._listed() if file.sequence <= last]
+            found = sorted([*found, *self._looked_up({file.sequence for file in found}, last)])
         for expected, file in enumerate(found, 1):
             if file.sequence != expected:
                 raise ChainError(f"custody record {expected} is missing, or there are two of its number")
@@ -117,8 +124,17 @@ class Ledger:
                     hint="Run: evidencesync verify",
                 )
             found.append(RecordFile(*parsed))
-        found.sort(key=lambda file: file.sequence)
+        found.sort()
         return found
+
+    def _looked_up(self, listed: set[int], last: int) -> list[RecordFile]:
+        """Returns records up to the `last` that are there and were not listed; of many, only the first are looked for."""
+        numbers = islice((number for number in range(1, last + 1) if number not in listed), _MOST_LOOKED_FOR)
+        files = [RecordFile(number, kind) for number in numbers for kind in SIGNERS]
+        if not files:
+            return []
+        with opened_folder(self.folder) as folder, storing("look for custody records"):
+            return [file for file in files if _is_there(file.name, folder)]
 
     def load(self, file: RecordFile) -> StoredRecord:
         """Reads a record with its signature. Raises ChainError when it is missing, or another one.
@@ -210,6 +226,14 @@ def recorded(sequence: int) -> Iterator[None]:
     hint = f"The record is in the chain, with the number {sequence}: do not append it again."
     with hinting(hint), storing(f"go on after custody record {sequence}"):
         yield
+
+
+def _is_there(name: str, folder_fd: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _nobody_may_sign(new: NewRecord) -> bool:

@@ -9,12 +9,19 @@ import pytest
 from msgspec.structs import replace
 
 from evidencesync.custody.documents import RecordType
-from evidencesync.errors import ChainError, ChainGrewError, MalformedDocumentError, MissingOrExtraError, StorageError
+from evidencesync.errors import (
+    ChainError,
+    ChainGrewError,
+    MalformedDocumentError,
+    MissingOrExtraError,
+    RolledBackError,
+    StorageError,
+)
 from evidencesync.exit_codes import ExitCode
 from evidencesync.files import placing
 from evidencesync.files.disk import opened_folder, storage_error
 from evidencesync.vault import reservations
-from evidencesync.vault.heads import record_heads
+from evidencesync.vault.heads import SEEN, StatedHead, record_heads, require_stated
 from evidencesync.vault.ledger import Ledger, RecordFile, sign_record
 from evidencesync.vault.reservations import NewRecord
 from evidencesync.vault.trust import vault_record
@@ -120,7 +127,7 @@ class StaleLedger(Ledger):
         super().__init__(ledger.folder)
         self._seen = ledger.files()
 
-    def files(self) -> list[RecordFile]:
+    def files(self, reaching: int = 0) -> list[RecordFile]:
         return self._seen
 
 
@@ -256,4 +263,33 @@ def test_a_chain_that_is_gone_is_missing_and_not_unread(vault: Vault) -> None:
     folder = vault.layout.custody
     folder.rename(folder.with_name("elsewhere"))
     with pytest.raises(MissingOrExtraError, match=f"custody records is missing: {folder}"):
+        vault.ledger.files()
+
+
+@pytest.mark.parametrize("missing", ["0002-", "0003-"])
+def test_a_record_that_a_cached_listing_lacks_is_not_called_gone(
+    missing: str, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(vault)
+    append(vault)
+    whole = vault.ledger.files()
+    head = StatedHead(3, vault.ledger.head().sha256 or "", SEEN)
+    listdir = os.listdir  # a network file system may list a folder as it was some time ago
+    monkeypatch.setattr(os, "listdir", lambda folder: [name for name in listdir(folder) if not name.startswith(missing)])
+    assert require_stated(vault.ledger, "the chain", [head]).sequence == 3
+    assert vault.ledger.files(3) == whole
+    if missing == "0002-":  # what stands before a listed record is there
+        assert vault.ledger.files() == whole
+
+
+def test_a_record_that_is_gone_is_gone_whatever_is_looked_for(vault: Vault) -> None:
+    append(vault)
+    append(vault)
+    head = StatedHead(3, vault.ledger.head().sha256 or "", SEEN)
+    last = vault.layout.custody / vault.ledger.files()[-1].name
+    last.rename(last.with_name(".gone"))
+    with pytest.raises(RolledBackError):
+        require_stated(vault.ledger, "the chain", [head])
+    last.with_name(".gone").rename(last.with_name("999999-heads.json"))
+    with pytest.raises(ChainError, match="record 3 is missing"):
         vault.ledger.files()
