@@ -23,7 +23,8 @@ PASSAGE_FLAGS: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | CLO
 """A folder that is only passed through: with O_PATH it need not be readable, and nothing in it is touched."""
 
 _NOATIME: Final = getattr(os, "O_NOATIME", 0)
-_GONE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENODEV, errno.ESTALE})
+_GONE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENODEV})
+# Not ESTALE: a server that was set up anew, or exports another disk, says it of everything; the kernel asked once more by name.
 _OUR_OWN: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 

@@ -72,6 +72,14 @@ def resolve_source(root: bytes | str | Path) -> SourceRoot:
     return SourceRoot(named=named, path=path, is_folder=stat.S_ISDIR(mode), is_device=stat.S_ISBLK(mode))
 
 
+def is_mount_point(root: bytes) -> bool:
+    """Whether the source is the root of a mounted file system: the link by which it may be named is resolved.
+
+    Only device numbers are compared, so a part of a file system that is mounted once more in itself (a bind mount) is not known.
+    """
+    return os.path.ismount(os.path.realpath(root))
+
+
 def source_not_found(path: bytes, error: OSError) -> SourceNotFoundError:
     """The error for a source that cannot be looked at or opened at all. Raises ResourcesError if this process is the cause."""
     is_gone(error)

@@ -25,6 +25,7 @@ from evidencesync.exit_codes import ExitCode
 from evidencesync.source.changes import ChangeNotices, SourceSnapshot, is_silent, look
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.origin import file_system_of
+from evidencesync.source.root import is_mount_point
 
 FULL_LOOK_SECONDS: Final = 120.0
 """The longest time between two looks at a source that seems unchanged, whether there were notices or not."""
@@ -254,13 +255,18 @@ def _look(decision: Decision, observer: Observer, listener: Listener, clock: Cal
 
 
 class SourceObserver:
-    """Observes a source on this machine: looks at it, and waits for notices from the kernel."""
+    """Observes a source on this machine: looks at it, and waits for notices from the kernel.
+
+    A source that was the root of a mounted file system, and is not any more, is not there: its disk was pulled out or unmounted,
+    and the empty folder on which it was mounted is another one.
+    """
 
     def __init__(self, root: bytes, rules: FilterRules, notices: ChangeNotices) -> None:
         self._root = root
         self._rules = rules
         self._notices = notices
         self._is_silent = False
+        self._was_mounted = False
 
     @property
     def is_notified(self) -> bool:
@@ -273,6 +279,12 @@ class SourceObserver:
         snapshot = look(self._root, self._rules, self._notices.add)
         self._notices.end()
         self._is_silent = is_silent(file_system_of(self._root))
+        if snapshot is None:
+            return None
+        is_mounted = is_mount_point(self._root)  # after the look: a disk that goes in the middle of it has gone
+        if self._was_mounted and not is_mounted:
+            return None
+        self._was_mounted = is_mounted
         return snapshot
 
     def wait(self, seconds: float) -> bool:

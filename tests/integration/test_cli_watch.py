@@ -24,6 +24,7 @@ import pytest
 
 from tests.corpus.lister import differences, list_folder, read_manifest
 from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Done, Lab, schema_errors
+from tests.support.file_systems import mount
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
@@ -228,6 +229,24 @@ def test_a_source_that_goes_and_comes_back_is_gone_on_with(lab: Lab, watching: C
     watch.wait_for_acquisition(2)
     assert watch.stop().code == 0
     assert sorted(os.listdir(lab.acquisition(2) / "data")) == ["other"]
+
+
+def test_a_disk_that_is_pulled_out_is_waited_for_and_its_empty_mount_point_is_not_pushed(
+    lab: Lab, watching: Callable[..., Watching]
+) -> None:
+    evidence = lab.folder / "evidence"
+    with mount("-t", "tmpfs", "tmpfs", evidence):
+        lab.write("seen", b"on the disk")
+        watch = watching()
+        watch.wait_for_acquisition(1)
+        subprocess.run(["umount", "--lazy", evidence], check=True)
+        watch.wait_for("the source is not there")
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", evidence], check=True)
+        lab.write("later", b"on the disk, too")
+        watch.wait_for("the source is there again")
+        watch.wait_for_acquisition(2)
+    assert watch.stop().code == 0
+    assert sorted(os.listdir(lab.acquisition(2) / "data")) == ["later"]
 
 
 def test_gaps_are_said_and_the_watch_goes_on(lab: Lab, watching: Callable[..., Watching]) -> None:

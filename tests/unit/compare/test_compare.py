@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -415,6 +416,25 @@ def test_a_folder_or_a_manifest_that_cannot_be_read_at_all_is_incomplete_and_nam
     with pytest.raises(EvidenceSyncError, match=what) as refused:
         compared(manifest, source, trusted=trusted)
     assert refused.value.exit_code == ExitCode.GAPS, refused.value
+
+
+@pytest.mark.parametrize("call", ["lstat", "open"])
+@pytest.mark.parametrize("name", [b"a", b"in"])
+def test_what_a_server_calls_stale_is_unreadable_and_not_missing(
+    source: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch, name: bytes, call: str
+) -> None:
+    real = getattr(os, call)
+
+    def stale(path: object, *arguments: object, **options: object) -> object:
+        if path == name:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, call, stale)
+    outcome = compared(manifest, source)
+    assert outcome.exit_code == ExitCode.GAPS
+    assert ("unreadable", name, None) in told(outcome)
+    assert {category for category, _, _ in told(outcome)} == {"unreadable"}
 
 
 def test_what_cannot_be_read_is_unreadable_and_what_lies_in_it_is_not_called_missing(
