@@ -17,10 +17,10 @@ from typing import Final
 
 from evidencesync.acquire.connect import wait_for_place
 from evidencesync.acquire.handshake import Handshake
+from evidencesync.acquire.known_heads import SessionRecorder
 from evidencesync.acquire.outcome import ConcludedPush, CountedTraffic
 from evidencesync.acquire.reading import PageRead, SourceEvent
 from evidencesync.acquire.request import PushOutcome, PushRequest
-from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Signed, make_header, sign
 from evidencesync.acquire.source_access import LocalSourceAccess, Reading, SourceAccess, add_to_sender, refuse_empty
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
@@ -41,6 +41,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.shortages import unexpected
+from evidencesync.protocol.data_frames import SenderCounts
 from evidencesync.protocol.messages import (
     Alive,
     Finish,
@@ -56,7 +57,6 @@ from evidencesync.protocol.messages import (
     Status,
     Want,
 )
-from evidencesync.protocol.outgoing import SenderCounts
 from evidencesync.protocol.sender import Sender
 from evidencesync.source.minimum_size import minimum_bytes
 from evidencesync.source.root import resolve_source

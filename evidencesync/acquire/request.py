@@ -10,7 +10,7 @@ from evidencesync.custody.documents import Stored
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.evidence.identity import ItemName
 from evidencesync.localstate.heads import RememberedHead
-from evidencesync.protocol.compression import Compress
+from evidencesync.protocol.data_frames import Compress
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.salvage import OnReadError
 

@@ -1,4 +1,4 @@
-"""Runs one acquisition for `push`, `pull` and `watch`: its options, its request, its progress, and its kept receipt."""
+"""Runs one acquisition for `push`, `pull` and `watch`: its options and filters, its request, its progress, its kept receipt."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, cast
 
 import typer
 
 from evidencesync.cli.command import Run
 from evidencesync.cli.details_choice import DetailsChoice
-from evidencesync.cli.number_format import parse_rate
+from evidencesync.cli.number_format import parse_rate, parse_size
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
+from evidencesync.cli.own_state import RunFolders
 from evidencesync.errors import EvidenceSyncError, InterruptedRunError, LinkLostError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
-from evidencesync.limits import MAX_RETRIES_CHANGED
+from evidencesync.home import expand, read_named, rooted
+from evidencesync.limits import MAX_FILES_FROM, MAX_RETRIES_CHANGED
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.known_heads import SessionRecorder
     from evidencesync.acquire.request import PushOutcome, PushRequest
-    from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.cli.own_state import OwnState
     from evidencesync.cli.terminal import AskPassphrase
     from evidencesync.connection.progress import Progress
@@ -33,7 +36,82 @@ if TYPE_CHECKING:
 
     Work = Callable[[PushRequest, Progress, SessionRecorder], PushOutcome]
 
+_Patterns = list[str] | None
 CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-changed": ExitCode.SOURCE_CHANGED}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FilterChoice:
+    """What of the source is read. Every rule stands in the manifest, and so does what it left out."""
+
+    GROUP: ClassVar = "What is read"
+
+    exclude: Annotated[
+        _Patterns,
+        typer.Option(metavar="PATTERN", help="Leave out what matches (.gitignore syntax); recorded; may be repeated."),
+    ] = None
+    include: Annotated[
+        _Patterns,
+        typer.Option(metavar="PATTERN", help="Keep what matches despite --exclude, a folder with its content; may be repeated."),
+    ] = None
+    max_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Leave out larger files: 500K, 1.5G (K is 1024), or a number of bytes.")
+    ] = None
+    one_file_system: Annotated[
+        bool,
+        typer.Option("--one-file-system", "-x", help="Leave out folders of other file systems: mounts, Btrfs subvolumes."),
+    ] = False
+    files_from: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Take only what FILE ('-': stdin) lists, one path a line, relative to SOURCE."),
+    ] = None
+    files_from0: Annotated[
+        str | None, typer.Option("--files-from0", "-0", metavar="FILE", help="As --files-from, with a NUL after each path.")
+    ] = None
+
+    allow_empty: Annotated[
+        bool,
+        typer.Option("--allow-empty", help="Acquire even if the filters leave only folders, or no listed name exists."),
+    ] = False
+
+    def rules(self, warn: Callable[[str], None]) -> FilterRules:
+        """The rules. Calls `warn` for an option without an effect.
+
+        Raises UsageError for options that are malformed or contradictory, and for a list that cannot be read.
+        """
+        from evidencesync.source.filters import FilterRules
+        from evidencesync.source.listed import ListedNames
+
+        if self.files_from is not None and self.files_from0 is not None:
+            raise UsageError("--files-from and --files-from0 exclude one another")
+        if self.include and not self.exclude:
+            warn("without --exclude an --include does nothing: it keeps what an --exclude leaves out (--exclude '*': everything)")
+        listed = None
+        if self.files_from is not None:
+            listed = ListedNames.parse(_read_list(self.files_from), b"\n")
+        elif self.files_from0 is not None:
+            listed = ListedNames.parse(_read_list(self.files_from0), b"\0")
+        return FilterRules.from_patterns(
+            self.exclude or (),
+            self.include or (),
+            max_size=parse_size(self.max_size) if self.max_size is not None else None,
+            one_file_system=self.one_file_system,
+            listed=listed,
+        )
+
+
+def _read_list(name: str) -> bytes:
+    """The bytes of a list of files; `-` is stdin. Raises UsageError if it cannot be read, or is too long."""
+    try:
+        if name == "-":
+            content = sys.stdin.buffer.read(MAX_FILES_FROM + 1) if sys.stdin is not None else b""
+        else:
+            content = read_named(expand(name), MAX_FILES_FROM)
+    except OSError as error:
+        raise UsageError(f"cannot read the list of files {safe_text(name, 200)}: {error.strerror}") from error
+    if len(content) > MAX_FILES_FROM:
+        raise UsageError(f"a list of files may have {MAX_FILES_FROM} bytes: {safe_text(name, 200)}")
+    return content
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +197,7 @@ def acquire(run: Run, own_state: OwnState, request: PushRequest, vault: Address,
 
 def acquire_and_keep(run: Run, own_state: OwnState, request: PushRequest, work: Work) -> tuple[PushOutcome, FinishedReceipt]:
     """Acquires, keeps the receipt, and remembers the heads of the vault's chains."""
-    from evidencesync.acquire.session_recorder import SessionRecorder
+    from evidencesync.acquire.known_heads import SessionRecorder
 
     recorder = SessionRecorder(own_state.memory, own_state.draft)
     outcome = _show(run, lambda progress: work(request, progress, recorder))
@@ -224,3 +302,28 @@ def _parse_compress(text: str) -> Literal["auto", "always", "never"]:
     if text not in {"auto", "always", "never"}:
         raise UsageError(f"--compress is auto, always or never, not {safe_text(text, 40)}")
     return cast('Literal["auto", "always", "never"]', text)
+
+
+def check_places(run: Run, source: str, address: Address, how: HowChoice, what: FilterChoice) -> RunFolders:
+    """Checks source and vault before a person is asked for a passphrase, and returns their folders on this machine.
+
+    Raises SourceNotFoundError, UsageError, ConfigurationError.
+    """
+    from evidencesync.source.root import resolve_source
+    from evidencesync.source.salvage import parse_on_read_error
+
+    parse_on_read_error(how.on_read_error or "zero")
+    resolved = resolve_source(os.fsencode(source))
+    if resolved.is_device:
+        from evidencesync.source.origin import device_warnings
+
+        for warning in device_warnings(resolved):
+            run.console.warn(warning)
+    root = Path(os.fsdecode(resolved.path))
+    run.settings.refuse_within(root)
+    vault = rooted(Path(address.path)) if address.local else None
+    if vault is not None:
+        from evidencesync.outside import require_apart
+
+        require_apart(root, vault, crosses=not what.one_file_system)
+    return RunFolders(root if resolved.is_folder else None, vault)

@@ -77,7 +77,7 @@ def _prepare_end() -> None:
 
 def _run(given: list[str], console: Console) -> int:
     if _is_plain_serve(given):
-        from evidencesync.cli.plain_serve import serve_plainly
+        from evidencesync.cli.guard import serve_plainly
 
         return serve_plainly(given[1], given[2])
     from evidencesync.cli.commands import run

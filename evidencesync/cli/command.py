@@ -12,7 +12,7 @@ import typer
 import typer.core
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.guard import guard
+from evidencesync.cli.guard import guard, prepare_process
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.exit_codes import ExitCode
@@ -119,8 +119,6 @@ def _adapt(function: Command, kind: CommandKind) -> Callable[..., None]:
     given = [*_expand(signature), *_fields(OutputChoice)]
 
     def call(**values: Any) -> None:
-        from evidencesync.cli.process import prepare_process
-
         choice = _take(OutputChoice, values)
         console = Console(as_json=choice.as_json, quiet=choice.quiet, verbose=choice.verbose, kind=kind)
         prepare_process(verbose=choice.verbose)

@@ -1,15 +1,40 @@
-"""Turns the error that ends a command into its exit code. No other module does."""
+"""Runs a command in this process: which signals stop it, where log records go, and which exit code its error becomes.
+
+No other module makes an exit code of an error. `serve --vault PATH` and `serve --source PATH`, which sshd starts, are run here
+without typer: importing it would cost time.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.interrupts import is_interruption
-from evidencesync.errors import EvidenceSyncError, InterruptedRunError, NoWorkingFolderError
+from evidencesync.cli.interrupts import catch_stop_signals, is_interruption
+from evidencesync.cli.settings import CONFIG_VARIABLE, load_settings
+from evidencesync.errors import CommandKind, EvidenceSyncError, InterruptedRunError, NoWorkingFolderError
+from evidencesync.evidence.display import escape_line
 from evidencesync.exit_codes import ExitCode
 from evidencesync.files.shortages import is_panic, unexpected
+
+
+def prepare_process(*, verbose: bool) -> None:
+    """Makes SIGTERM and SIGHUP interrupt the command as Ctrl-C does, and sends log records to stderr, one escaped line each."""
+    import logging  # not for `--help`
+
+    class EscapingFormatter(logging.Formatter):
+        """Escapes log records, which may quote a peer."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            """One line."""
+            return escape_line(f"{record.levelname.lower()}: {super().format(record)}".replace("\n", " | "))
+
+    catch_stop_signals()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(EscapingFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING, force=True)
+    logging.getLogger("asyncssh").setLevel(logging.INFO if verbose else logging.ERROR)
 
 
 def guard(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
@@ -51,3 +76,18 @@ def _is_without_working_folder(error: Exception) -> bool:
     except OSError:
         return True
     return False
+
+
+def serve_plainly(what: str, path: str) -> ExitCode:
+    """Serves one session on standard input and output, and returns the exit code."""
+    prepare_process(verbose=False)
+
+    def work() -> ExitCode:
+        # It uses no setting, but a broken file is reported by every command.
+        load_settings(os.environ.get(CONFIG_VARIABLE) or None)
+        from evidencesync.serve.serving import serve_source_stdio, serve_stdio
+
+        (serve_stdio if what == "--vault" else serve_source_stdio)(path)
+        return ExitCode.COMPLETE
+
+    return guard(Console(kind=CommandKind.SERVES), work)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from evidencesync.outside import Closed
     from evidencesync.source.filters import FilterRules
     from evidencesync.vault.item import VaultItem
+    from evidencesync.vault.vault import Vault
 
 STATE_VARIABLE: Final = "EVIDENCESYNC_STATE"
 
@@ -187,3 +188,17 @@ def open_known_item(run: Run, vault: str, name: ItemName) -> tuple[VaultItem, Ex
     for error in known.problems:
         run.console.warn(f"not compared with all that is known of the item: {error.message}")
     return item, ExitCode.COMPLETE if worst is None else ExitCode.GAPS
+
+
+@contextlib.contextmanager
+def adding_to_own_chain(run: Run, vault: Vault) -> Iterator[None]:
+    """For records of the vault's own chain: compares it with the remembered head before, and remembers its new head after."""
+    import time
+
+    from evidencesync.acquire.known_heads import VaultAtHand
+
+    with usable_memory(run) as memory:
+        seen = VaultAtHand(memory, vault)
+        seen.require()
+        yield
+        remember_heads(run, seen, time.time_ns())

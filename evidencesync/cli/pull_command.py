@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import HowChoice, Places, acquire, make_request
+from evidencesync.cli.acquire import FilterChoice, HowChoice, Places, acquire, make_request
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault
 from evidencesync.cli.own_state import RunFolders, open_own_state
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.known_heads import SessionRecorder
     from evidencesync.acquire.request import PushOutcome, PushRequest
-    from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.connection.link import Link
     from evidencesync.connection.progress import Progress
     from evidencesync.evidence.entry import Entry

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire, make_request, require_folder_for_list
+from evidencesync.cli.acquire import (
+    CODES,
+    FilterChoice,
+    HowChoice,
+    Places,
+    acquire,
+    check_places,
+    make_request,
+    require_folder_for_list,
+)
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
-from evidencesync.cli.own_state import RunFolders, open_own_state, without_own_state
+from evidencesync.cli.own_state import open_own_state, without_own_state
 from evidencesync.errors import CommandKind
 from evidencesync.exit_codes import ExitCode
-from evidencesync.home import at_home, rooted
+from evidencesync.home import at_home
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.known_heads import SessionRecorder
     from evidencesync.acquire.request import PushOutcome, PushRequest
-    from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.connection.progress import Progress
-    from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
 
 
@@ -71,7 +77,7 @@ def push_source(
     is. An excluded folder is still searched for entries to keep. What is left out is listed as skipped. It is an error if only
     folders are left, unless --allow-empty is given.
     """
-    from evidencesync.acquire.connect import connect_to_vault, connecting
+    from evidencesync.acquire.connect import connect_first, connect_to_vault, connecting
     from evidencesync.cli.terminal import make_asker, person_at
 
     address, source = vault_address(vault), at_home(source)
@@ -87,7 +93,6 @@ def push_source(
 
     with connecting(address, options()) as link:
         # ssh logs in meanwhile: slow imports and checks come after this line.
-        from evidencesync.acquire.connect import connect_first
         from evidencesync.acquire.push import push
 
         with open_own_state(run, how.receipts, folders) as own_state:
@@ -117,28 +122,3 @@ def _dry_run(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     output = dry_run_output(item.name(), source.rules, seen)
     run.console.print_result(output, dry_run_lines(item.name(), source.rules, output, seen))
     return CODES[output.verdict]
-
-
-def check_places(run: Run, source: str, address: Address, how: HowChoice, what: FilterChoice) -> RunFolders:
-    """Checks source and vault before a person is asked for a passphrase, and returns their folders on this machine.
-
-    Raises SourceNotFoundError, UsageError, ConfigurationError.
-    """
-    from evidencesync.source.root import resolve_source
-    from evidencesync.source.salvage import parse_on_read_error
-
-    parse_on_read_error(how.on_read_error or "zero")
-    resolved = resolve_source(os.fsencode(source))
-    if resolved.is_device:
-        from evidencesync.source.origin import device_warnings
-
-        for warning in device_warnings(resolved):
-            run.console.warn(warning)
-    root = Path(os.fsdecode(resolved.path))
-    run.settings.refuse_within(root)
-    vault = rooted(Path(address.path)) if address.local else None
-    if vault is not None:
-        from evidencesync.outside import require_apart
-
-        require_apart(root, vault, crosses=not what.one_file_system)
-    return RunFolders(root if resolved.is_folder else None, vault)

@@ -10,6 +10,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import VaultPath, local_vault
+from evidencesync.cli.own_state import adding_to_own_chain
 from evidencesync.errors import CommandKind, NoSpaceError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
@@ -31,7 +32,6 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
     A record in the vault's own chain states the current head of every item's chain.
     """
     from evidencesync.cli.outputs import ReindexOutput
-    from evidencesync.cli.vault_commands import adding_to_own_chain
     from evidencesync.vault.heads import record_heads
     from evidencesync.vault.index.index import rebuild
     from evidencesync.vault.vault import Vault

@@ -11,6 +11,7 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import VaultPath, local_vault
+from evidencesync.cli.own_state import adding_to_own_chain
 from evidencesync.errors import CommandKind, SignatureError, SigningKeyError, UsageError, hinting
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
@@ -250,21 +251,6 @@ def _open(vault: str) -> Vault:
     from evidencesync.vault.vault import Vault
 
     return Vault.open(local_vault(vault))
-
-
-@contextlib.contextmanager
-def adding_to_own_chain(run: Run, vault: Vault) -> Iterator[None]:
-    """For records of the vault's own chain: compares it with the remembered head before, and remembers its new head after."""
-    import time
-
-    from evidencesync.acquire.known_heads import VaultAtHand
-    from evidencesync.cli.own_state import remember_heads, usable_memory
-
-    with usable_memory(run) as memory:
-        seen = VaultAtHand(memory, vault)
-        seen.require()
-        yield
-        remember_heads(run, seen, time.time_ns())
 
 
 def _find_key(vault: Vault, who: str) -> PublicKey:

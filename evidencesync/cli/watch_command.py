@@ -13,14 +13,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire_and_keep, make_request, require_folder_for_list
+from evidencesync.cli.acquire import (
+    CODES,
+    FilterChoice,
+    HowChoice,
+    Places,
+    acquire_and_keep,
+    check_places,
+    make_request,
+    require_folder_for_list,
+)
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.interrupts import is_interruption
 from evidencesync.cli.number_format import parse_duration
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
 from evidencesync.cli.own_state import OwnState
-from evidencesync.cli.push_command import check_places
 from evidencesync.errors import CommandKind, EvidenceSyncError, InterruptedRunError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
@@ -29,8 +36,8 @@ from evidencesync.home import at_home
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from evidencesync.acquire.known_heads import SessionRecorder
     from evidencesync.acquire.request import PushOutcome, PushRequest
-    from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.cli.watch_events import WatchEvents
     from evidencesync.connection.progress import Progress
     from evidencesync.localstate.files import KeptFolder

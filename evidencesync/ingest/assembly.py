@@ -22,9 +22,9 @@ from evidencesync.files.holes import HOLE_STEP
 from evidencesync.ingest.basis import Basis
 from evidencesync.ingest.session_contents import SessionContent
 from evidencesync.limits import KIB, MIB
-from evidencesync.vault.content import StagedContent
 from evidencesync.vault.layout import Location
 from evidencesync.vault.resume.leftovers import is_leftover
+from evidencesync.vault.staged_files import StagedContent
 
 _HELD: Final = 8 * MIB  # held back at most, to be shared by one call
 _PREFIX_STEP: Final = 64 * MIB

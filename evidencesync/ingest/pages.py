@@ -20,9 +20,8 @@ from evidencesync.ingest.context import IngestContext
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.ingest.tree import StagingArea, TreeBuilder, blake3_of_entry
 from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
-from evidencesync.protocol.events import FilesArrived, PageArrived, PageNamed
-from evidencesync.protocol.outgoing import split_blocks
-from evidencesync.protocol.receiver import Receiver
+from evidencesync.protocol.data_frames import split_blocks
+from evidencesync.protocol.receiver import FilesArrived, PageArrived, PageNamed, Receiver
 from evidencesync.vault.layout import Location
 from evidencesync.vault.resume.leftovers import Leftovers, is_leftover
 

@@ -19,8 +19,8 @@ from evidencesync.ingest.basis import Basis
 from evidencesync.ingest.context import IngestContext
 from evidencesync.ingest.session_contents import SessionContent
 from evidencesync.limits import MIN_CHUNK
+from evidencesync.protocol.data_frames import split_blocks
 from evidencesync.protocol.flow import RefinePolicy
-from evidencesync.protocol.outgoing import split_blocks
 from evidencesync.vault.layout import Location
 from evidencesync.vault.staging import Staging
 

@@ -36,7 +36,8 @@ from evidencesync.ingest.receipt import (
 )
 from evidencesync.ingest.session_contents import SessionContents
 from evidencesync.ingest.streams import StreamIntake
-from evidencesync.protocol.events import (
+from evidencesync.protocol.messages import Finish, Message, Published, Ready, Resumed, Status
+from evidencesync.protocol.receiver import (
     ChunksArrived,
     ChunksListed,
     Event,
@@ -45,14 +46,13 @@ from evidencesync.protocol.events import (
     PageArrived,
     PageNamed,
     PiecesListed,
+    Receiver,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
     StreamOpened,
     StreamResembles,
 )
-from evidencesync.protocol.messages import Finish, Message, Published, Ready, Resumed, Status
-from evidencesync.protocol.receiver import Receiver
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.index.index import Index, catch_up
 from evidencesync.vault.item import ItemState, VaultItem

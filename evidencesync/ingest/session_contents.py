@@ -14,8 +14,8 @@ from evidencesync.delta.rows import Row, pack_segment, segment_digest_of, unpack
 from evidencesync.errors import MissingOrExtraError
 from evidencesync.evidence.digest import Blake3Digest, SegmentDigest
 from evidencesync.limits import MIB
-from evidencesync.vault.content import StagedContent
 from evidencesync.vault.layout import THIS_SESSION, Location, Scope
+from evidencesync.vault.staged_files import StagedContent
 from evidencesync.vault.tree import TreeReader
 
 _REMEMBERED_BYTES: Final = 12 * MIB

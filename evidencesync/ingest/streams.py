@@ -15,20 +15,20 @@ from evidencesync.ingest.basis import tree_key
 from evidencesync.ingest.context import IngestContext
 from evidencesync.ingest.segments import AlignmentHint, OpenSegment, Place, Refiner, SegmentStore, rows_of
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE
-from evidencesync.protocol.events import (
+from evidencesync.protocol.receiver import (
     ChunksArrived,
     ChunksListed,
     PiecesListed,
+    Receiver,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
     StreamOpened,
     StreamResembles,
 )
-from evidencesync.protocol.receiver import Receiver
-from evidencesync.vault.content import StagedContent
 from evidencesync.vault.layout import Location
 from evidencesync.vault.resume.leftovers import Leftovers
+from evidencesync.vault.staged_files import StagedContent
 from evidencesync.vault.staging import Staging
 
 

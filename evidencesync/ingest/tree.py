@@ -17,9 +17,9 @@ from evidencesync.ingest.assembly import AssembledContent
 from evidencesync.ingest.basis import tree_key
 from evidencesync.ingest.context import IngestContext, Tallies
 from evidencesync.ingest.streams import StreamIntake
-from evidencesync.vault.content import StagedContent
 from evidencesync.vault.layout import THIS_SESSION, Location
 from evidencesync.vault.resume.leftovers import is_leftover
+from evidencesync.vault.staged_files import StagedContent
 from evidencesync.vault.tree import TreeWriter
 
 

@@ -11,9 +11,9 @@ from evidencesync.delta.refine import Gap, cut_pieces, piece_digests
 from evidencesync.delta.rows import segment_digest
 from evidencesync.errors import ProtocolError
 from evidencesync.limits import MEAN_CHUNK
+from evidencesync.protocol.data_frames import Outgoing
 from evidencesync.protocol.flow import AskPolicy, Key, Opening, RepeatMemory, segment_key
 from evidencesync.protocol.messages import ChunkData, Chunks, Need, NeedPieces, Pieces, SegmentAnswer, SegmentData, SegmentOffer
-from evidencesync.protocol.outgoing import Outgoing
 from evidencesync.protocol.packing import ZERO_BIT, encode_wire_rows, pack_pieces, unpack_bits, unpack_gaps
 
 

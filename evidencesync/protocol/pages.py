@@ -16,9 +16,9 @@ from zlib import crc32
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import ChunkDigest, chunk_digest_of
 from evidencesync.limits import MAX_PAGE_LINES, PAGE_CUT
+from evidencesync.protocol.data_frames import Outgoing
 from evidencesync.protocol.flow import LEAST_CONTENT, AskPolicy, Opening, RepeatMemory, content_key
 from evidencesync.protocol.messages import Files, Page, PageAnswer, PageOffer, Want
-from evidencesync.protocol.outgoing import Outgoing
 from evidencesync.protocol.packing import pack_bits, unpack_bits
 
 _CUT_MASK: Final = 0x3F

@@ -1,4 +1,4 @@
-"""Receives a transfer, as a state machine without I/O: frames in, events out; answers in, frames out.
+"""Receives a transfer, as a state machine without I/O: frames in, events out (defined here); answers in, frames out.
 
 It enforces the order of messages; the caller handles the events. Numbers of pages and segments go up by one; each is named,
 listed or sent once before it is stored; data frames follow the message that announced them, with nothing in between.
@@ -11,26 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.delta.refine import Gap
+from evidencesync.delta.rows import Row
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.path import EvidencePath
 from evidencesync.limits import MAX_CHUNK
-from evidencesync.protocol.compression import MAX_DATA, DataDecoder
-from evidencesync.protocol.events import (
-    ChunksArrived,
-    ChunksListed,
-    Event,
-    FilesArrived,
-    FinishRequested,
-    PageArrived,
-    PageNamed,
-    PiecesListed,
-    SegmentArrived,
-    SegmentNamed,
-    StreamClosed,
-    StreamOpened,
-    StreamResembles,
-)
+from evidencesync.protocol.data_frames import MAX_DATA, DataDecoder, copy_if_small
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message, frame_of
 from evidencesync.protocol.messages import (
@@ -51,11 +37,127 @@ from evidencesync.protocol.messages import (
     SegmentData,
     SegmentOffer,
 )
-from evidencesync.protocol.outgoing import copy_if_small
 from evidencesync.protocol.packing import signed_lengths, unpack_bits
 from evidencesync.protocol.receiving_order import PageOrder, SegmentOrder, StreamOrder, Window
 
 Announcement = Page | Files | SegmentData | ChunkData
+FROM_THE_START: Final = Resumed(0, 0, 0, stream_open=False, concluding=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PageNamed:
+    """A page is named by its digest. The answer is `answer_page`."""
+
+    number: int
+    digest: ChunkDigest
+
+
+@dataclass(frozen=True, slots=True)
+class PageArrived:
+    """The lines of a page. With `with_files` all of its small contents follow without being asked for."""
+
+    number: int
+    lines: bytes
+    with_files: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FilesArrived:
+    """Small contents of a page, one after the other, for those whose bit is set."""
+
+    page: int
+    present: list[bool]
+    blocks: list[memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpened:
+    """A larger content of at most `size` bytes begins."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResembles:
+    """The content that begins is the file at this path, and may resemble the previous file there."""
+
+    path: EvidencePath
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentNamed:
+    """A segment is named by its digest. The answer is `answer_segment`."""
+
+    number: int
+    digest: SegmentDigest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunksListed:
+    """The rows of a segment. The answer is `need_chunks`."""
+
+    number: int
+    rows: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentArrived:
+    """A whole segment: signed row lengths (negative for zeros), and the bytes of its chunks."""
+
+    number: int
+    lengths: list[int]
+    blocks: list[memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class PiecesListed:
+    """The pieces of a segment's gaps: the lengths in each, and their digests packed. The answer is `need_pieces`."""
+
+    number: int
+    lengths: list[list[int]]
+    digests: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunksArrived:
+    """The bytes of the chunks that were requested, one after the other, and then those of the requested pieces."""
+
+    number: int
+    blocks: list[memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamClosed:
+    """The open content is complete; its size and digest, as the source read it."""
+
+    size: int
+    blake3: Blake3Digest
+
+
+@dataclass(frozen=True, slots=True)
+class FinishRequested:
+    """Everything was sent."""
+
+    finish: Finish
+
+
+Event = (
+    PageNamed
+    | PageArrived
+    | FilesArrived
+    | StreamOpened
+    | StreamResembles
+    | SegmentNamed
+    | ChunksListed
+    | PiecesListed
+    | SegmentArrived
+    | ChunksArrived
+    | StreamClosed
+    | FinishRequested
+)
+
+
 Arrival = PageArrived | FilesArrived | SegmentArrived | ChunksArrived
 
 
@@ -111,9 +213,6 @@ class IncomingData:
                 return SegmentArrived(segment, signed_lengths(lengths), blocks)
             case ChunkData(segment=segment):
                 return ChunksArrived(segment, blocks)
-
-
-FROM_THE_START: Final = Resumed(0, 0, 0, stream_open=False, concluding=False)
 
 
 class Receiver:

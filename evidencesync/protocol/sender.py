@@ -15,7 +15,7 @@ from evidencesync.delta.chunker import Segment
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import Blake3Digest
 from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, WINDOW
-from evidencesync.protocol.compression import Compress
+from evidencesync.protocol.data_frames import Compress, Outgoing
 from evidencesync.protocol.messages import (
     Close,
     Message,
@@ -30,7 +30,6 @@ from evidencesync.protocol.messages import (
     SegmentsStored,
     Want,
 )
-from evidencesync.protocol.outgoing import Outgoing
 from evidencesync.protocol.outgoing_segments import OutgoingSegments
 from evidencesync.protocol.pages import OutgoingPages
 

@@ -12,9 +12,8 @@ from typing import Final
 from evidencesync.custody.documents import Origin
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
-from evidencesync.source.device import geometry_of
+from evidencesync.source.device import describe_device, geometry_of, users_of
 from evidencesync.source.root import SourceRoot
-from evidencesync.source.sysfs import describe_device, users_of
 
 _MACHINE_ID: Final = Path("/etc/machine-id")
 _MOUNTS: Final = Path("/proc/self/mountinfo")

@@ -26,12 +26,11 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import FOLDER_FLAGS, FOLDER_MODE, close_quietly, opened_folder, storing, sync_file_system
 from evidencesync.files.folders import FolderStack, remove_tree
 from evidencesync.limits import MIB
-from evidencesync.vault.content import StagedContent
-from evidencesync.vault.documents import SpooledRows, StreamedDocument, SumsWriter, verify_on_disk
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.journal import Journal
 from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST, STAGED_ACQUISITION, ItemLayout
 from evidencesync.vault.space import Room
+from evidencesync.vault.staged_files import SpooledRows, StagedContent, StreamedDocument, SumsWriter, verify_on_disk
 from evidencesync.vault.tree import TreeReader, TreeWriter, kept_names
 
 CHECKPOINT_BYTES: Final = 256 * MIB

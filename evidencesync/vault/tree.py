@@ -14,8 +14,8 @@ from evidencesync.files.copying import copy_file, share_blocks
 from evidencesync.files.disk import CREATE_FLAGS, FILE_MODE, FOLDER_MODE, READ_FLAGS, storage_error, write_all
 from evidencesync.files.folders import FolderStack, split_path
 from evidencesync.files.kept_names import KeptNames, try_names
-from evidencesync.vault.content import StagedContent
 from evidencesync.vault.space import Room, bytes_on_disk
+from evidencesync.vault.staged_files import StagedContent
 
 CopyMethod = Literal["reflinked", "copied"]
 _Result = TypeVar("_Result")

@@ -19,8 +19,8 @@ from evidencesync.ingest import assembly as module
 from evidencesync.ingest.assembly import Assembly
 from evidencesync.ingest.basis import Basis
 from evidencesync.limits import KIB, MIB
-from evidencesync.vault.content import StagedContent
 from evidencesync.vault.layout import Location
+from evidencesync.vault.staged_files import StagedContent
 from evidencesync.vault.tree import TreeReader
 from tests.support.file_systems import SHARING, mounted
 from tests.support.rows_in_memory import RowsInMemory

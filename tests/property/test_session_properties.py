@@ -19,7 +19,7 @@ from evidencesync.delta.chunker import Segment, SegmentCutter
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.limits import KIB, MAX_SEGMENT
 from evidencesync.protocol import receiving_order, sender
-from evidencesync.protocol.compression import Compress
+from evidencesync.protocol.data_frames import Compress
 from evidencesync.protocol.framing import FrameDecoder, decode_message, frame_of
 from evidencesync.protocol.messages import PREAMBLE, Finish, Message
 from evidencesync.protocol.receiver import Receiver

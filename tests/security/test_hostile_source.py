@@ -24,6 +24,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.limits import MAX_DEVICE_FACTS, MAX_FACT
+from evidencesync.protocol.data_frames import Outgoing
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message, encode_frame, frame_of
 from evidencesync.protocol.messages import (
     PREAMBLE,
@@ -45,7 +46,6 @@ from evidencesync.protocol.messages import (
     SourceOffer,
     SourceSeen,
 )
-from evidencesync.protocol.outgoing import Outgoing
 from tests.support.bench_of_evidence import Bench
 from tests.support.pulling import pull_from
 

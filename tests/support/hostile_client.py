@@ -37,7 +37,7 @@ from evidencesync.evidence.digest import blake3_of, sha256_of, sha512_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.ingest.receive import receive
-from evidencesync.protocol.compression import RAW
+from evidencesync.protocol.data_frames import RAW
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message, encode_frame, frame_of
 from evidencesync.protocol.messages import (
     PREAMBLE,

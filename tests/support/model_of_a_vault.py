@@ -14,7 +14,9 @@ from evidencesync.delta.refine import ABSENT, Gap, find_pieces, rebuild
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.evidence.digest import Blake3Digest, blake3_of, chunk_digest_of
 from evidencesync.limits import GRID_PIECE
-from evidencesync.protocol.events import (
+from evidencesync.protocol.data_frames import split_blocks
+from evidencesync.protocol.messages import Resumed
+from evidencesync.protocol.receiver import (
     ChunksArrived,
     ChunksListed,
     Event,
@@ -23,14 +25,12 @@ from evidencesync.protocol.events import (
     PageArrived,
     PageNamed,
     PiecesListed,
+    Receiver,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
     StreamOpened,
 )
-from evidencesync.protocol.messages import Resumed
-from evidencesync.protocol.outgoing import split_blocks
-from evidencesync.protocol.receiver import Receiver
 
 PIECE_KEY = b"k" * 32
 

@@ -8,7 +8,7 @@ import pytest
 
 from evidencesync.delta import chunker
 from evidencesync.limits import MAX_SEGMENT
-from evidencesync.protocol import compression, outgoing, receiver
+from evidencesync.protocol import data_frames, receiver
 
 UNIT: Final = 1 << 18
 """To such a segment what a MiB is to a real one."""
@@ -17,5 +17,5 @@ UNIT: Final = 1 << 18
 def cut_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cuts segments when one more chunk could exceed a MiB, and frames of data after 508 KiB."""
     monkeypatch.setattr(chunker, "MAX_SEGMENT", MAX_SEGMENT // 4)
-    for module in (compression, outgoing, receiver):
+    for module in (data_frames, receiver):
         monkeypatch.setattr(module, "MAX_DATA", 508 << 10)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.cli.acquire import FilterChoice
 from evidencesync.cli.details_choice import read_case_file
-from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.settings import LoadedSettings, load_settings
 from evidencesync.cli.trust_files import load_roots, load_trusted
 from evidencesync.cli.vault_commands import load_public_key

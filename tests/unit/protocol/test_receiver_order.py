@@ -25,21 +25,7 @@ from evidencesync.limits import (
     PIECE_DIGEST,
     WINDOW,
 )
-from evidencesync.protocol.compression import MAX_DATA
-from evidencesync.protocol.events import (
-    ChunksArrived,
-    ChunksListed,
-    Event,
-    FilesArrived,
-    FinishRequested,
-    PageArrived,
-    PageNamed,
-    PiecesListed,
-    SegmentArrived,
-    SegmentNamed,
-    StreamClosed,
-    StreamOpened,
-)
+from evidencesync.protocol.data_frames import MAX_DATA, split_blocks
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message, encode_message, frame_of
 from evidencesync.protocol.messages import (
     PREAMBLE,
@@ -68,9 +54,22 @@ from evidencesync.protocol.messages import (
     Status,
     Want,
 )
-from evidencesync.protocol.outgoing import split_blocks
 from evidencesync.protocol.packing import ZERO_BIT, pack_bits
-from evidencesync.protocol.receiver import Receiver
+from evidencesync.protocol.receiver import (
+    ChunksArrived,
+    ChunksListed,
+    Event,
+    FilesArrived,
+    FinishRequested,
+    PageArrived,
+    PageNamed,
+    PiecesListed,
+    Receiver,
+    SegmentArrived,
+    SegmentNamed,
+    StreamClosed,
+    StreamOpened,
+)
 
 Step = Message | bytes | Callable[[Receiver], None]
 DIGEST = b"\1" * 16

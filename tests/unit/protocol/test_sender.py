@@ -21,7 +21,7 @@ from evidencesync.limits import (
     MIN_ZERO_RUN,
     WINDOW,
 )
-from evidencesync.protocol.compression import MAX_DATA, DataDecoder
+from evidencesync.protocol.data_frames import MAX_DATA, DataDecoder
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message
 from evidencesync.protocol.messages import (
     PREAMBLE,

@@ -16,10 +16,10 @@ from evidencesync.delta.recipe import RecipeBuilder
 from evidencesync.delta.rows import ZERO_DIGEST, Row
 from evidencesync.errors import StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
-from evidencesync.vault import documents as module
-from evidencesync.vault.documents import SpooledRows
+from evidencesync.vault import staged_files as module
 from evidencesync.vault.index.recipes import iter_long_recipes
 from evidencesync.vault.item import lock_item
+from evidencesync.vault.staged_files import SpooledRows
 from evidencesync.vault.staging import Staging
 from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import Acquirer

@@ -11,7 +11,7 @@ import pytest
 from evidencesync.errors import DigestMismatchError, InternalError, StorageError
 from evidencesync.files import copying
 from evidencesync.files.disk import FOLDER_FLAGS
-from evidencesync.vault.content import StagedContent
+from evidencesync.vault.staged_files import StagedContent
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from evidencesync.errors import MissingOrExtraError, NameClashError, PathEscapeE
 from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.files.folders import MAX_OPEN_FOLDERS, FolderStack, remove_tree
 from evidencesync.files.kept_names import KeptNames
-from evidencesync.vault.content import StagedContent
+from evidencesync.vault.staged_files import StagedContent
 from evidencesync.vault.tree import TreeReader, TreeWriter
 
 ALL_NAMES = KeptNames()

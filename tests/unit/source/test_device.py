@@ -10,7 +10,7 @@ import pytest
 from evidencesync.custody.documents import Origin
 from evidencesync.custody.text import check_texts
 from evidencesync.evidence.display import is_clean
-from evidencesync.source.sysfs import describe_device, users_of, writes_to
+from evidencesync.source.device import describe_device, users_of, writes_to
 
 DISK, PART = os.makedev(8, 16), os.makedev(8, 17)
 EVIL = "Ev\x1b[31mil\u202e \x00"

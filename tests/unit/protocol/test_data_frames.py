@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from evidencesync.errors import LimitExceededError, PeerError, ProtocolError
 from evidencesync.limits import MAX_FRAME_BODY
-from evidencesync.protocol.compression import MAX_DATA, RAW, ZSTD, Compress, DataDecoder, DataEncoder
+from evidencesync.protocol.data_frames import MAX_DATA, RAW, ZSTD, Compress, DataDecoder, DataEncoder
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder
 from evidencesync.protocol.messages import PREAMBLE
 
