@@ -157,6 +157,13 @@ class NoWorkingFolderError(UsageError):
     default_hint = "Go to another folder (cd), or write every path in full."
 
 
+class ClockError(UsageError):
+    """This machine's clock shows a time that no document can state."""
+
+    slug = "clock"
+    default_hint = "Set the clock of this machine (see: date -u), then run the same command again."
+
+
 class SourceNotFoundError(UsageError):
     """The source to be read does not exist or cannot be opened at all."""
 

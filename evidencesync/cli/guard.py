@@ -16,7 +16,7 @@ from evidencesync.cli.settings import CONFIG_VARIABLE, load_settings
 from evidencesync.errors import CommandKind, EvidenceSyncError, InterruptedRunError, NoWorkingFolderError
 from evidencesync.evidence.display import escape_line
 from evidencesync.exit_codes import ExitCode
-from evidencesync.files.shortages import is_panic, unexpected
+from evidencesync.files.shortages import clock_error, is_panic, unexpected
 
 
 def prepare_process(*, verbose: bool) -> None:
@@ -47,6 +47,8 @@ def guard(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
 
 def _guarded(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
     try:
+        if (wrong_clock := clock_error()) is not None:
+            raise wrong_clock
         return work()
     except EvidenceSyncError as error:
         failure = error

@@ -1,12 +1,13 @@
-"""Classifies unexpected errors: a shortage of a resource, a failure of a disk or its permissions, or a defect."""
+"""Classifies unexpected errors: a shortage, a failure of a disk or its permissions, a clock that is far off, or a defect."""
 
 from __future__ import annotations
 
 import errno
 import resource
+import time
 from typing import Final
 
-from evidencesync.errors import EvidenceSyncError, InternalError, NoSpaceError, ResourcesError, StorageError
+from evidencesync.errors import ClockError, EvidenceSyncError, InternalError, NoSpaceError, ResourcesError, StorageError
 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -92,8 +93,17 @@ def hint_of(error: OSError) -> str | None:
     return _TOO_LARGE if error.errno == errno.EFBIG else None
 
 
+def clock_error() -> ClockError | None:
+    """Returns the error of a clock that no time can be read of: it is before 1970, or after 64 bits of nanoseconds. None else."""
+    try:
+        now = time.time_ns()
+    except OverflowError:
+        return ClockError("this machine's clock shows a time after April 2262, or before 1678")
+    return ClockError("this machine's clock shows a time before 1970") if now < 0 else None
+
+
 def unexpected(error: BaseException) -> EvidenceSyncError:
-    """Returns our error for an unexpected one: a shortage of this process, a refusal of a disk, or else a defect of the tool."""
+    """Returns our error for an unexpected one: a shortage, a refusal of a disk, an impossible clock, or else a defect."""
     said: EvidenceSyncError
     if is_shortage(error):
         what = (error.strerror or "no room") if isinstance(error, OSError) else str(error) or "out of memory"
@@ -103,7 +113,7 @@ def unexpected(error: BaseException) -> EvidenceSyncError:
     elif isinstance(error, OSError) and error.errno in _STORAGE:
         said = StorageError(_refusal(error), hint=hint_of(error))
     else:
-        said = InternalError(f"{type(error).__name__}: {error}")
+        said = clock_error() or InternalError(f"{type(error).__name__}: {error}")
     said.__cause__ = error
     return said
 
