@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from evidencesync.cli.terminal import Terminal
 from evidencesync.errors import CommandKind, EvidenceSyncError, InterruptedRunError, StorageError, UsageError
@@ -44,8 +44,7 @@ class Console:
     @property
     def is_live(self) -> bool:
         """Whether progress may be drawn: stderr is a terminal that can move its cursor, and no option or variable declines."""
-        declined = self.as_json or self.quiet or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
-        return not declined and sys.stderr is not None and sys.stderr.isatty()
+        return not self.as_json and not self.quiet and _has_colours(sys.stderr)
 
     def print_result(self, output: msgspec.Struct, lines: Iterable[str]) -> None:
         """Prints the result on stdout: as a JSON document, or as lines for people. If stdout refuses it: see `exit_code_of`."""
@@ -54,7 +53,9 @@ class Console:
 
             data = msgspec.json.encode(output) + b"\n"
         else:
-            data = "".join(f"{escape_line(line)}\n" for line in lines).encode("utf-8", "backslashreplace")
+            in_colour = _has_colours(sys.stdout)
+            shown = (_coloured(escape_line(line)) if in_colour else escape_line(line) for line in lines)
+            data = "".join(f"{line}\n" for line in shown).encode("utf-8", "backslashreplace")
         refused = _write(sys.stdout, data)
         if refused is not None and not (self.kind is CommandKind.SHOWS and isinstance(refused, BrokenPipeError)):
             self.record_unprinted(refused)
@@ -123,7 +124,35 @@ class Console:
             self._print_line(f"hint: {hint}")
 
     def _print_line(self, line: str) -> None:
-        _write(sys.stderr, f"{escape_line(line)}\n".encode("utf-8", "backslashreplace"))
+        shown = escape_line(line)
+        if not self.as_json and _has_colours(sys.stderr):
+            shown = _coloured(shown)
+        _write(sys.stderr, f"{shown}\n".encode("utf-8", "backslashreplace"))
+
+
+_COLOURS: Final = {
+    "error:": "\x1b[31m",
+    "warning:": "\x1b[33m",
+    "  WARNING ": "\x1b[33m",
+    "verdict: PASS": "\x1b[32m",
+    "verdict: FAIL": "\x1b[1;31m",
+    "verdict: INCOMPLETE": "\x1b[1;33m",
+}
+"""The colour of what a line of ours begins with. A name out of evidence never begins a line."""
+
+
+def _coloured(line: str) -> str:
+    """Colours the beginning of a line that was escaped."""
+    for beginning, colour in _COLOURS.items():
+        if line.startswith(beginning):
+            return f"{colour}{beginning}\x1b[0m{line[len(beginning) :]}"
+    return line
+
+
+def _has_colours(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal with colours that no variable declines (no-color.org)."""
+    declined = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    return not declined and stream is not None and stream.isatty()
 
 
 def _write(stream: TextIO | None, data: bytes) -> OSError | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from evidencesync.verify.context import VerifyProgress
     from evidencesync.verify.findings import Finding, Verdict
 
+_WORST_FIRST: Final = ("error", "warning", "info")
+_MANY: Final = {"error": "errors", "warning": "warnings", "info": "info"}
 _WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE"}
 
 
@@ -68,6 +71,7 @@ def verify(
             help="Digest of a record that a chain must contain: a head printed by push or list.",
         ),
     ] = None,
+    heads: Annotated[bool, typer.Option("--heads", help="Print where each chain ends, to be written down. So does -v.")] = False,
 ) -> ExitCode:
     """Checks everything: signatures, chains, receipts, and every byte. Writes nothing into the vault, but with --record.
 
@@ -84,11 +88,12 @@ def verify(
     roots = load_roots(run.settings, checks.tsa_root)
     folder = local_vault(vault)
     verdict = audit(run, folder, part, signers, checks, roots=roots, expect_head=expect_head)
+    shown = verdict_lines(verdict, with_heads=heads or run.console.verbose)
     if verifier is None:
-        run.console.print_result(verdict, verdict_lines(verdict))
+        run.console.print_result(verdict, shown)
         return ExitCode(verdict.exit_code)
     recorded = record_verdict(verdict, folder, part, verifier)
-    run.console.print_result(recorded, [*verdict_lines(verdict), *recorded_lines(recorded)])
+    run.console.print_result(recorded, [*shown, *recorded_lines(recorded)])
     return exit_code(recorded)
 
 
@@ -145,10 +150,8 @@ def _count(vault: Path, part: PartChoice, progress: VerifyProgress) -> None:
         progress.total_files, progress.total_bytes = stated_totals(VaultLayout(vault), case, item, part.acquisition)
 
 
-def verdict_lines(verdict: Verdict) -> Iterator[str]:
-    """The verdict for people: every finding, what was checked, and the one word last."""
-    for finding in verdict.findings:
-        yield from _finding_lines(finding)
+def verdict_lines(verdict: Verdict, *, with_heads: bool = False) -> Iterator[str]:
+    """The verdict for people: what was checked, every finding, the worst ones last, how many there are, and the one word."""
     checked = verdict.checked
     parts = [
         count_text(checked.acquisitions, "acquisition"),
@@ -158,9 +161,17 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
     ]
     source = "signers from outside" if verdict.trust == "outside" else "the vault's own list of signers"
     yield f"checked {', '.join(parts)}; {' and '.join(map(safe_text, verdict.digests))}; trust: {source}"
-    for head in verdict.heads:
+    for head in verdict.heads if with_heads else ():
         whose = "the vault" if head.case is None else f"{safe_text(head.case)} / {safe_text(head.item or '')}"
         yield f"chain head of {whose}: {head.sequence} {head.sha256}"
+    for severity in reversed(_WORST_FIRST):
+        for finding in verdict.findings:
+            if finding.severity == severity:
+                yield from _finding_lines(finding)
+    counts = Counter(finding.severity for finding in verdict.findings)
+    if counts:
+        told = [count_text(counts[severity], severity, _MANY[severity]) for severity in _WORST_FIRST if counts[severity]]
+        yield f"findings: {', '.join(told)}"
     yield f"verdict: {_WORDS[verdict.verdict]}"
 
 

@@ -170,3 +170,26 @@ def test_there_are_no_bars_where_nobody_wants_them(reason: str, monkeypatch: pyt
 
 def test_the_error_document_is_of_its_own_kind() -> None:
     assert ErrorOutput.__struct_fields__ == ("error",)
+
+
+class FakeTerminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def printed_on_a_terminal(monkeypatch: pytest.MonkeyPatch, *lines: str) -> str:
+    screen = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", FakeTerminal(screen))
+    Console().print_result(ServeOutput("x"), lines)
+    return screen.getvalue().decode()
+
+
+def test_only_a_terminal_without_no_color_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert printed_on_a_terminal(monkeypatch, "verdict: PASS", "x\x1b[31m") == "\x1b[32mverdict: PASS\x1b[0m\nx\\x1b[31m\n"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert printed_on_a_terminal(monkeypatch, "verdict: PASS") == "verdict: PASS\n"
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert printed_on_a_terminal(monkeypatch, "verdict: PASS") == "verdict: PASS\n"

@@ -1,0 +1,39 @@
+"""What `verify` prints of its verdict for people."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from evidencesync.cli.verify_command import verdict_lines
+from evidencesync.verify.checks import Check
+from evidencesync.verify.findings import Asked, Checked, Finding, Verdict
+
+
+def finding(severity: Literal["info", "warning", "error"], message: str) -> Finding:
+    return Finding(Check.VAULT, severity, "a-slug", None, None, None, None, None, None, None, message)
+
+
+def verdict(*findings: Finding) -> Verdict:
+    return Verdict(
+        verdict="fail",
+        exit_code=32,
+        checked_at="2026-01-02T03:04:05.000000000Z",
+        asked=Asked(None, None, None),
+        findings=list(findings),
+        checked=Checked(0, 0, 0, 0, 0, 0, 0),
+        vault_id="0" * 32,
+        trust="vault",
+        digests=["blake3"],
+        heads=[],
+    )
+
+
+def test_the_worst_findings_stand_last_where_they_are_seen_and_are_counted() -> None:
+    found = [finding("error", "one"), finding("info", "two"), finding("warning", "three"), finding("error", "four")]
+    lines = list(verdict_lines(verdict(*found)))
+    assert [line.partition("] ")[2] for line in lines if "a-slug" in line] == ["two", "three", "one", "four"]
+    assert lines[-2:] == ["findings: 2 errors, 1 warning, 1 info", "verdict: FAIL"]
+
+
+def test_where_nothing_was_found_nothing_is_counted() -> None:
+    assert not [line for line in verdict_lines(verdict()) if line.startswith("findings")]
