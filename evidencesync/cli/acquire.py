@@ -55,7 +55,8 @@ class FilterChoice:
         typer.Option(metavar="PATTERN", help="Keep what matches despite --exclude, a folder with its content; may be repeated."),
     ] = None
     max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Leave out larger files: 500K, 1.5G (K is 1024), or a number of bytes.")
+        str | None,
+        typer.Option(metavar="SIZE", help="Leave out larger files: 500MB, 2GiB (2G is the same), or a number of bytes."),
     ] = None
     one_file_system: Annotated[
         bool,
@@ -127,7 +128,9 @@ class HowChoice(DetailsChoice):
     limit_rate: Annotated[
         str | None,
         typer.Option(
-            metavar="RATE", envvar="EVIDENCESYNC_LIMIT_RATE", help="Bytes a second at most: 500K, 1.5M (K is 1024), or a number."
+            metavar="RATE",
+            envvar="EVIDENCESYNC_LIMIT_RATE",
+            help="Bytes a second at most: 5MB, 2MiB (2M is the same), or a number.",
         ),
     ] = None
     compress: Annotated[

@@ -26,12 +26,13 @@ __all__ = [
     "stored_text",
 ]
 
-_AMOUNT: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,3}))?([KMGT]?)", re.IGNORECASE)
+_AMOUNT: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,3}))? ?([KMGT]?)(B|iB)?(/s)?", re.IGNORECASE)
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)", re.IGNORECASE)
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_SECONDS: Final = 30 * 86_400
 _PLURALS: Final = {"directory": "directories"}
-_FACTORS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_HOW: Final = "5MB (1000 x 1000), 5MiB or 5M (1024 x 1024), or a plain number."
+_POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def rate_text(size_bytes: float, seconds: float) -> str:
@@ -56,18 +57,21 @@ def stored_text(stored: Stored) -> str:
 
 
 def parse_rate(text: str) -> int:
-    """Bytes a second: `500K`, `1.5M` (of 1024), or a plain number. Raises UsageError for anything else, and for nothing."""
-    rate = _parse_amount(text)
+    """Bytes a second: `2MB` (of 1000), `2MiB`, `500K` (of 1024), or a plain number; `/s` may follow.
+
+    Raises UsageError for anything else, and for nothing.
+    """
+    rate = _parse_amount(text, a_second=True)
     if not rate:
-        raise UsageError(f"not a rate: {safe_text(text, 40)}", hint="Write bytes a second: 500K, 1.5M, or a plain number.")
+        raise UsageError(f"not a rate: {safe_text(text, 40)}", hint=f"Write bytes a second: {_HOW}")
     return rate
 
 
 def parse_size(text: str) -> int:
-    """Bytes: `500K`, `1.5G` (of 1024), or a plain number, also 0. Raises UsageError for anything else."""
-    size = _parse_amount(text)
+    """Bytes: `2MB` (of 1000), `2MiB`, `500K` (of 1024), or a plain number, also 0. Raises UsageError for anything else."""
+    size = _parse_amount(text, a_second=False)
     if size is None:
-        raise UsageError(f"not a size: {safe_text(text, 40)}", hint="Write bytes: 500K, 1.5G, or a plain number.")
+        raise UsageError(f"not a size: {safe_text(text, 40)}", hint=f"Write bytes: {_HOW}")
     return size
 
 
@@ -80,9 +84,10 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def _parse_amount(text: str) -> int | None:
+def _parse_amount(text: str, *, a_second: bool) -> int | None:
     match = _AMOUNT.fullmatch(text.strip())
-    if match is None:
+    if match is None or (match[5] and not a_second) or (match[4] and match[4].lower() == "ib" and not match[3]):
         return None
     thousandths = int(match[1]) * 1000 + int((match[2] or "").ljust(3, "0"))
-    return thousandths * _FACTORS[match[3].upper()] // 1000
+    step = 1000 if match[4] and match[4].lower() == "b" else 1024
+    return thousandths * int(step ** _POWERS[match[3].upper()]) // 1000

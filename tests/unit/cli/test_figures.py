@@ -9,6 +9,7 @@ from evidencesync.cli.number_format import (
     notebook_fingerprint,
     parse_duration,
     parse_rate,
+    parse_size,
     rate_text,
     share_text,
     size_text,
@@ -72,13 +73,26 @@ def test_the_fingerprint_for_a_notebook_is_twenty_digits_in_fours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "rate"), [("1", 1), ("500K", 512_000), ("1M", 1_048_576), ("1.5m", 1_572_864), ("2G", 2**31), (" 7 ", 7)]
+    ("text", "rate"),
+    [
+        ("1", 1),
+        ("500K", 512_000),
+        ("1M", 1_048_576),
+        ("1.5m", 1_572_864),
+        ("2G", 2**31),
+        (" 7 ", 7),
+        ("5MB", 5_000_000),
+        ("1.5 kB/s", 1500),
+        ("1GiB", 2**30),
+        ("3b", 3),
+        ("2m/s", 2**21),
+    ],
 )
 def test_rates_are_read(text: str, rate: int) -> None:
     assert parse_rate(text) == rate
 
 
-@pytest.mark.parametrize("text", ["", "0", "0K", "-1", "1e9", "M", "1MB", "1.M", "٣", "9" * 40, "0.0001"])
+@pytest.mark.parametrize("text", ["", "0", "0K", "-1", "1e9", "M", "1iB", "5 Mib/m", "1.M", "٣", "9" * 40, "0.0001"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_rate(text)
@@ -101,3 +115,15 @@ def test_entries_are_counted_by_type() -> None:
     assert kinds_text({}) == "none"
     assert kinds_text({"file": 66, "directory": 1, "block-device": 1}) == "66 files, 1 directory, 1 block-device"
     assert kinds_text({"directory": 2, "bad\x1b[m": 2}) == r"2 directories, 2 bad\x1b[ms"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("500K", 512_000), ("5MB", 5_000_000), ("2GiB", 2**31), ("1.5 tb", 15 * 10**11)]
+)
+def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+def test_a_size_is_no_rate() -> None:
+    with pytest.raises(UsageError, match="not a size"):
+        parse_size("5MB/s")
