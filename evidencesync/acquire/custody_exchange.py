@@ -31,7 +31,7 @@ from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_CHAIN, MAX_SHOWN_RECORDS, MAX_TITLE
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
 from evidencesync.protocol.framing import FrameDecoder, frame_of
-from evidencesync.protocol.messages import Append, Message, Records, Standing
+from evidencesync.protocol.messages import PROTOCOL_VERSION, SIGNS_VERSION, Append, Message, Records, Standing, Status
 from evidencesync.vault.layout import MAX_SEQUENCE
 
 _M = TypeVar("_M", bound=Message)
@@ -130,8 +130,9 @@ class CustodyExchange:
         self._arrived = 0
         self._frames = self._read_frames()
         self.principal = ""
+        self._version = PROTOCOL_VERSION  # until the vault has said which one it speaks
         try:
-            begin_custody_session(request, link, self._expect, now, self._recall_heads)
+            self._version = begin_custody_session(request, link, self._expect, now, self._recall_heads)
             self._read_own()
             self._read_more()
             self._compare()
@@ -230,6 +231,8 @@ class CustodyExchange:
 
     def _expect(self, *kinds: type[_M]) -> _M:
         message = next(self._frames, None)
+        while isinstance(message, Status) and self._version >= SIGNS_VERSION:  # it works, and is not silent
+            message = next(self._frames, None)
         if isinstance(message, kinds):
             return message
         expected = " or ".join(kind.__name__ for kind in kinds)

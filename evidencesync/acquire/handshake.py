@@ -159,8 +159,8 @@ def resume_session(
 
 def begin_custody_session(
     request: SessionRequest, link: Link, expect: Expect, now: Callable[[], int], recall_heads: RecallHeads
-) -> None:
-    """Runs the handshake of a custody session. The vault then sends the records of its chains.
+) -> int:
+    """Runs the handshake of a custody session; returns the protocol's version. The vault then sends the records of its chains.
 
     Raises as `begin_session` does, and what `recall_heads` raises.
     """
@@ -169,6 +169,7 @@ def begin_custody_session(
     seen = recall_heads(_checked_id(welcome.vault_id), vault_key)  # before the vault reads a chain for us
     begin = _begin(request, welcome, vault_key, seen, resumes=False)
     link.write(_patience(request, welcome, 0.0) + frame_of(begin))
+    return welcome.version
 
 
 def _introduce(

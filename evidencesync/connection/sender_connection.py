@@ -132,6 +132,10 @@ class SenderConnection:
         self._silence_seconds = threading.TIMEOUT_MAX
         self._sign_seconds = sign_seconds(patience)
 
+    def set_sign_interval(self, patience: Patience) -> None:
+        """Adapts the signs of life to the sender's timeout, and nothing else: a person may take long before the next message."""
+        self._sign_seconds = sign_seconds(patience)
+
     def lift_deadline(self) -> None:
         """Ends the deadline of the handshake: the sender is authenticated, and from now on only silence ends the link."""
         self._ahead.deadline = None

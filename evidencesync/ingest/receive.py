@@ -40,6 +40,7 @@ from evidencesync.protocol.framing import DATA_FRAME, decode_message, frame_of
 from evidencesync.protocol.messages import (
     PATIENT_VERSION,
     PREAMBLE,
+    SIGNS_VERSION,
     Begin,
     Failure,
     Hello,
@@ -61,6 +62,7 @@ _M = TypeVar("_M", bound=Message)
 _ENDING_SECONDS: Final = 20.0  # for a session that was asked to end, and may still be storing a segment
 _NOTICE_SECONDS: Final = 3.0  # for a session whose sender was just killed, and which has not noticed it yet
 _POLL_SECONDS: Final = 0.1
+_AT_WORK: Final = Status("receiving", 0, 0)
 
 
 def receive(
@@ -139,12 +141,15 @@ class _Session:
         """Runs the handshake, then the transfer under the item's lock; or relays the link to the process that has the session."""
         self._connection.write(PREAMBLE)
         admitted, purpose = self._shake_hands()
-        send_status = self._send_waiting_status if purpose == "push" else lambda: None
+        has_signs = purpose == "push" or (self._version or 0) >= SIGNS_VERSION
+        send_status = self._send_waiting_status if has_signs else lambda: None
         if not self._caller.host.has_place(admitted.principal, send_status):
             raise BusyError("the server has as many sessions as it takes")
         if purpose == "custody":
             from evidencesync.ingest.custody import serve_custody
 
+            if has_signs:
+                self._connection.begin_signs_of_life(lambda: _AT_WORK)
             serve_custody(self._connection, self._vault, admitted, self._now)
             return
         from evidencesync.ingest.session import IngestSession  # see `_load_the_rest`
@@ -175,7 +180,7 @@ class _Session:
         ingest.catch_up()  # last: the index is a cache
 
     def _send_waiting_status(self) -> None:
-        self._connection.send(Status("receiving", 0, 0))
+        self._connection.send(_AT_WORK)
 
     # Handshake.
 
@@ -205,6 +210,8 @@ class _Session:
                 self._connection.disable_silence_timeout(patience)
             elif hello.purpose == "push":  # a custody chain is shown to a person, who may take long before signing
                 self._connection.set_patience(patience)
+            else:
+                self._connection.set_sign_interval(patience)
         admitted = admit(self._expect(Begin), offered, self._vault, self._now())
         self._connection.lift_deadline()
         return admitted, hello.purpose

@@ -37,7 +37,9 @@ from evidencesync.limits import (
 PROTOCOL_VERSION: Final = 1
 PATIENT_VERSION: Final = 101
 """Version 1 with its first addition: a sender states its timeouts (`Patience`), and failures may have newer slugs."""
-VERSIONS: Final = (PROTOCOL_VERSION, PATIENT_VERSION)
+SIGNS_VERSION: Final = 102
+"""With its second addition: in a custody session, too, a vault that works says Status."""
+VERSIONS: Final = (PROTOCOL_VERSION, PATIENT_VERSION, SIGNS_VERSION)
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""
 

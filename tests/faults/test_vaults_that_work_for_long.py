@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.acquire import connect as connect_module
+from evidencesync.acquire import handshake as handshake_module
 from evidencesync.acquire.connect import connect_to_vault
 from evidencesync.acquire.custody import RecordDraft, append_record
 from evidencesync.acquire.push import push
@@ -21,16 +22,19 @@ from evidencesync.connection.link import Link, LocalLink
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import sign_seconds
 from evidencesync.custody.documents import SshPeer
+from evidencesync.ingest import custody as custody_module
 from evidencesync.ingest import receive as receive_module
 from evidencesync.ingest import session as session_module
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.ingest.tree import TreeBuilder
+from evidencesync.protocol import failures as failures_module
 from evidencesync.protocol.framing import FrameDecoder, decode_message
-from evidencesync.protocol.messages import Alive, Message, Patience, Status
+from evidencesync.protocol.messages import PATIENT_VERSION, PROTOCOL_VERSION, VERSIONS, Alive, Message, Patience, Status
 from evidencesync.serve.source_server import serve_source
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from evidencesync.vault.item import VaultItem
+from evidencesync.vault.ledger import Ledger
 from evidencesync.vault.staging import Staging
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.custody_client import custody_request
@@ -65,6 +69,10 @@ class Heard:
 
     def close(self) -> None:
         self.link.close()
+
+    def has_come(self) -> bool:
+        """Whether any has arrived."""
+        return self._count.acquire(blocking=False)
 
     def wait(self, times: int) -> None:
         """Waits until it has arrived so many times more."""
@@ -124,6 +132,44 @@ def test_a_vault_says_that_it_is_alive_at_every_step_that_takes_long(
     held = hold(monkeypatch, where, name, lambda: heard.wait(2))
     assert push(heard, bench.request(), Progress()).acquisition == 1
     assert held == [name]
+    thread.join(PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(custody_module, "_show"), (custody_module, "_read_history"), (Ledger, "append"), (custody_module, "state_head")],
+)
+def test_a_vault_says_that_it_is_alive_in_a_custody_session_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, where: object, name: str
+) -> None:
+    assert bench.push().acquisition == 1
+    monkeypatch.setattr(sender_connection, "SIGN_SECONDS", OFTEN)
+    link, thread = bench.serve()
+    heard = Heard(link, Status)
+    held = hold(monkeypatch, where, name, lambda: heard.wait(2))
+    noted = append_record(lambda: heard, custody_request(bench), lambda _: RecordDraft("noted", {"text": "again"}))
+    assert noted.record.record.details == {"text": "again"}
+    assert held == [name]
+    thread.join(PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("end", ["client", "vault"])
+def test_an_end_of_an_earlier_version_has_a_custody_session_without_signs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """It would take a Status for a breach of the protocol."""
+    assert bench.push().acquisition == 1
+    monkeypatch.setattr(sender_connection, "SIGN_SECONDS", OFTEN)
+    monkeypatch.setattr(handshake_module if end == "client" else failures_module, "VERSIONS", (PROTOCOL_VERSION, PATIENT_VERSION))
+    if end == "vault":
+        monkeypatch.setattr(handshake_module, "VERSIONS", VERSIONS)
+    pause = threading.Event()
+    link, thread = bench.serve()
+    heard = Heard(link, Status)
+    hold(monkeypatch, custody_module, "_read_history", lambda: pause.wait(4 * OFTEN))  # nothing is waited for: a slow step
+    noted = append_record(lambda: heard, custody_request(bench), lambda _: RecordDraft("noted", {"text": "again"}))
+    assert noted.record.record.details == {"text": "again"}
+    assert not heard.has_come()
     thread.join(PATIENCE_SECONDS)
 
 
