@@ -35,7 +35,7 @@ def no_memory_of_threads() -> Iterator[None]:
     large_hash._most_threads.cache_clear()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only where the system has root to become another user")
 def test_where_no_thread_can_be_started_contents_are_hashed_in_one(require_program: Callable[[str], str]) -> None:
     limited = [require_program("prlimit"), "--nproc=1", sys.executable, "-c", _HASHES]
     environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
