@@ -26,10 +26,8 @@ class CommandKind(Enum):
 
 def _hints(**by_kind: str | None) -> Mapping[CommandKind, str | None]:
     """Returns hints by kind of command, in small letters; `reads` is used for those that only read."""
-    spelled = dict(by_kind)
-    if "reads" in spelled:
-        spelled["checks"] = spelled["shows"] = spelled.pop("reads")
-    return {CommandKind[kind.upper()]: hint for kind, hint in spelled.items()}
+    both = {"reads": ("CHECKS", "SHOWS")}
+    return {CommandKind[name]: hint for kind, hint in by_kind.items() for name in both.get(kind, (kind.upper(),))}
 
 
 _WAIT_HINT = "Wait until the other writer has ended, then run the same command again."
@@ -41,8 +39,7 @@ _STOPPED_HINTS = _hints(serves=None, changes=_AGAIN_HINT, reads="Run the same co
 class EvidenceSyncError(Exception):
     """Base of every failure that the tool reports: one line about the problem, and a hint about the solution.
 
-    `default_hint` is for commands that acquire, and for all kinds that `other_hints` does not name. A class with a
-    `default_hint` of its own has its own `other_hints`, too.
+    `default_hint` is for commands that acquire, and for kinds not in `other_hints`. Neither is inherited without the other.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
@@ -189,11 +186,7 @@ class UnrepresentableNameError(UsageError):
 
 
 class SourceReadError(EvidenceSyncError):
-    """Part of the source could not be read. It is recorded in the manifest; the run goes on and ends with exit 3.
-
-    `offset` is in bytes from the start of the file, `errno` is what the system said, and `vanished` tells that what the
-    walk saw is no longer there (gone, or something else has its name).
-    """
+    """Part of the source could not be read, from byte `offset` on. The manifest records it, and the run ends with exit 3."""
 
     exit_code = ExitCode.GAPS
     slug = "source-unreadable"
@@ -202,7 +195,7 @@ class SourceReadError(EvidenceSyncError):
         super().__init__(message, hint=hint)
         self.offset = offset
         self.errno = errno
-        self.vanished = vanished
+        self.vanished = vanished  # what the walk saw is gone, or something else has its name
 
 
 class IncompleteError(EvidenceSyncError):
@@ -301,9 +294,8 @@ class NoSpaceError(EvidenceSyncError):
     exit_code = ExitCode.NO_SPACE
     slug = "no-space"
     default_hint = (
-        "Free space on the vault's disk (df -h, and df -i for inodes); nothing was published. "
-        "What has arrived is kept for the next run of the same command; "
-        "what other runs have left behind is removed, after asking, by: evidencesync clean VAULT"
+        "Free space on the vault's disk (df -h, and df -i for inodes); nothing was published. What has arrived is kept for the "
+        "next run of the same command; what other runs have left behind is removed, after asking, by: evidencesync clean VAULT"
     )
     other_hints = _hints(
         changes="Free space on the vault's disk (df -h, df -i; evidencesync clean VAULT helps), then run the same command again.",
@@ -512,9 +504,3 @@ def all_errors() -> tuple[type[EvidenceSyncError], ...]:
     for known in found:
         found.extend(known.__subclasses__())
     return tuple(dict.fromkeys(found))
-
-
-def error_from_slug(slug: str, message: str, hint: str | None) -> EvidenceSyncError:
-    """Makes the error that a peer reported. An unknown slug becomes a PeerError: unknown is never harmless."""
-    by_slug = {error.slug: error for error in all_errors()}
-    return by_slug.get(slug, PeerError)(message, hint=hint)

@@ -22,7 +22,14 @@ from evidencesync.acquire.outcome import ConcludedPush, CountedTraffic
 from evidencesync.acquire.reading import PageRead, SourceEvent
 from evidencesync.acquire.request import PushOutcome, PushRequest
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Signed, make_header, sign
-from evidencesync.acquire.source_access import LocalSourceAccess, Reading, SourceAccess, add_to_sender, refuse_empty
+from evidencesync.acquire.source_access import (
+    LocalSourceAccess,
+    Reading,
+    SourceAccess,
+    add_to_sender,
+    minimum_bytes,
+    refuse_empty,
+)
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock, set_seconds
@@ -58,7 +65,6 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.protocol.sender import Sender
-from evidencesync.source.minimum_size import minimum_bytes
 from evidencesync.source.root import resolve_source
 
 # After Finish the vault may still request data and report what it has stored; then its own new records and the acknowledgement

@@ -24,8 +24,7 @@ from evidencesync.acquire.reading import (
     StreamBegun,
     StreamEnded,
 )
-from evidencesync.acquire.sftp_connection import PendingAnswer, Question, SftpConnection
-from evidencesync.acquire.sftp_file import RemoteFile, make_entry, untold_times
+from evidencesync.acquire.sftp_connection import PendingAnswer, Question, RemoteFile, SftpConnection, make_entry, untold_times
 from evidencesync.acquire.streaming import Digests
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import RateLimit

@@ -13,7 +13,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import ItemChoice, PartChoice, RecordChoice, VaultPath, local_vault
-from evidencesync.cli.trust_files import load_trusted
+from evidencesync.cli.settings import load_trusted
 from evidencesync.cli.verify_command import CheckChoice, audit, verdict_lines
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text

@@ -139,10 +139,10 @@ def _make_request(
     import time
 
     from evidencesync.cli.own_state import audit_memory
-    from evidencesync.cli.trust_files import load_trusted
+    from evidencesync.cli.settings import load_trusted
     from evidencesync.restore.metadata import MetadataOptions
     from evidencesync.restore.restore import RestoreRequest
-    from evidencesync.verify.restore_check import verified_manifest
+    from evidencesync.verify.audit import verified_manifest
 
     signers = load_trusted(Path(choice.trusted)) if choice.trusted is not None else None
     return RestoreRequest(

@@ -126,14 +126,6 @@ class ChainChecker:
             self._sealed = True
 
 
-def check_chain(documents: Iterable[bytes], subject: ChainSubject) -> ChainFacts:
-    """Checks a whole chain, given as its records' exact bytes in order. Raises ChainError, naming the record."""
-    checker = ChainChecker(subject)
-    for document in documents:
-        checker.add(document)
-    return checker.facts()
-
-
 STATED_BEFORE: Final = (
     "the vault's own chain has stated it before it retired the key: "
     "one of two dates is wrong, and which one cannot be told from here"

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import msgspec
 
 from evidencesync.evidence.digest import HexDigest
-from evidencesync.evidence.path import EvidencePath, from_json_fields
 from evidencesync.evidence.utc_time import FileTime
 from evidencesync.limits import LIST_CAP_PER_LINE, MAX_FILE_SIZE
 
@@ -72,11 +71,6 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     holes: Annotated[list[Extent], msgspec.Meta(max_length=LIST_CAP_PER_LINE)] | None = None
     read_errors: Annotated[list[ReadError], msgspec.Meta(max_length=LIST_CAP_PER_LINE)] | None = None
     flags: list[Flag] | None = None
-
-    @property
-    def evidence_path(self) -> EvidencePath:
-        """Returns the checked path. Raises PathEscapeError for anything that could lead out of the root."""
-        return EvidencePath(from_json_fields(self.path, self.path_b64))
 
     @property
     def has_content(self) -> bool:

@@ -19,7 +19,7 @@ from evidencesync.errors import (
     RolledBackError,
     UnkeptReceiptError,
     VersionError,
-    error_from_slug,
+    all_errors,
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
@@ -78,6 +78,12 @@ def failure_of(error: EvidenceSyncError, version: int | None) -> Failure:
         kinds = (kind for kind in type(error).__mro__ if issubclass(kind, EvidenceSyncError))
         slug = next((kind.slug for kind in kinds if kind.slug in _OLD_SLUGS), "internal-error")
     return Failure(slug, error.message[:1000], error.hint[:1000] if error.hint else None)
+
+
+def error_from_slug(slug: str, message: str, hint: str | None) -> EvidenceSyncError:
+    """Makes the error that a peer reported. An unknown slug becomes a PeerError: unknown is never harmless."""
+    by_slug = {error.slug: error for error in all_errors()}
+    return by_slug.get(slug, PeerError)(message, hint=hint)
 
 
 def error_of(failure: Failure) -> EvidenceSyncError:

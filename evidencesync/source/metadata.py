@@ -31,18 +31,16 @@ class HardLinkGroups:
         self._first: dict[tuple[int, int], bytes] = {}
         self._missing: dict[tuple[int, int], int] = {}  # links not seen yet, where that is more than one
 
-    def first_path(self, path: bytes, status: os.stat_result) -> bytes | None:
-        """The path under which this inode was recorded before; None if it was not. Changes nothing."""
-        first = self._first.get((status.st_dev, status.st_ino))
-        return first if first != path else None
-
     def has_changed(self, status: os.stat_result, content: str | None) -> bool:
         """Whether an inode that was recorded under another path has another content now (a digest, or None without content)."""
         key = (status.st_dev, status.st_ino)
         return key in self._first and self._contents[key] != content
 
     def record(self, path: bytes, status: os.stat_result, content: str | None = None) -> bytes | None:
-        """Records one link, once for each path, and returns what `first_path` does. `content`: what was read under it."""
+        """Records one link, once for each path, and returns the path under which its inode was recorded before, or None.
+
+        `content`: what was read under it.
+        """
         key = (status.st_dev, status.st_ino)
         first = self._first.get(key)
         if first is None:
@@ -147,13 +145,6 @@ class EntryMaker:
     def remarks(self) -> dict[Remark, int]:
         """The remarks about all entries made so far, for the manifest's last line."""
         return {"access-time-changed": self.touched, "metadata-unread": self.details.unread}
-
-    def first_link(self, found: Found) -> bytes | None:
-        """The path of an earlier entry of the same inode, whose content need not be read again; None without one."""
-        status = found.stat
-        if status is None or status.st_nlink < 2 or found.entry_type == "directory" or found.flag is not None:
-            return None
-        return self._links.first_path(found.path, status)
 
     def _look_at_access_time(self, found: Found, status: os.stat_result) -> None:
         """Checks after the reading whether the access time has changed. Other changes are checked elsewhere."""

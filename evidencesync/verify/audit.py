@@ -16,30 +16,46 @@ The checks, by the numbers that findings carry (see `checks.Check`):
 12. Time: a timestamp is over the manifest's signature, by an authority that is trusted; clocks do not contradict each other.
 
 Every check goes on after a finding. What could not be read or compared is a finding, too: unknown is never a pass.
+
+Before a restore, all but the contents is checked, and the first error is raised.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.custody.trust import RevokedKeys, TrustedSigners, TrustLists
-from evidencesync.errors import TrustFileError, UsageError
+from evidencesync.errors import (
+    ChainError,
+    DigestMismatchError,
+    EvidenceSyncError,
+    IncompleteError,
+    LaterFormatError,
+    MissingOrExtraError,
+    NotThereError,
+    SignatureError,
+    TimestampError,
+    TrustFileError,
+    UsageError,
+)
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.identity import Title, is_folder_name
+from evidencesync.evidence.identity import ItemName, Title, is_folder_name
 from evidencesync.evidence.utc_time import format_utc_time
+from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS
 from evidencesync.verify.cache import PublishedContents, check_index, list_published, published_in
-from evidencesync.verify.checks import Check
+from evidencesync.verify.checks import MEANINGS, Check
 from evidencesync.verify.context import Context, VaultIdentity, VerifyProgress
 from evidencesync.verify.documents import UNSAFE_SETTINGS, CheckedFolder, reason
-from evidencesync.verify.findings import Asked, Counts, Findings, Reporter, TrustSource, Verdict
+from evidencesync.verify.findings import Asked, Counts, Findings, Reporter, TrustSource, Verdict, shown_place
 from evidencesync.verify.item import ItemFolder, check_item
 from evidencesync.verify.remembered import check_remembered, recall_heads, remember_heads
 from evidencesync.verify.signatures import SignatureJudge
@@ -50,6 +66,19 @@ if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots
 
 _HEX: Final = frozenset("0123456789abcdef")
+_HARMLESS: Final = frozenset({"extra-entry"})  # extra entries beside the documents do not concern a restore
+_ERRORS: Final[Mapping[ExitCode, type[EvidenceSyncError]]] = MappingProxyType(
+    {
+        ExitCode.CHAIN: ChainError,
+        ExitCode.SIGNATURE: SignatureError,
+        ExitCode.TIMESTAMP: TimestampError,
+        ExitCode.DIGEST: DigestMismatchError,
+        ExitCode.MISSING_OR_EXTRA: MissingOrExtraError,
+        ExitCode.NOT_THERE: NotThereError,
+        ExitCode.USAGE: LaterFormatError,
+        ExitCode.GAPS: IncompleteError,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,3 +384,30 @@ def _revoked_in(files: TrustBytes) -> RevokedKeys | None:
         return RevokedKeys.parse(files.revoked_keys) if files.revoked_keys is not None else None
     except TrustFileError:
         return None  # they are not relied on; a wrong file was reported already
+
+
+def verified_manifest(
+    vault: Path, name: ItemName, acquisition: int, trusted: bytes | None, memory: HeadMemory, now_ns: int
+) -> str:
+    """Returns the SHA-256 of an acquisition's manifest after all documents about it were checked; else raises.
+
+    Trust, chain, manifest, receipt and sums are checked as `verify` does, and chains are compared with `memory`; evidence
+    is not read. `trusted` is an allowed_signers file from outside, which replaces the vault's own lists. What could not be
+    checked raises IncompleteError: unknown is never good, nor is it reported as bad.
+    """
+    verdict, digest = audit_documents(
+        vault, case=name.case.text, item=name.item.text, acquisition=acquisition, trusted=trusted, memory=memory, now_ns=now_ns
+    )
+    errors = [one for one in verdict.findings if one.severity == "error" and one.slug not in _HARMLESS]
+    if not errors and digest is not None:
+        return digest
+    code = most_severe({MEANINGS[one.slug].code for one in errors})
+    first = next((one for one in errors if MEANINGS[one.slug].code is code), None)
+    if first is None:
+        raise SignatureError(f"nothing vouches for acquisition {acquisition} of {name}")
+    place = shown_place(first)
+    more = f" (and {len(errors) - 1} more findings)" if len(errors) > 1 else ""
+    hint = (
+        "See all of it: evidencesync verify VAULT. Where you have signers of your own that you trust, bring them: --trusted FILE"
+    )
+    raise _ERRORS.get(code, SignatureError)(f"{first.message}{f' [{place}]' if place else ''}{more}", hint=hint)

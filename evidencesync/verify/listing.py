@@ -172,7 +172,6 @@ class ManifestResult:
     complete: bool = False
     """Whether the manifest was well-formed to its end, so that all it lists was compared."""
     damaged: list[Damage] = field(default_factory=list)
-    damaged_not_kept: int = 0
 
 
 class _Hashes:
@@ -238,7 +237,6 @@ class _DataFindings:
             if len(self._listed.damaged) < MAX_FINDINGS:  # where they are damaged is found when the recipes are known
                 self._listed.damaged.append(problem)
             else:
-                self._listed.damaged_not_kept += 1
                 self._report(Check.CONTENTS, "file-damaged", f"{safe_text(path)} is not what was acquired", path)
         elif isinstance(problem, Unreadable):
             text = f"{safe_text(path)} cannot be read at byte {problem.offset}: {problem.message}"

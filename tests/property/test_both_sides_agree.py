@@ -24,8 +24,7 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.messages import Published
 from evidencesync.report.manifests import survey
-from evidencesync.verify.audit import audit_vault
-from evidencesync.verify.restore_check import verified_manifest
+from evidencesync.verify.audit import audit_vault, verified_manifest
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import MOMENT, ROOT, HostileClient, entry_of
 from tests.support.moments import LONG_AFTER_NS

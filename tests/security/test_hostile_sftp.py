@@ -533,7 +533,7 @@ def test_a_file_that_is_another_one_when_the_link_is_back_is_never_joined_to_the
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: str, cheap: int
 ) -> None:
     """It is read from its start again; or, where that is too much, it is marked: a mixture."""
-    monkeypatch.setattr("evidencesync.acquire.sftp_file.CHEAP_TO_READ_AGAIN", cheap)
+    monkeypatch.setattr("evidencesync.acquire.sftp_connection.CHEAP_TO_READ_AGAIN", cheap)
     longer = 1000 if sign == "size" else 0
 
     class Changed(_Breaking):

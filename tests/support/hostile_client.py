@@ -32,12 +32,13 @@ from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.wholeness import ManifestTally
 from evidencesync.delta.refine import DELTA_PARAMETERS
-from evidencesync.errors import EvidenceSyncError, LinkLostError, error_from_slug
+from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.evidence.digest import blake3_of, sha256_of, sha512_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.ingest.receive import receive
 from evidencesync.protocol.data_frames import RAW
+from evidencesync.protocol.failures import error_from_slug
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message, encode_frame, frame_of
 from evidencesync.protocol.messages import (
     PREAMBLE,

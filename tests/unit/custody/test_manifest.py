@@ -26,7 +26,7 @@ from evidencesync.custody.manifest import (
 from evidencesync.custody.wholeness import ManifestTally
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, PathEscapeError
 from evidencesync.evidence.entry import Continuation, Entry, ReadError, Remark
-from evidencesync.evidence.path import to_json_fields
+from evidencesync.evidence.path import EvidencePath, from_json_fields, to_json_fields
 from evidencesync.limits import LIST_CAP_PER_LINE, MAX_MANIFEST_LINE
 
 FINGERPRINT = "SHA256:" + "A" * 43
@@ -57,6 +57,10 @@ HEADER = ManifestHeader(
 def path_of(raw: bytes) -> dict[str, Any]:
     text, encoded = to_json_fields(raw)
     return {"path": text} if text is not None else {"path_b64": encoded or ""}
+
+
+def evidence_path(entry: Entry) -> EvidencePath:
+    return EvidencePath(from_json_fields(entry.path, entry.path_b64))
 
 
 def file_at(raw: bytes, **more: Any) -> Entry:
@@ -123,7 +127,7 @@ def sample() -> list[Entry]:
         file_at(b"t", flags=["changed-while-read"]),
         Entry(type="file", path="unreadable", flags=["unreadable"], mode="0000"),
     ]
-    return sorted(unsorted, key=lambda entry: entry.evidence_path.parts)
+    return sorted(unsorted, key=lambda entry: evidence_path(entry).parts)
 
 
 def test_a_manifest_comes_back_whole() -> None:
@@ -131,7 +135,7 @@ def test_a_manifest_comes_back_whole() -> None:
     reader = ManifestReader()
     checked = list(read_manifest([document(entries)], reader))
     assert [line for _, line in checked] == entries
-    assert [raw for raw, _ in checked] == [entry.evidence_path.raw for entry in entries]
+    assert [raw for raw, _ in checked] == [evidence_path(entry).raw for entry in entries]
     assert reader.done
     assert reader.header == HEADER
     assert reader.footer is not None

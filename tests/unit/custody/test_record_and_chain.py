@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 import msgspec
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidencesync.custody.chain import ChainChecker, ChainSubject, check_chain
+from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
 from evidencesync.custody.documents import CustodyRecord, Person, RecordType
 from evidencesync.custody.record import SIGNERS, VAULT_TYPES, SignedBy, check_signer, decode_record, encode_record, record_name
 from evidencesync.errors import ChainError, EvidenceSyncError, MalformedDocumentError, UntrustedSignerError
@@ -56,6 +56,14 @@ def chain_of(*steps: dict[str, Any]) -> list[bytes]:
         previous = sha256_of(documents[-1]).hex() if documents else None
         documents.append(encode_record(record(sequence=sequence, previous_sha256=previous, **step)))
     return documents
+
+
+def check_chain(documents: Iterable[bytes], subject: ChainSubject) -> ChainFacts:
+    """Checks a whole chain, given as its records' exact bytes in order. Raises ChainError, naming the record."""
+    checker = ChainChecker(subject)
+    for document in documents:
+        checker.add(document)
+    return checker.facts()
 
 
 def acquired(number: int) -> dict[str, Any]:

@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidencesync.custody.chain import check_chain
 from evidencesync.custody.details import DETAILS, EVENT_NAMES, DetailsFold, KnownDetail, detail_name, make_details, record_number
 from evidencesync.custody.documents import CustodyRecord, Person, RecordType
 from evidencesync.custody.statements import ItemHistory, Statements, Violation
 from evidencesync.errors import ChainError, UsageError
 from evidencesync.exit_codes import ExitCode
 from evidencesync.limits import MAX_DETAIL_NAME, MAX_DETAILS, MAX_FREE_TEXT
-from tests.unit.custody.test_record_and_chain import ITEM, PLAIN, SEALED, acquired, chain_of, received
+from tests.unit.custody.test_record_and_chain import ITEM, PLAIN, SEALED, acquired, chain_of, check_chain, received
 
 KEYS = {name: f"SHA256:{name[0] * 43}" for name in ("ana@lab", "ben@lab", "carl@lab")}
 
