@@ -186,14 +186,14 @@ class UnrepresentableNameError(UsageError):
 
 
 class SourceReadError(EvidenceSyncError):
-    """Part of the source could not be read, from byte `offset` on. The manifest records it, and the run ends with exit 3."""
+    """Part of the source could not be read. It is recorded in the manifest; the run goes on and ends with exit 3."""
 
     exit_code = ExitCode.GAPS
     slug = "source-unreadable"
 
     def __init__(self, message: str, *, offset: int = 0, errno: int = 0, vanished: bool = False, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
-        self.offset = offset
+        self.offset = offset  # in bytes from the start of the file
         self.errno = errno
         self.vanished = vanished  # what the walk saw is gone, or something else has its name
 
