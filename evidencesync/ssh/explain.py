@@ -32,6 +32,9 @@ _JUMP_KEY_HINT: Final = (
 _ASKED_NOBODY: Final = " Nobody could be asked for a passphrase here: a key that has one must be in ssh-agent."
 _NO_COMMAND: Final = frozenset({126, 127})  # what a POSIX shell ends with where a command cannot be run, or is not found
 _NOT_FOUND: Final = "not found"  # csh has the status 1 for everything
+_NO_PROXY: Final = ("not found", "no such file")
+"""What a shell says of a ProxyCommand that it cannot run. Before a server has proved its identity, nothing of it is on stderr."""
+_PROXY_HINT: Final = "Check ProxyCommand in your SSH config: `ssh HOST` must work first."
 _CONNECT: Final = {
     ConnectFailure.NAME: ("the host name of {where} can't be found", "Check the host name."),
     ConnectFailure.NO_ALGORITHM: (
@@ -168,6 +171,8 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: ConnectFailure, ended: Ende
     if refusal is ConnectFailure.CLOSED:
         if log.is_host_verified:
             return DroppedError(f"the connection to {where} was lost: {reason}", hint=_LOST_HINT)
+        if any(word in ended.stderr.lower() for word in _NO_PROXY):
+            return ConnectError(f"ProxyCommand, which should connect to {where}, fails: {ended.stderr}", hint=_PROXY_HINT)
         said = f" ({ended.stderr})" if ended.stderr else ""
         return DroppedError(f"{where} closed the connection before it proved its identity: {reason}{said}")
     what, hint = _CONNECT[refusal]

@@ -21,6 +21,7 @@ from evidencesync.connection.link import Link
 from evidencesync.errors import (
     AuthenticationError,
     ConnectError,
+    DroppedError,
     HostKeyError,
     LinkLostError,
     NoRemoteError,
@@ -339,6 +340,16 @@ def test_a_server_that_hangs_up_before_it_shows_who_it_is_is_no_interrupted_tran
     with pytest.raises(LinkLostError, match="before it proved its identity") as raised:
         asyncio.run(open_channel(Address.parse(f"ssh://127.0.0.1:{port}/v"), sshd.options(), ["true"]))
     assert "does it let this machine in" in str(raised.value.hint)
+
+
+def test_a_proxy_command_whose_program_is_missing_is_named_and_not_tried_again(sshd: Sshd, tmp_path: Path) -> None:
+    config = tmp_path / "proxy.conf"
+    for program in ("no-such-program", "/nowhere/no-such-program"):
+        config.write_text(f"Host *\n  ProxyCommand {program} %h %p\n")
+        with pytest.raises(ConnectError, match="no-such-program") as raised:
+            asyncio.run(open_channel(sshd.address(), sshd.options(config=config), ["true"]))
+        assert not isinstance(raised.value, DroppedError)
+        assert "ProxyCommand" in str(raised.value.hint)
 
 
 def test_a_connection_that_is_reset_in_the_middle_is_a_lost_link(sshd: Sshd, relay: Relay) -> None:
