@@ -74,6 +74,7 @@ class SenderIdentity:
 
 
 SIGN_SECONDS: Final = 1.0
+LAST_WORD_SECONDS: Final = 5.0  # a sender that takes nothing at the end of a session is not waited for longer
 _LEAST_SIGN_SECONDS: Final = 0.05
 
 
@@ -197,17 +198,34 @@ class SenderConnection:
         self._signs = threading.Thread(target=self._send_signs, args=(describe,), name="signs of life", daemon=True)
         self._signs.start()
 
-    def end_signs_of_life(self) -> None:
-        """Ends that; afterwards nothing is sent but by the using thread. Safe to call again."""
+    def end_signs_of_life(self, seconds: float | None = None) -> None:
+        """Ends that; afterwards nothing is sent but by the using thread. Safe to call again.
+
+        With `seconds`, a sign that the sender does not take is waited for no longer, and may still be on its way.
+        """
         self._signs_end.set()
         if self._signs is not None and self._signs.ident is not None:
-            self._signs.join()
+            self._signs.join(seconds)
 
     def _send_signs(self, describe: Callable[[], Status]) -> None:
         while not self._signs_end.wait(self._sign_seconds / 2):
             with self._writing:
                 if time.monotonic() - self._last_word >= self._sign_seconds and not self._ahead.is_waiting:
                     self.try_send(describe())
+
+    def send_last(self, message: Message) -> None:
+        """Sends the last message, if the sender takes it, and what is being sent before it, within some seconds."""
+        self._hurry()
+        if self._writing.acquire(timeout=LAST_WORD_SECONDS):
+            try:
+                self.try_send(message)
+            finally:
+                self._writing.release()
+
+    def _hurry(self) -> None:
+        """Lets a write end soon, also one that has begun, where the link can: this session ends."""
+        if isinstance(self._link, PatientLink):
+            self._link.timeout_seconds = min(self._link.timeout_seconds, LAST_WORD_SECONDS)
 
     def try_send(self, message: Message) -> None:
         """Sends a message if the link still works; a lost link is no error here, and the work goes on."""
@@ -247,8 +265,12 @@ class SenderConnection:
         """Closes the session socket, both threads and the link."""
         self.close_session_socket()
         self._ahead.close()
-        self.end_signs_of_life()  # first: a descriptor that is closed during a write may be another file's by then
+        self._hurry()
+        # First: a descriptor that is closed during a write may be another file's by then. But a link that is stuck in a write
+        # wakes its writer when it is closed.
+        self.end_signs_of_life(2 * LAST_WORD_SECONDS)
         self._link.close()
+        self.end_signs_of_life()
 
     def _attach(self, link: Link, *, begun: bool) -> None:
         """Takes a link; `begun` where another process has taken the preamble and the handshake from it."""

@@ -131,7 +131,7 @@ class _Session:
 
     def send_failure(self, error: EvidenceSyncError) -> None:
         """Sends the reason why the session ends, if the link still works."""
-        self._connection.try_send(failure_of(error, self._version))
+        self._connection.send_last(failure_of(error, self._version))
 
     def close(self) -> None:
         """Closes the link and ends the thread that reads it."""
