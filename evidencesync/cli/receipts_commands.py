@@ -221,12 +221,12 @@ def _compare_with(opened: Vault, found: list[CheckedReceipt], memory: HeadMemory
 
 def _against_memory(memory: HeadMemory, vault: Vault, name: ItemName) -> list[EvidenceSyncError]:
     from evidencesync.acquire.known_heads import VaultAtHand
-    from evidencesync.errors import EvidenceSyncError
+    from evidencesync.errors import EvidenceSyncError, RememberedHeadsError
 
     try:
         VaultAtHand(memory, vault, name).require()
-    except StorageError as error:
-        return [IncompleteError(error.message)]
+    except (StorageError, RememberedHeadsError) as error:
+        return [IncompleteError(error.message)]  # a memory that cannot be read accuses neither receipt nor vault
     except EvidenceSyncError as error:
         return [error]
     return []

@@ -375,13 +375,14 @@ def _with_signer(files: TrustFiles, key: PublicKey, principal: str, valid_after_
 
 
 def _with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
+    """Ends the trust in a key now. An end that lies ahead was set by a clock that was fast: it is moved to now."""
     if files.parse().revoked.refuses(key):
         raise UsageError(f"the key {key.fingerprint} was revoked already", hint="Nothing that it signed is trusted any more.")
     lines = []
     retired = False
     for line in files.trusted_signers.split(b"\n"):
         signers = TrustedSigners.parse(line).signers
-        if signers and signers[0].key == key and signers[0].valid_before is None:
+        if signers and signers[0].key == key and _is_open(signers[0], at_ns // 1_000_000_000):
             retired = True
             lines.append(_retired_line(signers[0], at_ns).encode())
         else:
@@ -389,6 +390,13 @@ def _with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
     if not retired:
         raise NotThereError(f"the key {key.fingerprint} is not trusted now")
     return replace(files, trusted_signers=b"\n".join(lines))
+
+
+def _is_open(signer: TrustedSigner, at: int) -> bool:
+    """Whether a key was never retired, or its end can be moved to now. What would be empty by that is left as it is."""
+    if signer.valid_before is None:
+        return True
+    return signer.valid_before > at and (signer.valid_after is None or signer.valid_after < at)
 
 
 def _retired_line(signer: TrustedSigner, at_ns: int) -> str:

@@ -154,7 +154,12 @@ class _Item:
             self._chain.read_on(self._custody, last)
 
     def _finish_chain(self) -> None:
-        self._chain.finish(self._context.stated_times.get((self._where.case, self._where.item), {}))
+        """The vault states times of an item by its exact numbers: they date the records also where a folder was renamed."""
+        place = (self._where.case, self._where.item)
+        if self._titles != _NO_TITLES:
+            case, item = (Title(title).folder for title in self._titles)
+            place = case, item
+        self._chain.finish(self._context.stated_times.get(place, {}))
 
     # The owner of the chain.
 

@@ -73,6 +73,9 @@ def test_a_memory_that_is_damaged_stops_a_push_with_a_way_on(lab: Lab) -> None:
     assert "receipts forget-head" in damaged.error["hint"]
     assert lab.run("verify", "vault", env=environment).code == 3
     assert lab.run("receipts", "list", env=environment).code == 2
+    checked = lab.run("receipts", "check", "--vault", "vault", "--json", env=environment)
+    assert (checked.code, checked.document["verdict"]) == (3, "incomplete")
+    assert [one["slug"] for one in checked.document["receipts"][0]["problems"]] == ["incomplete"]
 
 
 def test_nothing_kept_is_not_there_and_never_a_pass(lab: Lab) -> None:

@@ -85,6 +85,16 @@ def test_a_retired_key_can_be_trusted_again(vault: Vault, examiner: VaultSigner)
     assert allowed(vault, examiner, "ana", NOW + 3 * DAY)
 
 
+def test_a_key_that_was_retired_by_a_clock_that_was_ahead_can_be_retired_again(vault: Vault, examiner: VaultSigner) -> None:
+    vault.trust.retire(examiner.public_key, at_ns=NOW + 2 * DAY)
+    assert allowed(vault, examiner, "ana", NOW + DAY)
+    vault.trust.retire(examiner.public_key, at_ns=NOW)
+    assert not allowed(vault, examiner, "ana", NOW + DAY)
+    assert allowed(vault, examiner, "ana", NOW - DAY)
+    with pytest.raises(NotThereError):
+        vault.trust.retire(examiner.public_key, at_ns=NOW)
+
+
 def test_a_key_can_be_retired_in_the_second_in_which_it_was_added(vault: Vault) -> None:
     ben = new_signer()
     vault.trust.add(ben.public_key, "ben", at_ns=NOW)

@@ -8,6 +8,7 @@ from evidencesync.custody.trust import signer_line
 from evidencesync.errors import TrustFileError
 from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 from evidencesync.vault.heads import state_head
+from tests.support.forger import append_record
 from tests.unit.vault.acquiring import STARTED, item_name, new_signer
 from tests.unit.verify.sample import Made, edit, flip, only, slugs
 
@@ -88,6 +89,28 @@ def test_what_the_vault_stated_before_it_retired_a_key_counts_whatever_its_clock
     when = format_utc_time(RECEIVED_NS - 3 * DAY_NS)
     assert all(f"as of {when}, when the vault, which had signed for it before, recorded" in message for message in retired)
     assert "times-contradict" in slugs(verdict, "warning")
+
+
+def test_what_was_signed_before_a_key_was_retired_by_a_fast_clock_and_again_by_a_right_one_counts(made: Made) -> None:
+    """The clock was three days ahead while evidence was received and while its signer was retired, and was set right then."""
+    vault = made.open()
+    state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS)
+    for at_ns in (RECEIVED_NS + DAY_NS, RECEIVED_NS - 2 * DAY_NS):
+        vault.trust.retire(made.examiner.public_key, at_ns=at_ns)
+    verdict = made.audit()
+    assert (verdict.verdict, slugs(verdict)) == ("pass", set())
+
+
+def test_a_renamed_folder_does_not_make_a_retired_signer_an_untrusted_one(made: Made) -> None:
+    """When the vault had stated the records is known by the numbers in them, whatever somebody calls the folder."""
+    vault = made.open()
+    item = vault.layout.item(item_name())
+    append_record(made, "noted", made.examiner)
+    state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS)
+    vault.trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS + DAY_NS)
+    assert made.audit().verdict == "pass"
+    item.root.rename(item.root.with_name("put-away"))
+    assert slugs(made.audit()) == {"wrong-place", "rolled-back"}
 
 
 def test_what_the_vault_stated_after_it_retired_a_key_does_not_count(made: Made) -> None:
