@@ -60,22 +60,29 @@ if TYPE_CHECKING:
 def list_output(path: Path, memory: HeadMemory) -> tuple[ListOutput, set[ExitCode]]:
     """All that a vault holds or is known to have held, and the exit codes of what is gone or could not be read.
 
-    A damaged item hides no other item. What was removed is listed with its problem, as far as the vault's own chain, an item's
-    chain or `memory` tell.
+    A damaged item hides no other item, nor does a case that cannot be read. What was removed is listed with its problem, as far
+    as the vault's own chain, an item's chain or `memory` tell.
     """
     vault = Vault.open(path)
     known = KnownHeads(memory, vault)
     problems = {code_of(error) for error in known.problems}
-    items, listed_places = [], set[str]()
+    items, listed_places, unread_cases = [], set[str](), set[str]()
     for case in case_folders(vault.layout):
-        for item in item_folders(vault.layout, case):
+        try:
+            names = item_folders(vault.layout, case)
+        except EvidenceSyncError as error:
+            problems.add(code_of(error))
+            items.append(ListedItem(None, None, case, None, None, [], _problem(error)))
+            unread_cases.add(case)
+            continue
+        for item in names:
             place = f"{case}/{item}"
             listed = _list_item(ItemLayout(vault.layout.case(case) / item), place, known.of(place), problems)
             if listed is not None:
                 items.append(listed)
                 listed_places.add(place)
     for place in known.places:
-        if place not in listed_places:
+        if place not in listed_places and place.partition("/")[0] not in unread_cases:
             last = max(known.of(place))
             gone = ChainError(f"{last.witness} that this item had {count_text(last.sequence, 'custody record')}; it is gone")
             problems.add(code_of(gone))

@@ -36,7 +36,7 @@ class Transfer:
 
 def find_transfers(vault: VaultLayout) -> list[Transfer]:
     """Returns all sessions of a vault that answer at their sockets: those that run, and those that wait."""
-    return [found for case in case_folders(vault) for item in item_folders(vault, case) for found in _of_item(vault, case, item)]
+    return [found for case in case_folders(vault) for found in _of_case(vault, case)]
 
 
 def end_waiting(vault: VaultLayout, transfers: Iterable[Transfer]) -> list[Transfer]:
@@ -52,6 +52,12 @@ def end_waiting(vault: VaultLayout, transfers: Iterable[Transfer]) -> list[Trans
         if asked and _is_free(layout):
             ended.append(one)
     return ended
+
+
+def _of_case(vault: VaultLayout, case: str) -> list[Transfer]:
+    with contextlib.suppress(EvidenceSyncError):  # as for an item
+        return [found for item in item_folders(vault, case) for found in _of_item(vault, case, item)]
+    return []
 
 
 def _of_item(vault: VaultLayout, case: str, item: str) -> Iterator[Transfer]:

@@ -166,6 +166,11 @@ def _item_refusal(verdict: Verdict, item: Item) -> _Refusal | None:
     received = {step.record.acquisition: step.record for step in item.custody if step.record and step.record.type == "received"}
     if not all(_is_recorded(received.get(one.number), one) for one in item.acquisitions):
         return _Refusal("a manifest or a receipt was read that is not the one in the custody chain: something is being changed")
+    stamped = {step.record.acquisition for step in item.custody if step.record and step.record.type == "timestamped"}
+    lost = [one.number for one in item.acquisitions if one.number in stamped and not one.timestamped]
+    if lost:
+        text = f"the timestamp of acquisition {lost[0]} of item {safe_text(item.item)}, which its chain records, cannot be read"
+        return _Refusal(f"{text}, or is not there")
     return None
 
 

@@ -110,6 +110,16 @@ def test_no_command_accuses_a_vault_of_what_its_disk_does_not_give(
         (desk / "out").mkdir()
 
 
+def test_a_case_that_cannot_be_read_hides_no_other_case_from_list(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    other = ("--case", "2024-018", "--item", "PHONE-1", "--sign-key", f"{desk}/ana", "-q")
+    assert main(["push", f"{desk}/evidence", f"{desk}/vault", *other]) == 0
+    code, said = run(desk, "list", CASE, "read", capfd)
+    assert code == 3, said
+    assert "2024-018 / PHONE-1" in said
+    assert "could not list" in said
+    assert "NOT AS IT WAS" not in said
+
+
 @pytest.mark.parametrize("place", [f"{OLD}/manifest.jsonl", f"{OLD}/chunks.bin"])
 @pytest.mark.parametrize("how", ["open", "read"])
 def test_a_bad_sector_in_an_old_document_keeps_nobody_out_of_the_case(

@@ -12,6 +12,8 @@ from evidencesync.custody.der import SEQUENCE, der, der_integer
 from evidencesync.custody.timestamp import Request, Roots
 from evidencesync.errors import LockedError, TimestampError, UntrustedSignerError, UsageError
 from evidencesync.evidence.utc_time import parse_utc_time
+from evidencesync.report.gather import VerdictSource, gather
+from evidencesync.report.judging import ReportScope
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.ledger import Ledger
 from evidencesync.vault.timestamps import Answer, Who, attach, load_answer, load_stamped
@@ -200,6 +202,17 @@ def test_a_token_or_request_that_was_removed_is_missed(made: Made, name: str) ->
     verdict = made.audit(roots=ROOTS)
     assert (verdict.verdict, verdict.exit_code) == ("fail", 33)
     assert only(verdict, "missing-timestamp").path == f"{(made.acquisition(1) / name).relative_to(made.path)}"
+
+
+def test_a_report_of_an_earlier_pass_misses_a_token_that_was_removed_since(made: Made) -> None:
+    stamp(made)
+    verdict, shown = made.audit(), ReportScope(item_name().case.text, None, None)
+    source, now_ns = VerdictSource(verdict, given=True, trusted=None), parse_utc_time(verdict.checked_at)
+    assert gather(made.open(), shown, source, now_ns=now_ns).report.judgement.state == "pass"
+    (made.acquisition(1) / TSR).unlink()
+    judgement = gather(made.open(), shown, source, now_ns=now_ns).report.judgement
+    assert (judgement.state, judgement.exit_code) == ("not-verified", 3)
+    assert "timestamp" in (judgement.reason or "")
 
 
 def test_a_huge_file_in_the_place_of_a_token_is_not_read(made: Made) -> None:
