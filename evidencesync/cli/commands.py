@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 import typer.main
@@ -99,7 +99,7 @@ def run(given: list[str], console: Console) -> int:
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     except _PARSER_ERROR as error:
-        code = _refuse(error, console)
+        code = _refuse(error, given, console)
     except OSError as error:  # stdout refuses help or version; for commands, `guard` handles this
         if sys.stdout is not None:
             mute(sys.stdout)
@@ -110,7 +110,7 @@ def run(given: list[str], console: Console) -> int:
     return int(code or 0)
 
 
-def _refuse(error: Exception, console: Console) -> ExitCode:
+def _refuse(error: Exception, given: list[str], console: Console) -> ExitCode:
     """Prints what is wrong with a malformed command line; or the whole help, if there are no arguments."""
     context = getattr(error, "ctx", None)
     if context is not None and type(error).__name__ == "NoArgsIsHelpError" and not console.as_json:
@@ -119,6 +119,19 @@ def _refuse(error: Exception, console: Console) -> ExitCode:
         return ExitCode.USAGE
     format_message = getattr(error, "format_message", None)
     message = " ".join(str(format_message() if format_message else error).split()) or "no command was given"
+    if context is not None and type(error).__name__ == "MissingParameter":
+        message = f"missing: {', '.join(_all_missing(context, given))}"
     path = context.command_path if context is not None else PROGRAM
     console.print_error(UsageError(message[:1].lower() + message[1:], hint=f"See: {path} --help"))
     return ExitCode.USAGE
+
+
+def _all_missing(context: Any, given: list[str]) -> list[str]:
+    """All arguments and options that a command needs and was not given; the parser itself stops at the first of them."""
+    arguments = given[len(context.command_path.split()) - 1 :]
+    with context.command.make_context(context.info_name, arguments, parent=context.parent, resilient_parsing=True) as found:
+        return [
+            parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar or parameter.name.upper()
+            for parameter in context.command.params
+            if parameter.required and found.params.get(parameter.name) in (None, (), [])
+        ]

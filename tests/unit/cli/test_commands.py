@@ -33,3 +33,19 @@ def test_a_mistyped_command_is_held_against_all_of_them(capsys: pytest.CaptureFi
 
     assert main(["verfy", "/vault"]) == 2
     assert "'verify'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        (["push"], "SOURCE, VAULT, --case, --item"),
+        (["push", "source", "--item", "E1"], "VAULT, --case"),
+        (["trust", "add", "vault"], "KEY.pub, --principal"),
+        (["report", "vault", "--case", "C"], "-o"),
+    ],
+)
+def test_everything_that_is_missing_is_named_at_once(given: list[str], missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from evidencesync.cli.app import main
+
+    assert main(given) == 2
+    assert capsys.readouterr().err.splitlines()[0] == f"error: missing: {missing}"
