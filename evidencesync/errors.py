@@ -376,7 +376,7 @@ class DroppedError(LinkLostError):
 
 
 class SessionGoneError(LinkLostError):
-    """The vault's process of a session has ended; what it had stored is there for the next session."""
+    """The vault's process of a session has ended, or has never begun; what was stored is there for the next session."""
 
     slug = "session-gone"
 

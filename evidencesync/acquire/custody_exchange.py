@@ -15,6 +15,7 @@ from evidencesync.acquire.handshake import begin_custody_session
 from evidencesync.acquire.known_heads import item_subject, recalled_consistency, require_seen
 from evidencesync.connection.inbox import SilenceTimer, end_of, message_of_vault
 from evidencesync.connection.link import Link, timeout_on
+from evidencesync.connection.not_begun import HINT, not_ours, silent
 from evidencesync.connection.read_ahead import ReadAhead
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import KnownChain
@@ -245,15 +246,23 @@ class CustodyExchange:
             try:
                 block = self._ahead.take()
             except LinkLostError as lost:
-                raise (end_of(decoder) if self._ahead.has_finished and not decoder.started else lost) from lost
+                raise self._reason_without_answer(lost, decoder) from lost
             self._arrived += len(block)
-            whole = list(decoder.update(block))
+            whole = _decoded(decoder, block)
             if not whole and silence.remaining(patience) <= 0:
                 raise LinkLostError(f"the vault's end has said nothing whole for {patience:.0f} seconds")
             for frame_type, body in whole:
                 yield message_of_vault(frame_type, body)
             if whole:
                 silence.restart()  # only here: between two messages the user may have taken long, to decide or to sign
+
+    def _reason_without_answer(self, lost: LinkLostError, decoder: FrameDecoder) -> EvidenceSyncError:
+        """Returns why nothing more comes: where our protocol has never begun, what has answered there in its place."""
+        if decoder.started or (self._ahead.has_ended and not self._ahead.has_finished):
+            return lost
+        if self._ahead.has_finished:
+            return end_of(decoder, self._link)
+        return silent(decoder, "the vault's end", self._ahead.silence_seconds)
 
     def _reason_for(self, lost: LinkLostError) -> EvidenceSyncError:
         """Returns why the link is lost: a vault that gives up sends a Failure first, which may still be unread."""
@@ -266,3 +275,13 @@ class CustodyExchange:
         except EvidenceSyncError as said:
             return said
         return lost
+
+
+def _decoded(decoder: FrameDecoder, block: bytes) -> list[tuple[int, memoryview]]:
+    """Returns the frames that are complete now. Raises ProtocolError, and NoRemoteError where another program answers."""
+    try:
+        return list(decoder.update(block))
+    except ProtocolError as error:
+        if decoder.started:
+            raise
+        raise not_ours(decoder.noise, HINT) from error

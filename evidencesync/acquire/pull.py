@@ -25,6 +25,7 @@ from evidencesync.acquire.source_access import refuse_empty
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.inbox import SilenceTimer
 from evidencesync.connection.link import Link, LocalLink
+from evidencesync.connection.not_begun import silent
 from evidencesync.connection.process import SteadyClock, set_seconds
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import Pulled
@@ -239,7 +240,7 @@ class _Pull:
             frames, _ = self._connection.inbox.take(local=True, timeout_seconds=self._request.timeout_seconds)
             if frames is not None:
                 return self._source.take_offer(frames)
-        raise LinkLostError(f"the source's end has been silent for {self._request.timeout_seconds:.0f} seconds")
+        raise silent(self._connection.inbox.local_frames, "the source's end", self._request.timeout_seconds)
 
     def _begin(self, provenance: Provenance, handshake: Handshake, started: UtcTime) -> ManifestHeader:
         """Sends the header, which is the first page, to the vault; then lets the source's end begin."""

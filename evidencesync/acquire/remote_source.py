@@ -8,8 +8,9 @@ from typing import Final
 
 import evidencesync
 from evidencesync.acquire.request import PushRequest
-from evidencesync.connection.inbox import Inbox, not_started
+from evidencesync.connection.inbox import Inbox
 from evidencesync.connection.link import Link
+from evidencesync.connection.not_begun import ending_of, not_ours, not_started
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import Origin
 from evidencesync.delta.refine import DELTA_PARAMETERS
@@ -51,6 +52,7 @@ from evidencesync.protocol.messages import (
 )
 
 Frames = list[tuple[int, memoryview]]
+_HINT: Final = "Check that evidencesync is installed there, name it with --remote-command, or use --agentless."
 _LONGEST_PATH: Final = 2000  # characters of a path in a note
 # Frames that are relayed to the vault's end unchanged, and checked there like any sender's. No others: no handshake, no Finish.
 _PASSED_ON: Final = frozenset(
@@ -198,23 +200,21 @@ def _decode(frame_type: int, body: memoryview) -> Message:
 
 
 def _listen(link: Link, inbox: Inbox[Frames, Message]) -> None:
-    frames = FrameDecoder()
+    frames = inbox.local_frames = FrameDecoder()
     try:
         while block := link.read():
             inbox.local_arrived += len(block)
             whole = list(frames.update(block))
             if whole:
                 inbox.put_local(whole, sum(len(body) for _, body in whole))
-        raise _end_of(frames)
+        raise _end_of(frames, link)
     except EvidenceSyncError as error:
-        inbox.fail_local(error)
+        inbox.fail_local(error if frames.started or not isinstance(error, ProtocolError) else not_ours(frames.noise, _HINT))
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
         inbox.fail_local(unexpected(error))
 
 
-def _end_of(frames: FrameDecoder) -> EvidenceSyncError:
+def _end_of(frames: FrameDecoder, link: Link) -> EvidenceSyncError:
     if frames.started:
         return LinkLostError("the source's end has gone before everything was read")
-    return not_started(
-        frames.noise, "Check that evidencesync is installed there, name it with --remote-command, or use --agentless."
-    )
+    return not_started(frames.noise, _HINT, ending_of(link))

@@ -97,7 +97,8 @@ class VaultConnection(Generic[LocalT]):
         except LinkLostError as lost:
             reason = self.reason_for(lost)
             if self._again is not None and isinstance(reason, LinkLostError):
-                raise SessionGoneError("the link was lost before the session had begun") from lost
+                hint = None if reason.hint == reason.default_hint else reason.hint
+                raise SessionGoneError(f"the link was lost before the session had begun: {reason.message}", hint=hint) from lost
             raise reason from lost
         finally:
             self.inbox.may_block_peer = False

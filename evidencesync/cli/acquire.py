@@ -17,7 +17,7 @@ from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.number_format import parse_rate, parse_size
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
 from evidencesync.cli.own_state import RunFolders
-from evidencesync.errors import EvidenceSyncError, InterruptedRunError, LinkLostError, UsageError
+from evidencesync.errors import DroppedError, EvidenceSyncError, InterruptedRunError, LinkLostError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand, read_named, rooted
@@ -237,7 +237,9 @@ def _show(run: Run, work: Callable[[Progress], PushOutcome]) -> PushOutcome:
         try:
             return work(progress)
         except (LinkLostError, InterruptedRunError) as error:
-            if error.hint == error.default_hint:  # another hint says what to do before the command is run again
+            # Another hint says what to do before the command is run again. A server that lets nobody in has received nothing.
+            is_never_in = isinstance(error, DroppedError) and not progress.interruptions
+            if error.hint == error.default_hint and not is_never_in:
                 error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
             raise
 

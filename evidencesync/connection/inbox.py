@@ -9,16 +9,14 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from evidencesync.connection.link import Link
+from evidencesync.connection.not_begun import HINT, ending_of, not_ours, not_started, silent
 from evidencesync.errors import (
-    ConnectError,
     EvidenceSyncError,
     InterruptedRunError,
     LimitExceededError,
     LinkLostError,
-    NoRemoteError,
     ProtocolError,
 )
-from evidencesync.evidence.display import safe_text
 from evidencesync.files.shortages import unexpected
 from evidencesync.limits import ALIVE_SECONDS, LEAST_RATE, LEAST_SILENCE_SECONDS, MIB, SILENCE_SECONDS
 from evidencesync.protocol.failures import error_of_far_end
@@ -91,6 +89,9 @@ class Inbox(Generic[LocalT, PeerT]):
         self.local_arrived = 0
         self.peer_arrived = 0
         """Bytes that have arrived from the source and from the peer, also those of items that are not complete yet."""
+        self.local_frames: FrameDecoder | None = None
+        self.peer_frames: FrameDecoder | None = None
+        """What decodes the frames of a far source, and of the peer: they say whether our protocol has begun there."""
         self.may_block_peer = False
         """Whether `put_peer` may wait when the peer sends much at once: only while nothing is being sent to it (deadlock)."""
 
@@ -215,7 +216,7 @@ class Inbox(Generic[LocalT, PeerT]):
                     continue
                 if local:
                     return None, None
-                raise LinkLostError(f"the other end has been silent for {timeout_seconds:.0f} seconds")
+                raise silent(self.peer_frames, "the other end", timeout_seconds)
 
 
 def listen(link: Link, inbox: Inbox[LocalT, Message]) -> threading.Thread:
@@ -226,7 +227,7 @@ def listen(link: Link, inbox: Inbox[LocalT, Message]) -> threading.Thread:
 
 
 def _listen(link: Link, inbox: Inbox[LocalT, Message], number: int) -> None:
-    frames = FrameDecoder()
+    frames = inbox.peer_frames = FrameDecoder()
     try:
         while block := link.read():
             inbox.peer_arrived += len(block)
@@ -235,9 +236,9 @@ def _listen(link: Link, inbox: Inbox[LocalT, Message], number: int) -> None:
                 inbox.put_peer(
                     number, [message_of_vault(kind, body) for kind, body in whole], sum(len(body) for _, body in whole)
                 )
-        raise end_of(frames)
+        raise end_of(frames, link)
     except EvidenceSyncError as error:
-        inbox.fail_peer(number, error)
+        inbox.fail_peer(number, error if frames.started or not isinstance(error, ProtocolError) else not_ours(frames.noise, HINT))
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
         inbox.fail_peer(number, unexpected(error))
 
@@ -252,15 +253,8 @@ def message_of_vault(frame_type: int, body: memoryview) -> Message:
     return message
 
 
-def end_of(frames: FrameDecoder) -> EvidenceSyncError:
+def end_of(frames: FrameDecoder, link: Link) -> EvidenceSyncError:
     """Returns the error for a stream that has ended here."""
     if frames.started:
         return LinkLostError("the connection ended before the vault had answered")
-    return not_started(frames.noise, "Check that evidencesync is installed there, or name it with --remote-command.")
-
-
-def not_started(noise: bytes, hint: str) -> EvidenceSyncError:
-    """Returns the error for a stream that ended before our preamble. Other output means that another program answers there."""
-    if not noise.strip():
-        return ConnectError("the other end did not start evidencesync", hint=hint)
-    return NoRemoteError(f"the other end did not start evidencesync; it said: {safe_text(noise[:300].strip())}", hint=hint)
+    return not_started(frames.noise, HINT, ending_of(link))

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, runtime_checkable
 
+from evidencesync.connection.not_begun import ending_of
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.files.shortages import unexpected
@@ -244,6 +245,11 @@ class ThreadedLink:
     def wire_received(self) -> int:
         """See `Link`."""
         return self._link.wire_received
+
+    @property
+    def ending(self) -> str:
+        """See `ToldLink`."""
+        return ending_of(self._link)
 
     def read(self) -> bytes:
         """See `Link`."""

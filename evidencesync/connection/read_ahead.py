@@ -59,6 +59,11 @@ class ReadAhead:
             return taken
 
     @property
+    def has_ended(self) -> bool:
+        """Whether reading has ended, by the end of the stream or by an error."""
+        return self._end is not None
+
+    @property
     def is_waiting(self) -> bool:
         """Whether `take` is waiting for bytes."""
         return self._waiting_since is not None

@@ -69,6 +69,11 @@ class SshLink:
         """Waits until ssh has logged in, which may ask a person. Raises its errors: exit codes 20 to 23, and 2."""
         self.peer = self._child.wait_ready()
 
+    @property
+    def ending(self) -> str:
+        """See `ToldLink`."""
+        return self._child.ending
+
     def read(self) -> bytes:
         """Returns the next bytes, waiting for them; `b""` once the other end has finished. Raises LinkLostError, ConnectError."""
         with self._reading:

@@ -8,6 +8,7 @@ from typing import Final
 
 from evidencesync.errors import (
     AuthenticationError,
+    ConnectError,
     DroppedError,
     EvidenceSyncError,
     ForkedError,
@@ -110,9 +111,12 @@ def error_of_far_end(failure: Failure, *, is_source: bool = False) -> EvidenceSy
     return error
 
 
-def another_service(asked: str, served: str) -> ProtocolError:
-    """Makes the error for the wrong service, as where a command in authorized_keys starts one that was not asked for."""
-    return ProtocolError(
+def another_service(asked: str, served: str) -> ConnectError:
+    """Makes the error for the wrong service, as where a command in authorized_keys starts one that was not asked for.
+
+    That is a key or an address in the wrong place, and accuses neither end.
+    """
+    return ConnectError(
         f"{asked} was asked for, and this server serves {served}",
         hint="If a command in its authorized_keys says so for this key, use another key: -i FILE.",
     )

@@ -30,7 +30,7 @@ _JUMP_KEY_HINT: Final = (
     "or load it into ssh-agent."
 )
 _ASKED_NOBODY: Final = " Nobody could be asked for a passphrase here: a key that has one must be in ssh-agent."
-_NO_COMMAND: Final = frozenset({126, 127})  # what a POSIX shell ends with where a command cannot be run, or is not found
+_CANNOT_RUN, _NO_COMMAND = 126, 127  # what a POSIX shell ends with where a command cannot be run, or is not found
 _NOT_FOUND: Final = "not found"  # csh has the status 1 for everything
 _NO_PROXY: Final = ("not found", "no such file")
 """What a shell says of a ProxyCommand that it cannot run. Before a server has proved its identity, nothing of it is on stderr."""
@@ -108,7 +108,12 @@ def explain_no_output(exit_status: int | None, stderr: str) -> ConnectError:
     """
     status = "" if exit_status is None else f" with exit status {exit_status}"
     said = f" (stderr: {stderr})" if stderr else ""
-    if exit_status in _NO_COMMAND or (exit_status == 1 and _NOT_FOUND in stderr.lower()):
+    if exit_status == _CANNOT_RUN:
+        return NoRemoteError(
+            f"evidencesync can't be run at the other end: the remote command ended{status}{said}",
+            hint="The account there must be allowed to run it, and to read its files. Another is named with --remote-command.",
+        )
+    if exit_status == _NO_COMMAND or (exit_status == 1 and _NOT_FOUND in stderr.lower()):
         return NoRemoteError(f"there is no evidencesync at the other end: the remote command ended{status}{said}")
     return ConnectError(
         f"the remote command ended{status} before it sent anything{said}",

@@ -176,6 +176,14 @@ class SshProcess:
         text = " | ".join([safe_text(line.rstrip(b"\r")) for line in said.split(b"\n") if line.strip()][-5:])
         return text if len(text) <= _SHOWN_STDERR else "…" + text[-_SHOWN_STDERR:]
 
+    @property
+    def ending(self) -> str:
+        """How the remote command has ended, and what it printed on stderr, safe to show; empty where that is not known."""
+        status, said = self.logs[-1].exit_status, self.stderr_text
+        if not self._is_over or status is None:
+            return ""
+        return f"with exit status {status}" + (f" (stderr: {said})" if said else "")
+
     def begin_receiving(self) -> None:
         """Must be called when the first bytes of `source` have arrived. Raises ProtocolError for a server that forges ssh's log.
 

@@ -136,11 +136,11 @@ def test_a_forced_command_offers_one_path_and_nothing_else(lab: Lab, tmp_path: P
         assert (part.code, part.document["files"]) == (0, 1), part
         assert (whole.code, whole.document["files"]) == (0, 2), whole
         pushed = lab.run("push", "evidence", f"{sshd.user}@127.0.0.1:{lab.folder}/vault", *ITEM, *visitor, "--json")
-        assert pushed.code == 40, pushed  # what is offered takes nothing
+        assert (pushed.code, pushed.error["slug"]) == (20, "cannot-connect"), pushed  # what is offered takes nothing
         assert pushed.error["message"] == "a vault was asked for, and this server serves a source"
         sshd.authorized_keys.write_text(f'{before}restrict,command="{REMOTE} serve --vault {lab.folder}/vault" {key}')
         pulled = pull(str(offered))
-        assert (pulled.code, pulled.error["message"]) == (40, "a source was asked for, and this server serves a vault")
+        assert (pulled.code, pulled.error["message"]) == (20, "a source was asked for, and this server serves a vault")
         assert "authorized_keys" in pulled.error["hint"]
     finally:
         sshd.authorized_keys.write_text(before)

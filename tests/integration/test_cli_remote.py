@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Lab, schema_errors
+from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Done, Lab, schema_errors
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
@@ -105,6 +105,45 @@ def test_what_goes_wrong_on_the_way_has_its_own_code(lab: Lab, sshd: Sshd, close
     elsewhere = lab.run("push", "evidence", f"{sshd.user}@127.0.0.1:/nowhere", *ITEM, "--sign-key", "ana", *options, "--json")
     assert (elsewhere.code, elsewhere.error["slug"]) == (10, "vault-not-found")
     assert not lab.acquisition().exists()
+
+
+def _every_far_command(lab: Lab, sshd: Sshd, *options: str) -> list[Done]:
+    """A push, a pull and a custody note over sshd."""
+    far = f"{sshd.user}@127.0.0.1:{lab.folder}"
+    given = (*ITEM, *_ssh_options(sshd), "--sign-key", "ana", "--json", *options)
+    note = ("custody", "note", f"{far}/vault", "--text", "x")
+    once = ("--retries", "0")
+    return [
+        lab.run("push", "evidence", f"{far}/vault", *given, *once),
+        lab.run("pull", f"{far}/evidence", "vault", *given, *once),
+        lab.run(*note, *given),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "slugs", "words"),
+    [
+        ("echo Welcome; no-such-program", 20, {"no-remote"}, ("Welcome", "exit status 127", "no-such-program")),
+        ("yes this is a long greeting | head -c 20000; :", 20, {"no-remote"}, ("is not evidencesync", "long greeting")),
+        ("echo 1 shell, 2 logs; sleep 60 #", 23, {"link-lost", "session-gone"}, ("has not begun", "1 shell, 2 logs")),
+    ],
+)
+def test_what_answers_in_place_of_evidencesync_is_said_and_not_accused(
+    lab: Lab, sshd: Sshd, program: str, code: int, slugs: set[str], words: tuple[str, ...]
+) -> None:
+    for done in _every_far_command(lab, sshd, "--remote-command", program, "--timeout", "1"):
+        assert done.code == code, done
+        assert done.error["slug"] in slugs, done
+        assert all(word in done.error["message"] for word in words), done
+        assert "What has arrived" not in (done.error["hint"] or ""), done
+
+
+def test_a_proxy_that_does_not_start_has_let_nothing_arrive(lab: Lab, sshd: Sshd) -> None:
+    ssh = ("--ssh", "ssh -o 'ProxyCommand=no-such-program %h %p'")
+    for done in _every_far_command(lab, sshd, "--remote-command", _remote_command(), *ssh)[:2]:
+        assert (done.code, done.error["slug"]) == (23, "dropped"), done
+        assert "no-such-program" in done.error["message"], done
+        assert "arrived" not in (done.error["hint"] or ""), done
 
 
 def test_a_host_key_is_trusted_only_on_purpose(lab: Lab, sshd: Sshd) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evidencesync.connection.inbox import not_started
+from evidencesync.connection.not_begun import not_started
 from evidencesync.errors import ConnectError, NoRemoteError
 from evidencesync.exit_codes import ExitCode
 from evidencesync.ssh.explain import explain_no_output
@@ -35,3 +35,15 @@ def test_one_that_fails_before_its_first_word_is_not_called_missing(status: int 
 def test_another_program_that_answers_is_no_evidencesync() -> None:
     assert not_started(b"This account is currently not available.\n", "x").slug == "no-remote"
     assert not_started(b" \n", "x").slug == "cannot-connect"
+
+
+def test_a_greeting_hides_neither_the_status_nor_the_reason_of_the_shell() -> None:
+    error = not_started(b"Welcome!\n", "x", "with exit status 127 (stderr: bash: evidencesync: command not found)")
+    assert error.slug == "no-remote"
+    assert all(part in error.message for part in ("Welcome!", "exit status 127", "command not found"))
+
+
+def test_one_that_may_not_be_run_is_there() -> None:
+    error = explain_no_output(126, "sh: 1: evidencesync: Permission denied")
+    assert "can't be run" in error.message
+    assert "allowed" in (error.hint or "")
