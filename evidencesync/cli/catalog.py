@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from evidencesync.acquire.known_heads import KnownHeads, code_of
-from evidencesync.cli.number_format import count_text, notebook_fingerprint, size_text
 from evidencesync.cli.outputs import (
     ListedAcquisition,
     ListedItem,
@@ -27,6 +26,7 @@ from evidencesync.custody.wholeness import SourceState, is_count
 from evidencesync.errors import ChainError, EvidenceSyncError, MissingOrExtraError
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.entry import Count, Entry
+from evidencesync.evidence.number_format import count_text, notebook_fingerprint, size_text
 from evidencesync.evidence.path import from_json_fields, to_json_fields, walk_order
 from evidencesync.evidence.utc_time import format_utc_time, parse_file_time
 from evidencesync.exit_codes import ExitCode

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.number_format import count_text, kinds_text, size_text, stored_text
+from evidencesync.cli.number_format import kinds_text, stored_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import person_text, safe_text
+from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode, most_severe
 
 if TYPE_CHECKING:

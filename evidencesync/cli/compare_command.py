@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.settings import load_trusted
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand
 

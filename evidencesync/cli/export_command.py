@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import ItemChoice, PartChoice, RecordChoice, VaultPath, local_vault
 from evidencesync.cli.settings import load_trusted
 from evidencesync.cli.verify_command import CheckChoice, audit, verdict_lines
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand, expand_new_file
 

@@ -1,4 +1,4 @@
-"""Numbers as people read and write them: sizes, rates, durations, shares, and the fingerprint for a notebook."""
+"""Reads and formats numbers of the command line: sizes, rates, durations, and counts of kinds."""
 
 from __future__ import annotations
 
@@ -8,23 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.number_format import count_text, duration_text, notebook_fingerprint, share_text, size_text
+from evidencesync.evidence.number_format import count_text, size_text
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import Stored
-
-__all__ = [
-    "count_text",
-    "duration_text",
-    "kinds_text",
-    "notebook_fingerprint",
-    "parse_rate",
-    "parse_size",
-    "rate_text",
-    "share_text",
-    "size_text",
-    "stored_text",
-]
 
 _AMOUNT: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,3}))? ?([KMGT]?)(B|iB)?(/s)?", re.IGNORECASE)
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)", re.IGNORECASE)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from evidencesync.cli.number_format import count_text, duration_text, size_text
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import count_text, duration_text, size_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import PartChoice, SignerChoice, VaultPath, local_vault
 from evidencesync.cli.settings import load_trusted
 from evidencesync.cli.verify_command import CheckChoice, audit
 from evidencesync.errors import EvidenceSyncError, UsageError
 from evidencesync.evidence.display import escape_line, safe_text
+from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import expand, expand_new_file, read_named
 from evidencesync.limits import MAX_VERDICT_FILE

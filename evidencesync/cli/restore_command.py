@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.number_format import kinds_text, size_text
+from evidencesync.cli.number_format import kinds_text
 from evidencesync.cli.options import ItemChoice, RecordChoice, VaultPath, local_vault
 from evidencesync.cli.progress_display import Meter, shown
 from evidencesync.errors import EvidenceSyncError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import size_text
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import expand
 

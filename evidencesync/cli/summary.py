@@ -7,20 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from evidencesync.cli.number_format import (
-    count_text,
-    duration_text,
-    kinds_text,
-    notebook_fingerprint,
-    rate_text,
-    share_text,
-    size_text,
-    stored_text,
-)
+from evidencesync.cli.number_format import kinds_text, rate_text, stored_text
 from evidencesync.cli.outputs import FlaggedPath, Output, PushOutput, PushVerdict
 from evidencesync.custody.wholeness import SourceState
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Count, Remark
+from evidencesync.evidence.number_format import count_text, duration_text, notebook_fingerprint, share_text, size_text
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import VaultPath, local_vault
 from evidencesync.cli.own_state import adding_to_own_chain
 from evidencesync.errors import CommandKind, NoSpaceError
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from evidencesync.cli.number_format import count_text, duration_text, notebook_fingerprint, size_text
 from evidencesync.cli.outputs import ErrorDetail, NotebookFingerprint, Output, PushVerdict, error_output
 from evidencesync.cli.summary import verdict_of
 from evidencesync.custody.documents import AcquisitionNumber, VaultId
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Count
+from evidencesync.evidence.number_format import count_text, duration_text, notebook_fingerprint, size_text
 from evidencesync.evidence.utc_time import UtcTime, format_utc_time
 
 if TYPE_CHECKING:

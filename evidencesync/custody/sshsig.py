@@ -10,25 +10,11 @@ import base64
 import binascii
 from typing import Final, Protocol
 
-from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, has_low_s, low_s_form
-from evidencesync.custody.wire import WireError, WireReader, write_string, write_uint32
+from evidencesync.custody.publickey import PublicKey, has_low_s, low_s_form
+from evidencesync.custody.wire import WireReader, write_string, write_uint32
 from evidencesync.errors import SignatureError, SigningKeyError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_SIGNATURE
-
-__all__ = [
-    "InvalidPublicKeyError",
-    "PublicKey",
-    "SigningKey",
-    "WireError",
-    "decode_armor",
-    "encode_armor",
-    "encode_signature",
-    "is_malleable",
-    "sign_document",
-    "signing_input",
-    "verify_signature",
-]
 
 _MAGIC: Final = b"SSHSIG"
 _VERSION: Final = 1

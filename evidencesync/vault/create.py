@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync import __version__
+from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import SIGNATURE_FORM
-from evidencesync.custody.sshsig import PublicKey
 from evidencesync.errors import (
     EvidenceSyncError,
     InvalidNameError,

@@ -35,7 +35,8 @@ from evidencesync.custody.documents import (
     RecordType,
 )
 from evidencesync.custody.principals import VAULT_PRINCIPAL, check_principal
-from evidencesync.custody.sshsig import PublicKey, SigningKey, verify_signature
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.sshsig import SigningKey, verify_signature
 from evidencesync.custody.trust import RevokedKeys, TrustedSigner, TrustedSigners, TrustLists, signer_line
 from evidencesync.errors import (
     ChainError,

@@ -25,8 +25,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
+from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import decode_record, demands_low_s
-from evidencesync.custody.sshsig import PublicKey, verify_signature
+from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.trust import TrustLists
 from evidencesync.custody.wire import write_string
 from evidencesync.errors import (

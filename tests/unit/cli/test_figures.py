@@ -2,21 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from evidencesync.cli.number_format import (
-    count_text,
-    duration_text,
-    kinds_text,
-    notebook_fingerprint,
-    parse_duration,
-    parse_rate,
-    parse_size,
-    rate_text,
-    share_text,
-    size_text,
-    stored_text,
-)
+from evidencesync.cli.number_format import kinds_text, parse_duration, parse_rate, parse_size, rate_text, stored_text
 from evidencesync.custody.documents import Stored, Tally
 from evidencesync.errors import UsageError
+from evidencesync.evidence.number_format import count_text, duration_text, notebook_fingerprint, share_text, size_text
 
 
 @pytest.mark.parametrize(
