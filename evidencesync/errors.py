@@ -496,11 +496,3 @@ class InterruptedRunError(EvidenceSyncError):
     slug = "interrupted"
     default_hint = "Run the same command again: what has arrived is kept, and only the rest is sent."
     other_hints = _STOPPED_HINTS
-
-
-def all_errors() -> tuple[type[EvidenceSyncError], ...]:
-    """Returns every class of the tree, base first, in the order of definition."""
-    found: list[type[EvidenceSyncError]] = [EvidenceSyncError]
-    for known in found:
-        found.extend(known.__subclasses__())
-    return tuple(dict.fromkeys(found))

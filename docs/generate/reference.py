@@ -15,8 +15,9 @@ import typer.main
 
 from evidencesync.cli.commands import PROGRAM, make_app
 from evidencesync.cli.settings import setting_keys
-from evidencesync.errors import CommandKind, EvidenceSyncError, all_errors
+from evidencesync.errors import CommandKind, EvidenceSyncError
 from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
+from evidencesync.protocol.failures import all_errors
 from evidencesync.verify.checks import DESCRIPTIONS, MEANINGS, Check, Meaning
 
 _GENERATED: Final = "<!-- Generated from the code by `make docs`. Do not edit. -->"

@@ -1,27 +1,35 @@
 """Receives pages of manifest lines, and builds the tree of an acquisition from them, page by page and in order.
 
 A page is read as soon as those before it are read, so that missing contents are requested early. It is stored when all before
-it are stored and every larger content that it lists is assembled.
+it are stored and every larger content that it lists is assembled. Pages that an earlier manifest of the item has, or one of an
+interrupted session, need not travel.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
 
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.hardlinks import HardLinkCheck
 from evidencesync.custody.manifest import CheckedLine, ManifestReader
 from evidencesync.errors import LimitExceededError, ProtocolError, StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
+from evidencesync.files.disk import READ_FLAGS, reading, storing
 from evidencesync.ingest.context import IngestContext
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.ingest.tree import StagingArea, TreeBuilder, blake3_of_entry
-from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
+from evidencesync.limits import MAX_MANIFEST_LINE, MAX_PAGE_LINES, SMALL_FILE
 from evidencesync.protocol.data_frames import split_blocks
+from evidencesync.protocol.pages import page_positions
 from evidencesync.protocol.receiver import FilesArrived, PageArrived, PageNamed, Receiver
+from evidencesync.vault.item import ItemState
 from evidencesync.vault.layout import Location
 from evidencesync.vault.resume.leftovers import Leftovers, is_leftover
 
@@ -308,3 +316,55 @@ class PageIntake:
 
 def _is_small(entry: Entry) -> bool:
     return entry.blake3 is not None and entry.size is not None and 0 < entry.size <= SMALL_FILE
+
+
+def previous_manifest(state: ItemState) -> list[PreviousManifest]:
+    """Returns the previous acquisition's manifest, so that pages of unchanged files need not travel; [] before the first.
+
+    Raises StorageError, MissingOrExtraError where it cannot be read: then it is no basis, and nothing else follows.
+    """
+    if state.previous_manifest is None:
+        return []
+    return [_manifest_at(state.previous_manifest, state.next_acquisition - 1)]
+
+
+def leftover_manifests(leftovers: Leftovers) -> list[PreviousManifest]:
+    """Returns the manifests that interrupted sessions of the item had received; each page once, from the latest that has it.
+
+    So memory does not grow with the number of sessions that began with the same pages.
+    """
+    found: list[PreviousManifest] = []
+    seen: set[ChunkDigest] = set()
+    for acquisition, path in leftovers.manifests():
+        try:
+            manifest = _manifest_at(path, acquisition)
+        except StorageError:
+            continue  # not needed: its pages travel again
+        manifest.positions = {digest: place for digest, place in manifest.positions.items() if digest not in seen}
+        seen.update(manifest.positions)
+        if manifest.positions:
+            found.append(manifest)
+    return found
+
+
+def _manifest_at(manifest: Path, acquisition: int) -> PreviousManifest:
+    shown = f"read {safe_text(os.fsencode(manifest), 300)}"
+    with storing(shown), _opened(manifest) as file:
+        positions = page_positions(iter(lambda: _honest_line(file), b""))
+
+    def read(offset: int, length: int) -> bytes:
+        with storing(shown), _opened(manifest) as file:
+            file.seek(offset)
+            return file.read(length)
+
+    return PreviousManifest(acquisition, positions, read)
+
+
+def _opened(manifest: Path) -> BinaryIO:
+    return reading(os.open(manifest, READ_FLAGS))
+
+
+def _honest_line(file: BinaryIO) -> bytes:
+    """Returns the next line; b"" (the end) where it is too long: then this is no manifest, and no page can be found in it."""
+    line = file.readline(MAX_MANIFEST_LINE + 1)
+    return line if len(line) <= MAX_MANIFEST_LINE else b""

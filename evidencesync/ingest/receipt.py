@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evidencesync.custody.documents import (
@@ -20,22 +22,30 @@ from evidencesync.custody.documents import (
     Traffic,
 )
 from evidencesync.custody.hardlinks import HardLinkCheck
+from evidencesync.custody.manifest import CheckedLine, read_manifest
 from evidencesync.custody.receipt import POINT_DIGESTS, encode_receipt
 from evidencesync.custody.record import check_signer, decode_record, encode_record
 from evidencesync.custody.sshsig import SigningKey, sign_document, verify_signature
 from evidencesync.custody.trust import TrustLists
-from evidencesync.errors import ChainError, DigestMismatchError, MalformedDocumentError, ProtocolError, UntrustedSignerError
+from evidencesync.errors import (
+    ChainError,
+    DigestMismatchError,
+    MalformedDocumentError,
+    ProtocolError,
+    UntrustedSignerError,
+)
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import format_utc_time
+from evidencesync.files.disk import READ_FLAGS, document_blocks, reading
 from evidencesync.ingest.admission import Admitted
 from evidencesync.ingest.context import StoredTally, Tallies
-from evidencesync.ingest.manifests import staged_lines
 from evidencesync.protocol.messages import Finish
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.layout import (
     ACQUIRED,
     ACQUIRED_SIGNATURE,
+    MANIFEST,
     MANIFEST_SIGNATURE,
     RECEIPT,
     RECEIPT_SIGNATURE,
@@ -265,3 +275,19 @@ def _taken(name: str, method: str, received: ReceivedContents) -> Point:
 
 def _tally(tally: StoredTally) -> Tally:
     return Tally(tally.files, tally.bytes)
+
+
+def staged_lines(staging: Staging) -> Iterator[CheckedLine]:
+    """Yields the lines of the staged manifest, read from its file."""
+    with reading(os.open(MANIFEST, READ_FLAGS, dir_fd=staging.acquisition_fd)) as file:
+        yield from read_manifest(document_blocks(file))
+
+
+def not_verified(lines: Iterator[CheckedLine], verified: bytearray) -> Iterator[CheckedLine]:
+    """Yields the lines of contents that were not read from the disk yet. `verified` has one byte for each content."""
+    contents = 0
+    for path, line in lines:
+        if isinstance(line, Entry) and line.blake3 is not None:
+            if not verified[contents]:
+                yield path, line
+            contents += 1

@@ -23,8 +23,7 @@ from evidencesync.files.disk import FOLDER_FLAGS, storing
 from evidencesync.ingest.admission import Admitted, show_after, show_since
 from evidencesync.ingest.basis import Basis, Lookup, TreeKey
 from evidencesync.ingest.context import IngestContext
-from evidencesync.ingest.manifests import leftover_manifests, not_verified, previous_manifest, staged_lines
-from evidencesync.ingest.pages import PageIntake, PreviousManifest
+from evidencesync.ingest.pages import PageIntake, PreviousManifest, leftover_manifests, previous_manifest
 from evidencesync.ingest.receipt import (
     ReceivedContents,
     StagedAcquisition,
@@ -32,7 +31,9 @@ from evidencesync.ingest.receipt import (
     check_finish,
     check_hard_links,
     check_header,
+    not_verified,
     sign_acquisition,
+    staged_lines,
 )
 from evidencesync.ingest.session_contents import SessionContents
 from evidencesync.ingest.streams import StreamIntake

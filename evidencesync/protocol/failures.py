@@ -20,7 +20,6 @@ from evidencesync.errors import (
     RolledBackError,
     UnkeptReceiptError,
     VersionError,
-    all_errors,
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
@@ -79,6 +78,14 @@ def failure_of(error: EvidenceSyncError, version: int | None) -> Failure:
         kinds = (kind for kind in type(error).__mro__ if issubclass(kind, EvidenceSyncError))
         slug = next((kind.slug for kind in kinds if kind.slug in _OLD_SLUGS), "internal-error")
     return Failure(slug, error.message[:1000], error.hint[:1000] if error.hint else None)
+
+
+def all_errors() -> tuple[type[EvidenceSyncError], ...]:
+    """Returns every class of the tree, base first, in the order of definition."""
+    found: list[type[EvidenceSyncError]] = [EvidenceSyncError]
+    for known in found:
+        found.extend(known.__subclasses__())
+    return tuple(dict.fromkeys(found))
 
 
 def error_from_slug(slug: str, message: str, hint: str | None) -> EvidenceSyncError:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from evidencesync.errors import EvidenceSyncError, LinkLostError, PeerError, SignatureError, all_errors
+from evidencesync.errors import EvidenceSyncError, LinkLostError, PeerError, SignatureError
 from evidencesync.exit_codes import ExitCode
+from evidencesync.protocol.failures import all_errors
 from evidencesync.protocol.framing import DATA_FRAME, encode_frame, frame_of
 from evidencesync.protocol.messages import (
     PREAMBLE,

@@ -12,8 +12,9 @@ from evidencesync.cli import app as whole
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.console import Console
 from evidencesync.cli.guard import guard
-from evidencesync.errors import EvidenceSyncError, all_errors
+from evidencesync.errors import EvidenceSyncError
 from evidencesync.exit_codes import ExitCode
+from evidencesync.protocol.failures import all_errors
 
 
 def _raising(error: BaseException) -> Callable[[], ExitCode]:

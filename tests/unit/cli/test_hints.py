@@ -13,7 +13,8 @@ import pytest
 import evidencesync
 from evidencesync.cli import command
 from evidencesync.cli.console import Console
-from evidencesync.errors import CommandKind, EvidenceSyncError, NoSpaceError, StorageError, all_errors
+from evidencesync.errors import CommandKind, EvidenceSyncError, NoSpaceError, StorageError
+from evidencesync.protocol.failures import all_errors
 from tests.support.every_command import KINDS, command_lines, every_command, run_in_process
 
 _READERS: Final = (CommandKind.CHECKS, CommandKind.SHOWS)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from evidencesync import errors
 from evidencesync.errors import EvidenceSyncError
+from evidencesync.protocol.failures import all_errors
 from evidencesync.source.changes import SourceSnapshot
 from evidencesync.watch.watch import (
     FULL_LOOK_SECONDS,
@@ -245,7 +246,7 @@ def test_looks_have_a_rest_between_them_that_grows_with_what_they_cost() -> None
 ENDING = [2, 12, 21, 22, 32, 34, 40, 130]
 
 
-@pytest.mark.parametrize("kind", errors.all_errors())
+@pytest.mark.parametrize("kind", all_errors())
 def test_which_errors_end_a_watch(kind: type[EvidenceSyncError]) -> None:
     ends = kind.exit_code in ENDING or kind in {errors.SealedError, errors.VersionError, errors.UnkeptReceiptError}
     assert is_final(kind("x")) == (ends and kind not in {errors.SourceNotFoundError, errors.NothingLeftError})
