@@ -5,22 +5,21 @@ The same report gives the same bytes: the only time in the file is the report's.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
 from evidencesync.errors import EvidenceSyncError, InternalError, MissingPartError, UsageError
 from evidencesync.evidence.utc_time import parse_utc_time
-from evidencesync.files.disk import opened_file, opened_folder
+from evidencesync.files.disk import opened_file, opened_folder, storing
 from evidencesync.files.shortages import is_shortage, require_address_space, unexpected
-from evidencesync.limits import MAX_PDF_ACQUISITIONS, MAX_PDF_ATTACHMENTS, MAX_PDF_FILES, MAX_PDF_ROWS
+from evidencesync.files.temporary import temporary_folder, writing_temporary
+from evidencesync.limits import MAX_PDF_ACQUISITIONS, MAX_PDF_ATTACHMENTS, MAX_PDF_FILES, MAX_PDF_ROWS, MIB
 from evidencesync.report import texts
 from evidencesync.report.blocks import FILE_COLUMNS, AnyBlock, FileTable, Pages, Picture, Sink, Table
 from evidencesync.report.gather import Gathered
@@ -67,15 +66,22 @@ def write_pdf(gathered: Gathered, pages: Pages, out: Sink) -> None:
     if sum(len(item.acquisitions) for item in gathered.report.items) > MAX_PDF_ACQUISITIONS:
         hint = "Name an item or an acquisition, or make HTML or JSON."
         raise UsageError(f"a PDF holds at most {MAX_PDF_ACQUISITIONS} acquisitions", hint=hint)
-    with tempfile.TemporaryDirectory(prefix="evidencesync-report-") as name:
-        folder = Path(name)
-        template = resources.files("evidencesync.report").joinpath("templates", "report.typ")
-        (folder / "report.typ").write_bytes(template.read_bytes())
-        attachments, left_out = _attach(gathered, folder)
+    out.write(_set(gathered, pages, typst))
+
+
+def _set(gathered: Gathered, pages: Pages, typst: Any) -> bytes:
+    """The PDF, set in a temporary folder: the only place that this writes to."""
+    with temporary_folder("report-") as folder:
+        template = resources.files("evidencesync.report").joinpath("templates", "report.typ").read_bytes()
+        with writing_temporary():
+            (folder / "report.typ").write_bytes(template)
+            attachments, left_out = _attach(gathered, folder)
         compiler = typst.Compiler(root=str(folder), ignore_system_fonts=True)
         for show in (drawable, plain):
             data = {**_data(gathered, pages, show), **_attached(attachments, left_out, show)}
-            (folder / "data.json").write_bytes(encoded := msgspec.json.encode(data))
+            encoded = msgspec.json.encode(data)
+            with writing_temporary():
+                (folder / "data.json").write_bytes(encoded)
             require_address_space(_TYPST_BYTES + _TYPST_BYTES_FOR_EACH * len(encoded), "a PDF of this size")
             try:
                 made = compiler.compile(input=str(folder / "report.typ"), format="pdf", pdf_standards=list(STANDARDS))
@@ -83,8 +89,8 @@ def write_pdf(gathered: Gathered, pages: Pages, out: Sink) -> None:
                 if _NO_GLYPH in str(error) and show is drawable:  # other fonts than those that `glyphs` was made for
                     continue
                 raise InternalError(f"typst refused the report: {plain(str(error))[:500]}") from error
-            out.write(made if isinstance(made, bytes) else b"".join(made or ()))
-            return
+            return made if isinstance(made, bytes) else b"".join(made or ())
+    raise InternalError("typst refused the report, also without the characters that its fonts lack")
 
 
 def _data(gathered: Gathered, pages: Pages, show: Callable[[str], str]) -> dict[str, Any]:
@@ -204,6 +210,12 @@ def _record_names(layout: ItemLayout) -> list[str]:
     return [name for file in files for name in (file.name, f"{file.name}.sig")]
 
 
+def _read(file: BinaryIO, name: str) -> bytes:
+    """The next bytes of a document. An error of the vault's disk must not be taken for one of the temporary folder's."""
+    with storing(lambda: f"read {name}"):
+        return file.read(MIB)
+
+
 def _copy(source: Path, name: str, to: Path, room: int) -> int:
     """Copies a document; how many bytes. None of it where it is missing, empty or too large: then 0."""
     try:
@@ -213,7 +225,8 @@ def _copy(source: Path, name: str, to: Path, room: int) -> int:
                 return 0
             file.seek(0)
             with to.open("wb") as copy:
-                shutil.copyfileobj(file, copy)
+                while block := _read(file, name):
+                    copy.write(block)
     except EvidenceSyncError:
         return 0
     return size

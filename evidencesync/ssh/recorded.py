@@ -17,6 +17,7 @@ from typing import Final
 
 from evidencesync.errors import HostKeyError
 from evidencesync.evidence.display import safe_text
+from evidencesync.files.temporary import temporary_folder, writing_temporary
 from evidencesync.home import read_named
 from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.ssh.known_hosts import as_ssh_finds, quoted
@@ -38,13 +39,9 @@ def held_to_revocations(hop: Hop, stack: contextlib.ExitStack) -> Hop:
     keys = {key for file in hop.known_hosts for key in _revoked_in(as_ssh_finds(file), hop.host.lower())}
     if not keys:
         return hop
-    import tempfile  # it is slow to import, and hardly ever needed
-
-    try:
-        file = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evidencesync-")), "revoked")
+    file = stack.enter_context(temporary_folder()) / "revoked"
+    with writing_temporary():
         file.write_text("".join(f"{_MARKER.decode()} * {key}\n" for key in sorted(keys)), "ascii")
-    except OSError as error:
-        raise _unknown(error.strerror or str(error)) from error
     files = " ".join(map(quoted, [*hop.system_known_hosts, str(file)]))
     return dataclasses.replace(hop, arguments=("-o", f"GlobalKnownHostsFile={files}", *hop.arguments))
 

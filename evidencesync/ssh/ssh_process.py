@@ -25,6 +25,7 @@ from typing import Final
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, ResourcesError
 from evidencesync.evidence.display import safe_text
+from evidencesync.files.temporary import temporary_folder, writing_temporary
 from evidencesync.limits import KIB, MAX_STDERR
 from evidencesync.ssh.explain import FAILED, Ended, contradicted, explain_end, explain_login, explain_no_output, other_destination
 from evidencesync.ssh.log import SshLog
@@ -344,11 +345,9 @@ def _log_stream(ours: contextlib.ExitStack) -> tuple[int, str]:
     if _is_open_to_children():
         source, sink = _pipe(ours, ours)
         return source, f"/proc/{os.getpid()}/fd/{sink}"
-    import tempfile  # it is slow to import, and hardly ever needed
-
-    folder = ours.enter_context(tempfile.TemporaryDirectory(prefix="evidencesync-"))
-    name = os.path.join(folder, "log")
-    os.mkfifo(name, 0o600)
+    name = str(ours.enter_context(temporary_folder()) / "log")
+    with writing_temporary():
+        os.mkfifo(name, 0o600)
     source = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # O_RDWR: else it would be at its end until ssh opens it
     ours.callback(os.close, source)
     return source, name

@@ -7,12 +7,11 @@ fingerprint.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from evidencesync.errors import ConnectError, EvidenceSyncError, HostKeyError
+from evidencesync.files.temporary import temporary_folder
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.log import ConnectFailure, ServerKey
 from evidencesync.ssh.options import SshOptions
@@ -43,8 +42,8 @@ def fetch_host_key(address: Address, options: SshOptions) -> FetchedHostKey:
 
 def _fetch_unknown(address: Address, options: SshOptions) -> FetchedHostKey:
     """Lets ssh write the unknown key into a temporary known_hosts file, which it does after the server has proved to hold it."""
-    with tempfile.TemporaryDirectory(prefix="evidencesync-") as folder:
-        file = Path(folder, "known_hosts")
+    with temporary_folder() as folder:
+        file = folder / "known_hosts"
         learning = (
             "StrictHostKeyChecking=no",
             f"UserKnownHostsFile={file}",
