@@ -57,7 +57,7 @@ from evidencesync.verify.context import Context, VaultIdentity, VerifyProgress
 from evidencesync.verify.documents import UNSAFE_SETTINGS, CheckedFolder, reason
 from evidencesync.verify.findings import Asked, Counts, Findings, Reporter, TrustSource, Verdict, shown_place
 from evidencesync.verify.item import ItemFolder, check_item
-from evidencesync.verify.remembered import check_remembered, recall_heads, remember_heads
+from evidencesync.verify.remembered import check_remembered, folders_of, recall_heads, remember_heads
 from evidencesync.verify.signatures import SignatureJudge
 from evidencesync.verify.trusted import TrustBytes, TrustRenewal, parse_trust, read_trust
 from evidencesync.verify.vault_identity import check_own_chain, check_root, read_identity, takes_low_s_only
@@ -260,6 +260,7 @@ class _Audit:
         try:
             context = self._context = self._prepare(root, custody, identity)
             context.counts.vaults = 1
+            context.remembered = {folders_of(one.subject): one.chain.sequence for one in remembered}
             check_root(root, context.identity)
             if custody is not None:
                 own = check_own_chain(context, custody)

@@ -147,9 +147,9 @@ class ChainReader:
         """Whether every record could be read."""
         return self.listed and not self.unread
 
-    def read_folder(self, folder: CheckedFolder) -> None:
-        """Reads all records of a custody folder."""
-        records = self._sort_names(folder)
+    def read_folder(self, folder: CheckedFolder, reaching: int = 0) -> None:
+        """Reads all records of a custody folder. `reaching`: the number of a record that is known to have been there."""
+        records = self._sort_names(folder, reaching)
         self._record_listing(folder)
         self._read(folder, records, None)
 
@@ -252,9 +252,9 @@ class ChainReader:
 
     # 1.
 
-    def _sort_names(self, folder: CheckedFolder) -> list[tuple[int, str]]:
+    def _sort_names(self, folder: CheckedFolder, reaching: int = 0) -> list[tuple[int, str]]:
         """Returns the records. Of the other names, their signatures are skipped, and leftovers of a crash are reported."""
-        self._complete(folder)
+        self._complete(folder, reaching)
         kinds = {raw.decode("utf-8", "replace"): kind for raw, kind in folder.names.items()}
         records = sorted(parsed for name in kinds if (parsed := parse_record_file(name)) is not None)
         signatures = {record_file(*parsed) + SIGNATURE_SUFFIX for parsed in records}
@@ -285,14 +285,15 @@ class ChainReader:
             name.removesuffix(SIGNATURE_SUFFIX)
         )
 
-    def _complete(self, folder: CheckedFolder) -> None:
-        """Lists a folder again where a record seems to be missing before the last one; newer records are left for later.
+    def _complete(self, folder: CheckedFolder, reaching: int) -> None:
+        """Lists a folder again where a record seems to be missing up to the last one; newer records are left for later.
 
         Records are added in order: those before a listed one were there when the second listing began. A record that this
-        listing lacks as well is looked up under each name that it can have.
+        listing lacks as well is looked up under each name that it can have: a network file system may list a folder as it was
+        some time ago.
         """
         numbers = {parsed[0] for name in _texts(folder) if (parsed := parse_record_file(name)) is not None}
-        last = max(numbers, default=0)
+        last = max([*numbers, reaching], default=0)
         if not folder.listed or len(numbers) == last:
             return
         if folder.look_again():
@@ -302,7 +303,7 @@ class ChainReader:
                     del folder.names[name.encode()]
                 elif parsed is not None and name.endswith(".json"):
                     numbers.add(parsed[0])
-        for number in islice((one for one in range(1, last) if one not in numbers), _MOST_LOOKED_FOR):
+        for number in islice((one for one in range(1, last + 1) if one not in numbers), _MOST_LOOKED_FOR):
             for kind in SIGNERS:
                 folder.look_for(record_file(number, kind))
 

@@ -61,6 +61,8 @@ class Context:
     """All heads of items' chains that the vault's own chain states, by case and item folder: number and digest."""
     stated_times: dict[tuple[str, str], dict[int, Statement]] = field(default_factory=dict)
     """The first statement of each head, by the record's number."""
+    remembered: dict[tuple[str | None, str | None], int] = field(default_factory=dict)
+    """The last record of each chain that this machine has seen, by case and item folder (the vault's own: by none)."""
     times_known: bool = True
     """Whether all of the vault's own chain could be read, which dates the records of items."""
     unread: dict[tuple[str | None, str | None], frozenset[int]] = field(default_factory=dict)
@@ -76,6 +78,11 @@ class Context:
     wanted_head: str | None = None
     """The digest of a record that must be in one of the chains; `head_found` is set when it was found."""
     head_found: bool = False
+
+    def reaching(self, case: str | None = None, item: str | None = None) -> int:
+        """Returns the number of the last record that a chain is known to have had; 0 where nothing is known."""
+        stated = self.stated_heads.get((case, item), {}) if case is not None and item is not None else {}
+        return max([self.remembered.get((case, item), 0), *stated])
 
     def record_unread(self, subject: tuple[str | None, str | None], numbers: set[int]) -> None:
         """Records which of a chain's records could not be read, so that they are not reported as missing."""

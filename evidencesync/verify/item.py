@@ -124,7 +124,7 @@ class _Item:
         """Does steps 2 to 4."""
         if self._titles != _NO_TITLES:
             self._use_titles()
-            self._chain.read_folder(self._custody)  # 2.
+            self._chain.read_folder(self._custody, self._reaching)  # 2.
         acquisitions = self._folder.enter(ACQUISITIONS, self._report.inside(ACQUISITIONS))
         if acquisitions is None:
             if self._titles == _NO_TITLES:
@@ -193,7 +193,7 @@ class _Item:
                 break
         known = self._custody.listed and acquisitions.listed
         if self._titles == _NO_TITLES and not numbers and not self._custody.names and known:
-            self._chain.read_folder(self._custody)
+            self._chain.read_folder(self._custody, self._reaching)
             self._check_stated_head()
             self._report.report(Check.STRUCTURE, "empty-item", "the item holds no acquisition (yet)")
             self._check_named(numbers)
@@ -205,12 +205,12 @@ class _Item:
         self._chain = self._new_chain()
         self._use_titles()
         acquisitions.report = acquisitions.report.about(*self._titles)
-        self._chain.read_folder(self._custody)
+        self._chain.read_folder(self._custody, self._reaching)
         return True
 
     def _read_nameless_chain(self) -> None:
         """Reads a chain without a known owner. If not all could be read, it may be one that was seen before: none is missing."""
-        self._chain.read_folder(self._custody)
+        self._chain.read_folder(self._custody, self._reaching)
         if not self._chain.is_whole:
             self._report.findings.record_unread(self._custody.report.folder)
 
@@ -251,6 +251,11 @@ class _Item:
             text = f"the vault's own chain says that record {number} was in this chain; it is missing there"
             self._report.report(Check.CUSTODY, "missing-record", text, CUSTODY)
         return bool(removed)
+
+    @property
+    def _reaching(self) -> int:
+        """Returns the number of the last record that this chain is known to have had."""
+        return self._context.reaching(self._where.case, self._where.item)
 
     @property
     def _stated(self) -> dict[int, str]:

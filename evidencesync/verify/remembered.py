@@ -39,6 +39,13 @@ def recall_heads(memory: HeadMemory, vault_id: str, report: Reporter) -> list[Re
         return []
 
 
+def folders_of(subject: ChainSubject) -> tuple[str | None, str | None]:
+    """Returns the names of a chain's case and item folder; none for the vault's own."""
+    if subject.case is None or subject.item is None:
+        return None, None
+    return Title(subject.case).folder, Title(subject.item).folder
+
+
 def check_remembered(context: Context, remembered: Iterable[RememberedHead], selected: Selected) -> None:
     """Compares every selected chain that was seen before (see `recall_heads`)."""
     for one in remembered:
@@ -96,9 +103,8 @@ def _compare(before: KnownChain, present: KnownChain, digests: Mapping[int, str]
 
 def _place_of(subject: ChainSubject) -> bytes:
     """Returns the folder of a chain, from the vault's root."""
-    if subject.case is None or subject.item is None:
-        return CUSTODY.encode()
-    return f"{CASES}/{Title(subject.case).folder}/{Title(subject.item).folder}/{CUSTODY}".encode()
+    case, item = folders_of(subject)
+    return f"{CASES}/{case}/{item}/{CUSTODY}".encode() if case is not None else CUSTODY.encode()
 
 
 def _chain_of(digests: Mapping[int, str], unread: Set[int] = frozenset()) -> KnownChain | None:

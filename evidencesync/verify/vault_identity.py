@@ -129,7 +129,7 @@ def _check_private_key(root: CheckedFolder, name: str) -> None:
 def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
     """Checks the vault's own chain, and collects the heads of items' chains that it states."""
     chain = ChainReader(context, ChainSubject(context.identity.vault_id), Check.VAULT)
-    chain.read_folder(custody)
+    chain.read_folder(custody, context.reaching())
     chain.finish()
     context.times_known = chain.times_known
     context.record_unread((None, None), chain.unread)
