@@ -269,7 +269,6 @@ def make_request(
     limit = how.limit_rate or settings.limit_rate
     name = item.name()
     person = sign.person(settings)
-    compress = _parse_compress(how.compress or settings.compress or "auto")
     notes = [check_text(note, "a note", may_be_empty=True) for note in how.note or ()]
     typed = [safe_text(argument) for argument in sys.argv]
     check_header_texts([*typed, *notes, *places.rules.lines()])
@@ -287,7 +286,7 @@ def make_request(
         notes=notes,
         details=details,
         read_back=not how.no_read_back,
-        compress=compress,
+        compress=_parse_compress(how.compress or settings.compress or "auto"),
         limit_rate=parse_rate(limit) if limit else None,
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=how.retries,
