@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from evidencesync.acquire.known_heads import SessionRecorder
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.cli.own_state import OwnState
+    from evidencesync.cli.settings import Settings
     from evidencesync.cli.terminal import AskPassphrase
     from evidencesync.connection.progress import Progress
     from evidencesync.localstate.heads import HeadMemory
@@ -178,6 +179,11 @@ class HowChoice(DetailsChoice):
         ),
     ] = None
 
+    def over_link(self, settings: Settings) -> tuple[Literal["auto", "always", "never"], int | None]:
+        """How to compress, and the rate in bytes a second (None: no limit). Raises UsageError."""
+        limit = self.limit_rate or settings.limit_rate
+        return _parse_compress(self.compress or settings.compress or "auto"), parse_rate(limit) if limit else None
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Places:
@@ -266,7 +272,7 @@ def make_request(
     from evidencesync.ssh.keys import load_signer
 
     settings = run.settings.values
-    limit = how.limit_rate or settings.limit_rate
+    compress, limit_rate = how.over_link(settings)  # what was typed is checked before anybody is asked for a passphrase
     name = item.name()
     person = sign.person(settings)
     notes = [check_text(note, "a note", may_be_empty=True) for note in how.note or ()]
@@ -286,8 +292,8 @@ def make_request(
         notes=notes,
         details=details,
         read_back=not how.no_read_back,
-        compress=_parse_compress(how.compress or settings.compress or "auto"),
-        limit_rate=parse_rate(limit) if limit else None,
+        compress=compress,
+        limit_rate=limit_rate,
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=how.retries,
         on_read_error=parse_on_read_error(how.on_read_error or "zero"),
