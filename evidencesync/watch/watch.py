@@ -31,7 +31,7 @@ FULL_LOOK_SECONDS: Final = 120.0
 """The longest time between two looks at a source that seems unchanged, whether there were notices or not."""
 LEAST_REST_SECONDS: Final = 0.5
 REST_FACTOR: Final = 10.0
-"""The pause after a look, in multiples of the time that it took: so looking takes a tenth of a core at most."""
+"""The pause after a look, in multiples of the time that it took, up to FULL_LOOK_SECONDS: so looking takes little of a core."""
 FIRST_RETRY_SECONDS: Final = 5.0
 LAST_RETRY_SECONDS: Final = 300.0
 

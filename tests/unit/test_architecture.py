@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,3 +175,11 @@ def test_every_module_and_test_that_a_page_names_is_there() -> None:
         if named not in (there if "/" in named else names)
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize(("kept_out", "allowed"), [("asyncssh", "ssh"), ("rich", "cli")])
+def test_a_contract_that_keeps_a_library_to_one_room_names_every_other(kept_out: str, allowed: str) -> None:
+    contracts = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [sources] = [one["source_modules"] for one in contracts if one.get("forbidden_modules", [""])[0] == kept_out]
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert rooms - {source.partition(".")[2] for source in sources} - {allowed} <= {"__init__", "__main__", "exit_codes"}
