@@ -15,7 +15,7 @@ from evidencesync.acquire.handshake import begin_custody_session
 from evidencesync.acquire.known_heads import item_subject, recalled_consistency, require_seen
 from evidencesync.connection.inbox import SilenceTimer, end_of, message_of_vault
 from evidencesync.connection.link import Link, timeout_on
-from evidencesync.connection.not_begun import HINT, not_ours, silent
+from evidencesync.connection.not_begun import HINT, decoded, silent
 from evidencesync.connection.read_ahead import ReadAhead
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import KnownChain
@@ -248,7 +248,7 @@ class CustodyExchange:
             except LinkLostError as lost:
                 raise self._reason_without_answer(lost, decoder) from lost
             self._arrived += len(block)
-            whole = _decoded(decoder, block)
+            whole = decoded(decoder, block, HINT)
             if not whole and silence.remaining(patience) <= 0:
                 raise LinkLostError(f"the vault's end has said nothing whole for {patience:.0f} seconds")
             for frame_type, body in whole:
@@ -275,13 +275,3 @@ class CustodyExchange:
         except EvidenceSyncError as said:
             return said
         return lost
-
-
-def _decoded(decoder: FrameDecoder, block: bytes) -> list[tuple[int, memoryview]]:
-    """Returns the frames that are complete now. Raises ProtocolError, and NoRemoteError where another program answers."""
-    try:
-        return list(decoder.update(block))
-    except ProtocolError as error:
-        if decoder.started:
-            raise
-        raise not_ours(decoder.noise, HINT) from error

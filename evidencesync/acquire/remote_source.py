@@ -10,7 +10,7 @@ import evidencesync
 from evidencesync.acquire.request import PushRequest
 from evidencesync.connection.inbox import Inbox
 from evidencesync.connection.link import Link
-from evidencesync.connection.not_begun import ending_of, not_ours, not_started
+from evidencesync.connection.not_begun import decoded, ending_of, not_started
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import Origin
 from evidencesync.delta.refine import DELTA_PARAMETERS
@@ -204,12 +204,12 @@ def _listen(link: Link, inbox: Inbox[Frames, Message]) -> None:
     try:
         while block := link.read():
             inbox.local_arrived += len(block)
-            whole = list(frames.update(block))
+            whole = decoded(frames, block, _HINT)
             if whole:
                 inbox.put_local(whole, sum(len(body) for _, body in whole))
         raise _end_of(frames, link)
     except EvidenceSyncError as error:
-        inbox.fail_local(error if frames.started or not isinstance(error, ProtocolError) else not_ours(frames.noise, _HINT))
+        inbox.fail_local(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
         inbox.fail_local(unexpected(error))
 

@@ -160,7 +160,7 @@ class PushView:
         progress = self.progress
         if progress.stage in _SENDING:
             total = progress.total_bytes
-            return progress.stored_bytes, None if total is None else max(total - progress.missed_bytes, progress.stored_bytes)
+            return progress.stored_bytes, None if total is None else progress.to_store(total)
         return progress.stage_done, progress.stage_total or None
 
     def place(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from evidencesync.connection.link import Link
-from evidencesync.connection.not_begun import HINT, ending_of, not_ours, not_started, silent
+from evidencesync.connection.not_begun import HINT, decoded, ending_of, not_started, silent
 from evidencesync.errors import (
     EvidenceSyncError,
     InterruptedRunError,
@@ -231,14 +231,14 @@ def _listen(link: Link, inbox: Inbox[LocalT, Message], number: int) -> None:
     try:
         while block := link.read():
             inbox.peer_arrived += len(block)
-            whole = list(frames.update(block))
+            whole = decoded(frames, block, HINT)
             if whole:  # counted by their own lengths: a long message may come in many blocks
                 inbox.put_peer(
                     number, [message_of_vault(kind, body) for kind, body in whole], sum(len(body) for _, body in whole)
                 )
         raise end_of(frames, link)
     except EvidenceSyncError as error:
-        inbox.fail_peer(number, error if frames.started or not isinstance(error, ProtocolError) else not_ours(frames.noise, HINT))
+        inbox.fail_peer(number, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
         inbox.fail_peer(number, unexpected(error))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol, runtime_checkable
 
-from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, NoRemoteError
+from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, NoRemoteError, ProtocolError
 from evidencesync.evidence.display import safe_text
 from evidencesync.protocol.framing import FrameDecoder
 
@@ -37,9 +37,18 @@ def not_started(noise: bytes, hint: str, ending: str = "") -> EvidenceSyncError:
     return NoRemoteError(f"the other end did not start evidencesync{_said(noise)}{how}", hint=hint)
 
 
-def not_ours(noise: bytes, hint: str) -> EvidenceSyncError:
-    """Returns the error for more output before our preamble than any greeting: that is another program, and no attack."""
-    return NoRemoteError(f"what answers there is not evidencesync, and does not end{_said(noise)}", hint=hint)
+def decoded(frames: FrameDecoder, block: bytes, hint: str) -> list[tuple[int, memoryview]]:
+    """Returns the frames that are complete now. Raises what `FrameDecoder.update` raises.
+
+    But more output before our preamble than any greeting is another program, and no attack: it is a NoRemoteError.
+    """
+    try:
+        return list(frames.update(block))
+    except ProtocolError as error:
+        if frames.started:
+            raise
+        said = _said(frames.noise)
+        raise NoRemoteError(f"what answers there is not evidencesync, and does not end{said}", hint=hint) from error
 
 
 def silent(frames: FrameDecoder | None, who: str, seconds: float) -> LinkLostError:

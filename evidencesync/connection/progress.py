@@ -49,6 +49,13 @@ class Progress:
         """Records how far the vault is, and how much went over the network."""
         self.stored_bytes, self.known_bytes, self.link_bytes = stored_bytes, known_bytes, link_bytes
 
+    def to_store(self, total_bytes: int) -> int:
+        """Returns how many of all bytes the vault will have to store, as far as it is known.
+
+        The count and the reading walk a source each by itself: what has gone in between may have been missed, and never counted.
+        """
+        return max(total_bytes - self.missed_bytes, self.stored_bytes)
+
     def restart(self) -> None:
         """Resets the counters: the source is read again from its start."""
         self.stage = "connecting"

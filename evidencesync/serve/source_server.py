@@ -241,7 +241,7 @@ class _SourceServer:
                 progress.bad_bytes,
                 progress.stored_bytes - progress.known_bytes,
                 progress.total_files,
-                None if progress.total_bytes is None else min(progress.total_bytes - progress.missed_bytes, MAX_FILE_SIZE),
+                None if progress.total_bytes is None else min(progress.to_store(progress.total_bytes), MAX_FILE_SIZE),
                 progress.path,
             )
         )

@@ -56,3 +56,22 @@ def test_a_source_with_more_bytes_than_can_be_stated_is_pulled_with_a_display(
     link = link_to(far_end(bench.source))
     assert pull(link, lambda pulled, peer: connect_for_pull(root, pulled, peer), request, shown).acquisition == 1
     assert shown.total_bytes in (None, MAX_FILE_SIZE)
+
+
+def test_a_file_that_is_deleted_before_it_was_counted_ends_no_pull_with_a_display(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was missed, and never counted: the rest must not be said to be a negative number."""
+
+    def count(_reading: object, _rules: object, progress: Progress, _is_over: object) -> None:
+        progress.total_files, progress.total_bytes = 1, 3  # without `huge`, which cannot be read
+
+    monkeypatch.setattr(source_server, "count_source", count)
+    monkeypatch.setattr(source_server, "_PROGRESS_SECONDS", 0.0)
+    shown = Progress(count_ahead=True)
+    root = str(bench.vault.layout.root)
+    link = link_to(far_end(bench.source))
+    outcome = pull(link, lambda pulled, peer: connect_for_pull(root, pulled, peer), bench.request(vault=b""), shown)
+    assert outcome.acquisition == 1
+    assert outcome.tally.manifest.flags == {"unreadable": 1}
+    assert shown.total_bytes is None or shown.total_bytes >= 0

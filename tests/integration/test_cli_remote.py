@@ -138,12 +138,13 @@ def test_what_answers_in_place_of_evidencesync_is_said_and_not_accused(
         assert "What has arrived" not in (done.error["hint"] or ""), done
 
 
-def test_a_proxy_that_does_not_start_has_let_nothing_arrive(lab: Lab, sshd: Sshd) -> None:
-    ssh = ("--ssh", "ssh -o 'ProxyCommand=no-such-program %h %p'")
-    for done in _every_far_command(lab, sshd, "--remote-command", _remote_command(), *ssh)[:2]:
-        assert (done.code, done.error["slug"]) == (23, "dropped"), done
-        assert "no-such-program" in done.error["message"], done
-        assert "arrived" not in (done.error["hint"] or ""), done
+def test_a_proxy_that_does_not_connect_has_let_nothing_arrive(lab: Lab, sshd: Sshd) -> None:
+    for proxy, code, slug in (("no-such-program", 20, "cannot-connect"), ("false", 23, "dropped")):
+        ssh = ("--ssh", f"ssh -o 'ProxyCommand={proxy} %h %p'")
+        for done in _every_far_command(lab, sshd, "--remote-command", _remote_command(), "--retries", "0", *ssh)[:2]:
+            assert (done.code, done.error["slug"]) == (code, slug), done
+            assert proxy == "false" or proxy in done.error["message"], done
+            assert "arrived" not in (done.error["hint"] or ""), done
 
 
 def test_a_host_key_is_trusted_only_on_purpose(lab: Lab, sshd: Sshd) -> None:
