@@ -164,7 +164,7 @@ class KnownHeads:
 
 def _show(consistency: ConsistencyCheck, ledger: Ledger) -> None:
     """Shows the check the records from the remembered one on, that one included; where it is not there, the last record."""
-    files = ledger.files()
+    files = ledger.files(consistency.sequence)
     first = consistency.sequence if 1 <= consistency.sequence <= len(files) else len(files)
     for file in files[first - 1 :] if first else []:
         stored = ledger.load(file)

@@ -149,7 +149,7 @@ def _list_item(layout: ItemLayout, folder: str, known: set[StatedHead], problems
             problems.add(code_of(error))
             head = ledger.head()
         recorded = recorded_acquisitions(layout)
-        numbers = acquisition_numbers(layout)
+        numbers = acquisition_numbers(layout, recorded)
     except EvidenceSyncError as error:
         problems.add(code_of(error))
         return ListedItem(None, None, folder, None, None, [], _problem(problem or error))

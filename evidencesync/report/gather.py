@@ -140,16 +140,16 @@ def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> tupl
             title = name.item.text
     except EvidenceSyncError as error:
         problem = error.message
-    try:
-        there = acquisition_numbers(layout)
-    except EvidenceSyncError as error:
-        problem = error.message
     custody, ledger = _custody(layout, source.verdict), Ledger(layout.custody)
     checked = _checked_head(ledger, source, case, title)
     if checked is not None:  # others have gone on since; the report is of what was checked
         custody = custody[: checked.sequence]
-    numbers = [number for number in there or () if shown.acquisition in (None, number)]
     received = [step.record.acquisition for step in custody if step.record is not None and step.record.type == "received"]
+    try:
+        there = acquisition_numbers(layout, max((number for number in received if number is not None), default=0))
+    except EvidenceSyncError as error:
+        problem = error.message
+    numbers = [number for number in there or () if shown.acquisition in (None, number)]
     removed = [number for number in received if number is not None and number not in there] if there is not None else []
     if _has_passed(source):  # what the vault had not received by then is a transfer under way, and no acquisition yet
         numbers = [number for number in numbers if number in received]

@@ -24,7 +24,15 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title, is_folder_name
 from evidencesync.files.disk import document_blocks, load_file, make_folder, opened_file, opened_folder, storing
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
-from evidencesync.vault.layout import ITEM_FOLDERS, MANIFEST, RECEIPT, ItemLayout, VaultLayout, acquisition_number
+from evidencesync.vault.layout import (
+    ITEM_FOLDERS,
+    MANIFEST,
+    MAX_ACQUISITION,
+    RECEIPT,
+    ItemLayout,
+    VaultLayout,
+    acquisition_number,
+)
 from evidencesync.vault.ledger import Ledger, iter_records
 
 _VERIFY: Final = "See what else is wrong: evidencesync verify VAULT"
@@ -41,8 +49,12 @@ def item_folders(vault: VaultLayout, case_folder: str) -> list[str]:
     return _subfolders(vault.case(case_folder))
 
 
-def acquisition_numbers(item: ItemLayout) -> list[int]:
-    """Lists the numbers of all published acquisitions, ascending. Other names are ignored. Raises StorageError."""
+def acquisition_numbers(item: ItemLayout, reaching: int = 0) -> list[int]:
+    """Lists the numbers of all published acquisitions, ascending. Other names are ignored. Raises StorageError.
+
+    `reaching`: the number of an acquisition that a chain records. A network file system may list a folder as it was some time
+    ago: what the listing lacks up to that number is looked up by name.
+    """
     with storing(f"list {shown_path(item.acquisitions)}"):
         try:
             names = os.listdir(item.acquisitions)
@@ -50,7 +62,9 @@ def acquisition_numbers(item: ItemLayout) -> list[int]:
             return []
         except NotADirectoryError as error:
             raise MissingOrExtraError(f"{item.acquisitions.name} is not a folder") from error
-    return sorted(number for name in names if (number := acquisition_number(name)) is not None)
+    numbers = {number for name in names if (number := acquisition_number(name)) is not None}
+    missing = (number for number in range(1, min(reaching, MAX_ACQUISITION) + 1) if number not in numbers)
+    return sorted(numbers.union(number for number in missing if is_folder(item.acquisition(number))))
 
 
 def choose_acquisition(item: ItemLayout, whose: str, wanted: int | None) -> int:
@@ -59,7 +73,7 @@ def choose_acquisition(item: ItemLayout, whose: str, wanted: int | None) -> int:
     The last is the last that the chain records: if it was removed, the one before it is not taken for it.
     """
     last = recorded_acquisitions(item) if wanted is None else 0  # before the folder: see `recorded_acquisitions`
-    numbers = acquisition_numbers(item)
+    numbers = acquisition_numbers(item, last if wanted is None else wanted)
     number = wanted if wanted is not None else max(last, *numbers[-1:], 0)
     if number in numbers:
         return number

@@ -75,14 +75,14 @@ class VaultItem:
         if not self._locked:
             raise InternalError(f"item {self.name} was to be written without its lock")
 
-    def acquisitions(self) -> list[int]:
-        """Lists the numbers of all published acquisitions, ascending."""
-        return acquisition_numbers(self.layout)
+    def acquisitions(self, reaching: int = 0) -> list[int]:
+        """Lists the numbers of all published acquisitions, ascending. `reaching`: see `acquisition_numbers`."""
+        return acquisition_numbers(self.layout, reaching)
 
     def require_all_acquisitions(self) -> list[int]:
         """Lists the same, none of which was removed. Raises MissingOrExtraError where the chain records one that is not there."""
         recorded = recorded_acquisitions(self.layout)  # before the folder: see `recorded_acquisitions`
-        numbers = self.acquisitions()
+        numbers = self.acquisitions(recorded)
         for number in range(1, recorded + 1):
             if number not in numbers:
                 raise removed_acquisition(str(self.name), number)
@@ -119,7 +119,7 @@ class VaultItem:
             received = record if record.type == "received" else received
         facts = checker.facts()
         last = facts.acquisitions
-        if facts.unfinished is not None or self.acquisitions() != list(range(1, last + 1)):
+        if facts.unfinished is not None or self.acquisitions(last) != list(range(1, last + 1)):
             raise ChainError(
                 f"the custody chain of {self.name} is not that of its acquisitions",
                 hint="Something was removed from the vault, or put into it. Run: evidencesync verify VAULT",

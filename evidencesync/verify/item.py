@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Final
@@ -134,7 +135,7 @@ class _Item:
             self._check_published([])
             return
         with acquisitions:
-            numbers = _published(acquisitions)
+            numbers = _published(acquisitions, self._chain.acquisitions)
             if self._titles == _NO_TITLES and not self._begin_without_chain(acquisitions, numbers):
                 return
             self._read_on(numbers)
@@ -376,12 +377,14 @@ class _Item:
         return opened
 
 
-def _published(acquisitions: CheckedFolder) -> list[int]:
-    """Lists the numbers of published acquisitions. They have no gaps: where one seems to be missing, it is looked up."""
+def _published(acquisitions: CheckedFolder, recorded: Iterable[int]) -> list[int]:
+    """Lists the numbers of published acquisitions. They have no gaps: where one seems to be missing, it is looked up.
+
+    So is one that the chain has `recorded`: a network file system may list a folder as it was some time ago.
+    """
     there = [number for raw in acquisitions.names if (number := acquisition_number(raw.decode("utf-8", "replace"))) is not None]
-    for number in range(1, max(there, default=0)):
-        if number not in there:
-            acquisitions.look_for(acquisition_folder(number))
+    for number in sorted({*range(1, max(there, default=0)), *recorded}.difference(there)):
+        acquisitions.look_for(acquisition_folder(number))
     numbers = []
     for raw in sorted(acquisitions.names):
         number = acquisition_number(raw.decode("utf-8", "replace"))

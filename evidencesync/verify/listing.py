@@ -1,4 +1,4 @@
-"""ManifestPass: one pass over a manifest, which checks its form everything that it lists, and the sums files.
+"""ManifestPass: one pass over a manifest, which checks its form, everything that it lists, and the sums files.
 
 The manifest's bytes are read once, and hashed as they are read: what was compared with the disk is what the digests at the
 end are of. So nothing that is learned here counts before the caller has checked the signature over those digests.

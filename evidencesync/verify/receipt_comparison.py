@@ -105,5 +105,5 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
 
 def _present(ledger: Ledger, wanted: int) -> KnownChain | None:
     """Returns the record with a number, or the last one where the chain is shorter; None for an empty chain."""
-    files = ledger.files()
+    files = ledger.files(wanted)
     return KnownChain(min(wanted, len(files)), (ledger.load(files[min(wanted, len(files)) - 1]).sha256,)) if files else None

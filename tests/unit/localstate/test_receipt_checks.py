@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from evidencesync.acquire.known_heads import SessionRecorder
+from evidencesync.acquire.known_heads import SessionRecorder, VaultAtHand
 from evidencesync.acquire.push import push
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
@@ -372,3 +372,13 @@ def test_a_key_that_is_trusted_from_a_later_day_on_is_not_trusted(keeper: Keeper
     vault = signer_line("vault", keeper.bench.vault.signer.public_key, VAULT)
     trusted = TrustedSigners.parse(f"{later}\n{vault}\n".encode())
     assert judged(keeper, folder, trusted, vault=False) == [("untrusted-signer", 32)]
+
+
+def test_what_an_old_listing_of_a_vault_lacks_is_no_rollback(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network file system may list a folder as it was some time ago."""
+    folder, listdir = keeper.push(), os.listdir
+    hidden = {file.name for file in keeper.bench.vault.item(keeper.bench.name).ledger.files()[1:]}
+    hidden.add(keeper.bench.vault.ledger.files()[-1].name)
+    monkeypatch.setattr(os, "listdir", lambda place: [name for name in listdir(place) if name not in hidden])
+    assert against(keeper, folder) == []
+    VaultAtHand(keeper.memory, keeper.bench.vault, keeper.bench.name).require()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -203,10 +204,22 @@ def test_a_pass_by_the_vaults_signers_does_not_hold_where_their_list_was_changed
 def test_what_cannot_be_read_is_not_called_gone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = verify(bench)
 
-    def refuse(layout: object) -> list[int]:
+    def refuse(layout: object, reaching: int = 0) -> list[int]:
         raise StorageError("acquisitions cannot be read: Input/output error")
 
     monkeypatch.setattr("evidencesync.report.gather.acquisition_numbers", refuse)
     judgement = report(bench, verdict).judgement
     assert (judgement.state, judgement.exit_code) == ("not-verified", 3)
     assert "cannot be read" in (judgement.reason or "")
+
+
+def test_an_acquisition_that_an_old_listing_lacks_is_shown_and_not_called_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system may list a folder as it was some time ago."""
+    bench.push()
+    verdict, listdir = verify(bench), os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: [name for name in listdir(folder) if name != "0002"])
+    made = report(bench, verdict)
+    assert (made.judgement.state, made.judgement.reason) == ("pass", None)
+    assert [one.number for one in made.items[0].acquisitions] == [1, 2]

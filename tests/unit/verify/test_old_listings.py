@@ -51,3 +51,17 @@ def test_an_old_listing_of_the_vaults_own_records_is_no_rollback(
     list_without_the_end(monkeypatch, vault.layout.root / CUSTODY, missing=1)
     verdict = made.audit(memory=memory)
     assert (verdict.verdict, verdict.findings) == ("pass", [])
+
+
+def test_an_old_listing_of_an_items_acquisitions_is_no_removal(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    stale, list_kinds = made.acquisition(2).parent.stat().st_ino, documents.list_kinds
+
+    def listed(folder_fd: int) -> dict[bytes, Kind]:
+        found = list_kinds(folder_fd)
+        if os.fstat(folder_fd).st_ino == stale:
+            del found[b"0002"]
+        return found
+
+    monkeypatch.setattr(documents, "list_kinds", listed)
+    verdict = made.audit()
+    assert (verdict.verdict, verdict.findings, verdict.checked.acquisitions) == ("pass", [], 2)
