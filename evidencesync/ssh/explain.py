@@ -34,6 +34,7 @@ _CANNOT_RUN, _NO_COMMAND = 126, 127  # what a POSIX shell ends with where a comm
 _NOT_FOUND: Final = "not found"  # csh has the status 1 for everything
 _NO_PROXY: Final = ("not found", "no such file")
 """What a shell says of a ProxyCommand that it cannot run. Before a server has proved its identity, nothing of it is on stderr."""
+_WARNING: Final = "warning"  # of ssh (a key file), or of a shell: the command runs all the same
 _PROXY_HINT: Final = "Check ProxyCommand in your SSH config: `ssh HOST` must work first."
 _CONNECT: Final = {
     ConnectFailure.NAME: ("the host name of {where} can't be found", "Check the host name."),
@@ -176,12 +177,18 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: ConnectFailure, ended: Ende
     if refusal is ConnectFailure.CLOSED:
         if log.is_host_verified:
             return DroppedError(f"the connection to {where} was lost: {reason}", hint=_LOST_HINT)
-        if any(word in ended.stderr.lower() for word in _NO_PROXY):
+        if hop.has_proxy_command and _cannot_run(ended.stderr):
             return ConnectError(f"ProxyCommand, which should connect to {where}, fails: {ended.stderr}", hint=_PROXY_HINT)
         said = f" ({ended.stderr})" if ended.stderr else ""
         return DroppedError(f"{where} closed the connection before it proved its identity: {reason}{said}")
     what, hint = _CONNECT[refusal]
     return ConnectError(f"{what.format(where=where)}: {reason}", hint=hint)
+
+
+def _cannot_run(stderr: str) -> bool:
+    """Whether a line of stderr says that a program is missing. A warning of a missing file does not."""
+    lines = [line for line in stderr.lower().split(" | ") if _WARNING not in line]
+    return any(word in line for word in _NO_PROXY for line in lines)
 
 
 def _explain_host_key(hop: Hop, log: SshLog, refusal: ConnectFailure) -> HostKeyError | ProtocolError:

@@ -112,6 +112,8 @@ class Hop:
     """The command that records its host key, safe to show."""
     has_revocations_elsewhere: bool = False
     """Whether other sources than known_hosts files may revoke keys: RevokedHostKeys, or a KnownHostsCommand."""
+    has_proxy_command: bool = False
+    """Whether a ProxyCommand of the user connects to it."""
 
     @property
     def where(self) -> str:
@@ -228,6 +230,7 @@ def _resolve(request: _HopRequest, options: SshOptions) -> tuple[Hop, str | None
         name=request.name,
         trust_command=trust_command(options, request.name, request.user, request.port, request.jump, is_target=request.is_target),
         has_revocations_elsewhere=any(found.get(name, "none").lower() != "none" for name in _REVOKING),
+        has_proxy_command=found.get("proxycommand", "none").lower() != "none",
     )
     return hop, None if is_direct else _without_jump_tokens(way, hop)
 

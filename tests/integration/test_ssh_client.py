@@ -29,7 +29,7 @@ from evidencesync.errors import (
     UsageError,
 )
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.options import SshOptions, parse_program
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ssh_client import ClientChannel, open_channel
 
@@ -350,6 +350,25 @@ def test_a_proxy_command_whose_program_is_missing_is_named_and_not_tried_again(s
             asyncio.run(open_channel(sshd.address(), sshd.options(config=config), ["true"]))
         assert not isinstance(raised.value, DroppedError)
         assert "ProxyCommand" in str(raised.value.hint)
+
+
+def test_a_warning_of_a_missing_file_makes_no_proxy_command_a_missing_one(sshd: Sshd, tmp_path: Path) -> None:
+    """A server that drops it, because it has too many connections, is tried again."""
+    config = tmp_path / "proxy.conf"
+    config.write_text("Host *\n  ProxyCommand false\n")
+    options = sshd.options(config=config, program=parse_program("ssh -i /nowhere/key"))
+    with pytest.raises(DroppedError):
+        asyncio.run(open_channel(sshd.address(), options, ["true"]))
+
+
+def test_a_server_that_hangs_up_is_no_broken_proxy_command_where_there_is_none(
+    sshd: Sshd, fake_server: Callable[[Callable[[socket.socket], object]], int]
+) -> None:
+    port = fake_server(lambda sock: sock.close())
+    options = sshd.options(program=parse_program("ssh -i /nowhere/not-found"))
+    with pytest.raises(DroppedError) as raised:
+        asyncio.run(open_channel(Address.parse(f"ssh://127.0.0.1:{port}/v"), options, ["true"]))
+    assert "ProxyCommand" not in raised.value.message
 
 
 def test_a_connection_that_is_reset_in_the_middle_is_a_lost_link(sshd: Sshd, relay: Relay) -> None:
