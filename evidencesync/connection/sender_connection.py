@@ -87,7 +87,8 @@ class SenderConnection:
     """Reads frames from the sender and writes frames to it. Used by one thread, except for what the session socket calls.
 
     Between `begin_signs_of_life` and `end_signs_of_life` a second thread sends a Status about once a second while the
-    using thread does anything but wait for the sender: however long that takes, a vault that works is not silent.
+    using thread does anything but wait for the sender: however long that takes, a vault that works is not silent. It also does
+    while bytes of the sender arrive: on a slow line, what it has written lies in the buffers of its machine for minutes.
     """
 
     def __init__(self, link: Link) -> None:
@@ -208,10 +209,13 @@ class SenderConnection:
             self._signs.join(seconds)
 
     def _send_signs(self, describe: Callable[[], Status]) -> None:
+        arrived = self.wire_received
         while not self._signs_end.wait(self._sign_seconds / 2):
             with self._writing:
-                if time.monotonic() - self._last_word >= self._sign_seconds and not self._ahead.is_waiting:
+                is_due = time.monotonic() - self._last_word >= self._sign_seconds
+                if is_due and (not self._ahead.is_waiting or self.wire_received != arrived):
                     self.try_send(describe())
+                    arrived = self.wire_received
 
     def send_last(self, message: Message) -> None:
         """Sends the last message, if the sender takes it, and what is being sent before it, within some seconds."""
