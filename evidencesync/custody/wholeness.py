@@ -4,7 +4,7 @@ The writer and the reader of a manifest count alike, for its last line.
 
 Four cases are told apart. What could not be read, or had vanished, is a *gap*. What changed while it was read is stored, but may
 be a mix of two states. What a filter left out was left out on purpose. And a file that was read in part is stored, with other
-bytes in place of the rest.
+bytes in place of the rest; its entry is flagged as unreadable, so it makes a gap, too.
 """
 
 from __future__ import annotations
