@@ -40,6 +40,8 @@ from evidencesync.protocol.messages import (
 )
 from evidencesync.vault.layout import MAX_ACQUISITION, MAX_SEQUENCE
 
+_CLAIM: Final = msgspec.json.Decoder(SessionClaim)
+
 _M = TypeVar("_M", bound=Message)
 _U32: Final = 2**32 - 1
 
@@ -237,7 +239,7 @@ def _begin(request: SessionRequest, welcome: Welcome, vault_key: PublicKey, seen
             key=request.signer.public_key.fingerprint,
         )
         encoded = msgspec.json.encode(claim)
-        msgspec.json.decode(encoded, type=SessionClaim)  # what the vault calls itself is held to the documents' form
+        _CLAIM.decode(encoded)  # what the vault calls itself is held to the documents' form
     except msgspec.MsgspecError as error:
         raise ProtocolError("the vault's introduction is malformed") from error
     signature = sign_document(request.signer, SESSION_NAMESPACE, hashlib.sha512(encoded).digest())

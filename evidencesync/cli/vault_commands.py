@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -266,13 +266,10 @@ def _find_key(vault: Vault, who: str) -> PublicKey:
     return keys[0]
 
 
-def _change(vault: Vault, action: str, key: PublicKey) -> TrustChange:
-    import msgspec
-
+def _change(vault: Vault, action: Literal["added", "retired", "revoked"], key: PublicKey) -> TrustChange:
     from evidencesync.cli.outputs import TrustChange
 
-    fields = {"action": action, "key": key.fingerprint, "record": vault.ledger.head().sequence}
-    return msgspec.convert(fields, TrustChange)
+    return TrustChange(action, key.fingerprint, vault.ledger.head().sequence)
 
 
 def _give_changed(run: Run, vault: Vault, changes: list[TrustChange]) -> ExitCode:

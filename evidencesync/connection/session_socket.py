@@ -64,6 +64,10 @@ class SessionState(msgspec.Struct, frozen=True):
     ends_ns: int | None
 
 
+_RESUME: Final = msgspec.json.Decoder(ResumeRequest)
+_STATE: Final[msgspec.json.Decoder[SessionState | None]] = msgspec.json.Decoder(SessionState | None)
+
+
 class SocketLink:
     """A connected socket as a Link."""
 
@@ -202,7 +206,7 @@ class SessionSocket:
         if request == _STATE_REQUEST:
             connection.sendall(msgspec.json.encode(self._describe()))
             return False
-        resume = msgspec.json.decode(request, type=ResumeRequest)
+        resume = _RESUME.decode(request)
         if resume.resumes and (resume.session, resume.key) == (self._session, self._key):
             return self._accept(connection)
         if not resume.resumes and self._may_end():
@@ -257,7 +261,7 @@ def ask_state(session_fd: int) -> SessionState | None:
         connection.sendall(_STATE_REQUEST)
         while len(answer) <= _STATE_BYTES and (block := connection.recv(_STATE_BYTES)):
             answer += block
-        return msgspec.json.decode(answer, type=SessionState | None)
+        return _STATE.decode(answer)
     except (OSError, msgspec.MsgspecError):
         return None
     finally:

@@ -23,6 +23,8 @@ from evidencesync.protocol.messages import PROTOCOL_VERSION, Begin, Hello, Recor
 from evidencesync.vault.ledger import Ledger, RecordFile
 from evidencesync.vault.vault import Vault
 
+_CLAIM: Final = msgspec.json.Decoder(SessionClaim)
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -86,7 +88,7 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
     """
     # 1.
     try:
-        claim = msgspec.json.decode(begin.claim, type=SessionClaim)
+        claim = _CLAIM.decode(begin.claim)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError("the session's claim is malformed") from error
     if msgspec.json.encode(claim) != begin.claim:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -18,6 +19,8 @@ from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
 from evidencesync.limits import MAX_VERDICT_FILE
 from evidencesync.report.document import Acquisition, Item, Judgement, State, Trust, VaultFacts
 from evidencesync.verify.findings import Head, Verdict
+
+_VERDICT: Final = msgspec.json.Decoder(Verdict)
 
 _CLOCKS_MAY_DIFFER_NS = 300 * 1_000_000_000
 
@@ -56,7 +59,7 @@ def parse_verdict(data: bytes) -> Verdict:
     if len(data) > MAX_VERDICT_FILE:
         raise UsageError("the verdict's file is larger than any that `verify --json` prints", hint=hint)
     try:
-        verdict = msgspec.json.decode(data, type=Verdict)
+        verdict = _VERDICT.decode(data)
         parse_utc_time(verdict.checked_at)
         for finding in verdict.findings:
             if finding.path is not None or finding.path_b64 is not None:

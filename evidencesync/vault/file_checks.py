@@ -139,6 +139,7 @@ from evidencesync.vault.file_checks import answer_all
 answer_all(sys.stdin.buffer, sys.stdout.buffer, int(fd), comparison)
 """
 _ENCODER: Final = msgspec.msgpack.Encoder()
+_OPTIONS: Final = msgspec.json.Decoder(CompareOptions)
 _FILES: Final = msgspec.msgpack.Decoder(list[StoredFile])
 _PROBLEMS: Final = msgspec.msgpack.Decoder(list[FileProblem])
 
@@ -185,7 +186,7 @@ class Helper:
 
 def answer_all(asks: IO[bytes], answers: IO[bytes], data_fd: int, comparison: str) -> None:
     """Runs in the helper process: answers requests until its input ends."""
-    wanted = msgspec.json.decode(comparison, type=CompareOptions)
+    wanted = _OPTIONS.decode(comparison)
     reader = TreeReader(data_fd, untouched=wanted.survey)
     while (question := _read(asks)) is not None:
         _write(answers, _ENCODER.encode(compare_files(reader, _FILES.decode(question), wanted)))

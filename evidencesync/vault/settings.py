@@ -71,6 +71,11 @@ class VaultSettings(Document, frozen=True):
         return msgspec.structs.replace(self, writer=writer)
 
 
+# msgspec learns the form of a type when it is used first, and the interpreter crashes where two threads do that at once (seen
+# with msgspec 0.22). So it learns each form while a module is imported, which one thread does.
+msgspec.json.Decoder(VaultSettings)
+
+
 def parse_settings(data: bytes) -> VaultSettings:
     """Parses the bytes of a vault.toml.
 

@@ -183,3 +183,22 @@ def test_a_contract_that_keeps_a_library_to_one_room_names_every_other(kept_out:
     [sources] = [one["source_modules"] for one in contracts if one.get("forbidden_modules", [""])[0] == kept_out]
     rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert rooms - {source.partition(".")[2] for source in sources} - {allowed} <= {"__init__", "__main__", "exit_codes"}
+
+
+def test_no_form_of_a_document_is_learned_by_two_threads_at_once() -> None:
+    """msgspec crashes the interpreter then: a server's first two sessions. A module's decoders are made when it is imported."""
+
+    def is_late(call: ast.Call) -> bool:
+        module, _, name = ast.unparse(call.func).rpartition(".")
+        decodes = name == "decode" and any(word.arg == "type" for word in call.keywords)
+        return decodes or (module.startswith("msgspec") and name in {"Decoder", "convert"})
+
+    late = [
+        f"{file.relative_to(PACKAGE)}: {function.name}: {ast.unparse(node)}"
+        for file in sorted(PACKAGE.rglob("*.py"))
+        for function in ast.walk(ast.parse(file.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and is_late(node)
+    ]
+    assert late == ["vault/settings.py: parse_settings: msgspec.convert(fields, VaultSettings)"]
