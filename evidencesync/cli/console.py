@@ -130,19 +130,16 @@ class Console:
         _write(sys.stderr, f"{shown}\n".encode("utf-8", "backslashreplace"))
 
 
-_COLOURS: Final = {
-    "error:": "\x1b[31m",
-    "warning:": "\x1b[33m",
-    "  WARNING ": "\x1b[33m",
-    "verdict: PASS": "\x1b[32m",
-    "verdict: FAIL": "\x1b[1;31m",
-    "verdict: INCOMPLETE": "\x1b[1;33m",
-}
-"""The colour of what a line of ours begins with. A name out of evidence never begins a line."""
+_COLOURS: Final = {"error:": "\x1b[31m", "warning:": "\x1b[33m", "  WARNING ": "\x1b[33m"}
+"""The colour of what a line of ours begins with."""
+_VERDICTS: Final = {"verdict: PASS": "\x1b[32m", "verdict: FAIL": "\x1b[1;31m", "verdict: INCOMPLETE": "\x1b[1;33m"}
+"""The colour of a whole line: a vault's or an item's name, with which a line of a list begins, has none."""
 
 
 def _coloured(line: str) -> str:
-    """Colours the beginning of a line that was escaped."""
+    """Colours a line that was escaped, or its beginning."""
+    if line in _VERDICTS:
+        return f"{_VERDICTS[line]}{line}\x1b[0m"
     for beginning, colour in _COLOURS.items():
         if line.startswith(beginning):
             return f"{colour}{beginning}\x1b[0m{line[len(beginning) :]}"

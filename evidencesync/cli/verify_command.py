@@ -121,7 +121,8 @@ def audit(
 
     progress = VerifyProgress()
     if run.console.is_live:
-        threading.Thread(target=_count, args=(vault, part, progress), name="count", daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # no more threads may be started: then there is no total
+            threading.Thread(target=_count, args=(vault, part, progress), name="count", daemon=True).start()
     with shown(run.console, VerifyView(progress)):
         return audit_vault(
             vault,

@@ -363,7 +363,7 @@ def test_ctrl_c_at_the_question_of_ssh_ends_both_and_gives_the_terminal_back(loc
     terminal.type(b"\x03")
     assert terminal.process.wait(TIMEOUT_SECONDS) == 130
     assert termios.tcgetattr(terminal.master)[3] & termios.ECHO
-    assert b"error: interrupted" in terminal.read_until(b"interrupted")
+    assert b"error:\x1b[0m interrupted" in terminal.read_until(b"interrupted")
     assert not lab.acquisition().exists()
 
 

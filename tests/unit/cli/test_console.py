@@ -188,6 +188,9 @@ def test_only_a_terminal_without_no_color_gets_colours(monkeypatch: pytest.Monke
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert printed_on_a_terminal(monkeypatch, "verdict: PASS", "x\x1b[31m") == "\x1b[32mverdict: PASS\x1b[0m\nx\\x1b[31m\n"
+    assert (
+        printed_on_a_terminal(monkeypatch, "verdict: PASS, as the vault is called") == "verdict: PASS, as the vault is called\n"
+    )
     monkeypatch.setenv("NO_COLOR", "1")
     assert printed_on_a_terminal(monkeypatch, "verdict: PASS") == "verdict: PASS\n"
     monkeypatch.delenv("NO_COLOR")
