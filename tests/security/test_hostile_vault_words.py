@@ -51,8 +51,8 @@ def bench(tmp_path: Path) -> Bench:
 FIRST_WORDS = {
     "a shell that says no": (b"bash: evidencesync: command not found\n", ExitCode.CONNECT),
     "nothing": (b"", ExitCode.CONNECT),
-    "another program": (b"SSH-2.0-OpenSSH_9.2\r\n" * 2000, ExitCode.PEER),
-    "noise": (bytes(range(256)) * 100, ExitCode.PEER),
+    "another program": (b"SSH-2.0-OpenSSH_9.2\r\n" * 2000, ExitCode.CONNECT),
+    "noise": (bytes(range(256)) * 100, ExitCode.CONNECT),
     "another version's preamble": (PREAMBLE.replace(b"1", b"9"), ExitCode.CONNECT),
     "a frame of 4 GiB": (PREAMBLE + b"\xff\xff\xff\xff\x0b", ExitCode.PEER),
     "an unknown type": (PREAMBLE + encode_frame(99), ExitCode.PEER),
