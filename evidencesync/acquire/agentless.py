@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Literal
 
 from evidencesync.acquire.handshake import Handshake
-from evidencesync.acquire.known_heads import SessionRecorder
 from evidencesync.acquire.push import push
 from evidencesync.acquire.request import PushOutcome, PushRequest
-from evidencesync.acquire.sftp_connection import TIMES_OF_SFTP, SftpConnection
+from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.acquire.sftp_connection import SftpConnection
+from evidencesync.acquire.sftp_entries import TIMES_OF_SFTP
 from evidencesync.acquire.sftp_reading import SftpReading, SftpRoot
 from evidencesync.acquire.signing import Provenance
 from evidencesync.acquire.source_access import Emit, Reading

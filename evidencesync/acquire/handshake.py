@@ -11,8 +11,8 @@ from typing import Final, Literal, Protocol, TypeVar
 import msgspec
 
 import evidencesync
-from evidencesync.acquire.known_heads import SessionRecorder, ShownChains
 from evidencesync.acquire.request import PushRequest
+from evidencesync.acquire.session_recorder import SessionRecorder, ShownChains
 from evidencesync.connection.link import Link
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
 from evidencesync.custody.publickey import PublicKey

@@ -1,26 +1,19 @@
 """Compares a vault's chains with the heads that this machine remembers, so that nothing is signed on a rolled-back chain.
 
 The remembered heads are read before the vault is asked for a chain. If another push ends in between, the vault then shows at
-least as much as was remembered: never less. What a sender sees of the chains in a session is compared and recorded, too, with
-the receipt that it keeps.
+least as much as was remembered: never less.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import HINT, ChainComparison, ConsistencyCheck, Keep, KnownChain, whose_chain
-from evidencesync.custody.documents import CustodyRecord
-from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.record import decode_record
 from evidencesync.errors import (
     EvidenceSyncError,
     ForkedError,
-    MalformedDocumentError,
-    ProtocolError,
     RememberedHeadsError,
     RolledBackError,
     StorageError,
@@ -29,8 +22,6 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
-from evidencesync.localstate.receipts import ReceiptDraft
-from evidencesync.protocol.messages import Ready, Records
 from evidencesync.vault.heads import SEEN, StatedHead, require_stated, stated_heads
 from evidencesync.vault.ledger import ChainHead, Ledger
 from evidencesync.vault.vault import Vault
@@ -173,84 +164,3 @@ def _show(consistency: ConsistencyCheck, ledger: Ledger) -> None:
 
 def _drop(*_: object) -> None:
     """Keeps nothing of the records that are shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRecorder:
-    """The memory of heads and the receipt draft of a push; either may be missing."""
-
-    memory: HeadMemory | None = None
-    draft: ReceiptDraft | None = None
-
-    def begin(self) -> None:
-        """Begins the receipt anew, for a new attempt."""
-        if self.draft is not None:
-            self.draft.begin()
-
-    def watch(self, vault_id: str, vault_key: PublicKey, name: ItemName) -> ShownChains:
-        """Returns the checks for the chains of this vault. Raises RememberedHeadsError, ForkedError for another key."""
-        item = self._consistency(ChainSubject(vault_id, name.case.text, name.item.text), vault_key)
-        own = self._consistency(ChainSubject(vault_id), vault_key)
-        own.place = name.place
-        return ShownChains(item, own)
-
-    def add_manifest(self, lines: bytes) -> None:
-        """Adds the next lines of the manifest to the receipt."""
-        if self.draft is not None:
-            self.draft.add_manifest(lines)
-
-    def sync_manifest(self) -> None:
-        """Makes the receipt's manifest durable; all lines were added."""
-        if self.draft is not None:
-            self.draft.sync_manifest()
-
-    def _consistency(self, subject: ChainSubject, vault_key: PublicKey) -> ConsistencyCheck:
-        return recalled_consistency(self.memory, subject, vault_key.fingerprint, self._keep)
-
-    def _keep(self, record: CustodyRecord, data: bytes, signature: bytes) -> None:
-        if self.draft is not None:
-            self.draft.add_record(record, data, signature)
-
-
-@dataclass(slots=True)
-class ShownChains:
-    """Checks the records that a vault shows, of an item's chain and of its own."""
-
-    item: ConsistencyCheck
-    own: ConsistencyCheck
-    _more: bool = False
-
-    def take(self, batch: Records) -> None:
-        """Checks records that the vault shows. Raises the errors of ConsistencyCheck, and ProtocolError for a wrong order."""
-        if not batch.records:
-            raise ProtocolError("the vault shows records, and there are none")
-        for number, (data, signature) in enumerate(batch.records, batch.first):
-            self._check_for(data).show(number, data, signature)
-        self._more = batch.more
-
-    def finish_handshake(self, ready: Ready) -> None:
-        """Checks, at the end of the handshake, that the chains continue what was seen, up to the head that `ready` states."""
-        if self._more:
-            raise ProtocolError("the vault does not show all the records that it has announced")
-        self.item.finish()
-        self.item.require_head(ready.chain_sequence, ready.chain_head_sha256.hex() if ready.chain_head_sha256 else None)
-        self.own.finish()
-
-    def conclude(self, acquired: bytes, received: bytes) -> None:
-        """Adds the two records of a published acquisition, and checks that the vault's own chain states the item's new head."""
-        self.item.extend(acquired, received)
-        if self.item.known is not None:
-            self.own.require_stated(self.item.known.sequence, self.item.known.sha256)
-
-    def remembered(self, seen: UtcTime) -> list[RememberedHead]:
-        """Returns the heads to remember from now on."""
-        return [
-            RememberedHead(one.subject, one.vault_key, one.known, seen) for one in (self.item, self.own) if one.known is not None
-        ]
-
-    def _check_for(self, data: bytes) -> ConsistencyCheck:
-        """Returns the check of the chain that a record claims to be in; the check then verifies that."""
-        try:
-            return self.item if decode_record(data).case is not None else self.own
-        except MalformedDocumentError as error:
-            raise ProtocolError(f"the vault shows a record that is none: {error.message}") from error

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Final
 
 from evidencesync.acquire.handshake import Handshake, patience_of
-from evidencesync.acquire.known_heads import SessionRecorder
 from evidencesync.acquire.outcome import ConcludedPush, CountedTraffic
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.acquire.remote_source import Frames, RemoteSource, note_of, origin_of
 from evidencesync.acquire.request import PushOutcome, PushRequest
+from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Provenance, Signed, make_header, sign
 from evidencesync.acquire.source_access import refuse_empty
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again

@@ -17,17 +17,16 @@ from typing import Final
 
 from evidencesync.acquire.connect import wait_for_place
 from evidencesync.acquire.handshake import Handshake
-from evidencesync.acquire.known_heads import SessionRecorder
 from evidencesync.acquire.outcome import ConcludedPush, CountedTraffic
 from evidencesync.acquire.reading import PageRead, SourceEvent
 from evidencesync.acquire.request import PushOutcome, PushRequest
+from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Signed, make_header, sign
 from evidencesync.acquire.source_access import (
     LocalSourceAccess,
     Reading,
     SourceAccess,
     add_to_sender,
-    minimum_bytes,
     refuse_empty,
 )
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
@@ -65,6 +64,7 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.protocol.sender import Sender
+from evidencesync.source.minimum_size import minimum_bytes
 from evidencesync.source.root import resolve_source
 
 # After Finish the vault may still request data and report what it has stored; then its own new records and the acknowledgement

@@ -24,7 +24,8 @@ from evidencesync.acquire.reading import (
     StreamBegun,
     StreamEnded,
 )
-from evidencesync.acquire.sftp_connection import PendingAnswer, Question, RemoteFile, SftpConnection, make_entry, untold_times
+from evidencesync.acquire.sftp_connection import PendingAnswer, Question, RemoteFile, SftpConnection
+from evidencesync.acquire.sftp_entries import make_entry, untold_times
 from evidencesync.acquire.streaming import Digests
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import RateLimit

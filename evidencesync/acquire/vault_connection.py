@@ -9,8 +9,8 @@ from typing import Final, Generic, TypeVar
 
 from evidencesync.acquire.connect import longest_pause, not_regained, pause_seconds
 from evidencesync.acquire.handshake import Handshake, begin_session, resume_session
-from evidencesync.acquire.known_heads import SessionRecorder
 from evidencesync.acquire.request import PushRequest
+from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.inbox import Inbox, alive_seconds, listen
 from evidencesync.connection.link import Link, ThreadedLink, timeout_on
 from evidencesync.connection.progress import Progress

@@ -24,8 +24,8 @@ from evidencesync.home import expand, read_named, rooted
 from evidencesync.limits import MAX_FILES_FROM, MAX_RETRIES_CHANGED
 
 if TYPE_CHECKING:
-    from evidencesync.acquire.known_heads import SessionRecorder
     from evidencesync.acquire.request import PushOutcome, PushRequest
+    from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.cli.own_state import OwnState
     from evidencesync.cli.settings import Settings
     from evidencesync.cli.terminal import AskPassphrase
@@ -206,7 +206,7 @@ def acquire(run: Run, own_state: OwnState, request: PushRequest, vault: Address,
 
 def acquire_and_keep(run: Run, own_state: OwnState, request: PushRequest, work: Work) -> tuple[PushOutcome, FinishedReceipt]:
     """Acquires, keeps the receipt, and remembers the heads of the vault's chains."""
-    from evidencesync.acquire.known_heads import SessionRecorder
+    from evidencesync.acquire.session_recorder import SessionRecorder
 
     recorder = SessionRecorder(own_state.memory, own_state.draft)
     outcome = _show(run, lambda progress: work(request, progress, recorder))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.settings import load_trusted
+from evidencesync.cli.trust_files import load_trusted
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode

@@ -12,7 +12,7 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.options import ItemChoice, PartChoice, RecordChoice, VaultPath, local_vault
-from evidencesync.cli.settings import load_trusted
+from evidencesync.cli.trust_files import load_trusted
 from evidencesync.cli.verify_command import CheckChoice, audit, verdict_lines
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text

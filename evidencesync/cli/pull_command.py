@@ -20,8 +20,8 @@ from evidencesync.errors import CommandKind, UsageError
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from evidencesync.acquire.known_heads import SessionRecorder
     from evidencesync.acquire.request import PushOutcome, PushRequest
+    from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.connection.link import Link
     from evidencesync.connection.progress import Progress
     from evidencesync.evidence.entry import Entry

@@ -26,8 +26,8 @@ from evidencesync.exit_codes import ExitCode
 from evidencesync.home import at_home
 
 if TYPE_CHECKING:
-    from evidencesync.acquire.known_heads import SessionRecorder
     from evidencesync.acquire.request import PushOutcome, PushRequest
+    from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.connection.progress import Progress
     from evidencesync.ssh.options import SshOptions
 

@@ -119,7 +119,7 @@ def check_receipts(
     import time
 
     from evidencesync.cli.custody_outputs import ReceiptsCheckOutput
-    from evidencesync.cli.settings import load_trusted
+    from evidencesync.cli.trust_files import load_trusted
     from evidencesync.custody.trust import TrustedSigners
     from evidencesync.localstate.receipt_checks import check_kept
 

@@ -16,7 +16,7 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.options import PartChoice, SignerChoice, VaultPath, local_vault
-from evidencesync.cli.settings import load_trusted
+from evidencesync.cli.trust_files import load_trusted
 from evidencesync.cli.verify_command import CheckChoice, audit
 from evidencesync.errors import EvidenceSyncError, UsageError
 from evidencesync.evidence.display import escape_line, safe_text
@@ -220,7 +220,7 @@ def _require_remembered(run: Run, vault: Vault, shown: ReportScope) -> None:
 
 
 def _verify(run: Run, vault: Vault, checks: CheckChoice, shown: ReportScope, trusted: str | None, now_ns: int) -> VerdictSource:
-    from evidencesync.cli.settings import load_roots
+    from evidencesync.cli.trust_files import load_roots
     from evidencesync.report.gather import VerdictSource
 
     signers = load_trusted(Path(trusted)) if trusted is not None else None

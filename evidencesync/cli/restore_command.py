@@ -140,7 +140,7 @@ def _make_request(
     import time
 
     from evidencesync.cli.own_state import audit_memory
-    from evidencesync.cli.settings import load_trusted
+    from evidencesync.cli.trust_files import load_trusted
     from evidencesync.restore.metadata import MetadataOptions
     from evidencesync.restore.restore import RestoreRequest
     from evidencesync.verify.audit import verified_manifest

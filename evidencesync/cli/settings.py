@@ -1,6 +1,4 @@
-"""Reads the user's settings, a small TOML file, and the trust files that these or a command line name.
-
-The command line and the environment take precedence.
+"""Reads the user's settings: a small TOML file. The command line and the environment take precedence.
 
 The file lies in the user's own configuration folder, or is named with `--config`. It is never searched in the current folder,
 and a file among evidence is refused: evidence must not control how it is handled.
@@ -9,18 +7,16 @@ and a file among evidence is refused: evidence must not control how it is handle
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from evidencesync.errors import ConfigurationError, NoHomeError, TrustFileError
+from evidencesync.errors import ConfigurationError, NoHomeError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import NO_REGULAR_FILE, expand, home_folder, own_folder, read_named
-from evidencesync.limits import MAX_TRUST_FILE
 
 if TYPE_CHECKING:
-    from evidencesync.custody.timestamp import Roots
+    pass
 
 _MAX_FILE: Final = 64 * 1024  # a dozen short lines
 _MAX_TEXT: Final = 4096
@@ -158,37 +154,3 @@ def _checked(table: dict[str, Any]) -> Settings:
         elif not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
             raise ValueError(f"{key} must be a text of 1 to {_MAX_TEXT} characters")
     return Settings(**{key.replace("-", "_"): value for key, value in table.items()})
-
-
-def load_trusted(file: Path) -> bytes:
-    """Reads the allowed_signers file of `--trusted`. Raises TrustFileError."""
-    shown = safe_text(str(file), 200)
-    return _read_trust(file, f"the trusted signers {shown} cannot be read", f"{shown} is larger than any list of signers")
-
-
-def load_roots(settings: LoadedSettings, named: Sequence[Path] | None) -> Roots | None:
-    """Reads all root certificates of the files of `--tsa-root`, or of the settings' file. None if neither names a file.
-
-    Raises TrustFileError for a file that cannot be read, or that holds no certificates.
-    """
-    from_settings = settings.path(settings.values.tsa_root)
-    files = list(named) if named else [from_settings] if from_settings is not None else []
-    roots: Roots | None = None
-    for file in files:
-        from evidencesync.custody.timestamp import Roots
-
-        shown = f"the file of root certificates {safe_text(str(file), 200)}"
-        data = _read_trust(file, f"{shown} cannot be read", f"{shown} is larger than any list of certificates")
-        found = Roots.parse(data, shown)
-        roots = found if roots is None else roots + found
-    return roots
-
-
-def _read_trust(file: Path, unreadable: str, too_large: str) -> bytes:
-    try:
-        data = read_named(expand(file), MAX_TRUST_FILE)
-    except OSError as error:
-        raise TrustFileError(f"{unreadable}: {error.strerror}") from error
-    if len(data) > MAX_TRUST_FILE:
-        raise TrustFileError(f"{too_large} ({MAX_TRUST_FILE} bytes)")
-    return data

@@ -181,7 +181,7 @@ def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition
     """
     from evidencesync.cli.custody_outputs import TimestampShowOutput
     from evidencesync.cli.own_state import open_known_item
-    from evidencesync.cli.settings import load_roots
+    from evidencesync.cli.trust_files import load_roots
 
     found, code = open_known_item(run, vault, item.name())
     last = found.choose_acquisition(acquisition)
@@ -223,7 +223,7 @@ def _attach(
     from evidencesync.acquire.known_heads import VaultAtHand
     from evidencesync.cli.custody_outputs import TimestampOutput
     from evidencesync.cli.own_state import remember_heads, usable_memory
-    from evidencesync.cli.settings import load_roots
+    from evidencesync.cli.trust_files import load_roots
     from evidencesync.vault.timestamps import attach, load_stamped
     from evidencesync.vault.vault import Vault
 

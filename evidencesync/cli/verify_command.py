@@ -14,7 +14,7 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.options import PartChoice, RecordChoice, TsaRoots, VaultPath, local_vault
-from evidencesync.cli.settings import load_trusted
+from evidencesync.cli.trust_files import load_trusted
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
@@ -80,7 +80,7 @@ def verify(
     its own code, unless the verdict's is worse.
     """
     part.check()
-    from evidencesync.cli.settings import load_roots
+    from evidencesync.cli.trust_files import load_roots
     from evidencesync.cli.verify_record import exit_code, load_verifier, record_verdict, recorded_lines
 
     verifier = load_verifier(run, recording) if recording.record else None

@@ -36,8 +36,8 @@ from evidencesync.home import at_home
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from evidencesync.acquire.known_heads import SessionRecorder
     from evidencesync.acquire.request import PushOutcome, PushRequest
+    from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.cli.watch_events import WatchEvents
     from evidencesync.connection.progress import Progress
     from evidencesync.localstate.files import KeptFolder

@@ -39,7 +39,7 @@ def check_principal(principal: str) -> None:
     if looks_like_vault(principal):
         raise InvalidNameError(
             f"the name {safe_text(principal, 80)} looks like {VAULT_PRINCIPAL}, which is the vault's own",
-            hint="Name the person, such as ana@lab: whoever reads a record must not take an examiner for the vault.",
+            hint="Name the person, such as ana@lab: a reader of a record must not take an examiner for the vault.",
         )
 
 

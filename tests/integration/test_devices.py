@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.acquire.source_access import minimum_bytes
 from evidencesync.errors import SourceNotFoundError, SourceReadError, UsageError
 from evidencesync.limits import KIB, MIB
 from evidencesync.source.device import find_device, open_device
+from evidencesync.source.minimum_size import minimum_bytes
 from evidencesync.source.origin import device_facts, device_warnings
 from evidencesync.source.root import resolve_source
 from evidencesync.verify.audit import audit_vault

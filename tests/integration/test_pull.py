@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from evidencesync.acquire.known_heads import SessionRecorder
+from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.link import Link, LocalLink
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.errors import (

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from evidencesync.acquire.known_heads import SessionRecorder
 from evidencesync.acquire.push import push
 from evidencesync.acquire.request import PushOutcome
+from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import CustodyRecord, Person
 from evidencesync.errors import ChainError, EvidenceSyncError, ForkedError, ProtocolError, RolledBackError, SignatureError

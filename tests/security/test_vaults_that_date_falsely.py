@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.acquire.known_heads import SessionRecorder
 from evidencesync.acquire.push import push
+from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.progress import Progress
 from evidencesync.ingest import receipt as ingest_receipt
 from evidencesync.localstate.files import KeptFolder

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from evidencesync.acquire.connect import connect_for_pull
-from evidencesync.acquire.known_heads import SessionRecorder
 from evidencesync.acquire.pull import pull
 from evidencesync.acquire.request import PushOutcome
+from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.link import Link, LocalLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.errors import EvidenceSyncError

@@ -11,7 +11,8 @@ import pytest
 
 from evidencesync.cli.acquire import FilterChoice
 from evidencesync.cli.details_choice import read_case_file
-from evidencesync.cli.settings import LoadedSettings, load_roots, load_settings, load_trusted
+from evidencesync.cli.settings import LoadedSettings, load_settings
+from evidencesync.cli.trust_files import load_roots, load_trusted
 from evidencesync.cli.vault_commands import load_public_key
 from evidencesync.errors import ConfigurationError, EvidenceSyncError
 from evidencesync.evidence.identity import ItemName, Title

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evidencesync.acquire.sftp_connection import make_entry, untold_times
+from evidencesync.acquire.sftp_entries import make_entry, untold_times
 from evidencesync.ssh.sftp_answers import SftpStatus, listed_year
 
 NEW_YEAR_2000 = 946_684_800

@@ -12,8 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from evidencesync.acquire.known_heads import SessionRecorder, VaultAtHand
+from evidencesync.acquire.known_heads import VaultAtHand
 from evidencesync.acquire.push import push
+from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.sshsig import sign_document
