@@ -304,7 +304,6 @@ class SourceReading:
                     raise
                 read = None
             if read is not None:
-                self._progress.read_bytes += len(read.data)
                 blake3, sha256 = blake3_of(read.data), sha256_of(read.data)
                 return _Content(found, len(read.data), blake3, sha256, read.data, read.details, read.changed, read.noatime)
         # It is larger, has grown since the walk looked at it, or has a bad sector.

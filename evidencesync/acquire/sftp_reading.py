@@ -241,7 +241,6 @@ class SftpReading:
         if small is None:
             self._take_large(path, status)
             return
-        self._progress.read_bytes += len(small.data)
         self._rate_limit.wait(len(small.data))
         digests = blake3_of(small.data).hex(), sha256_of(small.data).hex()
         flags: list[Flag] = ["changed-while-read"] if small.changed else []
@@ -282,7 +281,6 @@ class SftpReading:
                 room[:] = block
                 beginning += block[: max(SMALL_FILE - len(beginning), 0)]
                 size += len(block)
-                self._progress.read_bytes += len(block)
                 digests.update(room)
                 self._emit_segments(cutter, len(block))
                 self._rate_limit.wait(len(block))

@@ -112,14 +112,12 @@ class ContentReader:
                 return None, 0
             if is_hole:
                 opened.skip(length)
-                self._progress.read_bytes += length
                 return None, length
             room = cutter.buffer(min(_BLOCK, length or _LEAST_BLOCK))
             try:
                 length = opened.read_into(room)
             except SourceReadError as error:
                 length = gaps.recover(room, error)
-            self._progress.read_bytes += opened.offset - before
             self._progress.bad_bytes += gaps.take_bad_bytes()
             if length or opened.offset == before:  # a block may have been bad and left out from its first byte to its last
                 return room, length

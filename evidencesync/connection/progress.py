@@ -23,11 +23,10 @@ class Progress:
     count_ahead: bool = False
     files: int = 0
     """How many files were read."""
-    read_bytes: int = 0
     hole_bytes: int = 0
-    """Of `read_bytes`, those of holes: hashed, but neither read nor sent."""
+    """Bytes of holes: hashed, but neither read nor sent."""
     bad_bytes: int = 0
-    """Of `read_bytes`, those that could not be read."""
+    """Bytes of files that could not be read, where others of the same file could."""
     missed_bytes: int = 0
     """Of `total_bytes`, those of files that could not be read at all."""
     stored_bytes: int = 0
@@ -59,5 +58,5 @@ class Progress:
     def restart(self) -> None:
         """Resets the counters: the source is read again from its start."""
         self.stage = "connecting"
-        self.files = self.read_bytes = self.hole_bytes = self.bad_bytes = self.missed_bytes = 0
+        self.files = self.hole_bytes = self.bad_bytes = self.missed_bytes = 0
         self.stored_bytes = self.known_bytes = 0

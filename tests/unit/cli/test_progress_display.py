@@ -15,7 +15,7 @@ def test_a_push_says_what_is_stored_how_fast_the_link_is_how_long_it_takes_and_w
     view = PushView(progress)
     progress.take_stored(0, 0, 0)
     assert view.headline(0.0) == "stored 0 B of 10.0 MB"
-    progress.files, progress.read_bytes = 1200, 9_000_000
+    progress.files = 1200
     progress.take_stored(4_000_000, 3_000_000, 1_000_000)
     assert view.headline(2.0) == "stored 4.0 of 10.0 MB  3.0 s left  link 500.0 kB/s  vault had 3.0 MB"
     assert view.place() == "read 1,200 files"
