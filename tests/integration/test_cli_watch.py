@@ -101,6 +101,13 @@ def watching(lab: Lab) -> Iterator[Callable[..., Watching]]:
         one.process.wait()
 
 
+def place(lab: Lab, name: str, content: bytes) -> None:
+    """Puts a file into a source that is watched, in one step: no look may see, and push, half of it."""
+    whole = lab.folder / "whole"
+    whole.write_bytes(content)
+    whole.rename(lab.folder / "evidence" / name)
+
+
 def published(lab: Lab) -> list[str]:
     return sorted(os.listdir(lab.acquisition().parent))
 
@@ -166,7 +173,7 @@ def test_an_idle_watch_ends_at_once_with_the_code_of_its_last_acquisition(
 def test_a_watch_that_is_ended_before_a_change_is_pushed_says_so(lab: Lab, watching: Callable[..., Watching]) -> None:
     watch = watching("--settle", "60s", "--every", "60s", "--json")
     watch.wait_for_acquisition(1)
-    lab.write("notes.txt", b"more")
+    place(lab, "notes.txt", b"more")
     watch.wait_for("not in the vault yet", 2)
     done = watch.stop()
     assert (done.code, done.document["all_in_vault"], done.error["slug"]) == (130, False, "interrupted")
@@ -223,8 +230,10 @@ def test_a_source_that_goes_and_comes_back_is_gone_on_with(lab: Lab, watching: C
     evidence, elsewhere = lab.folder / "evidence", lab.folder / "elsewhere"
     evidence.rename(elsewhere)
     watch.wait_for("the source is not there")
-    evidence.mkdir()
-    lab.write("other", b"another folder")
+    another = lab.folder / "another"
+    another.mkdir()
+    (another / "other").write_bytes(b"another folder")
+    another.rename(evidence)
     watch.wait_for("the source is there again")
     watch.wait_for_acquisition(2)
     assert watch.stop().code == 0
@@ -234,15 +243,16 @@ def test_a_source_that_goes_and_comes_back_is_gone_on_with(lab: Lab, watching: C
 def test_a_disk_that_is_pulled_out_is_waited_for_and_its_empty_mount_point_is_not_pushed(
     lab: Lab, watching: Callable[..., Watching]
 ) -> None:
-    evidence = lab.folder / "evidence"
-    with mount("-t", "tmpfs", "tmpfs", evidence):
+    evidence, disk = lab.folder / "evidence", lab.folder / "disk"
+    disk.mkdir()
+    with mount("-t", "tmpfs", "tmpfs", disk), mount("-t", "tmpfs", "tmpfs", evidence):
         lab.write("seen", b"on the disk")
         watch = watching()
         watch.wait_for_acquisition(1)
         subprocess.run(["umount", "--lazy", evidence], check=True)
         watch.wait_for("the source is not there")
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", evidence], check=True)
-        lab.write("later", b"on the disk, too")
+        (disk / "later").write_bytes(b"on the disk, too")
+        subprocess.run(["mount", "--bind", disk, evidence], check=True)
         watch.wait_for("the source is there again")
         watch.wait_for_acquisition(2)
     assert watch.stop().code == 0
@@ -255,7 +265,7 @@ def test_gaps_are_said_and_the_watch_goes_on(lab: Lab, watching: Callable[..., W
     (lab.folder / "evidence" / "notes.txt").chmod(0)
     watch = watching(preexec_fn=drop_file_privileges)
     watch.wait_for("WITH GAPS")
-    lab.write("new", b"x")
+    place(lab, "new", b"x")
     watch.wait_for_acquisition(2)
     assert watch.stop().code == 3
     assert published(lab) == ["0001", "0002"]
@@ -329,7 +339,7 @@ def test_a_passphrase_is_asked_for_once(lab: Lab) -> None:
     read_until(b"Passphrase for locked")
     os.write(terminal, b"open sesame\n")
     read_until(b"acquisition 1: published")
-    lab.write("new", b"x")
+    place(lab, "new", b"x")
     read_until(b"acquisition 2: published")
     os.kill(pid, signal.SIGTERM)
     with contextlib.suppress(OSError):  # the terminal ends with its process
