@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -25,28 +25,47 @@ from tests.bench.options import parse_options
 from tests.bench.row import Lane, Row
 from tests.bench.rows import ROWS
 from tests.bench.sshd import running_server
-from tests.bench.table import NOTES, Result, render_costs, render_memory, render_ratios
+from tests.bench.table import NOTES, CostTable, Result, render_memory, render_ratios
 from tests.bench.work import History, Workshop, say
 from tests.support.proxy import Proxy
 
 
 def main() -> int:
-    """Parses the options, makes the places, runs the rows, prints the tables. 1 when a contender failed."""
+    """Parses the options, makes the places, runs the rows, prints the tables. 1 when a contender or the clean-up failed."""
     options = parse_options(ROWS, __doc__)
     evidencesync = options.evidencesync or str(Path(sys.executable).with_name("evidencesync"))
-    with ExitStack() as stack:
-        sources = _new_folder(stack, options.source_dir, options.keep)
-        folder = _new_folder(stack, options.dir, options.keep)
-        _check_space(options, sources, folder)
-        _print_facts(options, evidencesync, sources, folder)
-        server = stack.enter_context(running_server(_made(sources / "sshd")))
-        place = Place(folder / "run", _made(sources / "home"), server, Meter(sources, server), evidencesync)
-        bench = Bench(options, Workshop(sources, options.sizes), place)
-        results = [result for row in options.chosen for result in bench.run_row(row)]
-    _print_results(results)
-    if options.json is not None:
-        options.json.write_text(json.dumps([_as_json(result) for result in results], indent=1) + "\n", encoding="utf-8")
+    try:
+        with ExitStack() as stack:
+            sources = _new_folder(stack, options.source_dir, options.keep)
+            folder = _new_folder(stack, options.dir, options.keep)
+            _check_space(options, sources, folder)
+            _print_facts(options, evidencesync, sources, folder)
+            server = stack.enter_context(running_server(_made(sources / "sshd")))
+            place = Place(folder / "run", _made(sources / "home"), server, Meter(sources, server), evidencesync)
+            bench = Bench(options, Workshop(sources, options.sizes), place)
+            results = report_rows(options.chosen, bench.run_row, options.json)
+    except OSError as error:  # most of all of the clean-up: what was measured is printed and written by now
+        say(f"failed: {error}")
+        return 1
     return 1 if any(result.failure for result in results) else 0
+
+
+def report_rows(rows: Sequence[Row], run_row: Callable[[Row], list[Result]], figures: Path | None) -> list[Result]:
+    """Runs the rows. Prints each when it is done, and writes the figures of all so far; the comparisons come last."""
+    table = CostTable(rows)
+    results: list[Result] = []
+    try:
+        for row in rows:
+            done = run_row(row)
+            results += done
+            for text in (table.render(done), *(f"FAILED: {result.failure}" for result in done if result.failure)):
+                if text:
+                    print(text, flush=True)
+            if figures is not None:
+                figures.write_text(json.dumps([_as_json(result) for result in results], indent=1) + "\n", encoding="utf-8")
+    finally:  # also of what was measured before Ctrl-C
+        _print_comparisons(results)
+    return results
 
 
 class Bench:
@@ -161,19 +180,14 @@ def _print_facts(options: argparse.Namespace, evidencesync: str, sources: Path, 
     print("\n".join(f"{name.ljust(width)}  {value}" for name, value in facts), flush=True)
 
 
-def _print_results(results: Sequence[Result]) -> None:
-    print(f"load at end  {load_average()}\n")
+def _print_comparisons(results: Sequence[Result]) -> None:
+    print(f"\nload at end  {load_average()}")
+    if ratios := render_ratios(results):
+        print(f"\nRatios of the medians\n{ratios}")
+    if memory := render_memory(results):
+        print(f"\nMemory of our largest process, either end\n{memory}")
     if results:
-        print(render_costs(results))
-        ratios = render_ratios(results)
-        if ratios:
-            print(f"\nRatios of the medians\n{ratios}")
-        if memory := render_memory(results):
-            print(f"\nMemory of our largest process, either end\n{memory}")
-        print(f"\n{NOTES}")
-    for result in results:
-        if result.failure:
-            print(f"\nFAILED: {result.failure}")
+        print(f"\n{NOTES}", flush=True)
 
 
 def _as_json(result: Result) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,17 +37,28 @@ class Result:
         return self.lane.contender.name
 
 
-def render_costs(results: Sequence[Result]) -> str:
-    """One line for each lane, under the title of its row."""
-    heads = ["", "wall s", "", "cpu near", "far", "peak near", "far", "wire MB", "lo MB", "grown MB"]
-    lines: list[list[str] | str] = [heads]
-    previous = None
-    for result in results:
-        if result.row is not previous:
-            previous = result.row
-            lines.append(f"{result.row.name}: {result.row.title}")
-        lines.append(_cost_cells(result))
-    return _align(lines)
+_FAILED_LATER = " (failed later)"
+_HEADS = ("", "wall s", "", "cpu near", "far", "peak near", "far", "wire MB", "lo MB", "grown MB")
+_COST_WIDTHS = (0, 8, 20, 8, 7, 9, 6, 10, 10, 10)  # of the columns, which are printed before the later rows are measured
+
+
+class CostTable:
+    """The costs of rows, printed row by row: one line for each lane, under the title of its row."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        names = max((len(lane.contender.name) for row in rows for lane in row.lanes), default=0)
+        self._widths = (len("  ") + names + len(_FAILED_LATER), *_COST_WIDTHS[1:])
+        self._is_first = True
+
+    def render(self, results: Sequence[Result]) -> str:
+        """The lines of one row; the heads of the columns before the first."""
+        lines: list[list[str] | str] = []
+        if results:
+            lines = [f"{results[0].row.name}: {results[0].row.title}", *map(_cost_cells, results)]
+            if self._is_first:
+                lines = ["", list(_HEADS), *lines]
+            self._is_first = False
+        return _align(lines, self._widths)
 
 
 def render_ratios(results: Sequence[Result]) -> str:
@@ -72,7 +84,7 @@ def _cost_cells(result: Result) -> list[str]:
     spread = f"({min(walls):.2f} to {max(walls):.2f})" if len(walls) > 1 else ""
     peaks = [_number(None if value is None else value / 1024, 0) for value in (cost.near_peak_kib, cost.far_peak_kib)]
     traffic = [_megabytes(value) for value in (cost.wire_bytes, cost.loopback_bytes, cost.grown_bytes)]
-    name = f"  {result.name}" + (" (failed later)" if result.failure else "")
+    name = f"  {result.name}" + (_FAILED_LATER if result.failure else "")
     return [name, f"{cost.wall:.2f}", spread, f"{cost.near_cpu:.2f}", _number(cost.far_cpu, 2), *peaks, *traffic]
 
 
@@ -113,11 +125,11 @@ def _number(value: float | None, places: int) -> str:
     return "-" if value is None else f"{value:.{places}f}"
 
 
-def _align(lines: Sequence[list[str] | str]) -> str:
+def _align(lines: Sequence[list[str] | str], least: Sequence[int] = ()) -> str:
     """Columns as wide as they must be: text to the left, numbers to the right. A bare string is a line of its own."""
     rows = [line for line in lines if isinstance(line, list)]
-    count = max(map(len, rows))
-    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(count)]
+    widths = [max(map(len, column)) for column in itertools.zip_longest(*rows, fillvalue="")]
+    widths = [max(pair) for pair in itertools.zip_longest(widths, least, fillvalue=0)]
     shown = []
     for line in lines:
         if isinstance(line, str):
