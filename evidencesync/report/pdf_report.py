@@ -5,6 +5,7 @@ The same report gives the same bytes: the only time in the file is the report's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -36,6 +37,10 @@ _NO_GLYPH: Final = "could not be displayed"
 _TYPST_LIBRARY: Final = 70 << 20
 _TYPST_BYTES: Final = 50 << 20
 _TYPST_BYTES_FOR_EACH: Final = 150  # byte of the data: about 100 KB for each row
+_ROOT: Final = re.compile(rb"/Root (\d{1,9}) 0 R")
+_TABLE: Final = re.compile(rb"startxref\s+(\d{1,12})\s")
+_TABLE_LINE: Final = 20  # bytes, of which the first ten are an object's place
+_SUSPECTS: Final = b"/Suspects false"
 _TYPES: Final = {".json": "application/json", ".jsonl": "application/jsonl", ".sig": "text/plain"}
 
 
@@ -89,8 +94,28 @@ def _set(gathered: Gathered, pages: Pages, typst: Any) -> bytes:
                 if _NO_GLYPH in str(error) and show is drawable:  # other fonts than those that `glyphs` was made for
                     continue
                 raise InternalError(f"typst refused the report: {plain(str(error))[:500]}") from error
-            return made if isinstance(made, bytes) else b"".join(made or ())
+            return _without_suspects(made if isinstance(made, bytes) else b"".join(made or ()))
     raise InternalError("typst refused the report, also without the characters that its fonts lack")
+
+
+def _without_suspects(pdf: bytes) -> bytes:
+    """The PDF without `/Suspects false`, which says what its absence says, and which poppler calls a syntax error.
+
+    It is looked for in the catalog alone, by the file's table of objects: the same bytes may stand in an attached document.
+    Blanks take its place, so that no object moves.
+    """
+    root = _ROOT.search(pdf, pdf.rfind(b"trailer"))
+    table = _TABLE.search(pdf, pdf.rfind(b"startxref"))
+    if root is None or table is None:
+        return pdf
+    first = pdf.find(b"\n", pdf.find(b"\n", int(table[1])) + 1) + 1  # after `xref` and `0 N`
+    line = pdf[first + _TABLE_LINE * int(root[1]) :][:10]
+    start = int(line) if line.isdigit() else len(pdf)
+    end = pdf.find(b"endobj", start)
+    catalog = pdf[start:end]
+    if not catalog.startswith(b"%d 0 obj" % int(root[1])):
+        return pdf
+    return pdf[:start] + catalog.replace(_SUSPECTS, b" " * len(_SUSPECTS), 1) + pdf[end:]
 
 
 def _data(gathered: Gathered, pages: Pages, show: Callable[[str], str]) -> dict[str, Any]:

@@ -68,7 +68,10 @@ def make(bench: Bench, file: Path, *more: str) -> int:
 
 
 def run(*command: str | Path) -> str:
-    return subprocess.run([*command], capture_output=True, check=True, text=True, errors="strict").stdout
+    """What a program prints. It has nothing to complain of."""
+    done = subprocess.run([*command], capture_output=True, check=True, text=True, errors="strict")
+    assert done.stderr == "", done.stderr
+    return done.stdout
 
 
 # --- The file and the verdict ------------------------------------------------------------------------------------------
