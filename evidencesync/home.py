@@ -182,6 +182,14 @@ def user_name() -> str:
     return "" if name == _NO_USER else name
 
 
+def account_name() -> str:
+    """The account of this process, whatever LOGNAME says: sshd knows no other. Empty if the system does not know it."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
+
+
 def stand_in_for_libraries() -> None:
     """Sets HOME and a user name, if this process has none, for libraries that fail without them (asyncssh).
 

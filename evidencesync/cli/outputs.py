@@ -77,7 +77,11 @@ class SignerOutput(Output, frozen=True):
 
 
 class InitOutput(Output, frozen=True):
-    """A new vault. `key` is the fingerprint of its own key."""
+    """A new vault. `key` is the fingerprint of its own key.
+
+    `authorized_keys` are lines with which each trusted key may reach this vault and nothing else, `commands` what an examiner
+    types on another machine. Both are empty where nobody is trusted, or where a name cannot be typed.
+    """
 
     vault: str
     vault_id: VaultId
@@ -85,6 +89,8 @@ class InitOutput(Output, frozen=True):
     key: Fingerprint
     created: UtcTime
     signers: list[SignerOutput]
+    authorized_keys: list[str]
+    commands: list[str]
 
 
 class TrustChange(Output, frozen=True):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -26,7 +29,11 @@ if TYPE_CHECKING:
 
 _PUBLIC_HINT: Final = "Name the public part of an SSH key, the one that ends in .pub."
 _Who = Annotated[str, typer.Argument(metavar="WHO", help="A public key file (.pub), a fingerprint (SHA256:...), or a principal.")]
-_Principal = Annotated[str, typer.Option(metavar="NAME", help="The signer's name for this key, such as ana@lab.")]
+_Principal = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The signer's name for this key, such as ana@lab.  [default: the key's comment]"),
+]
+_NAME_IN_COMMENT: Final = re.compile(r"[^\s@]+@[^\s@]+")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -34,7 +41,7 @@ def add_commands(app: typer.Typer) -> None:
     command(
         app,
         "init",
-        "evidencesync init /srv/vault",
+        "evidencesync init /srv/vault --trust ana.pub",
         "evidencesync init /srv/vault --name 'Digital lab' --trust ana.pub --principal ana@lab",
         kind=CommandKind.CHANGES,
     )(init)
@@ -60,24 +67,28 @@ def init(
         list[str] | None, typer.Option(metavar="PUBKEY", help="Public key file of an examiner; may be repeated.")
     ] = None,
     principal: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="The signer's name for that key; one for each --trust.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="The signer's name; one for each --trust.  [default: the keys' comments]"),
     ] = None,
 ) -> ExitCode:
     """Makes a vault: a folder for evidence, with its own key and a list of trusted signers.
 
-    Make it on the machine that will keep the evidence, under the account that will own it.
+    Make it on the machine that will keep the evidence, under the account that will own it. What comes next is printed at the
+    end: a line for authorized_keys, with which a trusted key can do this and nothing else, and the commands for the examiner.
     """
+    from evidencesync.cli.first_steps import FirstSteps
     from evidencesync.cli.outputs import InitOutput
     from evidencesync.vault.create import create_vault
 
     keys, principals = trust or [], principal or []
-    if len(keys) != len(principals):
+    if principals and len(keys) != len(principals):
         raise UsageError(
             f"--trust was given {len(keys)} times and --principal {len(principals)} times",
-            hint="Each --trust PUBKEY needs one --principal NAME.",
+            hint="Give one --principal NAME for each --trust PUBKEY, or none: then the keys' comments are their names.",
         )
     folder = local_vault(vault)
-    trusted = [(load_public_key(Path(file)), who) for file, who in zip(keys, principals, strict=True)]
+    names = principals or itertools.repeat(None, len(keys))
+    trusted = [_named_key(Path(file), who) for file, who in zip(keys, names, strict=True)]
     made = create_vault(folder, name if name is not None else folder.absolute().name, trusted)
     settings = made.settings
     with _was_made(made):
@@ -89,14 +100,12 @@ def init(
         f"id         {settings.id}",
         f"key        {settings.key}",
         *(f"trusts     {_describe(signer)}" for signer in signers[1:]),
-        "next       "
-        + (
-            f"evidencesync push SOURCE {root} --case CASE --item ITEM"
-            if trusted
-            else f"evidencesync trust add {root} KEY.pub --principal NAME"
-        ),
     ]
-    output = InitOutput(root, settings.id, settings.name, settings.key, settings.created, signers)
+    steps = FirstSteps.into(made.layout.root, trusted)
+    lines += steps.lines() if trusted else [f"next       evidencesync trust add {shlex.quote(root)} KEY.pub"]
+    output = InitOutput(
+        root, settings.id, settings.name, settings.key, settings.created, signers, steps.authorized_keys, steps.commands
+    )
     run.console.print_result(output, lines)
     return ExitCode.COMPLETE
 
@@ -116,16 +125,16 @@ def add(
     run: Run,
     vault: VaultPath,
     key: Annotated[str, typer.Argument(metavar="KEY.pub", help="The examiner's public key file.")],
-    principal: _Principal,
+    principal: _Principal = None,
 ) -> ExitCode:
     """Trusts an examiner's key from now on: to push, and to sign manifests and custody records."""
     opened = _open(vault)
-    public = load_public_key(Path(key))
+    public, name = _named_key(Path(key), principal)
     from evidencesync.vault.heads import record_heads
     from evidencesync.vault.ledger import recorded
 
     with adding_to_own_chain(run, opened):
-        opened.trust.add(public, principal)
+        opened.trust.add(public, name)
         change = _change(opened, "added", public)
         with recorded(change.record):
             record_heads(opened)
@@ -232,6 +241,26 @@ def writer(
 
 def load_public_key(file: Path) -> PublicKey:
     """The key of a .pub file. Raises SigningKeyError."""
+    return _load_key(file)[0]
+
+
+def _named_key(file: Path, principal: str | None) -> tuple[PublicKey, str]:
+    """The key of a .pub file, and its signer's name: the key's comment, if none is given. Raises SigningKeyError, UsageError.
+
+    `ssh-keygen` writes the user and the machine there. What other programs write names nobody.
+    """
+    key, comment = _load_key(file)
+    if principal is not None:
+        return key, principal
+    if not _NAME_IN_COMMENT.fullmatch(comment):
+        has = f"has the comment {safe_text(comment, 80)}" if comment else "has no comment"
+        raise UsageError(
+            f"{safe_text(str(file), 200)} {has}, which names nobody", hint="Name its owner: --principal NAME, such as ana@lab."
+        )
+    return key, comment
+
+
+def _load_key(file: Path) -> tuple[PublicKey, str]:
     from evidencesync.custody.publickey import PublicKey
 
     shown = safe_text(str(file), 200)
@@ -242,7 +271,7 @@ def load_public_key(file: Path) -> PublicKey:
     if b"PRIVATE KEY" in data:
         raise SigningKeyError(f"{shown} is a private key", hint=_PUBLIC_HINT)
     try:
-        return PublicKey.from_line(data)
+        return PublicKey.from_line(data), b" ".join(data.split()[2:]).decode("utf-8")
     except SignatureError as error:
         raise SigningKeyError(f"{shown}: {error.message}", hint=error.hint or _PUBLIC_HINT) from error
 

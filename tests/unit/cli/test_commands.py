@@ -40,7 +40,7 @@ def test_a_mistyped_command_is_held_against_all_of_them(capsys: pytest.CaptureFi
     [
         (["push"], "SOURCE, VAULT, --case, --item"),
         (["push", "source", "--item", "E1"], "VAULT, --case"),
-        (["trust", "add", "vault"], "KEY.pub, --principal"),
+        (["trust", "add", "vault"], "KEY.pub"),
         (["report", "vault", "--case", "C"], "-o"),
     ],
 )
