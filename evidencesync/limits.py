@@ -132,7 +132,8 @@ MAX_VERDICT_FILE: Final = 64 * MIB  # what `verify --json` printed: some twenty 
 # typst needs about 100 KB for each row of a table: these keep a PDF below 500 MB.
 MAX_PDF_FILES: Final = 2000  # rows of all file tables together
 MAX_PDF_ROWS: Final = 1000  # rows of all other tables together; the rest is counted
-MAX_PDF_ACQUISITIONS: Final = 40
+MAX_PDF_ACQUISITIONS: Final = 40  # of one file: a report of more has several
+MAX_PDF_VOLUMES: Final = 100  # each holds two files open while a report is written
 MAX_PDF_ATTACHMENTS: Final = 32 * MIB  # all together; a manifest that is too large is named by its digest instead
-MAX_REPORT_MAPS: Final = 3  # strip maps of one acquisition: its largest files
+MAX_REPORT_MAPS: Final = 1  # strip maps of one acquisition: its largest file
 MAX_MAP_RANGES: Final = 20_000  # of one map; neighbours are merged beyond

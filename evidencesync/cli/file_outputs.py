@@ -27,9 +27,19 @@ class RecordedReport(Output, frozen=True):
     problem_code: Count | None
 
 
+class ReportFile(Output, frozen=True):
+    """One file of a report, and its signature, if it has one. Both names are safe to show."""
+
+    file: str
+    sha256: HexDigest
+    bytes: Count
+    signature: str | None
+
+
 class ReportOutput(Output, frozen=True):
     """Which report was written, and what it says on its first page. `file` and `signature` are safe to show.
 
+    `volumes` are all files of a PDF that is too large for one, of which `file` is the first; else it is empty.
     `fingerprints` are those of the acquisitions that the report shows, in its order; null where a manifest cannot be read.
     """
 
@@ -49,6 +59,7 @@ class ReportOutput(Output, frozen=True):
     signature: str | None
     recorded: list[RecordedReport]
     exit_code: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    volumes: list[ReportFile]
 
 
 class ExportRecord(Output, frozen=True):

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,24 +17,20 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.options import PartChoice, SignerChoice, VaultPath, local_vault
 from evidencesync.cli.trust_files import load_trusted
 from evidencesync.cli.verify_command import CheckChoice, audit
-from evidencesync.errors import EvidenceSyncError, UsageError
-from evidencesync.evidence.display import escape_line, safe_text
-from evidencesync.evidence.number_format import count_text, size_text
-from evidencesync.exit_codes import ExitCode, most_severe
+from evidencesync.errors import UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand, expand_new_file, read_named
 from evidencesync.limits import MAX_VERDICT_FILE
 
 if TYPE_CHECKING:
-    from evidencesync.cli.file_outputs import Format, RecordedReport, ReportOutput
-    from evidencesync.cli.verify_record import Verifier
+    from evidencesync.cli.file_outputs import Format
     from evidencesync.outside import NewFile
-    from evidencesync.report.document import Item
-    from evidencesync.report.gather import Gathered, VerdictSource
+    from evidencesync.report.gather import VerdictSource
     from evidencesync.report.judging import ReportScope
     from evidencesync.vault.vault import Vault
 
 _FORMATS: Final[dict[str, Format]] = {".html": "html", ".htm": "html", ".pdf": "pdf", ".json": "json"}
-_WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE", "not-verified": "NOT VERIFIED"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,6 +62,9 @@ class FileChoice:
             "-o", "--output", metavar="FILE", help="The report to write: FILE.html, FILE.pdf or FILE.json. It must not exist yet."
         ),
     ]
+    files: Annotated[
+        bool, typer.Option("--files", help="List the files of each acquisition in a PDF. HTML and JSON always list them.")
+    ] = False
     time_of_report: Annotated[
         str | None,
         typer.Option(
@@ -86,20 +84,30 @@ class FileChoice:
             )
         return target
 
-    @contextlib.contextmanager
-    def opened(self, vault: Path, *, signed: bool) -> Iterator[NewFile]:
-        """Opens the place of the report, before anything is verified, and holds it open. Raises UsageError.
+    @property
+    def kind(self) -> Format:
+        """The kind of the report, by its suffix."""
+        return _FORMATS[self.target().suffix.lower()]
 
-        An earlier report is never replaced: it may have been signed, or filed.
+    @contextlib.contextmanager
+    def opened(self, vault: Path, acquisitions: int, *, signed: bool) -> Iterator[list[NewFile]]:
+        """Opens the places of the report, before anything is verified, and holds them open. Raises UsageError.
+
+        There are several where a PDF has too many acquisitions for one file. An earlier report is never replaced: it may have
+        been signed, or filed.
         """
         from evidencesync.outside import NewFile, closed_vault
+        from evidencesync.report.volumes import SIGNATURE, volume_count, volume_names
 
-        with NewFile(
-            self.target(), closed_vault(vault), "Reports are never replaced, and never lie in a vault. Choose another place."
-        ) as place:
-            if signed:
+        hint = "Reports are never replaced, and never lie in a vault. Choose another place."
+        count = volume_count(acquisitions) if self.kind == "pdf" else 1
+        with contextlib.ExitStack() as stack:
+            places = [
+                stack.enter_context(NewFile(name, closed_vault(vault), hint)) for name in volume_names(self.target(), count)
+            ]
+            for place in places if signed else ():
                 place.claim(SIGNATURE)
-            yield place
+            yield places
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -137,19 +145,29 @@ def report(
 
     Everything is verified first, and the report states the findings; the exit code is that of the verdict. A verdict from an
     earlier check is accepted only if the custody chains have not changed since. Only --sign writes into the vault.
+
+    A PDF holds 40 acquisitions. A report of more is written as volumes, FILE-1.pdf, FILE-2.pdf and so on, all of them or none:
+    volume 1 names the SHA-256 of the others, and each is signed with --sign. HTML and JSON are always one file.
     """
     import time
 
+    from evidencesync.cli.report_writing import report_lines, sign_files, write_files
     from evidencesync.cli.verify_record import load_verifier
-    from evidencesync.report.gather import gather
+    from evidencesync.report.gather import count_acquisitions, gather
+    from evidencesync.report.pdf_report import require_typst
+    from evidencesync.report.volumes import Choices
     from evidencesync.vault.vault import Vault
 
     shown = part.scope()
-    to.target()
     now_ns = time.time_ns()
     made_ns = now_ns if to.time_of_report is None else _parse_time(to.time_of_report)
+    if to.kind == "pdf":
+        require_typst()
     opened = Vault.open(local_vault(vault))
-    with to.opened(opened.layout.root, signed=signing.sign) as place:
+    root = opened.layout.root
+    with contextlib.ExitStack() as stack:
+        counted = count_acquisitions(opened, shown)
+        places = stack.enter_context(to.opened(root, counted, signed=signing.sign))
         verifier = load_verifier(run, signing) if signing.sign else None
         if verdict is not None:
             source = _load_verdict(verdict, trusted, checks)
@@ -157,24 +175,13 @@ def report(
         else:
             source = _verify(run, opened, checks, shown, trusted, now_ns)
         gathered = gather(opened, shown, source, now_ns=made_ns)
-        result, sha512 = _write(gathered, place)
-        if verifier is not None:
-            result = _sign(result, sha512, gathered, place, opened.layout.root, verifier)
-    run.console.print_result(result, _lines(result))
+        found = sum(len(item.acquisitions) for item in gathered.report.items)
+        if found != counted:  # others were received meanwhile, or some could not be listed before
+            places = stack.enter_context(to.opened(root, found, signed=signing.sign))
+        made = write_files(gathered, places, to.kind, Choices(files=to.files or to.kind != "pdf"))
+        result = made.output if verifier is None else sign_files(made, places, gathered, root, verifier)
+    run.console.print_result(result, report_lines(result))
     return ExitCode(result.exit_code)
-
-
-def _sign(
-    result: ReportOutput, sha512: bytes, gathered: Gathered, place: NewFile, vault: Path, verifier: Verifier
-) -> ReportOutput:
-    """Signs the report, then appends the records. A record that fails has its own exit code, unless the verdict's is worse."""
-    from msgspec.structs import replace
-
-    sign_report(place, sha512, verifier)
-    recorded = record_report(gathered.report.items, vault, result, verifier)
-    codes = {ExitCode(result.exit_code)} | {ExitCode(one.problem_code) for one in recorded if one.problem_code is not None}
-    signature = safe_text(str(signature_file(place.path)))
-    return replace(result, signature=signature, recorded=recorded, exit_code=int(most_severe(codes)))
 
 
 def _parse_time(text: str) -> int:
@@ -230,68 +237,6 @@ def _verify(run: Run, vault: Vault, checks: CheckChoice, shown: ReportScope, tru
     return VerdictSource(verdict, given=False, trusted=signers)
 
 
-class _Hashing:
-    """Writes to a file, and hashes what is written."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-        self.sha512 = hashlib.sha512()
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        self.sha512.update(data)
-        self.size += len(data)
-        return self._file.write(data)
-
-
-def _write(gathered: Gathered, place: NewFile) -> tuple[ReportOutput, bytes]:
-    """Writes the report whole and durably, or not at all. Returns facts about it, and its SHA-512 for a signature."""
-    from evidencesync.cli.file_outputs import ReportOutput
-    from evidencesync.report.write import write_report
-
-    report = gathered.report
-    kind = _FORMATS[place.path.suffix.lower()]
-    with place.writing() as file:
-        hashing = _Hashing(file)
-        write_report(gathered, kind, hashing)
-    judgement = report.judgement
-    output = ReportOutput(
-        file=safe_text(str(place.path)),
-        format=kind,
-        sha256=hashing.sha256.hexdigest(),
-        bytes=hashing.size,
-        made_at=report.made_at,
-        case=report.case,
-        item=report.item,
-        acquisition=report.acquisition,
-        state=judgement.state,
-        reason=judgement.reason,
-        checked_at=judgement.checked_at,
-        findings=len(judgement.findings),
-        fingerprints=[one.fingerprint for item in report.items for one in item.acquisitions],
-        signature=None,
-        recorded=[],
-        exit_code=int(judgement.exit_code),
-    )
-    return output, hashing.sha512.digest()
-
-
-def _lines(output: ReportOutput) -> Iterator[str]:
-    yield f"{output.file}  {size_text(output.bytes)}"
-    yield f"  sha256   {output.sha256}"
-    reason = "" if output.reason is None else f": {output.reason}"
-    yield f"  verdict  {_WORDS[output.state]}{reason} ({count_text(output.findings, 'finding')}, checked {output.checked_at})"
-    if output.signature is not None:
-        yield f"  signed   {output.signature}"
-    yield from recorded_lines(output.recorded)
-
-
-SIGNATURE: Final = ".sig"
-REPORT_NAMESPACE: Final = "report@evidencesync"
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReportSignChoice(SignerChoice):
     """Whether the report is signed, and by whom."""
@@ -299,56 +244,3 @@ class ReportSignChoice(SignerChoice):
     sign: Annotated[
         bool, typer.Option("--sign", help="Sign the report (FILE.sig), and record its digest in the chain of every item shown.")
     ] = False
-
-
-def signature_file(report: Path) -> Path:
-    """Where the signature of a report lies."""
-    return report.with_name(report.name + SIGNATURE)
-
-
-def sign_report(report: NewFile, sha512: bytes, verifier: Verifier) -> None:
-    """Writes the signature over a report's exact bytes, durably. Raises StorageError, NoSpaceError, SigningKeyError."""
-    from evidencesync.custody.sshsig import sign_document
-
-    armored = sign_document(verifier.signer, REPORT_NAMESPACE, sha512)
-    with report.writing(SIGNATURE) as file:
-        file.write(armored)
-
-
-def record_report(items: list[Item], vault: Path, output: ReportOutput, verifier: Verifier) -> list[RecordedReport]:
-    """Appends a record to every item that the report shows. What cannot be recorded is said, and hides no other."""
-    return [_record_item(item, vault, output, verifier) for item in items]
-
-
-def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifier) -> RecordedReport:
-    from evidencesync.acquire.custody import RecordDraft
-    from evidencesync.cli.file_outputs import RecordedReport
-    from evidencesync.cli.outputs import Problem
-    from evidencesync.evidence.identity import ItemName, Title
-
-    head = "none" if item.head is None else f"{item.head.sequence} {item.head.sha256}"
-    details = {
-        "report_sha256": output.sha256,
-        "report_format": output.format,
-        "report_made_at": output.made_at,
-        "report_verdict": output.state,
-        "report_chain_head": head,
-    }
-    try:
-        name = ItemName(Title(item.case), Title(item.item))
-        record = verifier.append(vault, name, RecordDraft("exported", details, output.acquisition)).record
-    except EvidenceSyncError as error:
-        return RecordedReport(item.case, item.item, None, Problem(error.slug, escape_line(error.message)), int(error.exit_code))
-    return RecordedReport(item.case, item.item, record.sequence, None, None)
-
-
-def recorded_lines(recorded: list[RecordedReport]) -> list[str]:
-    """What was recorded, for people."""
-    lines = []
-    for one in recorded:
-        whose = f"{safe_text(one.case)} / {safe_text(one.item)}"
-        if one.problem is None:
-            lines.append(f"  recorded in the chain of {whose}: record {one.record}")
-        else:
-            lines.append(f"  NOT RECORDED in the chain of {whose}: {one.problem.message}")
-    return lines

@@ -25,19 +25,21 @@ from evidencesync.report.blocks import (
 )
 from evidencesync.report.charts import custody_timeline, sent_and_reused, sizes_by_type, strip_map
 from evidencesync.report.document import Acquisition, CustodyStep, Detail, Differences, Item, PathPair, Report
+from evidencesync.report.volumes import Choices, ShownItem, Volume
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import ManifestHeader, Receipt
 
 
-def exhibit_sections(number: int, item: Item) -> Iterator[Section]:
-    """All sections of an item. `number` counts the items of the report, for anchors."""
-    anchor = f"item-{number}"
-    yield _overview(anchor, item)
-    for one in item.acquisitions:
+def exhibit_sections(shown: ShownItem) -> Iterator[Section]:
+    """All sections of an item that a file of the report shows."""
+    anchor, item = f"item-{shown.number}", shown.item
+    yield _overview(anchor, item) if shown.begins else _continued(anchor, item)
+    for one in shown.acquisitions:
         yield Section(f"Acquisition {one.number}", 3, f"{anchor}-{one.number}", list(_acquisition(f"{anchor}-{one.number}", one)))
-    yield _custody(anchor, item)
-    for differences in item.differences:
+    if shown.begins:
+        yield _custody(anchor, item)
+    for differences in shown.differences:
         title = f"Differences between acquisitions {differences.earlier} and {differences.later}"
         yield Section(title, 3, f"{anchor}-diff-{differences.later}", list(_differences(differences)))
 
@@ -75,6 +77,10 @@ def _overview(anchor: str, item: Item) -> Section:
     if picture is not None:
         blocks.append(picture)
     return Section(f"Item {safe_text(item.item, 120)}", 2, anchor, blocks, new_page=True)
+
+
+def _continued(anchor: str, item: Item) -> Section:
+    return Section(f"Item {safe_text(item.item, 120)}, continued", 2, anchor, [Paragraph(texts.CONTINUED, "note")], new_page=True)
 
 
 def _detail(one: Detail) -> Fact:
@@ -283,15 +289,28 @@ def _differences(differences: Differences) -> Iterator[AnyBlock]:
 _KEYGEN: Final = "ssh-keygen -Y verify -f my_signers"
 
 
-def annexes(report: Report) -> Iterator[Section]:
-    """All that follows the items."""
-    yield _trust(report)
-    yield _how_to_verify(report)
-    yield _certificate("Draft certificate (United States)", "certificate-us", texts.CERTIFICATE_US)
-    yield _certificate("Draft statement (neutral)", "certificate", texts.CERTIFICATE_NEUTRAL)
-    yield Section("Words", 2, "words", [Facts([Fact(word, meaning) for word, meaning in texts.GLOSSARY])], new_page=True)
-    yield Section("Limits", 2, "limits", [Bullets([*texts.MEANS_NOT, *texts.LIMITS])])
-    yield _files(report)
+def annexes(report: Report, volume: Volume, choices: Choices) -> Iterator[Section]:
+    """All that follows the items; what is about the report as a whole stands in the first volume."""
+    is_first = volume.number == 1
+    if is_first:
+        yield _trust(report)
+    yield _how_to_verify(volume)
+    if is_first:
+        yield _certificate("Draft certificate (United States)", "certificate-us", texts.CERTIFICATE_US)
+        yield _certificate("Draft statement (neutral)", "certificate", texts.CERTIFICATE_NEUTRAL)
+        yield Section("Words", 2, "words", [Facts([Fact(word, meaning) for word, meaning in texts.GLOSSARY])], new_page=True)
+        yield Section("Limits", 2, "limits", [Bullets([*texts.MEANS_NOT, *texts.LIMITS])])
+    yield _files(volume) if choices.files else _where_files_are(volume)
+
+
+def volume_section(volume: Volume) -> Section:
+    """What the other files of the report are."""
+    facts = []
+    for number, (name, shows) in enumerate(zip(volume.names, volume.shows, strict=True), 1):
+        known = volume.sha256.get(number)
+        digest = "this file" if number == volume.number else f"SHA-256 {known}" if known else texts.DIGEST_ELSEWHERE
+        facts.append(Fact(f"Volume {number}: {shows}", f"{safe_text(name, 200)}, {digest}", exact=True))
+    return Section("Volumes", 2, "volumes", [Paragraph(texts.VOLUMES), Facts(facts)], new_page=True)
 
 
 def _trust(report: Report) -> Section:
@@ -326,10 +345,11 @@ def _validity(after: str | None, before: str | None, *, revoked: bool) -> str:
     return " ".join(part for part in parts if part) or "always"
 
 
-def _how_to_verify(report: Report) -> Section:
+def _how_to_verify(volume: Volume) -> Section:
     blocks: list[AnyBlock] = [Paragraph(texts.VERIFY_INTRO)]
-    for item in report.items:
-        for one in item.acquisitions:
+    for shown in volume.items:
+        item = shown.item
+        for one in shown.acquisitions:
             if one.header is None:
                 continue
             principal = shlex.quote(safe_text(one.header.examiner.principal))
@@ -358,13 +378,23 @@ def _certificate(title: str, anchor: str, paragraphs: list[str]) -> Section:
     return Section(title, 2, anchor, [*blocks, Blanks(texts.CERTIFICATE_BLANKS)], new_page=True)
 
 
-def _files(report: Report) -> Section:
+def _files(volume: Volume) -> Section:
     blocks: list[AnyBlock] = []
-    index = 0
-    for item in report.items:
-        for one in item.acquisitions:
-            caption = f"Item {safe_text(item.item, 80)}, acquisition {one.number}"
-            digest = one.contents.manifest_sha256 or "unknown: it cannot be read to its end"
-            blocks.append(FileTable(index, caption, one.contents.entries, digest))
-            index += 1
+    for index, (caption, one) in enumerate(_captions(volume)):
+        digest = one.contents.manifest_sha256 or "unknown: it cannot be read to its end"
+        blocks.append(FileTable(index, caption, one.contents.entries, digest))
     return Section("Files", 2, "files", blocks, new_page=True)
+
+
+def _where_files_are(volume: Volume) -> Section:
+    facts = []
+    for caption, one in _captions(volume):
+        digest = f"SHA-256 {one.contents.manifest_sha256}" if one.contents.manifest_sha256 else "cannot be read to its end"
+        facts.append(Fact(caption, f"{count_text(one.contents.entries, 'entry', 'entries')}, {digest}", exact=True))
+    return Section("Files", 2, "files", [Paragraph(texts.NO_FILES), Facts(facts)])
+
+
+def _captions(volume: Volume) -> Iterator[tuple[str, Acquisition]]:
+    for shown in volume.items:
+        for one in shown.acquisitions:
+            yield f"Item {safe_text(shown.item.item, 80)}, acquisition {one.number}", one

@@ -97,6 +97,15 @@ def gather(vault: Vault, shown: ReportScope, source: VerdictSource, *, now_ns: i
     return Gathered(report, layouts)
 
 
+def count_acquisitions(vault: Vault, shown: ReportScope) -> int:
+    """How many acquisitions a report would show, by the vault's folders; 0 if they cannot be listed, which is said later."""
+    try:
+        listed = [acquisition_numbers(layout) for layout in _layouts(vault, shown)]
+    except EvidenceSyncError:
+        return 0
+    return sum(shown.acquisition in (None, number) for numbers in listed for number in numbers)
+
+
 def _layouts(vault: Vault, shown: ReportScope) -> list[ItemLayout]:
     """The items that are asked for. One whose chain cannot be read is still shown, by its folder."""
     case = Title(shown.case).folder

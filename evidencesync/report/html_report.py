@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from evidencesync.report import texts
 from evidencesync.report.blocks import FILE_COLUMNS, FileTable, Pages, Picture, Sink
-from evidencesync.report.gather import Gathered
 from evidencesync.report.manifests import FileRow, file_rows
+from evidencesync.report.volumes import Volume
 
 STATIC_ROWS: Final = 100
 _ROWS_IN_BLOCK: Final = 2000
@@ -49,7 +49,7 @@ class _Files:
             yield _Block(len(some), base64.b64encode(data).decode("ascii"))
 
 
-def write_html(gathered: Gathered, pages: Pages, out: Sink) -> None:
+def write_html(volume: Volume, pages: Pages, out: Sink) -> None:
     """Writes the page, a piece at a time. Raises OSError."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -62,11 +62,6 @@ def write_html(gathered: Gathered, pages: Pages, out: Sink) -> None:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    tables = [
-        (layout, one.number)
-        for item, layout in zip(gathered.report.items, gathered.layouts, strict=True)
-        for one in item.acquisitions
-    ]
     style, script = (_part(name) for name in ("report.css", "report.js"))
 
     def drawing(picture: Picture) -> Any:
@@ -80,7 +75,7 @@ def write_html(gathered: Gathered, pages: Pages, out: Sink) -> None:
         script_hash=_source_hash(script),
         columns=FILE_COLUMNS,
         files_text=_files_text,
-        rows_of=lambda index: _Files(file_rows(*tables[index])),
+        rows_of=lambda index: _Files(file_rows(*volume.tables[index])),
         drawing=drawing,
     )
     stream.enable_buffering(64)

@@ -15,22 +15,23 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from evidencesync.errors import EvidenceSyncError, InternalError, MissingPartError, UsageError
+from evidencesync.errors import EvidenceSyncError, InternalError, MissingPartError
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.files.disk import opened_file, opened_folder, storing
 from evidencesync.files.shortages import is_shortage, require_address_space, unexpected
 from evidencesync.files.temporary import temporary_folder, writing_temporary
-from evidencesync.limits import MAX_PDF_ACQUISITIONS, MAX_PDF_ATTACHMENTS, MAX_PDF_FILES, MAX_PDF_ROWS, MIB
+from evidencesync.limits import MAX_PDF_ATTACHMENTS, MAX_PDF_FILES, MAX_PDF_ROWS, MIB
 from evidencesync.report import texts
 from evidencesync.report.blocks import FILE_COLUMNS, AnyBlock, FileTable, Pages, Picture, Sink, Table
-from evidencesync.report.gather import Gathered
 from evidencesync.report.manifests import FileRow, file_rows
 from evidencesync.report.texts import drawable, plain
+from evidencesync.report.volumes import Volume
 from evidencesync.vault.layout import MANIFEST, MANIFEST_SIGNATURE, RECEIPT, RECEIPT_SIGNATURE, ItemLayout
 from evidencesync.vault.ledger import Ledger
 
 # Both standards at once: for archives, and for screen readers.
 STANDARDS: Final = ("a-3b", "ua-1")
+_DOCUMENTS: Final = (RECEIPT, RECEIPT_SIGNATURE, MANIFEST_SIGNATURE, MANIFEST)
 _NAMED: Final = 20  # documents that are not attached
 _NO_GLYPH: Final = "could not be displayed"
 # Address space. typst aborts the process where an allocation is refused, so that is asked before. Measured, with a margin.
@@ -59,8 +60,8 @@ class _Attachment(NamedTuple):
     description: str
 
 
-def write_pdf(gathered: Gathered, pages: Pages, out: Sink) -> None:
-    """Writes the PDF. Raises MissingPartError without typst, UsageError for too many acquisitions, and OSError."""
+def require_typst() -> Any:
+    """The module that sets a PDF. Raises MissingPartError without it, NoMemoryError without room for it."""
     require_address_space(_TYPST_LIBRARY + _TYPST_BYTES, "a PDF")
     try:
         import typst
@@ -68,22 +69,24 @@ def write_pdf(gathered: Gathered, pages: Pages, out: Sink) -> None:
         if is_shortage(error):  # it is there, and there is no memory for it
             raise unexpected(error) from error
         raise MissingPartError("PDF needs typst", hint="Install it: pip install 'evidencesync[pdf]'") from error
-    if sum(len(item.acquisitions) for item in gathered.report.items) > MAX_PDF_ACQUISITIONS:
-        hint = "Name an item or an acquisition, or make HTML or JSON."
-        raise UsageError(f"a PDF holds at most {MAX_PDF_ACQUISITIONS} acquisitions", hint=hint)
-    out.write(_set(gathered, pages, typst))
+    return typst
 
 
-def _set(gathered: Gathered, pages: Pages, typst: Any) -> bytes:
+def write_pdf(volume: Volume, pages: Pages, out: Sink) -> None:
+    """Writes a PDF. Raises what `require_typst` does, and OSError."""
+    out.write(_set(volume, pages, require_typst()))
+
+
+def _set(volume: Volume, pages: Pages, typst: Any) -> bytes:
     """The PDF, set in a temporary folder: the only place that this writes to."""
     with temporary_folder("report-") as folder:
         template = resources.files("evidencesync.report").joinpath("templates", "report.typ").read_bytes()
         with writing_temporary():
             (folder / "report.typ").write_bytes(template)
-            attachments, left_out = _attach(gathered, folder)
+            attachments, left_out = _attach(volume, folder)
         compiler = typst.Compiler(root=str(folder), ignore_system_fonts=True)
         for show in (drawable, plain):
-            data = {**_data(gathered, pages, show), **_attached(attachments, left_out, show)}
+            data = {**_data(volume, pages, show), **_attached(attachments, left_out, show)}
             encoded = msgspec.json.encode(data)
             with writing_temporary():
                 (folder / "data.json").write_bytes(encoded)
@@ -118,13 +121,9 @@ def _without_suspects(pdf: bytes) -> bytes:
     return pdf[:start] + catalog.replace(_SUSPECTS, b" " * len(_SUSPECTS), 1) + pdf[end:]
 
 
-def _data(gathered: Gathered, pages: Pages, show: Callable[[str], str]) -> dict[str, Any]:
+def _data(volume: Volume, pages: Pages, show: Callable[[str], str]) -> dict[str, Any]:
     """What the template reads."""
-    tables = [
-        (layout, one.number)
-        for item, layout in zip(gathered.report.items, gathered.layouts, strict=True)
-        for one in item.acquisitions
-    ]
+    tables = volume.tables
     room = _Room(MAX_PDF_ROWS, MAX_PDF_FILES // max(len(tables), 1))
     sections = [
         {
@@ -192,17 +191,18 @@ def _shown(value: Any, show: Callable[[str], str]) -> Any:
 # --- What is attached --------------------------------------------------------------------------------------------------
 
 
-def _attach(gathered: Gathered, folder: Path) -> tuple[list[_Attachment], list[str]]:
+def _attach(volume: Volume, folder: Path) -> tuple[list[_Attachment], list[str]]:
     """Manifests, receipts and custody records with their signatures, copied as they are; and those that were not, by name."""
     room = MAX_PDF_ATTACHMENTS
     attached: list[_Attachment] = []
     left_out: list[str] = []
-    for place, (item, layout) in enumerate(zip(gathered.report.items, gathered.layouts, strict=True), 1):
-        sources = [(layout.custody, name, f"{layout.root.name}/custody") for name in _record_names(layout)]
-        for one in item.acquisitions:
+    for place, shown in enumerate(volume.items, 1):
+        layout = shown.layout
+        names = _record_names(layout) if shown.begins else []
+        sources = [(layout.custody, name, f"{layout.root.name}/custody") for name in names]
+        for one in shown.acquisitions:
             below = f"{layout.root.name}/{one.number:04}"
-            names = (RECEIPT, RECEIPT_SIGNATURE, MANIFEST_SIGNATURE, MANIFEST)
-            sources += [(layout.acquisition(one.number), name, below) for name in names]
+            sources += [(layout.acquisition(one.number), name, below) for name in _DOCUMENTS]
         for number, (source, name, below) in enumerate(sources):
             file = folder / f"attached-{place}-{number}"
             size = _copy(source, name, file, room)

@@ -65,6 +65,17 @@ FILES_IN_PDF: Final = "The first {shown:,} of {total:,} are shown. The full list
 ROWS_LEFT_OUT: Final = "{left:,} more rows stand in the HTML report and in the JSON report"
 ALL_FILES_IN_PDF: Final = "All {total:,} entries. The full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
 FILES_IN_HTML: Final = "All {total:,} entries; the full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
+NO_FILES: Final = (
+    "The names of all files stand in the manifests, which are attached to this file unless the last page says otherwise. "
+    "A report made with --files shows the lists, and so does an HTML report."
+)
+VOLUME: Final = "{number} of {total}. The verdict and the figures below are of all volumes; the table is of this one."
+VOLUMES: Final = (
+    "This report has more acquisitions than one PDF holds, and is one document in several files. Volume 1 was written last: it "
+    "names the digests of the others, so that whoever has volume 1 can tell whether the others belong to it."
+)
+DIGEST_ELSEWHERE: Final = "SHA-256: see volume 1"
+CONTINUED: Final = "What is known of this item, and its custody, stand in the volume in which the item begins."
 ATTACHED_HEADING: Final = "Attached to this file"
 ATTACHED: Final = "{count:,} documents are attached as they lie in the vault: manifests, receipts, custody records, signatures."
 NOT_ATTACHED: Final = (

@@ -15,11 +15,12 @@ from evidencesync.evidence.number_format import count_text, duration_text, size_
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, FirstPage, Pages, Paragraph, Section, Sink, Table
 from evidencesync.report.document import Acquisition, Item, Judgement, Report
-from evidencesync.report.exhibits import annexes, exhibit_sections
+from evidencesync.report.exhibits import annexes, exhibit_sections, volume_section
 from evidencesync.report.gather import Gathered
 from evidencesync.report.html_report import write_html
 from evidencesync.report.manifests import manifest_lines
 from evidencesync.report.pdf_report import write_pdf
+from evidencesync.report.volumes import Choices, Volume
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Finding, shown_place
 
@@ -30,16 +31,18 @@ _EMPTY_END: Final = b'"files":[]}'
 _BLOCK: Final = 1 << 18
 
 
-def compose(report: Report) -> Pages:
-    """All pages. Quoted text is made safe to show here, or in the functions that this one calls."""
-    sections = [_findings(report.judgement)]
-    for number, item in enumerate(report.items, 1):
-        sections += exhibit_sections(number, item)
-    sections += annexes(report)
+def compose(report: Report, volume: Volume, choices: Choices) -> Pages:
+    """All pages of one file. Quoted text is made safe to show here, or in the functions that this one calls."""
+    sections = [*([volume_section(volume)] if volume.is_split else [])]
+    if volume.number == 1:
+        sections.append(_findings(report.judgement))
+    for shown in volume.items:
+        sections += exhibit_sections(shown)
+    sections += annexes(report, volume, choices)
     return Pages(
         made_at=report.made_at,
         footer=f"{report.tool} {report.version}, case {safe_text(report.case, 60)}, made {time_text(report.made_at)}",
-        first=_first_page(report),
+        first=_first_page(report, volume),
         sections=sections,
     )
 
@@ -52,7 +55,7 @@ def time_text(moment: str) -> str:
 # --- Page one ----------------------------------------------------------------------------------------------------------
 
 
-def _first_page(report: Report) -> FirstPage:
+def _first_page(report: Report, volume: Volume) -> FirstPage:
     judgement = report.judgement
     symbol, word = texts.WORDS[judgement.state]
     item = "" if report.item is None else f", item {safe_text(report.item, 200)}"
@@ -66,8 +69,8 @@ def _first_page(report: Report) -> FirstPage:
         word=word,
         sentence=sentence,
         when=_when(judgement),
-        facts=_first_facts(report),
-        items=_item_table(report.items),
+        facts=[*_volume_facts(volume), *_first_facts(report)],
+        items=_item_table(volume),
         means=texts.MEANS[judgement.state],
         means_not=texts.MEANS_NOT,
     )
@@ -79,6 +82,12 @@ def _when(judgement: Judgement) -> str:
     days = judgement.age_seconds // 86_400
     age = count_text(days, "day") if days else duration_text(judgement.age_seconds)
     return f"Checked {time_text(judgement.checked_at)}, {age} before this report was made. {texts.OLD_VERDICT}"
+
+
+def _volume_facts(volume: Volume) -> list[Fact]:
+    if not volume.is_split:
+        return []
+    return [Fact("Volume", texts.VOLUME.format(number=volume.number, total=len(volume.names)))]
 
 
 def _first_facts(report: Report) -> list[Fact]:
@@ -140,13 +149,14 @@ def _digest_names(digests: list[str]) -> list[str]:
     return [{"blake3": "BLAKE3", "sha256": "SHA-256"}.get(name, safe_text(name)) for name in digests] or ["no digest"]
 
 
-def _item_table(items: list[Item]) -> Table:
+def _item_table(volume: Volume) -> Table:
     """One row an acquisition: what, who, when, and the fingerprint for the notebook."""
     rows = []
-    for item in items:
+    for shown in volume.items:
+        item = shown.item
         if not item.acquisitions:
             rows.append([safe_text(item.item, 80), "-", "cannot be read" if item.problem else "none", "-", "-", "-"])
-        for one in item.acquisitions:
+        for one in shown.acquisitions:
             who = "cannot be read" if one.header is None else safe_text(one.header.examiner.name, 80)
             when = time_text(one.header.started) if one.header is not None else "-"
             state = state_of(one)
@@ -241,10 +251,10 @@ def write_json(gathered: Gathered, out: Sink) -> None:
     out.write(b"\n]}\n")
 
 
-def write_report(gathered: Gathered, kind: Literal["html", "pdf", "json"], out: Sink) -> None:
-    """Writes the whole report. Raises MissingPartError where its form needs what is not installed, and OSError."""
+def write_report(gathered: Gathered, kind: Literal["html", "pdf", "json"], volume: Volume, choices: Choices, out: Sink) -> None:
+    """Writes one file of the report. Raises MissingPartError where its form needs what is not installed, and OSError."""
     if kind == "json":
         write_json(gathered, out)
         return
-    pages = compose(gathered.report)
-    (write_html if kind == "html" else write_pdf)(gathered, pages, out)
+    pages = compose(gathered.report, volume, choices)
+    (write_html if kind == "html" else write_pdf)(volume, pages, out)

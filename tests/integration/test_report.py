@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import html
 import io
 import json
@@ -219,8 +220,18 @@ def test_the_same_report_is_the_same_bytes(whole: Bench, tmp_path: Path, verdict
         assert one.read_bytes() == two.read_bytes()
 
 
+def test_a_pdf_lists_files_only_where_that_is_asked_for(whole: Bench, tmp_path: Path, verdict: str) -> None:
+    for name, more in (("short", []), ("long", ["--files"])):
+        assert make(whole, tmp_path / f"{name}.pdf", "--verdict", verdict, *more) == 0
+    short, long = (run("pdftotext", "-raw", tmp_path / f"{name}.pdf", "-") for name in ("short", "long"))
+    assert "logs/day-33.log" in long
+    assert "logs/day-33.log" not in short
+    manifest = hashlib.sha256((whole.acquisition(1) / "manifest.jsonl").read_bytes()).hexdigest()
+    assert short.replace("\n", "").count(manifest) == long.replace("\n", "").count(manifest) == 2
+
+
 def test_hostile_names_are_text_in_a_pdf(whole: Bench, tmp_path: Path) -> None:
-    assert make(whole, tmp_path / "r.pdf") == 0
+    assert make(whole, tmp_path / "r.pdf", "--files") == 0
     text = run("pdftotext", "-raw", tmp_path / "r.pdf", "-")
     together = re.sub(r"[\s\u200b]", "", text)
     for name in HOSTILE_NAMES:
@@ -231,7 +242,7 @@ def test_hostile_names_are_text_in_a_pdf(whole: Bench, tmp_path: Path) -> None:
 
 def test_a_typst_with_other_fonts_still_makes_the_report(whole: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evidencesync.report.pdf_report.drawable", lambda text: text)  # as if the fonts had everything
-    assert make(whole, tmp_path / "r.pdf") == 0
+    assert make(whole, tmp_path / "r.pdf", "--files") == 0
     assert "\\u{dc}berweisung" in run("pdftotext", "-raw", tmp_path / "r.pdf", "-").replace("\u200b", "")
     assert "PASS" in run("pdftotext", "-l", "1", tmp_path / "r.pdf", "-")
 

@@ -23,7 +23,7 @@ from evidencesync.files.disk import storage_error
 from evidencesync.files.shortages import require_address_space, unexpected
 from evidencesync.localstate import heads
 from evidencesync.outside import NewFile, refused_place
-from evidencesync.report.pdf_report import write_pdf
+from evidencesync.report.pdf_report import require_typst
 from evidencesync.restore.refusals import place_error
 from evidencesync.restore.restore import open_draft
 from tests.support.bench_of_evidence import make_bench
@@ -201,7 +201,7 @@ def test_a_part_for_which_there_is_no_memory_is_not_called_missing(part: str, mo
     monkeypatch.delitem(sys.modules, part, raising=False)
     monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
     with pytest.raises(ResourcesError):
-        write_pdf(None, None, None) if part == "typst" else _rage()  # type: ignore[arg-type]
+        require_typst() if part == "typst" else _rage()
 
 
 def test_a_pdf_for_which_there_is_no_memory_is_refused_before_its_library_aborts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def test_a_pdf_for_which_there_is_no_memory_is_refused_before_its_library_aborts
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     monkeypatch.setattr(resource, "getrlimit", lambda _: (used + (60 << 20), resource.RLIM_INFINITY))
     with pytest.raises(ResourcesError, match="not enough memory for a PDF") as raised:
-        write_pdf(None, None, None)  # type: ignore[arg-type]
+        require_typst()
     assert "ulimit -v" in (raised.value.hint or "")
 
 
