@@ -158,20 +158,23 @@ def fetch(
     """Asks an authority over the network, and attaches its answer as `attach` does.
 
     This is the only command that uses a network without SSH. It sends a digest of the manifest's signature and a random
-    number, and nothing about the evidence.
+    number, and nothing about the evidence. Run again after it was cut short, it completes what it began.
     """
     from evidencesync.authority import ask_authority
-    from evidencesync.vault.timestamps import Answer, load_answer
+    from evidencesync.vault.timestamps import Answer, is_attached, load_answer
+    from evidencesync.vault.vault import Vault
 
     found, number = _find(run, vault, item, acquisition)
-    if load_answer(found, number) is not None:
+    kept = load_answer(found, number)
+    if kept is not None and is_attached(Vault.open(local_vault(vault)), found, number):
         raise TimestampError(
             f"acquisition {number} has a timestamp already, and nothing is ever replaced",
             hint="See it: evidencesync timestamp show VAULT --case CASE --item ITEM",
         )
-    asked = _make_request(found, number, asking.digest).encode()
-    answer = Answer(ask_authority(asking.tsa, asked, asking.timeout), asked)
-    return _attach(run, vault, found, number, answer, sign, tsa_root)
+    if kept is None:
+        asked = _make_request(found, number, asking.digest).encode()
+        kept = Answer(ask_authority(asking.tsa, asked, asking.timeout), asked)
+    return _attach(run, vault, found, number, kept, sign, tsa_root)
 
 
 def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition = None, tsa_root: TsaRoots = None) -> ExitCode:
@@ -208,11 +211,12 @@ def _make_request(item: VaultItem, number: int, digest: str) -> Request:
     import secrets
 
     from evidencesync.custody.timestamp import Request
-    from evidencesync.vault.timestamps import load_stamped
+    from evidencesync.vault.timestamps import load_begun_request, load_stamped
 
     if digest not in ("sha256", "sha512"):
         raise UsageError(f"--digest is sha512 or sha256, not {safe_text(digest, 40)}")
-    return Request.over(load_stamped(item, number), cast('Literal["sha256", "sha512"]', digest), secrets.randbits(63))
+    begun = load_begun_request(item, number)
+    return begun or Request.over(load_stamped(item, number), cast('Literal["sha256", "sha512"]', digest), secrets.randbits(63))
 
 
 def _attach(

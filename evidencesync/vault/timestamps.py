@@ -17,7 +17,7 @@ from evidencesync.errors import ChainError, ChainGrewError, LockedError, Missing
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import load_file, opened_folder, sync_folder
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
-from evidencesync.vault.heads import state_head
+from evidencesync.vault.heads import state_head, was_stated
 from evidencesync.vault.item import ItemState, VaultItem, lock_item
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records, recorded, sign_record
@@ -82,6 +82,30 @@ def load_answer(item: VaultItem, number: int) -> Answer | None:
         response = load_file(folder, TIMESTAMP, MAX_TIMESTAMP)
         request = load_file(folder, TIMESTAMP_REQUEST, MAX_TIMESTAMP)
     return None if response is None else Answer(response, request)
+
+
+def load_begun_request(item: VaultItem, number: int) -> Request | None:
+    """Reads a request that was stored without its response, by a command that was cut short; None where there is none.
+
+    It is never replaced, so only a response to it can be attached. Raises TimestampError for a request of another program.
+    """
+    with opened_folder(item.layout.acquisition(number)) as folder:
+        data = load_file(folder, TIMESTAMP_REQUEST, MAX_TIMESTAMP)
+        if data is None or load_file(folder, TIMESTAMP, MAX_TIMESTAMP) is not None:
+            return None
+    begun = Request.decode(data)
+    if begun.nonce is None or begun.encode() != data:
+        raise TimestampError(
+            f"acquisition {number} holds the request of another program, whose response was not stored",
+            hint="Run the command again that was cut short: evidencesync timestamp attach VAULT RESPONSE --request FILE",
+        )
+    return begun
+
+
+def is_attached(vault: Vault, item: VaultItem, number: int) -> bool:
+    """Whether all of `attach` was done for an acquisition's timestamp: it is recorded, and the vault has stated that."""
+    record, head = find_record(item, number), item.ledger.head()
+    return record is not None and (record.record.sequence < head.sequence or was_stated(vault, item.name, head))
 
 
 def find_record(item: VaultItem, number: int) -> StoredRecord | None:

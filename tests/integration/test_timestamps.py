@@ -136,6 +136,39 @@ def test_an_authority_is_asked_over_the_network_and_told_a_digest_alone(lab: Lab
     assert lab.run("verify", "vault", "--tsa-root", "root.pem", "--require-timestamp").code == 0
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_fetch_that_was_killed_is_completed_by_the_same_command(lab: Lab, authority: Authority, steps: int) -> None:
+    """It asks again with the request that lies there, or attaches the answer that does: else no timestamp could ever follow."""
+    exchange = Exchange(lambda asked: authority.answer(lab.folder / "ca", asked))
+    own, chain = lab.folder / "vault" / "custody", lab.acquisition().parents[1] / "custody"
+    with time_server(exchange) as url:
+        wanted = ("--tsa", url, *SIGN, "--tsa-root", "root.pem")
+        before = {name for folder in (own, chain) for name in folder.iterdir()}
+        killed = lab.run("timestamp", "fetch", "vault", *ITEM, *wanted, env={"EVIDENCESYNC_STATE": str(lab.folder / "forgotten")})
+        assert killed.code == 0
+        request = (lab.acquisition() / TSQ).read_bytes()
+        statement, record = (set(folder.iterdir()) - before for folder in (own, chain))
+        for step in [statement, record, {lab.acquisition() / TSR}][:steps]:  # the last things that it did
+            for file in step:
+                file.unlink()
+
+        if steps == 3:
+            assert timestamp(lab, "request", "-o", "again.tsq").code == 0
+            assert (lab.folder / "again.tsq").read_bytes() == request, "its answer is the only one that fits"
+            (lab.acquisition() / TSQ).chmod(0o644)
+            (lab.acquisition() / TSQ).write_bytes(
+                bytes([request[0], request[1] - 3]) + request[2:-3]
+            )  # it asks for no certificates
+            foreign = timestamp(lab, "fetch", *wanted)
+            assert (foreign.code, len(exchange.asked)) == (33, 1)
+            (lab.acquisition() / TSQ).write_bytes(request)
+        again = timestamp(lab, "fetch", *wanted)
+        assert (again.code, len(exchange.asked)) == (0, 2 if steps == 3 else 1), again.err
+        assert timestamp(lab, "fetch", *wanted).code == 33, "there is one now"
+    assert (lab.acquisition() / TSQ).read_bytes() == request
+    assert lab.run("verify", "vault", "--tsa-root", "root.pem", "--require-timestamp").code == 0
+
+
 def test_a_lying_or_broken_authority_leaves_nothing_behind(lab: Lab, authority: Authority) -> None:
     answers: list[tuple[Callable[[bytes], bytes], int]] = [
         (lambda _: b"<html>", 33),
