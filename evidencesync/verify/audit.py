@@ -276,7 +276,7 @@ class _Audit:
         self._check_ends(context)
         check_remembered(context, remembered, self._is_selected)
         if self._case is None and root.names.get(INDEX.encode()) is not None:
-            index = root.enter(INDEX, self._report.inside(INDEX))
+            index = root.enter(INDEX, self._report.inside(INDEX), (Check.INDEX, "index-not-read"))
             if index is not None:
                 with index:
                     check_index(root, index, real, self._published, self._published_before)  # 11

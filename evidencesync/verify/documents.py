@@ -18,6 +18,10 @@ from evidencesync.verify.findings import Findings, Reporter
 
 Kind = Literal["file", "folder", "symbolic link", "FIFO", "socket", "device"]
 
+Unread = tuple[Check, str]
+"""The check and the slug of the finding where a folder cannot be read."""
+
+_UNREAD: Final[Unread] = Check.STRUCTURE, "unreadable"
 UNSAFE_FILE: Final = 0o7333  # set-id and sticky bits, write and execute for anybody
 UNSAFE_SETTINGS: Final = 0o7133  # the vault's own files may be its owner's to write
 _UNSAFE_FOLDER: Final = 0o022  # a folder may be its owner's to write; set-group-id is inherited from the folder above
@@ -58,11 +62,11 @@ def unsafe_folder_bits(mode: int) -> int:
 class CheckedFolder:
     """One open folder. Every problem with its contents is reported as a finding, never raised.
 
-    `names` is what was there when it was opened; empty, with `listed` False, where it could not be listed. Files in it may
-    have none of the mode bits `unsafe`.
+    `names` is what was there when it was opened; empty, with `listed` False, where it could not be listed: the finding `unread`.
+    Files in it may have none of the mode bits `unsafe`.
     """
 
-    def __init__(self, fd: int, report: Reporter, unsafe: int = UNSAFE_FILE) -> None:
+    def __init__(self, fd: int, report: Reporter, unsafe: int = UNSAFE_FILE, unread: Unread = _UNREAD) -> None:
         """Takes over the descriptor."""
         self.fd = fd
         self._unsafe = unsafe
@@ -74,7 +78,7 @@ class CheckedFolder:
             mode = os.fstat(fd).st_mode
         except OSError as error:
             self.listed = False
-            report.report(Check.STRUCTURE, "unreadable", f"the folder cannot be listed: {reason(error)}")
+            report.report(*unread, f"the folder cannot be listed: {reason(error)}")
         else:
             if unsafe_folder_bits(mode):
                 report.report(Check.MODES, "unsafe-mode", f"others may change the folder (mode {stat.S_IMODE(mode):04o})")
@@ -89,14 +93,14 @@ class CheckedFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def enter(self, name: str, report: Reporter) -> CheckedFolder | None:
-        """Opens a folder in this one; None when it is missing (`missing-document`), is no folder, or cannot be opened."""
+    def enter(self, name: str, report: Reporter, unread: Unread = _UNREAD) -> CheckedFolder | None:
+        """Opens a folder in this one; None when it is missing (`missing-document`), is no folder, or cannot be read."""
         if not self.holds(name, "folder"):
             return None
         try:
-            return CheckedFolder(os.open(name, FOLDER_FLAGS, dir_fd=self.fd), report)
+            return CheckedFolder(os.open(name, FOLDER_FLAGS, dir_fd=self.fd), report, unread=unread)
         except OSError as error:
-            report.report(Check.STRUCTURE, "unreadable", f"the folder cannot be opened: {reason(error)}")
+            report.report(*unread, f"the folder cannot be opened: {reason(error)}")
             return None
 
     def peek(self, name: str) -> CheckedFolder | None:

@@ -20,6 +20,7 @@ from evidencesync.vault.file_checks import FileChecks
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.index.index import BEYOND_CASES, rebuild
 from evidencesync.verify.context import VerifyProgress
+from tests.support.unreadable import Unreadable
 from tests.unit.vault.acquiring import Acquirer, item_name, new_signer, new_vault
 from tests.unit.verify.sample import FIRST, SECOND, Made, only, slugs
 
@@ -121,6 +122,18 @@ def test_a_damaged_index_is_a_warning_alone(made: Made) -> None:
     (made.path / "index" / "2026-117-2db29d5b.sqlite").write_bytes(b"not SQLite" * 100)
     verdict = made.audit()
     assert (verdict.verdict, slugs(verdict, "warning", "error")) == ("pass", {"index-differs"})
+
+
+@pytest.mark.parametrize("how", ["open", "read"])
+def test_a_folder_of_indexes_that_another_user_may_not_read_leaves_the_verdict(
+    made: Made, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Its mode is 0700, whatever that of the vault is."""
+    vault = made.open()
+    vault.index().close()
+    Unreadable(monkeypatch, vault.layout.index, how)
+    verdict = made.audit()
+    assert (verdict.verdict, [(one.check, one.slug) for one in verdict.findings]) == ("pass", [(11, "index-not-read")])
 
 
 @pytest.mark.parametrize("refused", ["stat", "open", "read", "undo"])
