@@ -42,7 +42,7 @@ _PROGRAMS_OF: Final = {
     "openssl": "openssl",
     "poppler-utils": "pdfdetach pdffonts pdfimages pdfinfo pdftotext",
     "rsync": "rsync",
-    "util-linux": "prlimit setpriv unshare",
+    "util-linux": "nsenter prlimit setpriv unshare",
     "xfsprogs": "mkfs.xfs",
 }
 PACKAGES: Final = {program: package for package, programs in _PROGRAMS_OF.items() for program in programs.split()}
