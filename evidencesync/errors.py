@@ -223,7 +223,7 @@ class VaultNotFoundError(NotThereError):
     """The path is not a vault, or not the vault that this server serves."""
 
     slug = "vault-not-found"
-    default_hint = "Make one with: evidencesync init VAULT"
+    default_hint = "Make one with: evidencesync init VAULT. A vault on a server is written host:/path"
     other_hints = _hints(reads="Look at the path: a vault is a folder with vault.toml in it.")
 
 

@@ -19,7 +19,7 @@ from evidencesync.connection.link import Link, LocalLink, OwnVaultLink, Threaded
 from evidencesync.connection.process import keep_large_blocks
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.ssh_link import SshLink
-from evidencesync.errors import DroppedError, EvidenceSyncError, LinkLostError, UsageError
+from evidencesync.errors import DroppedError, EvidenceSyncError, LinkLostError
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 
@@ -103,7 +103,7 @@ def connecting(address: Address, options: SshOptions, role: Role = "--vault") ->
         return
     what = role.removeprefix("--")
     if not address.path:
-        raise UsageError(f"{address.display()} names a server, but no {what} on it", hint=f"Add the {what}'s path: host:/path")
+        raise address.without_path(what)
     carried = SshLink(address, options, ("serve", role, address.path))
     is_taken = False
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from evidencesync.cli.number_format import parse_rate, parse_size
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
 from evidencesync.cli.own_state import RunFolders
 from evidencesync.errors import DroppedError, EvidenceSyncError, InterruptedRunError, LinkLostError, UsageError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand, read_named, rooted
 from evidencesync.limits import MAX_FILES_FROM, MAX_RETRIES_CHANGED
@@ -246,7 +245,7 @@ def _show(run: Run, work: Callable[[Progress], PushOutcome]) -> PushOutcome:
             # Another hint says what to do before the command is run again. A server that lets nobody in has received nothing.
             is_never_in = isinstance(error, DroppedError) and not progress.interruptions
             if error.hint == error.default_hint and not is_never_in:
-                error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
+                error.hint = f"What has arrived is kept. Go on with: {shell_text('evidencesync', *sys.argv[1:])}"
             raise
 
 

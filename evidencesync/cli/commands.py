@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Iterable
 from typing import Annotated, Any, Final
@@ -50,6 +51,13 @@ _MODULES: Final = {
     "vault": "vault_commands",
 }
 """The module that adds each command, in the order of the help."""
+
+_UNKNOWN: Final = re.compile(
+    r"(No such (?:option|command)):? '?(\S+?)'?(?:[.:]? ?(?:\(Possible|Did you mean).*|\.)?$", re.IGNORECASE
+)
+"""What typer says of an unknown name; some versions add names that they think are meant."""
+_FROM_OTHERS: Final = {"check": "verify", "ls": "list", "copy": "restore", "sync": "push", "backup": "push", "log": "show"}
+"""What other programs call it."""
 
 # Depending on its version, typer has a copy of click or uses click itself. This is the base class of the errors that either of
 # them raises for a malformed command line.
@@ -122,8 +130,28 @@ def _refuse(error: Exception, given: list[str], console: Console) -> ExitCode:
     if context is not None and type(error).__name__ == "MissingParameter":
         message = f"missing: {', '.join(_all_missing(context, given))}"
     path = context.command_path if context is not None else PROGRAM
-    console.print_error(UsageError(message[:1].lower() + message[1:], hint=f"See: {path} --help"))
+    hint = f"See: {path} --help"
+    unknown = _UNKNOWN.match(message)
+    if unknown is not None and context is not None:
+        message = f"{unknown[1]} {unknown[2]}"
+        close = _close_to(unknown[2], context.command)
+        hint = f"Did you mean {' or '.join(close)}? {hint}" if close else hint
+    console.print_error(UsageError(message[:1].lower() + message[1:], hint=hint))
     return ExitCode.USAGE
+
+
+def _close_to(given: str, command: Any) -> list[str]:
+    """The names of options or commands, two at most, for which `given` may be a slip."""
+    import difflib  # only for an error
+
+    if given.startswith("-"):
+        known = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
+    else:
+        known = list(getattr(command, "commands", ()))
+        if given in _FROM_OTHERS:
+            return [_FROM_OTHERS[given]] if _FROM_OTHERS[given] in known else []
+    begin_so = [name for name in known if name.startswith(given) and len(given) > 3]
+    return (begin_so or difflib.get_close_matches(given, known, n=2, cutoff=0.7))[:2]
 
 
 def _all_missing(context: Any, given: list[str]) -> list[str]:

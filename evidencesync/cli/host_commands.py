@@ -88,5 +88,5 @@ def _parse_server(text: str) -> Address:
     if parsed.local and "/" not in text and not text.startswith("."):
         parsed = Address.parse(f"{text}:")
     if parsed.local:
-        raise UsageError(f"{parsed.display()} is a local path, not a server")
+        raise UsageError(f"{parsed.display()} is a local path, not a server", hint="Write [user@]host, or ssh://[user@]host:port")
     return parsed

@@ -11,7 +11,7 @@ import typer
 
 from evidencesync.cli.settings import LoadedSettings, Settings
 from evidencesync.errors import UsageError
-from evidencesync.evidence.display import is_clean, is_unsafe
+from evidencesync.evidence.display import is_clean, is_unsafe, shell_text
 from evidencesync.home import at_home, expand, rooted, user_name
 from evidencesync.limits import MAX_TITLE
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from evidencesync.ssh.options import SshOptions, TerminalUser
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
-_LOCAL_HINT = "Run it on the machine where the vault lies: ssh HOST evidencesync ..."
 
 VaultPath = Annotated[str, typer.Argument(metavar="VAULT", help="The vault's folder on this machine.")]
 TsaRoots = Annotated[
@@ -203,11 +202,19 @@ def option_or_setting(option: str, given: str | None, setting: str | None) -> st
     return setting if given is None else given
 
 
-def vault_address(text: str) -> Address:
-    """The address of a vault, with `~` of a local path expanded. Raises UsageError, NoHomeError."""
+def parse_address(text: str, what: str) -> Address:
+    """The address of a vault or source (`what`). Raises UsageError, also for a `user@host` that is no file here."""
     from evidencesync.ssh.address import Address
 
     address = Address.parse(text)
+    if address.local and "@" in text and "/" not in text and not os.path.lexists(text):
+        raise address.without_path(what)
+    return address
+
+
+def vault_address(text: str) -> Address:
+    """The address of a vault, with `~` of a local path expanded. Raises UsageError, NoHomeError."""
+    address = parse_address(text, "vault")
     return dataclasses.replace(address, path=at_home(address.path)) if address.local else address
 
 
@@ -215,7 +222,10 @@ def local_vault(text: str) -> Path:
     """The folder of a vault that must lie on this machine. Raises UsageError for a remote address."""
     address = vault_address(text)
     if not address.local:
-        raise UsageError(f"this command works where the vault lies, not on {address.display()}", hint=_LOCAL_HINT)
+        raise UsageError(
+            f"this command works where the vault lies, not on {address.display()}",
+            hint=f"Run it on the machine where the vault lies: ssh {shell_text(address.host_text)}",
+        )
     return rooted(Path(address.path))
 
 

@@ -14,9 +14,10 @@ import typer
 
 from evidencesync.cli.acquire import FilterChoice, HowChoice, Places, acquire, make_request
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault, parse_address
 from evidencesync.cli.own_state import RunFolders, open_own_state
 from evidencesync.errors import CommandKind, UsageError
+from evidencesync.evidence.display import shell_text
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -119,13 +120,13 @@ def _check_agentless(rules: FilterRules, how: HowChoice) -> None:
 
 
 def _remote(text: str) -> Address:
-    from evidencesync.ssh.address import Address
-
-    address = Address.parse(text)
+    address = parse_address(text, "source")
     if address.local:
-        raise UsageError(
-            f"{address.display()} is a path on this machine", hint="Acquire it with: evidencesync push SOURCE VAULT ..."
-        )
+        push = f"Acquire it with: evidencesync push {shell_text(text)} VAULT ..."
+        if "/" not in text and not os.path.lexists(text):
+            right = shell_text(f"{text}:/path")
+            raise UsageError(f"there is no {address.display()} on this machine", hint=f"If it is a server, add a path: {right}")
+        raise UsageError(f"{address.display()} is a path on this machine", hint=push)
     return address
 
 

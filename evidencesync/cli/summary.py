@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from evidencesync.cli.number_format import kinds_text, rate_text, stored_text
 from evidencesync.cli.outputs import FlaggedPath, Output, PushOutput, PushVerdict
 from evidencesync.custody.wholeness import SourceState
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.entry import Count, Remark
 from evidencesync.evidence.number_format import count_text, duration_text, notebook_fingerprint, share_text, size_text
 from evidencesync.evidence.path import to_json_fields
@@ -118,7 +117,8 @@ def push_lines(
     yield f"  took         {duration_text(outcome.seconds)}, {rate_text(tally.bytes, outcome.seconds)}"
     if outcome.interruptions or outcome.leftovers:
         lost = [f"the link was lost {count_text(outcome.interruptions, 'time')}"] if outcome.interruptions else []
-        earlier = [f"{count_text(outcome.leftovers, 'earlier attempt')} gone on from"] if outcome.leftovers else []
+        data = f"the vault had kept data of {count_text(outcome.leftovers, 'unfinished attempt')}, and used what fitted"
+        earlier = [data] if outcome.leftovers else []
         yield f"  interrupted  {'; '.join(lost + earlier)}"
     if outcome.read_back:
         yield f"  read back    yes: the vault's disk gave back what was read {'there' if pulled else 'here'}"
@@ -243,7 +243,7 @@ def _next_command(request: PushRequest, address: Address) -> str:
         "--item",
         request.name.item.text,
     ]
-    shown = safe_text(shlex.join(verify))
+    shown = shell_text(*verify)
     return shown if address.local else f"{shown}   (on {safe_text(address.host)})"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -16,7 +15,8 @@ from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import VaultPath, local_vault
 from evidencesync.cli.own_state import adding_to_own_chain
 from evidencesync.errors import CommandKind, SignatureError, SigningKeyError, UsageError, hinting
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
+from evidencesync.evidence.number_format import count_text
 from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_PUBLIC_KEY
@@ -83,7 +83,7 @@ def init(
     keys, principals = trust or [], principal or []
     if principals and len(keys) != len(principals):
         raise UsageError(
-            f"--trust was given {len(keys)} times and --principal {len(principals)} times",
+            f"--trust was given {count_text(len(keys), 'time')}, and --principal {count_text(len(principals), 'time')}",
             hint="Give one --principal NAME for each --trust PUBKEY, or none: then the keys' comments are their names.",
         )
     folder = local_vault(vault)
@@ -102,7 +102,7 @@ def init(
         *(f"trusts     {_describe(signer)}" for signer in signers[1:]),
     ]
     steps = FirstSteps.into(made.layout.root, trusted)
-    lines += steps.lines() if trusted else [f"next       evidencesync trust add {shlex.quote(root)} KEY.pub"]
+    lines += steps.lines() if trusted else [f"next       evidencesync trust add {shell_text(str(made.layout.root))} KEY.pub"]
     output = InitOutput(
         root, settings.id, settings.name, settings.key, settings.created, signers, steps.authorized_keys, steps.commands
     )
@@ -115,7 +115,7 @@ def _was_made(vault: Vault) -> Iterator[None]:
     """Gives errors after a vault was made a hint that says so: it cannot be made again."""
     from evidencesync.files.disk import storing
 
-    root = safe_text(str(vault.layout.root))
+    root = shell_text(str(vault.layout.root))
     hint = f"The vault was made: do not make it again. Look at it when the disk is well: evidencesync verify {root}"
     with hinting(hint), storing("read the new vault"):
         yield

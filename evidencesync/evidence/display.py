@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from typing import Final
 
@@ -60,6 +61,26 @@ def safe_text(value: str | bytes, limit: int | None = None) -> str:
         keep = max(limit - 1, 2)
         shown = shown[: keep - keep // 2] + "…" + shown[len(shown) - keep // 2 :]
     return shown
+
+
+def shell_text(*words: str | bytes) -> str:
+    r"""Returns words as they are typed into a shell (bash, ksh, zsh), safe for a terminal.
+
+    A word with characters that `safe_text` would escape is written as `$'a\x1bb'`, which the shell reads as that very word.
+    """
+    return " ".join(map(_shell_word, words))
+
+
+def _shell_word(word: str | bytes) -> str:
+    text = word.decode("utf-8", "surrogateescape") if isinstance(word, bytes) else word
+    if not any(map(_is_escaped, text)):
+        return shlex.quote(text)
+    quoted = (f"\\{one}" if one in "\\'" else _as_bytes(one) if _is_escaped(one) else one for one in text)
+    return f"$'{''.join(quoted)}'"
+
+
+def _as_bytes(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def person_text(name: str, principal: str, *limits: int) -> str:

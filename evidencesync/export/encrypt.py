@@ -13,9 +13,9 @@ from typing import Any, Final, Protocol
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.errors import EvidenceSyncError, InternalError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.shortages import is_shortage, unexpected
 from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_RECIPIENTS, MAX_RECIPIENTS_FILE
+from evidencesync.optional_parts import missing_part
 
 _KINDS: Final = ("age1", "ssh-ed25519 ", "ssh-rsa ")
 _SECRETS: Final = ("AGE-SECRET-KEY", "PRIVATE KEY")
@@ -119,11 +119,7 @@ def _rage() -> Any:
     try:
         import pyrage
     except ImportError as error:
-        if is_shortage(error):  # it is there, and there is no memory for it
-            raise unexpected(error) from error
-        raise UsageError(
-            "encryption needs an optional part that is not installed", hint="Install it: pip install 'evidencesync[encrypt]'"
-        ) from error
+        raise missing_part(error, "encryption", "encrypt") from error
     return pyrage
 
 

@@ -15,12 +15,13 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from evidencesync.errors import EvidenceSyncError, InternalError, MissingPartError
+from evidencesync.errors import EvidenceSyncError, InternalError
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.files.disk import opened_file, opened_folder, storing
-from evidencesync.files.shortages import is_shortage, require_address_space, unexpected
+from evidencesync.files.shortages import require_address_space
 from evidencesync.files.temporary import temporary_folder, writing_temporary
 from evidencesync.limits import MAX_PDF_ATTACHMENTS, MAX_PDF_FILES, MAX_PDF_ROWS, MIB
+from evidencesync.optional_parts import missing_part
 from evidencesync.report import texts
 from evidencesync.report.blocks import FILE_COLUMNS, AnyBlock, FileTable, Pages, Picture, Sink, Table
 from evidencesync.report.manifests import FileRow, file_rows
@@ -66,9 +67,7 @@ def require_typst() -> Any:
     try:
         import typst
     except ImportError as error:
-        if is_shortage(error):  # it is there, and there is no memory for it
-            raise unexpected(error) from error
-        raise MissingPartError("PDF needs typst", hint="Install it: pip install 'evidencesync[pdf]'") from error
+        raise missing_part(error, "a PDF", "pdf") from error
     return typst
 
 

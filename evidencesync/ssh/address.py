@@ -9,10 +9,13 @@ from typing import Final
 from urllib.parse import unquote
 
 from evidencesync.errors import UsageError
-from evidencesync.evidence.display import is_unsafe, safe_text
+from evidencesync.evidence.display import is_unsafe, safe_text, shell_text
 from evidencesync.limits import MAX_PATH
 
 _SCHEME: Final = "ssh://"
+_OTHER_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/:]*)(?::[0-9]*)?(/.*)?", re.DOTALL)
+_PORT_BEFORE_PATH: Final = re.compile(r"([0-9]{1,5}):(.*)", re.DOTALL)
+_BARE_IP6: Final = re.compile(r"(?P<user>[^/@\[\]]*@)?(?P<host>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*):(?P<path>.*)", re.DOTALL)
 _WINDOWS_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")
 _HOST: Final = re.compile(r"\w(?:[\w.-]{0,251}\w)?\.?")  # RFC 1123, the underscore and other scripts that DNS is full of
 _USER: Final = re.compile(r"[^\s\-@:/\\'\"`$;|&<>()][^\s@:/\\'\"`$;|&<>()]{0,254}")
@@ -42,6 +45,7 @@ class Address:
             raise UsageError("an address is longer than any path", hint=_HINT)
         if text.startswith(_SCHEME):
             return _parse_url(text)
+        _refuse_likely_mistake(text)
         split = None if _WINDOWS_DRIVE.match(text) else _split_host(text)
         if split is None:
             if "\0" in text:
@@ -50,6 +54,13 @@ class Address:
         authority, path = split
         user, host = _parse_authority(authority, text)
         return cls(user, host, None, _parse_path(path, text), local=False)
+
+    def without_path(self, what: str) -> UsageError:
+        """The error for a server that was named without the path of a vault or source (`what`) on it."""
+        named = self.path if self.local else self.host_text
+        right = f"{named}:/path" if self.port is None else f"{_SCHEME}{named}:{self.port}/path"
+        shown = self.display()
+        return UsageError(f"{shown} names a server, but no {what} on it", hint=f"Add the {what}'s path: {shell_text(right)}")
 
     @property
     def host_text(self) -> str:
@@ -83,6 +94,29 @@ def parse_server(text: str) -> tuple[str | None, str, int | None]:
     return user, host, port
 
 
+def _refuse_likely_mistake(text: str) -> None:
+    """Raises UsageError for what would name a server that nobody means, such as one called `http`. It says the right form."""
+    shown = safe_text(text, 200)
+    if (other := _OTHER_SCHEME.fullmatch(text)) is not None:
+        right = shell_text(f"{_SCHEME}{other[2] or 'host'}{other[3] or '/path'}")
+        raise UsageError(f"{shown}: evidence travels over SSH, not over {other[1].lower()}://", hint=f"Write it as: {right}")
+    if (bare := _BARE_IP6.fullmatch(text)) is not None and _is_ip6(bare["host"]):
+        right = shell_text(f"{bare['user'] or ''}[{bare['host']}]:{bare['path'] or '/path'}")
+        raise UsageError(f"{shown}: an IPv6 address needs brackets", hint=f"Write it as: {right}")
+    host, _, path = text.partition(":")
+    if "/" not in host and (port := _PORT_BEFORE_PATH.fullmatch(path)) is not None and "[" not in host:
+        right = shell_text(f"{_SCHEME}{host}:{port[1]}/{port[2].lstrip('/') or 'path'}")
+        raise UsageError(f"{shown}: a port is written in another way", hint=f"Write it as: {right}")
+
+
+def _is_ip6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _parse_url(text: str) -> Address:
     authority, slash, rest = text[len(_SCHEME) :].partition("/")
     user, host, port = parse_server(authority)
@@ -114,11 +148,7 @@ def _parse_authority(authority: str, text: str) -> tuple[str | None, str]:
 
 
 def _parse_ip6(host: str, text: str) -> str:
-    try:
-        ipaddress.IPv6Address(host)
-    except ValueError as error:
-        raise _refused("IPv6 address", host, text) from error
-    if not re.fullmatch(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?", host):
+    if not _is_ip6(host) or not re.fullmatch(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?", host):
         raise _refused("IPv6 address", host, text)
     return host
 
@@ -148,5 +178,7 @@ def _parse_path(path: str, text: str) -> str:
 
 def _refused(what: str, value: str, text: str) -> UsageError:
     if not value:
-        return UsageError(f"{safe_text(text, 200)}: the {what} is empty", hint=_HINT)
-    return UsageError(f"{safe_text(text, 200)}: {safe_text(value, 100)!r} is not a {what}", hint=_HINT)
+        return UsageError(f"{safe_text(text, 200)!r}: the {what} is empty", hint=_HINT)
+    return UsageError(
+        f"{safe_text(text, 200)}: {safe_text(value, 100)!r} is not {'an' if what.startswith('IPv6') else 'a'} {what}", hint=_HINT
+    )

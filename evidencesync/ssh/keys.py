@@ -143,6 +143,7 @@ AskPassphrase = Callable[[str], str]
 """Asks a person for a passphrase with a prompt; may raise InterruptedRunError."""
 
 _PASSPHRASE_TRIES: Final = 3
+_NO_FILE_HINT: Final = "Name one that is there, with --sign-key FILE or -i FILE; ls ~/.ssh shows the usual ones."
 _OPENSSH_FILE: Final = re.compile(
     rb"\s*-----BEGIN OPENSSH PRIVATE KEY-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END OPENSSH PRIVATE KEY-----\s*"
 )
@@ -359,6 +360,8 @@ def _read(path: Path) -> bytes:
     shown = safe_text(str(path), 120)
     try:
         data = read_named(path, MAX_PRIVATE_KEY, lambda fd, found: require_private(fd, found, path))
+    except FileNotFoundError as error:
+        raise SigningKeyError(f"the key file {shown} does not exist", hint=_NO_FILE_HINT) from error
     except OSError as error:
         raise SigningKeyError(f"the key {shown} cannot be read: {error.strerror or 'unknown reason'}") from error
     if len(data) > MAX_PRIVATE_KEY:

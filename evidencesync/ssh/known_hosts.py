@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.errors import ConfigurationError, HostKeyError, NoHomeError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.home import own_folder
 from evidencesync.outside import open_folder_outside
 from evidencesync.ssh.address import Address
@@ -179,7 +179,7 @@ def trust_command(
         words += ["-F", str(options.config)]
     if ssh != [DEFAULT]:
         words += ["--ssh", shlex.join(ssh)]
-    return safe_text(shlex.join([*words, _address(name, user, port)]))
+    return shell_text(*words, _address(name, user, port))
 
 
 def _address(name: str, user: str | None, port: int | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.errors import ExposedKeyError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.files.disk import NO_MODES
 from evidencesync.home import NO_REGULAR_FILE
 from evidencesync.limits import MAX_PRIVATE_KEY
@@ -28,7 +28,7 @@ def require_private(fd: int, data: bytes, file: Path) -> None:
     if _PRIVATE in data and found.st_uid == os.getuid() and mode & _FOREIGN_BITS:
         shown = safe_text(str(file), 200)
         text = f"others can get at the private key {shown} (mode {mode:04o})"
-        raise ExposedKeyError(text, hint=f"chmod 600 {shown}. {NO_MODES}")
+        raise ExposedKeyError(text, hint=f"chmod 600 {shell_text(str(file))}. {NO_MODES}")
 
 
 def check_key_file(file: Path) -> None:

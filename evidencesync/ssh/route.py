@@ -81,6 +81,7 @@ _NOBODY_HINT: Final = "ssh works only for a user whom the password database know
 _REVOKING: Final = ("revokedhostkeys", "knownhostscommand")  # as `ssh -G` calls them
 _BATCH: Final = "BatchMode=yes"  # see `_timeout_settings`
 _NO_COMMAND: Final = b"without a command to execute"
+_NO_KEY_FILE_HINT: Final = "Name one that is there, with -i FILE; ls ~/.ssh shows the usual ones."
 _CLIENT_HINT: Final = "It must be OpenSSH's client, 7.4 or later."
 _ANSWER_SECONDS: Final = 60.0  # `ssh -G` may resolve names, and run the commands of `Match exec`
 # Settings that name files which ssh opens, as `ssh -G` prints them; and the suffixes of what it opens beside a key.
@@ -369,6 +370,9 @@ def _identity(file: Path) -> str:
     try:
         check_key_file(file)
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            text = f"the key file {safe_text(str(file), 200)}, which -i or the settings name, does not exist"
+            raise SigningKeyError(text, hint=_NO_KEY_FILE_HINT) from error
         raise SigningKeyError(
             f"no SSH key can be read from {safe_text(str(file))}: {error.strerror}",
             hint="Name the key with -i FILE, or load it into ssh-agent.",

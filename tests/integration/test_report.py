@@ -151,7 +151,7 @@ def test_without_typst_it_is_said_what_to_install(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "typst", None)
     assert make(whole, tmp_path / "r.pdf") == 2
-    assert "evidencesync[pdf]" in capfd.readouterr().err
+    assert "a PDF needs the package typst" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -32,7 +32,26 @@ def test_a_mistyped_command_is_held_against_all_of_them(capsys: pytest.CaptureFi
     from evidencesync.cli.app import main
 
     assert main(["verfy", "/vault"]) == 2
-    assert "'verify'" in capsys.readouterr().err
+    assert capsys.readouterr().err == "error: no such command verfy\nhint: Did you mean verify? See: evidencesync --help\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (["push", "a", "v", "--cas", "1"], "Did you mean --case? See: evidencesync push --help"),
+        (["push", "a", "v", "--exmaniner", "1"], "Did you mean --examiner? See: evidencesync push --help"),
+        (["custody", "shwo"], "Did you mean show? See: evidencesync custody --help"),
+        (["check", "v"], "Did you mean verify? See: evidencesync --help"),
+        (["verify", "v", "-z"], "See: evidencesync verify --help"),
+    ],
+)
+def test_a_name_that_is_close_is_suggested(given: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from evidencesync.cli.app import main
+
+    assert main(given) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: no such ")
+    assert second.removeprefix("hint: ").replace(" or --case-file", "") == hint
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,8 @@ def test_a_pulled_machine_whose_clock_is_off_is_said_to_be() -> None:
     [
         (0, 0, None),
         (2, 0, "the link was lost 2 times"),
-        (0, 1, "1 earlier attempt gone on from"),
-        (1, 1, "the link was lost 1 time; 1 earlier attempt gone on from"),
+        (0, 1, "the vault had kept data of 1 unfinished attempt, and used what fitted"),
+        (1, 1, "the link was lost 1 time; the vault had kept data of 1 unfinished attempt, and used what fitted"),
     ],
 )
 def test_only_the_interruptions_that_there_were_are_told(lost: int, earlier: int, said: str | None) -> None:

