@@ -151,7 +151,7 @@ def report(
     """
     import time
 
-    from evidencesync.cli.report_writing import report_lines, sign_files, write_files
+    from evidencesync.cli.report_writing import report_lines, sign_files, signed_by, write_files
     from evidencesync.cli.verify_record import load_verifier
     from evidencesync.report.gather import count_acquisitions, gather
     from evidencesync.report.pdf_report import require_typst
@@ -178,7 +178,7 @@ def report(
         found = sum(len(item.acquisitions) for item in gathered.report.items)
         if found != counted:  # others were received meanwhile, or some could not be listed before
             places = stack.enter_context(to.opened(root, found, signed=signing.sign))
-        made = write_files(gathered, places, to.kind, Choices(files=to.files or to.kind != "pdf"))
+        made = write_files(gathered, places, to.kind, Choices(to.files or to.kind != "pdf", signed_by(verifier)))
         result = made.output if verifier is None else sign_files(made, places, gathered, root, verifier)
     run.console.print_result(result, report_lines(result))
     return ExitCode(result.exit_code)

@@ -58,6 +58,14 @@ class _Hashing:
         return self._file.write(data)
 
 
+def signed_by(verifier: Verifier | None) -> str | None:
+    """Who signs a report, for its first page; None for nobody."""
+    if verifier is None:
+        return None
+    organisation = "" if verifier.organisation is None else f", {safe_text(verifier.organisation, 200)}"
+    return f"{safe_text(verifier.examiner, 200)}{organisation}, with the key {verifier.signer.public_key.fingerprint}"
+
+
 def write_files(gathered: Gathered, places: list[NewFile], kind: Format, choices: Choices) -> Written:
     """Writes the report whole and durably, or not at all: the first file, which names the digests of the others, last.
 

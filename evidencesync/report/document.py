@@ -16,7 +16,7 @@ from evidencesync.verify.findings import Checked, Finding, Head
 
 State = Literal["pass", "fail", "incomplete", "not-verified"]
 SignatureState = Literal["good", "refused", "not-checked"]
-DifferenceKind = Literal["added", "removed", "content", "kind", "unread"]
+DifferenceKind = Literal["added", "removed", "content", "kind", "unread", "filtered"]
 RangeKind = Literal["data", "changed", "zero", "unreadable"]
 
 REPORT_FORMAT: Final = "evidencesync-report/1"
@@ -78,7 +78,7 @@ class UnreadRange(Part, frozen=True):
 
 
 class FlaggedEntry(Part, frozen=True):
-    """An entry that could not be read whole, changed meanwhile, or was left out."""
+    """An entry that could not be read whole, or changed meanwhile."""
 
     file: PathPair
     type: str
@@ -88,7 +88,8 @@ class FlaggedEntry(Part, frozen=True):
 class Contents(Part, frozen=True):
     """What one pass over a manifest found. Lists are bounded; counts are of all.
 
-    `manifest_sha256` is of the bytes that were read for this report. `problem` says why the pass ended early.
+    `manifest_sha256` is of the bytes that were read for this report. `filtered` counts by type what a filter left out: those are
+    no flagged entries. `problem` says why the pass ended early.
     """
 
     manifest_sha256: str | None
@@ -96,6 +97,7 @@ class Contents(Part, frozen=True):
     types: list[NamedSize]
     flagged: list[FlaggedEntry]
     flagged_count: int
+    filtered: dict[str, int]
     unread: list[UnreadRange]
     unread_count: int
     unread_bytes: int
@@ -152,7 +154,7 @@ class Difference(Part, frozen=True):
 
 
 class Differences(Part, frozen=True):
-    """An acquisition against the one before it. `listed` is bounded; counts are of all."""
+    """An acquisition against the one before it. `listed` is bounded, and has nothing that is `filtered`; counts are of all."""
 
     earlier: int
     later: int

@@ -24,7 +24,7 @@ from evidencesync.report.blocks import (
     Table,
 )
 from evidencesync.report.charts import custody_timeline, sent_and_reused, sizes_by_type, strip_map
-from evidencesync.report.document import Acquisition, CustodyStep, Detail, Differences, Item, PathPair, Report
+from evidencesync.report.document import Acquisition, Contents, CustodyStep, Detail, Differences, Item, PathPair, Report
 from evidencesync.report.volumes import Choices, ShownItem, Volume
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _acquisition(anchor: str, one: Acquisition) -> Iterator[AnyBlock]:
         yield Paragraph(f"The manifest cannot be read to its end: {_said(one.contents.problem)}.", "warning")
     yield Facts([*_manifest_facts(one), *(_header_facts(one.header) if one.header is not None else [])])
     if one.header is not None:
-        yield from _filters(one.header)
+        yield from _filters(one.header, one.contents)
     if one.receipt is not None:
         yield _points(one.receipt)
         yield Facts(list(_transfer_facts(one.receipt)))
@@ -121,8 +121,9 @@ def _manifest_facts(one: Acquisition) -> Iterator[Fact]:
     yield Fact("Fingerprint for the notebook", one.fingerprint or "cannot be read", exact=True)
     yield Fact("SHA-256 of the manifest", one.contents.manifest_sha256 or "cannot be read", exact=True)
     if one.footer is not None:
-        counts = ", ".join(f"{count:,} {safe_text(kind)}" for kind, count in one.footer.counts.items())
+        counts = safe_text(texts.counts_text(one.footer.counts))
         yield Fact("Contents", f"{counts}; {one.footer.bytes:,} bytes ({size_text(one.footer.bytes)})")
+        yield Fact("Gaps at the source", gaps_text(one))
         yield Fact("Finished at the source", utc_time_text(one.footer.finished))
     yield Fact("Trusted timestamp", "there is one: see the custody chain" if one.timestamped else "none")
 
@@ -160,10 +161,13 @@ def _header_facts(header: ManifestHeader) -> Iterator[Fact]:
         yield Fact("Note", safe_text(note, 4000))
 
 
-def _filters(header: ManifestHeader) -> Iterator[AnyBlock]:
+def _filters(header: ManifestHeader, contents: Contents) -> Iterator[AnyBlock]:
+    """The rules, and how much they left out: the names stand in the manifest."""
     if header.method.filters:
         yield Paragraph("Left out, or let in, by these rules (what they left out is not in the vault):", "warning")
         yield Bullets([_said(rule) for rule in header.method.filters])
+        counts = texts.counts_text(contents.filtered)
+        yield Paragraph(texts.LEFT_OUT.format(counts=counts) if counts else texts.NOTHING_LEFT_OUT)
     else:
         yield Paragraph("No filter was used: nothing was left out on purpose.")
 
@@ -197,17 +201,34 @@ def _transfer_facts(receipt: Receipt) -> Iterator[Fact]:
     yield Fact("Stored", "; ".join(f"{count_text(tally.files, 'file')} {way} ({size_text(tally.bytes)})" for way, tally in ways))
 
 
+def gaps_text(one: Acquisition) -> str:
+    """In words, what of a source an acquisition has not, or has not as it was. What filters left out is no gap."""
+    said: dict[str, int] = {}
+    if one.footer is not None:
+        said.update(one.footer.flags)
+        said.update({str(remark): count for remark, count in (one.footer.remarks or {}).items()})
+    parts = [f"{said[what]:,} {texts.FLAGS[what]}" for what in texts.GAP_FLAGS if said.get(what)]
+    if one.contents.unread_count:
+        ranges = count_text(one.contents.unread_count, "range")
+        parts.append(f"{ranges} that could not be read ({one.contents.unread_bytes:,} bytes)")
+    if one.footer is None or one.contents.problem is not None:
+        parts.append("not known: a document cannot be read")
+    return ", ".join(parts) or texts.NO_GAPS
+
+
 def _gaps(one: Acquisition) -> Iterator[AnyBlock]:
-    """What could not be read, changed while it was read, or was skipped."""
+    """What could not be read, or changed while it was read."""
     contents = one.contents
     if not contents.flagged_count and not contents.unread_count:
         if contents.problem is None:
-            yield Paragraph("Everything that was seen was read whole, and nothing changed while it was read.")
+            yield Paragraph(texts.WHOLE_BUT_FILTERED if contents.filtered else texts.WHOLE)
         return
-    only_filtered = not contents.unread_count and one.footer is not None and set(one.footer.flags) == {"skipped"}
-    yield Paragraph(texts.ONLY_FILTERED, "note") if only_filtered else Paragraph(texts.GAPS, "warning")
+    yield Paragraph(texts.GAPS, "warning")
     if contents.flagged:
-        rows = [[shown_path(entry.file), entry.type, ", ".join(entry.flags)] for entry in contents.flagged]
+        rows = [
+            [shown_path(entry.file), texts.type_text(entry.type), ", ".join(texts.FLAGS[flag] for flag in entry.flags)]
+            for entry in contents.flagged
+        ]
         columns = [Column("Path", "exact", 6), Column("Type", "text", 2), Column("Remark", "text", 3)]
         yield Table(f"{count_text(contents.flagged_count, 'entry', 'entries')} with remarks", columns, rows)
     if contents.flagged_count > len(contents.flagged):
@@ -275,13 +296,14 @@ def _differences(differences: Differences) -> Iterator[AnyBlock]:
         "content": "with other content",
         "kind": "of another type",
         "unread": "read in one of them only",
+        "filtered": "left out by a filter in one of them",
     }
     counts = ", ".join(f"{differences.counts.get(kind, 0):,} {word}" for kind, word in words.items())
     yield Paragraph(f"Entries by path: {counts}. A file that was renamed is gone under one path and added under another.")
     if differences.listed:
         rows = [[shown_path(one.file), words[one.kind]] for one in differences.listed]
         yield Table("Paths that differ", [Column("Path", "exact", 5), Column("Difference", "text", 2)], rows)
-    left = sum(differences.counts.get(kind, 0) for kind in words if kind != "same") - len(differences.listed)
+    left = sum(differences.counts.get(kind, 0) for kind in words if kind not in ("same", "filtered")) - len(differences.listed)
     if left:
         yield Paragraph(f"{left:,} more are not listed here; the manifests have all.", "note")
 

@@ -69,6 +69,7 @@ def write_html(volume: Volume, pages: Pages, out: Sink) -> None:
 
     stream = environment.get_template("report.html").stream(
         pages=pages,
+        contents=texts.CONTENTS,
         style=Markup(style),  # noqa: S704  # our own file
         script=Markup(script),  # noqa: S704  # our own file
         style_hash=_source_hash(style),

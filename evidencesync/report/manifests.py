@@ -46,6 +46,7 @@ def survey(item: ItemLayout, number: int) -> Contents:
     flagged: list[FlaggedEntry] = []
     unread: list[UnreadRange] = []
     counts: Counter[str] = Counter()
+    filtered: Counter[str] = Counter()
     problem: str | None = None
     try:
         for raw, line in read_published(item, number, digest.update):
@@ -55,7 +56,9 @@ def survey(item: ItemLayout, number: int) -> Contents:
                     total = sizes[_type_of(raw)]
                     total[0] += 1
                     total[1] += line.size
-                if line.flags:
+                if line.flags == ["skipped"]:
+                    filtered[line.type] += 1
+                elif line.flags:
                     counts["flagged"] += 1
                     if len(flagged) < MAX_REPORT_LISTED:
                         flagged.append(FlaggedEntry(path_pair(raw), line.type, list(line.flags)))
@@ -72,6 +75,7 @@ def survey(item: ItemLayout, number: int) -> Contents:
         types=_largest(sizes),
         flagged=flagged,
         flagged_count=counts["flagged"],
+        filtered=dict(sorted(filtered.items())),
         unread=unread,
         unread_count=counts["unread"],
         unread_bytes=counts["unread bytes"],
@@ -103,12 +107,13 @@ def count_differences(item: ItemLayout, earlier: int, later: int) -> Differences
     counts: Counter[str] = Counter()
     listed: list[Difference] = []
     problem: str | None = None
+    unseen = _Unseen()
     try:
         for one, other in pair_in_order(_entries(item, earlier), _entries(item, later), _order, _order):
-            kind = _difference(one, other)
+            kind = "filtered" if unseen.covers(one, other) else _difference(one, other)
             counts[kind or "same"] += 1
             known = one or other
-            if kind is not None and known is not None and len(listed) < MAX_REPORT_LISTED:
+            if kind not in (None, "filtered") and known is not None and len(listed) < MAX_REPORT_LISTED:
                 listed.append(Difference(path_pair(known[0]), kind))
     except EvidenceSyncError as error:
         problem = error.message
@@ -121,6 +126,29 @@ def _entries(item: ItemLayout, number: int) -> Iterator[_PathEntry]:
 
 def _order(one: _PathEntry) -> bytes:
     return walk_order(one[0])
+
+
+class _Unseen:
+    """Tells what a filter left out of one of two acquisitions: also what lies in a folder that was left out.
+
+    So nothing is called gone, or added, because of a filter. Entries come in the order of a walk: a folder, then what is in it.
+    """
+
+    def __init__(self) -> None:
+        self._folder: bytes | None = None
+
+    def covers(self, one: _PathEntry | None, other: _PathEntry | None) -> bool:
+        """Whether the next pair is not to be compared."""
+        pair = [each for each in (one, other) if each is not None]
+        path = pair[0][0]
+        if self._folder is not None and path.startswith(self._folder) and len(pair) == 1:
+            return True
+        left_out = ["skipped" in (entry.flags or ()) for _, entry in pair]
+        if not any(left_out) or (len(pair) == 2 and all(left_out)):
+            return False
+        if any(entry.type == "directory" for _, entry in pair):
+            self._folder = path + b"/"
+        return True
 
 
 def _difference(old: _PathEntry | None, new: _PathEntry | None) -> DifferenceKind | None:

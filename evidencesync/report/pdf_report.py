@@ -138,6 +138,7 @@ def _data(volume: Volume, pages: Pages, show: Callable[[str], str]) -> dict[str,
         "made": _calendar(pages.made_at),
         "footer": show(pages.footer),
         "first": _shown(msgspec.to_builtins(pages.first), show),
+        "contents": texts.CONTENTS,
         "sections": sections,
         "file-columns": msgspec.to_builtins(FILE_COLUMNS),
     }

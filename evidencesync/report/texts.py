@@ -59,7 +59,13 @@ NO_READ_BACK: Final = "not taken: SHA-256 is then the statement of the source al
 NO_GAPS: Final = "none: everything that was seen was read whole"
 NOT_FILTERED: Final = "nothing: there were no filters"
 FILTERED: Final = "filters left something out of {acquisitions}, or could have"
-ONLY_FILTERED: Final = "What filters left out is listed here, as far as it was met. Everything else was read whole."
+LEFT_OUT: Final = (
+    "They left out {counts}, as far as that was met: what lies in a folder that was left out was not looked at, nor counted. "
+    "The names stand in the manifest, with the remark skipped."
+)
+NOTHING_LEFT_OUT: Final = "No entry is marked as left out."
+WHOLE: Final = "Everything that was seen was read whole, and nothing changed while it was read."
+WHOLE_BUT_FILTERED: Final = "Everything else that was seen was read whole, and nothing changed while it was read."
 GAPS: Final = "What could not be read is recorded as such: bytes that stand in its place are not evidence."
 FILES_IN_PDF: Final = "The first {shown:,} of {total:,} are shown. The full list is manifest.jsonl, whose SHA-256 is {digest}."
 ROWS_LEFT_OUT: Final = "{left:,} more rows stand in the HTML report and in the JSON report"
@@ -76,6 +82,7 @@ VOLUMES: Final = (
 )
 DIGEST_ELSEWHERE: Final = "SHA-256: see volume 1"
 CONTINUED: Final = "What is known of this item, and its custody, stand in the volume in which the item begins."
+CONTENTS: Final = "Contents"
 ATTACHED_HEADING: Final = "Attached to this file"
 ATTACHED: Final = "{count:,} documents are attached as they lie in the vault: manifests, receipts, custody records, signatures."
 NOT_ATTACHED: Final = (
@@ -153,6 +160,40 @@ VERIFY_INTRO: Final = (
     "examiner's key, and one for the vault's. Compare the keys with their owners, over another channel."
 )
 VERIFY_REST: Final = "The digests that sha256sum prints in the last step must be those in receipt.json."
+
+
+# What documents call something, and what people call it.
+_PLURALS: Final = {
+    "file": "files",
+    "directory": "folders",
+    "symlink": "symbolic links",
+    "block-device": "block devices",
+    "character-device": "character devices",
+    "fifo": "named pipes",
+    "socket": "sockets",
+}
+_SINGULARS: Final = {"directory": "folder", "symlink": "symbolic link", "fifo": "named pipe"}
+FLAGS: Final = {
+    "unreadable": "could not be read, or not whole",
+    "vanished": "not there when it was read",
+    "changed-while-read": "changed while it was read",
+    "skipped": "left out by a filter",
+    "listed-not-reached": "on the list, and not reached",
+    "folder-changed-while-read": "a folder that changed while it was read",
+    "access-time-changed": "access time changed by the reading",
+    "metadata-unread": "metadata could not be read",
+}
+GAP_FLAGS: Final = ("unreadable", "vanished", "listed-not-reached", "changed-while-read", "folder-changed-while-read")
+
+
+def type_text(kind: str) -> str:
+    """What an entry is, in words."""
+    return _SINGULARS.get(kind, kind.replace("-", " "))
+
+
+def counts_text(counts: dict[str, int]) -> str:
+    """Counts of entries by type, in words; empty for none."""
+    return ", ".join(f"{count:,} {type_text(kind) if count == 1 else _PLURALS.get(kind, kind)}" for kind, count in counts.items())
 
 
 # Found by setting each character in PDF/A with typst 0.15; a test sets all of them again. Left out: scripts that are written

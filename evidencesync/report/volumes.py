@@ -19,9 +19,10 @@ SIGNATURE: Final = ".sig"  # behind the name of each file that is signed
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a report has by choice."""
+    """What a report has by choice. `signed_by`: who will sign it, safe to show."""
 
     files: bool = True
+    signed_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

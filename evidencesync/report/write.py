@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
 
 from evidencesync.custody.wholeness import SourceState
 from evidencesync.errors import InternalError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import person_text, safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.number_format import count_text, duration_text, size_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, FirstPage, Pages, Paragraph, Section, Sink, Table
 from evidencesync.report.document import Acquisition, Item, Judgement, Report
-from evidencesync.report.exhibits import annexes, exhibit_sections, volume_section
+from evidencesync.report.exhibits import annexes, exhibit_sections, gaps_text, volume_section
 from evidencesync.report.gather import Gathered
 from evidencesync.report.html_report import write_html
 from evidencesync.report.manifests import manifest_lines
@@ -26,7 +26,7 @@ from evidencesync.verify.findings import Finding, shown_place
 
 _FINDINGS_SHOWN: Final = 500
 _ORDER: Final = {"error": 0, "warning": 1, "info": 2}
-_TOLD_REMARKS: Final = frozenset({"listed-not-reached", "folder-changed-while-read"})
+_NAMED_ONES: Final = 10  # on page one
 _EMPTY_END: Final = b'"files":[]}'
 _BLOCK: Final = 1 << 18
 
@@ -42,7 +42,7 @@ def compose(report: Report, volume: Volume, choices: Choices) -> Pages:
     return Pages(
         made_at=report.made_at,
         footer=f"{report.tool} {report.version}, case {safe_text(report.case, 60)}, made {time_text(report.made_at)}",
-        first=_first_page(report, volume),
+        first=_first_page(report, volume, choices),
         sections=sections,
     )
 
@@ -55,7 +55,7 @@ def time_text(moment: str) -> str:
 # --- Page one ----------------------------------------------------------------------------------------------------------
 
 
-def _first_page(report: Report, volume: Volume) -> FirstPage:
+def _first_page(report: Report, volume: Volume, choices: Choices) -> FirstPage:
     judgement = report.judgement
     symbol, word = texts.WORDS[judgement.state]
     item = "" if report.item is None else f", item {safe_text(report.item, 200)}"
@@ -69,7 +69,7 @@ def _first_page(report: Report, volume: Volume) -> FirstPage:
         word=word,
         sentence=sentence,
         when=_when(judgement),
-        facts=[*_volume_facts(volume), *_first_facts(report)],
+        facts=[*_volume_facts(volume), *_people(report, choices), *_first_facts(report)],
         items=_item_table(volume),
         means=texts.MEANS[judgement.state],
         means_not=texts.MEANS_NOT,
@@ -88,6 +88,27 @@ def _volume_facts(volume: Volume) -> list[Fact]:
     if not volume.is_split:
         return []
     return [Fact("Volume", texts.VOLUME.format(number=volume.number, total=len(volume.names)))]
+
+
+def _people(report: Report, choices: Choices) -> list[Fact]:
+    """Who acquired, for which organisation, and who signs this report. What no document states is said to be not stated."""
+    people = [one.header.examiner for item in report.items for one in item.acquisitions if one.header is not None]
+    names = _some(safe_text(person_text(one.name, one.principal), 200) for one in people)
+    roles = _some(safe_text(one.role, 200) for one in people if one.role)
+    organisations = _some(safe_text(one.organisation, 200) for one in people if one.organisation)
+    return [
+        Fact("Examiner", names or "cannot be read"),
+        *([Fact("Role", roles)] if roles else []),
+        Fact("Organisation", organisations or "not stated"),
+        Fact("Report signed by", choices.signed_by or "nobody: it is not signed"),
+    ]
+
+
+def _some(values: Iterable[str]) -> str:
+    """Each value once, in its order; of many the first."""
+    each = list(dict.fromkeys(values))
+    more = [f"and {len(each) - _NAMED_ONES:,} more"] if len(each) > _NAMED_ONES else []
+    return "; ".join([*each[:_NAMED_ONES], *more])
 
 
 def _first_facts(report: Report) -> list[Fact]:
@@ -120,19 +141,14 @@ def state_of(one: Acquisition) -> SourceState | None:
 
 
 def _gaps(items: list[Item]) -> str:
-    """The gaps of all acquisitions together: a pass says nothing about what was not read."""
-    acquisitions = [one for item in items for one in item.acquisitions]
-    said: Counter[str] = Counter()
-    for one in acquisitions:
-        if one.footer is not None:
-            said.update({flag: count for flag, count in one.footer.flags.items() if flag != "skipped"})
-            said.update({remark: count for remark, count in (one.footer.remarks or {}).items() if remark in _TOLD_REMARKS})
-    ranges = sum(one.contents.unread_count for one in acquisitions)
-    parts = [f"{count:,} {safe_text(what)}" for what, count in sorted(said.items())]
-    parts += [count_text(ranges, "range") + " that could not be read"] if ranges else []
-    unknown = sum(one.footer is None or one.contents.problem is not None for one in acquisitions)
-    parts += [f"not known of {count_text(unknown, 'acquisition')}: a document cannot be read"] if unknown else []
-    return "; ".join(parts) or texts.NO_GAPS
+    """The gaps of each acquisition that has any: a pass says nothing about what was not read."""
+    said = []
+    for item in items:
+        for one in item.acquisitions:
+            gaps = gaps_text(one)
+            if gaps != texts.NO_GAPS:
+                said.append(f"item {safe_text(item.item, 80)}, acquisition {one.number}: {gaps}")
+    return _some(said) or texts.NO_GAPS
 
 
 def _filtered(items: list[Item]) -> str:

@@ -225,7 +225,8 @@ def test_a_pdf_lists_files_only_where_that_is_asked_for(whole: Bench, tmp_path: 
         assert make(whole, tmp_path / f"{name}.pdf", "--verdict", verdict, *more) == 0
     short, long = (run("pdftotext", "-raw", tmp_path / f"{name}.pdf", "-") for name in ("short", "long"))
     assert "logs/day-33.log" in long
-    assert "logs/day-33.log" not in short
+    assert "logs/day-" not in short.replace("logs/day-1*", "").replace("logs/day-00.log", "").replace("logs/day-40.log", "")
+    assert "They left out 10 files" in short
     manifest = hashlib.sha256((whole.acquisition(1) / "manifest.jsonl").read_bytes()).hexdigest()
     assert short.replace("\n", "").count(manifest) == long.replace("\n", "").count(manifest) == 2
 
