@@ -40,6 +40,7 @@ from evidencesync.cli.outputs import (
     ServeOutput,
     ShowOutput,
     TrustOutput,
+    UnchangedOutput,
     VaultWriterOutput,
 )
 from evidencesync.cli.summary import DryRunOutput
@@ -64,8 +65,8 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "trust-output": ("evidencesync trust add, list, retire, revoke --json", (TrustOutput,)),
         "vault-writer-output": ("evidencesync vault writer --json", (VaultWriterOutput,)),
         "host-trust-output": ("evidencesync host trust --json", (HostTrustOutput,)),
-        "push-output": ("evidencesync push --json", (PushOutput,)),
-        "pull-output": ("evidencesync pull --json", (PushOutput,)),
+        "push-output": ("evidencesync push --json", (PushOutput, UnchangedOutput)),
+        "pull-output": ("evidencesync pull --json", (PushOutput, UnchangedOutput)),
         "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),
         "watch-output": ("evidencesync watch --json", (WatchOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),

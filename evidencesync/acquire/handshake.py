@@ -28,9 +28,11 @@ from evidencesync.protocol.messages import (
     PREAMBLE,
     VERSIONS,
     Begin,
+    Changes,
     Hello,
     Message,
     Patience,
+    Previous,
     Published,
     Ready,
     Records,
@@ -89,7 +91,7 @@ RecallHeads = Callable[[str, PublicKey], tuple[int, int]]
 class Handshake:
     """The results of the handshake: the vault, its key, how far its clock is ahead of ours (nanoseconds), the item's state.
 
-    `shown` has the chains that the vault has shown.
+    `shown` has the chains that the vault has shown; `previous` the ends of the previous manifest, where it has shown them.
     """
 
     vault_id: str
@@ -97,6 +99,7 @@ class Handshake:
     clock_offset: int
     ready: Ready
     shown: ShownChains
+    previous: Previous | None = None
 
 
 def begin_session(
@@ -125,13 +128,17 @@ def begin_session(
     shown = recorder.watch(_checked_id(welcome.vault_id), vault_key, request.name)
     begin = _begin(request, welcome, vault_key, _seen(shown), resumes=False)
     link.write(_patience(request, welcome, reconnect_seconds, request.least_bytes) + frame_of(begin))
-    while isinstance(answer := expect(Ready, Records), Records):
-        shown.take(answer)
+    previous: Previous | None = None
+    while isinstance(answer := expect(Ready, Records, Previous), Records | Previous):
+        if isinstance(answer, Previous):
+            previous = answer
+        else:
+            shown.take(answer)
     if not isinstance(answer, Ready):
         raise ProtocolError("the vault's end does not say where it stands")
     _check_state(answer)
     shown.finish_handshake(answer)
-    return Handshake(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, answer, shown)
+    return Handshake(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, answer, shown, previous)
 
 
 def resume_session(
@@ -152,8 +159,9 @@ def resume_session(
         raise ProtocolError("another vault answers than the one that the transfer was begun with")
     begin = _begin(request, welcome, vault_key, _seen(handshake.shown), resumes=True)
     link.write(_patience(request, welcome, reconnect_seconds) + frame_of(begin))
-    while isinstance(answer := expect(Resumed, Published, Records), Records):
-        handshake.shown.take(answer)
+    while isinstance(answer := expect(Resumed, Published, Records, Changes), Records | Changes):
+        if isinstance(answer, Records):
+            handshake.shown.take(answer)
     if not isinstance(answer, Resumed | Published):
         raise ProtocolError("the vault's end does not say where it stands")
     return answer

@@ -20,7 +20,7 @@ from evidencesync.errors import ChainError, SignatureError, hinting
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import format_utc_time
-from evidencesync.protocol.messages import Published
+from evidencesync.protocol.messages import Changes, Published
 
 PUBLISHED_HINT: Final = "The vault says that it has published this. Leave it as it is, and run evidencesync verify there."
 
@@ -138,6 +138,7 @@ class ConcludedPush:
     sums: ManifestSums
     signed: Signed
     published: Published
+    changes: Changes | None
 
     def acknowledged(self, now_ns: int) -> Acknowledged:
         """Checks the acknowledgement, and that the vault's chains hold it. Raises what `check_published` raises."""
@@ -186,6 +187,7 @@ class ConcludedPush:
             source_clock_offset_ns=source_clock_offset_ns,
             documents=self._documents(),
             contradictions=checked.contradictions,
+            changes=self.changes,
         )
 
     def _documents(self) -> Documents:

@@ -22,6 +22,7 @@ from evidencesync.acquire.request import PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Provenance, Signed, make_header, sign
 from evidencesync.acquire.source_access import refuse_empty
+from evidencesync.acquire.unchanged import EntriesCheck, UnchangedSource, unchanged
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.inbox import SilenceTimer
 from evidencesync.connection.link import Link, LocalLink
@@ -47,6 +48,7 @@ from evidencesync.protocol.messages import (
     PATIENT_VERSION,
     PROTOCOL_VERSION,
     Alive,
+    Changes,
     Fetch,
     Finish,
     Message,
@@ -62,6 +64,7 @@ from evidencesync.protocol.messages import (
     SourceOffer,
     Status,
     Want,
+    Withdraw,
 )
 
 _ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)
@@ -79,6 +82,7 @@ class CheckedTally:
     def __init__(self, recorder: SessionRecorder) -> None:
         self._recorder = recorder
         self.hasher = ManifestHasher()
+        self.entries: EntriesCheck | None = None
         self.tally = SourceTally()
         self.root: Entry | None = None
         """The manifest's first entry: what was named as the source, as it is there."""
@@ -86,6 +90,8 @@ class CheckedTally:
     def add_page(self, lines: bytes, checked: list[CheckedLine]) -> None:
         """Adds the next page, as the vault has stored it."""
         self.hasher.update(lines)
+        if self.entries is not None:
+            self.entries.add(lines)
         self._recorder.add_manifest(lines)
         for path, line in checked:
             self.tally.add_gaps(line.read_errors or ())
@@ -180,6 +186,7 @@ class _Pull:
         self._source = RemoteSource(link, progress)
         self._connection: VaultConnection[Frames] = VaultConnection(near, request, progress, now, None)
         self._stored = 0
+        self._changes: Changes | None = None
         self._version = PROTOCOL_VERSION
         self._alive = time.monotonic()
         self._silence = SilenceTimer(lambda: self._connection.inbox.local_arrived)
@@ -190,7 +197,7 @@ class _Pull:
             return self._run()
         except MalformedDocumentError as error:
             raise ProtocolError(f"the source's end: {error.message}") from error
-        except LinkLostError:
+        except (LinkLostError, UnchangedSource):
             raise
         except EvidenceSyncError as error:
             self._connection.send_failure(error)
@@ -203,19 +210,24 @@ class _Pull:
         began, started = time.monotonic(), format_utc_time(self._now())
         provenance = self._ask()
         handshake = self._connection.begin_session(self._recorder)
+        if self._request.skip_unchanged:
+            self._checked.entries = EntriesCheck(handshake)
         header = self._begin(provenance, handshake, started)
         self._progress.stage = "reading"
         self._relay()
         self._progress.stage = "finishing"
         self._source.link.close()
         tally = self._checked.tally
+        if self._checked.entries is not None and self._checked.entries.is_same(tally):
+            self._withdraw()
+            raise unchanged(self._request, handshake, tally, time.monotonic() - began, format_utc_time(self._now()))
         self._add_page(self._source.pages, encode_footer(tally.manifest.footer(format_utc_time(self._now()))))
         while self._stored <= self._source.pages:
             self._take_answer(self._connection.expect(*_ANSWERS))
         sums = self._checked.hasher.sums()
         signed = sign(self._request, header, handshake, sums, tally, format_utc_time(self._now()), set_seconds(self._now))
         published = self._finish(sums, signed, handshake)
-        done = ConcludedPush(self._request, handshake, header, tally, sums, signed, published)
+        done = ConcludedPush(self._request, handshake, header, tally, sums, signed, published, self._changes)
         outcome = self._outcome(done, provenance, time.monotonic() - began)
         self._progress.stage = "done"
         return outcome
@@ -340,6 +352,11 @@ class _Pull:
 
     # The end.
 
+    def _withdraw(self) -> None:
+        """Ends the session without an acquisition, and waits until the vault has removed what it had staged."""
+        self._connection.send(Withdraw())
+        self._connection.expect(Withdraw)
+
     def _finish(self, sums: ManifestSums, signed: Signed, handshake: Handshake) -> Published:
         self._connection.send(
             Finish(
@@ -353,11 +370,13 @@ class _Pull:
         )
         self._recorder.sync_manifest()
         while True:
-            answer = self._connection.expect(Published, Records)
+            answer = self._connection.expect(Published, Records, Changes)
             if isinstance(answer, Published):
                 return answer
             if isinstance(answer, Records):
                 handshake.shown.take(answer)
+            if isinstance(answer, Changes):
+                self._changes = answer
 
     def _outcome(self, done: ConcludedPush, provenance: Provenance, seconds: float) -> PushOutcome:
         """Checks the receipt, and returns the results. The traffic is what the vault has counted."""

@@ -29,6 +29,7 @@ from evidencesync.acquire.source_access import (
     add_to_sender,
     refuse_empty,
 )
+from evidencesync.acquire.unchanged import EntriesCheck, UnchangedSource, unchanged
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock, set_seconds
@@ -50,6 +51,7 @@ from evidencesync.files.shortages import unexpected
 from evidencesync.protocol.data_frames import SenderCounts
 from evidencesync.protocol.messages import (
     Alive,
+    Changes,
     Finish,
     Message,
     Need,
@@ -62,6 +64,7 @@ from evidencesync.protocol.messages import (
     SegmentsStored,
     Status,
     Want,
+    Withdraw,
 )
 from evidencesync.protocol.sender import Sender
 from evidencesync.source.minimum_size import minimum_bytes
@@ -69,7 +72,8 @@ from evidencesync.source.root import resolve_source
 
 # After Finish the vault may still request data and report what it has stored; then its own new records and the acknowledgement
 # follow.
-_AFTER_THE_END: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored, Records, Published)
+_ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)
+_AFTER_THE_END: Final = (*_ANSWERS, Records, Changes, Published)
 
 _FIRST_LOOK_SECONDS: Final = 3.0
 
@@ -160,12 +164,14 @@ class _Push:
         self._connection: VaultConnection[SourceEvent] = VaultConnection(link, request, progress, now, again)
         self._manifest = ManifestHasher()
         self._is_read = False
+        self._entries: EntriesCheck | None = None
+        self._changes: Changes | None = None
 
     def run(self) -> PushOutcome:
         """Runs the push. An error that ends it is sent to the vault, if the link still works: so the vault need not wait."""
         try:
             return self._run()
-        except LinkLostError:
+        except (LinkLostError, UnchangedSource):
             raise
         except EvidenceSyncError as error:
             self._connection.send_failure(error)
@@ -198,15 +204,20 @@ class _Push:
             compress=request.compress,
             clock=time.monotonic,
         )
+        if request.skip_unchanged:
+            self._entries = EntriesCheck(handshake)
         first = encode_header(header)
         self._take_lines(first)
         sender.add_page(first, [])
         self._transfer(sender, handshake)
         self._refuse_empty(reading)
+        if self._entries is not None and self._entries.is_same(reading.tally):
+            self._withdraw(sender)
+            raise unchanged(request, handshake, reading.tally, time.monotonic() - started, format_utc_time(self._now()))
         sums = self._manifest.sums()
         signed = sign(request, header, handshake, sums, reading.tally, format_utc_time(self._now()), set_seconds(self._now))
         published = self._finish(sender, sums, signed, handshake)
-        done = ConcludedPush(request, handshake, header, reading.tally, sums, signed, published)
+        done = ConcludedPush(request, handshake, header, reading.tally, sums, signed, published, self._changes)
         checked = done.acknowledged(self._now())
         self._progress.stage = "done"
         counts = sender.counts
@@ -293,6 +304,8 @@ class _Push:
     def _take_lines(self, lines: bytes) -> None:
         """Digests and keeps the next lines of the manifest, before they are sent."""
         self._manifest.update(lines)
+        if self._entries is not None:
+            self._entries.add(lines)
         self._recorder.add_manifest(lines)
 
     def _send(self, sender: Sender) -> None:
@@ -318,6 +331,21 @@ class _Push:
         sender.resume(answer)
 
     # The end.
+
+    def _withdraw(self, sender: Sender) -> None:
+        """Ends the session without an acquisition, and waits until the vault has removed what it had staged.
+
+        A lost link changes nothing: then what is staged is left to `clean`.
+        """
+        connection = self._connection
+        try:
+            self._send(sender)
+            connection.writer.flush()
+            connection.send(Withdraw())
+            while not isinstance(connection.expect(*_ANSWERS, Withdraw), Withdraw):
+                continue
+        except LinkLostError:
+            return
 
     def _finish(self, sender: Sender, sums: ManifestSums, signed: Signed, handshake: Handshake) -> Published:
         """Sends the signatures and waits for the acknowledgement, over as many links as it takes.
@@ -350,6 +378,9 @@ class _Push:
                     return answer
                 if isinstance(answer, Records):
                     handshake.shown.take(answer)
+                    continue
+                if isinstance(answer, Changes):
+                    self._changes = answer
                     continue
                 self._take_answer(sender, answer)
             except LinkLostError as lost:

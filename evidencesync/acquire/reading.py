@@ -18,7 +18,7 @@ import msgspec
 from evidencesync.acquire.streaming import ContentReader
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.manifest import encode_entry_lines, encode_footer
-from evidencesync.custody.wholeness import ManifestTally
+from evidencesync.custody.wholeness import ManifestTally, SourceState
 from evidencesync.delta.chunker import Segment
 from evidencesync.errors import SourceGapsError, SourceReadError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, blake3_of, sha256_of
@@ -99,6 +99,12 @@ class SourceTally:
     """Contents that have such ranges."""
     read_again: int = 0
     """How often a file was read once more because it had changed."""
+
+    @property
+    def state(self) -> SourceState:
+        """How whole it is. What a filter left out is no gap."""
+        remarks = {**self.manifest.remarks, "folder-changed-while-read": self.changed_folders}
+        return SourceState.of(self.manifest.flags, remarks)
 
     def add_gaps(self, gaps: Iterable[ReadError]) -> None:
         """Counts the ranges of a content that could not be read."""

@@ -11,6 +11,7 @@ from evidencesync.custody.sshsig import SigningKey
 from evidencesync.evidence.identity import ItemName
 from evidencesync.localstate.heads import RememberedHead
 from evidencesync.protocol.data_frames import Compress
+from evidencesync.protocol.messages import Changes
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.salvage import OnReadError
 
@@ -21,7 +22,8 @@ class PushRequest:
 
     `details`: facts about case and item, for the `acquired` record. `retries`: reconnection attempts in a row.
     `on_read_error`: what to do with bytes that cannot be read. `retries_changed`: how often a file that changed while it was read
-    is read again; None: as often as is cheap. `allow_empty`: publish even if filters leave nothing. `least_bytes`: the room that
+    is read again; None: as often as is cheap. `allow_empty`: publish even if filters leave nothing. `skip_unchanged`: publish
+    nothing if no entry differs from the previous acquisition (UnchangedSource is raised then). `least_bytes`: the room that
     the source needs where the vault has nothing of it; 0: not known.
     """
 
@@ -44,6 +46,7 @@ class PushRequest:
     on_read_error: OnReadError = "zero"
     retries_changed: int | None = None
     allow_empty: bool = False
+    skip_unchanged: bool = False
     least_bytes: int = 0
 
 
@@ -81,7 +84,8 @@ class PushOutcome:
     vault found damaged, and did not use. `vault_head` is where the vault's own chain ends; `seen` is what is worth remembering.
     `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half of a round trip; and
     `source_clock_offset_ns` that of the machine that was pulled from, where it told. `contradictions`: times of the vault's
-    documents that cannot be true, each in a sentence.
+    documents that cannot be true, each in a sentence. `changes` counts what differs from the previous acquisition, as the vault
+    says; None for the first one, from an older vault, and where a lost acknowledgement was repeated.
     """
 
     name: ItemName
@@ -109,3 +113,4 @@ class PushOutcome:
     documents: Documents
     source_clock_offset_ns: int | None = None
     contradictions: list[str] = field(default_factory=list)
+    changes: Changes | None = None

@@ -25,8 +25,10 @@ from evidencesync.limits import MAX_FILES_FROM, MAX_RETRIES_CHANGED
 if TYPE_CHECKING:
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.acquire.session_recorder import SessionRecorder
+    from evidencesync.cli.console import Console
     from evidencesync.cli.own_state import OwnState
     from evidencesync.cli.settings import Settings
+    from evidencesync.cli.summary import Detail
     from evidencesync.cli.terminal import AskPassphrase
     from evidencesync.connection.progress import Progress
     from evidencesync.localstate.heads import HeadMemory
@@ -185,6 +187,19 @@ class HowChoice(DetailsChoice):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class OnceChoice(HowChoice):
+    """How the evidence is transferred in a run that makes one acquisition, or none."""
+
+    skip_unchanged: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unchanged",
+            help="Publish nothing if the source is, to the byte and to every attribute, what the last acquisition has of it.",
+        ),
+    ] = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Places:
     """The source's path and the vault's path, each as its own machine knows it, and the filters for the source."""
 
@@ -196,11 +211,22 @@ class Places:
 
 def acquire(run: Run, own_state: OwnState, request: PushRequest, vault: Address, work: Work, *, pulled: bool = False) -> ExitCode:
     """Acquires, keeps the receipt, remembers the heads of the vault's chains, and prints the summary."""
-    from evidencesync.cli.summary import push_lines, push_output, verdict_of
+    from evidencesync.acquire.unchanged import UnchangedSource
+    from evidencesync.cli.summary import push_lines, push_output, unchanged_lines, unchanged_output, verdict_of
 
-    outcome, kept = acquire_and_keep(run, own_state, request, work)
-    run.console.print_result(push_output(outcome, kept), push_lines(outcome, request, vault, kept, pulled=pulled))
+    try:
+        outcome, kept = acquire_and_keep(run, own_state, request, work)
+    except UnchangedSource as found:
+        own_state.memory.remember(found.seen)
+        run.console.print_result(unchanged_output(found), unchanged_lines(found))
+        return ExitCode.COMPLETE
+    lines = push_lines(outcome, request, vault, kept, pulled=pulled, detail=_detail(run.console))
+    run.console.print_result(push_output(outcome, kept), lines)
     return CODES[verdict_of(outcome)]
+
+
+def _detail(console: Console) -> Detail:
+    return "one line" if console.quiet else "everything" if console.verbose else "summary"
 
 
 def acquire_and_keep(run: Run, own_state: OwnState, request: PushRequest, work: Work) -> tuple[PushOutcome, FinishedReceipt]:
@@ -298,6 +324,7 @@ def make_request(
         on_read_error=parse_on_read_error(how.on_read_error or "zero"),
         retries_changed=how.retries_changed,
         allow_empty=places.allow_empty,
+        skip_unchanged=isinstance(how, OnceChoice) and how.skip_unchanged,
     )
 
 

@@ -16,7 +16,8 @@ from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from evidencesync.cli.comparison_outputs import ChangedOutput, DiffOutput, FieldOutput, SourceOutput
-    from evidencesync.compare.acquisitions import AcquisitionDifference, EntryDifference, Ranges
+    from evidencesync.compare.acquisitions import AcquisitionDifference, Ranges
+    from evidencesync.custody.differences import EntryDifference
     from evidencesync.custody.wholeness import SourceState
     from evidencesync.evidence.identity import ItemName
 

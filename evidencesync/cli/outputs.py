@@ -155,6 +155,21 @@ class FlaggedPath(Output, frozen=True):
 PushVerdict = Literal["complete", "gaps", "source-changed"]
 
 
+class ChangesOutput(Output, frozen=True):
+    """How many entries differ from those of acquisition `since`, as the vault says: what `diff` counts.
+
+    What was moved counts neither as added nor as removed. `moved` is null where too much differs to look for it. `metadata`:
+    everything that is content is the same.
+    """
+
+    since: AcquisitionNumber
+    added: Count
+    removed: Count
+    moved: Count | None
+    changed: Count
+    metadata: Count
+
+
 class PushOutput(Output, frozen=True):
     """A published acquisition. Sizes are bytes; `wire_*` are bytes on ssh's pipes; `flagged` is cut after 1000 paths a flag.
 
@@ -166,7 +181,8 @@ class PushOutput(Output, frozen=True):
     `vault_head_*` is where the vault's own chain ends.
     `vault_clock_ahead_seconds` is below 0 where the vault's clock is behind this machine's; `source_clock_ahead_seconds` is
     the same of the machine that was pulled from, null where it does not tell (SFTP), or is this one. `times_contradict`: times
-    that the vault has signed and that cannot be true, each in a sentence; empty in most cases.
+    that the vault has signed and that cannot be true, each in a sentence; empty in most cases. `changes` is null for a first
+    acquisition, and where the vault did not say.
     """
 
     case: str
@@ -208,6 +224,24 @@ class PushOutput(Output, frozen=True):
     flagged: list[FlaggedPath]
     receipts: str
     manifest_kept: bool
+    changes: ChangesOutput | None
+
+
+class UnchangedOutput(Output, frozen=True):
+    """A source that is what acquisition `since` has of it, so that nothing was published (`--skip-unchanged`).
+
+    `manifest_sha256` is that acquisition's; `files` and `bytes` are what was read now.
+    """
+
+    case: str
+    item: str
+    vault_id: VaultId
+    unchanged: Literal[True]
+    since: AcquisitionNumber
+    manifest_sha256: HexDigest
+    files: Count
+    bytes: Count
+    seconds: float
 
 
 # --- What is there -----------------------------------------------------------------------------------------------------

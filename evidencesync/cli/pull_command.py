@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import FilterChoice, HowChoice, Places, acquire, make_request
+from evidencesync.cli.acquire import FilterChoice, HowChoice, OnceChoice, Places, acquire, make_request
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault, parse_address
 from evidencesync.cli.own_state import RunFolders, open_own_state
@@ -68,7 +68,7 @@ def pull_source(
     item: ItemChoice,
     sign: SignChoice,
     what: FilterChoice,
-    how: HowChoice,
+    how: OnceChoice,
     ssh: SourceMachineChoice,
 ) -> ExitCode:
     """Acquires a source on another machine into a vault on this one: reads it there, sends what the vault lacks, and signs here.

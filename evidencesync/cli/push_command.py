@@ -11,7 +11,7 @@ import typer
 from evidencesync.cli.acquire import (
     CODES,
     FilterChoice,
-    HowChoice,
+    OnceChoice,
     Places,
     acquire,
     check_places,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PushChoice(HowChoice):
+class PushChoice(OnceChoice):
     """How the evidence is transferred, or only what a transfer would read."""
 
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read. Nothing is sent or written.")] = False

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from evidencesync.cli.number_format import kinds_text, rate_text, stored_text
-from evidencesync.cli.outputs import FlaggedPath, Output, PushOutput, PushVerdict
+from evidencesync.cli.outputs import ChangesOutput, FlaggedPath, Output, PushOutput, PushVerdict, UnchangedOutput
 from evidencesync.custody.wholeness import SourceState
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.entry import Count, Remark
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from evidencesync.acquire.dry_run import DryRun
     from evidencesync.acquire.reading import SourceTally
     from evidencesync.acquire.request import PushOutcome, PushRequest
+    from evidencesync.acquire.unchanged import UnchangedSource
     from evidencesync.custody.wholeness import ManifestTally
     from evidencesync.evidence.entry import Flag, Remark
     from evidencesync.evidence.identity import ItemName
     from evidencesync.localstate.receipts import FinishedReceipt
+    from evidencesync.protocol.messages import Changes
     from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
 
@@ -91,39 +93,104 @@ def push_output(outcome: PushOutcome, kept: FinishedReceipt) -> PushOutput:
         flagged=[FlaggedPath(flag, *to_json_fields(path)) for path, flag in outcome.tally.flagged],
         receipts=safe_text(str(kept.folder)),
         manifest_kept=kept.lacks is None,
+        changes=changes_output(outcome),
     )
 
 
+def changes_output(outcome: PushOutcome) -> ChangesOutput | None:
+    """What differs from the acquisition before, as a document."""
+    found = outcome.changes
+    if found is None:
+        return None
+    return ChangesOutput(
+        since=outcome.acquisition - 1,
+        added=found.added,
+        removed=found.removed,
+        moved=found.moved,
+        changed=found.changed,
+        metadata=found.metadata,
+    )
+
+
+Detail = Literal["one line", "summary", "everything"]
+_PUBLISHED: Final = {
+    "complete": "published, complete",
+    "gaps": "published, WITH GAPS",
+    "source-changed": "published, SOURCE CHANGED",
+}
+
+
 def push_lines(
-    outcome: PushOutcome, request: PushRequest, address: Address, kept: FinishedReceipt, *, pulled: bool = False
+    outcome: PushOutcome,
+    request: PushRequest,
+    address: Address,
+    kept: FinishedReceipt,
+    *,
+    pulled: bool = False,
+    detail: Detail = "summary",
 ) -> Iterator[str]:
     """The outcome for people. `address` is the vault's. What a pull's evidence came in is what this end received."""
-    tally = outcome.tally.manifest
-    travelled, back = outcome.wire_sent, outcome.wire_received
-    if pulled:
-        travelled, back = back, travelled
-    verdict = {"complete": "published, complete", "gaps": "published, WITH GAPS", "source-changed": "published, SOURCE CHANGED"}
-    yield f"{outcome.name}, acquisition {outcome.acquisition}: {verdict[verdict_of(outcome)]}"
-    yield f"  evidence     {count_text(tally.contents, 'file')}, {size_text(tally.bytes)}"
+    tally, fingerprint = outcome.tally.manifest, notebook_fingerprint(outcome.manifest_sha256)
+    said = f"{outcome.name}, acquisition {outcome.acquisition}: {_PUBLISHED[verdict_of(outcome)]}"
+    if detail == "one line":
+        yield f"{said}; fingerprint {fingerprint}"
+        yield from _warning_lines(outcome, kept)
+        return
+    yield said
+    since = f"; {changes_text(outcome.changes, outcome.acquisition - 1)}" if outcome.changes is not None else ""
+    yield f"  evidence     {count_text(tally.contents, 'file')}, {size_text(tally.bytes)}{since}"
+    travelled = outcome.wire_received if pulled else outcome.wire_sent
     share = f" ({share_text(travelled, tally.bytes)})" if travelled <= tally.bytes else ""
-    counted = ", on ssh's pipes" if pulled or not address.local else ""
-    yield f"  travelled    {size_text(travelled)}{share}, {size_text(back)} {'were asked' if pulled else 'came back'}{counted}"
+    read_back = "read back from the vault's disk" if outcome.read_back else "NOT read back from the vault's disk"
+    yield f"  travelled    {size_text(travelled)}{share} in {duration_text(outcome.seconds)}; {read_back}"
+    if detail == "everything":
+        yield from _transfer_lines(outcome, address, pulled=pulled)
+    if outcome.interruptions:
+        yield f"  interrupted  the link was lost {count_text(outcome.interruptions, 'time')}"
+    if outcome.leftovers:
+        data = f"the vault had kept data of {count_text(outcome.leftovers, 'unfinished attempt')}, and used what fitted"
+        yield f"  resumed      {data}"
+    yield f"  fingerprint  {fingerprint}"
+    if detail == "everything":
+        yield f"  chain head   {outcome.chain_head_sha256}"
+        if outcome.vault_head is not None:
+            yield f"  vault head   {outcome.vault_head.sha256} (record {outcome.vault_head.sequence})"
+        yield f"  receipt      {safe_text(str(kept.folder))}"
+    yield from _warning_lines(outcome, kept)
+    yield from own_lines(request.rules)
+    yield from empty_lines(tally)
+    missing = Missing(outcome.tally.not_there, outcome.tally.not_there_count, request.rules)
+    yield from flagged_lines(outcome.tally.manifest, outcome.tally.flagged, missing, _reading_lines(outcome.tally))
+    yield f"  next         {_next_command(request, address)}"
+
+
+def changes_text(changes: Changes, since: int) -> str:
+    """What differs from the acquisition before, in a few words."""
+    counts = {"added": changes.added, "removed": changes.removed, "changed": changes.changed, "moved": changes.moved or 0}
+    said = [f"{count:,} {what}" for what, count in counts.items() if count]
+    if changes.metadata:
+        said.append(f"other attributes of {changes.metadata:,}")
+    if changes.moved is None:
+        said.append("moves not looked for")
+    return f"since acquisition {since}: {', '.join(said)}" if said else f"nothing changed since acquisition {since}"
+
+
+def _transfer_lines(outcome: PushOutcome, address: Address, *, pulled: bool) -> Iterator[str]:
+    """How the evidence came to lie in the vault."""
+    tally, back = outcome.tally.manifest, outcome.wire_sent if pulled else outcome.wire_received
+    counted = ", counted on ssh's pipes" if pulled or not address.local else ""
+    yield f"  way back     {size_text(back)} {'were asked' if pulled else 'came back'}{counted}"
     share = share_text(outcome.reused_bytes, tally.bytes)
     reused = f"{size_text(outcome.reused_bytes)} ({share}) was in the vault already, or came before"
     zeros = f", {size_text(outcome.zero_bytes)} are zeros" if outcome.zero_bytes else ""
     yield f"  reused       {reused}{zeros}"
     counted = ", zeros included" if outcome.zero_bytes and outcome.stored.written.bytes else ""  # which take no room as holes
     yield f"  stored       {stored_text(outcome.stored)}{counted}"
-    yield f"  took         {duration_text(outcome.seconds)}, {rate_text(tally.bytes, outcome.seconds)}"
-    if outcome.interruptions or outcome.leftovers:
-        lost = [f"the link was lost {count_text(outcome.interruptions, 'time')}"] if outcome.interruptions else []
-        data = f"the vault had kept data of {count_text(outcome.leftovers, 'unfinished attempt')}, and used what fitted"
-        earlier = [data] if outcome.leftovers else []
-        yield f"  interrupted  {'; '.join(lost + earlier)}"
-    if outcome.read_back:
-        yield f"  read back    yes: the vault's disk gave back what was read {'there' if pulled else 'here'}"
-    else:
-        yield "  read back    NO: what lies on the vault's disk was not compared"
+    yield f"  rate         {rate_text(tally.bytes, outcome.seconds)}"
+
+
+def _warning_lines(outcome: PushOutcome, kept: FinishedReceipt) -> Iterator[str]:
+    """What a person has to look at, although the acquisition is published."""
     if outcome.damaged:
         files = count_text(outcome.damaged, "file")
         yield f"  WARNING      {files} of earlier acquisitions damaged or unreadable in the vault, and not used: run verify there"
@@ -131,18 +198,32 @@ def push_lines(
     yield from _clock_lines("source", (outcome.source_clock_offset_ns or 0) / 1e9)
     for text in outcome.contradictions:
         yield f"  WARNING      {safe_text(text, 300)}: verify may refuse a signature for that date; look at the vault's clock"
-    yield f"  fingerprint  {notebook_fingerprint(outcome.manifest_sha256)}"
-    yield f"  chain head   {outcome.chain_head_sha256}"
-    if outcome.vault_head is not None:
-        yield f"  vault head   {outcome.vault_head.sha256} (record {outcome.vault_head.sequence})"
-    yield f"  receipt      {safe_text(str(kept.folder))}"
     if kept.lacks is not None:
         yield f"  WARNING      the receipt is kept without the manifest and the vault's records: {safe_text(kept.lacks, 200)}"
-    yield from own_lines(request.rules)
-    yield from empty_lines(tally)
-    missing = Missing(outcome.tally.not_there, outcome.tally.not_there_count, request.rules)
-    yield from flagged_lines(outcome.tally.manifest, outcome.tally.flagged, missing, _reading_lines(outcome.tally))
-    yield f"  next         {_next_command(request, address)}"
+
+
+def unchanged_output(found: UnchangedSource) -> UnchangedOutput:
+    """An unchanged source as a document."""
+    tally = found.tally.manifest
+    return UnchangedOutput(
+        case=found.name.case.text,
+        item=found.name.item.text,
+        vault_id=found.vault_id,
+        unchanged=True,
+        since=found.acquisition,
+        manifest_sha256=found.manifest_sha256,
+        files=tally.contents,
+        bytes=tally.bytes,
+        seconds=round(found.seconds, 6),
+    )
+
+
+def unchanged_lines(found: UnchangedSource) -> Iterator[str]:
+    """An unchanged source for people."""
+    tally = found.tally.manifest
+    yield f"{found.name}: nothing changed since acquisition {found.acquisition}, and nothing was published"
+    yield f"  read         {count_text(tally.contents, 'file')}, {size_text(tally.bytes)} in {duration_text(found.seconds)}"
+    yield f"  fingerprint  {notebook_fingerprint(found.manifest_sha256)} (of acquisition {found.acquisition})"
 
 
 def _clock_lines(whose: str, ahead: float) -> Iterator[str]:
@@ -154,10 +235,7 @@ def _clock_lines(whose: str, ahead: float) -> Iterator[str]:
 
 def verdict_of(outcome: PushOutcome) -> PushVerdict:
     """The verdict: gaps if something is missing, else whether something changed. What a filter left out is no gap."""
-    tally = outcome.tally
-    return SourceState.of(
-        tally.manifest.flags, {**tally.manifest.remarks, "folder-changed-while-read": tally.changed_folders}
-    ).verdict
+    return outcome.tally.state.verdict
 
 
 @dataclass(frozen=True, slots=True)

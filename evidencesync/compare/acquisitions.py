@@ -8,137 +8,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
-from operator import attrgetter
-from typing import BinaryIO, Final, Literal, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from evidencesync.compare.store import Side, pair_rows
-from evidencesync.custody.manifest import WholeEntry, whole_entries
+from evidencesync.custody.differences import EntryDifference, differences
+from evidencesync.custody.manifest import whole_entries
 from evidencesync.delta.recipe import ByteRange, Recipe, changed_ranges, find_recipes
 from evidencesync.errors import MalformedDocumentError, MissingOrExtraError, StorageError
-from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry, EntryType
-from evidencesync.evidence.path import from_json_fields, pair_in_order, walk_order
 from evidencesync.files.disk import opened_file, opened_folder, storing
 from evidencesync.limits import MAX_DAMAGED_RANGES
 from evidencesync.vault.catalog import read_published
 from evidencesync.vault.layout import CHUNKS, ItemLayout
-
-DifferenceKind = Literal["added", "removed", "changed", "metadata"]
-
-# What makes an entry another one; all else is metadata. `device` (st_dev) is the number of a mount, and is not compared.
-_CONTENT: Final = ("type", "size", "blake3", "sha256", "device_number")
-_IDENTITY: Final = attrgetter(*_CONTENT, "target", "target_b64")
-_METADATA: Final = (
-    "mode",
-    "uid",
-    "gid",
-    "user",
-    "group",
-    "mtime",
-    "atime",
-    "ctime",
-    "btime",
-    "inode",
-    "links",
-    "inode_flags",
-)
-_SHOWN_VALUE: Final = 200  # characters of an attribute's value in base64
-
-
-class FieldChange(NamedTuple):
-    """A field that differs, with both values as safe text; None is what a manifest does not state."""
-
-    field: str
-    before: str | None
-    after: str | None
-
-
-class EntryDifference(NamedTuple):
-    """One path about which two manifests differ."""
-
-    kind: DifferenceKind
-    path: bytes
-    before: Entry | None
-    after: Entry | None
-    fields: list[FieldChange]
-
-
-def differences(before: Iterator[WholeEntry], after: Iterator[WholeEntry]) -> Iterator[EntryDifference | None]:
-    """All paths of two manifests in their common order; None for one about which they agree. Holds two entries at a time."""
-    for one, other in pair_in_order(before, after, _order, _order):
-        if one is not None and other is not None:
-            yield _compare(one, other)
-        elif one is not None:
-            yield EntryDifference("removed", one.path, one.entry, None, [])
-        elif other is not None:
-            yield EntryDifference("added", other.path, None, other.entry, [])
-
-
-def _order(whole: WholeEntry) -> bytes:
-    return walk_order(whole.path)
-
-
-def has_changed(before: Entry, after: Entry) -> bool:
-    """Whether an entry is another one than before: of another kind, with another content, or leading elsewhere."""
-    return bool(_IDENTITY(before) != _IDENTITY(after))
-
-
-def _compare(one: WholeEntry, other: WholeEntry) -> EntryDifference | None:
-    left, right = one.entry, other.entry
-    if left == right and one.attributes == other.attributes:
-        return None
-    changed = has_changed(left, right)
-    content = [*_plain_changes(left, right, _CONTENT), *_path_change(left, right, "target")] if changed else []
-    metadata = [
-        *_plain_changes(left, right, _METADATA),
-        *_path_change(left, right, "hardlink_to"),
-        *_attribute_changes(one.attributes or {}, other.attributes or {}),
-        *_list_changes(left, right),
-    ]
-    if not content and not metadata:
-        return None
-    return EntryDifference("changed" if changed else "metadata", one.path, left, right, content + metadata)
-
-
-def _plain_changes(left: Entry, right: Entry, names: tuple[str, ...]) -> Iterator[FieldChange]:
-    for name in names:
-        one, other = getattr(left, name), getattr(right, name)
-        if one != other:
-            yield FieldChange(name, _text(one), _text(other))
-
-
-def _path_change(left: Entry, right: Entry, name: str) -> Iterator[FieldChange]:
-    one, other = ((getattr(entry, name), getattr(entry, f"{name}_b64")) for entry in (left, right))
-    if one != other:
-        yield FieldChange(name, *(None if pair == (None, None) else safe_text(from_json_fields(*pair)) for pair in (one, other)))
-
-
-def _attribute_changes(left: dict[str, str], right: dict[str, str]) -> Iterator[FieldChange]:
-    for name in sorted(left.keys() | right.keys()):
-        one, other = left.get(name), right.get(name)
-        if one != other:
-            yield FieldChange(f"xattrs.{safe_text(name)}", _cut(one), _cut(other))
-
-
-def _list_changes(left: Entry, right: Entry) -> Iterator[FieldChange]:
-    if left.flags != right.flags:
-        yield FieldChange("flags", ", ".join(left.flags or ()) or None, ", ".join(right.flags or ()) or None)
-    if left.read_errors != right.read_errors:
-        counts = (str(len(entry.read_errors)) if entry.read_errors else None for entry in (left, right))
-        yield FieldChange("read_errors", *counts)
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else safe_text(str(value))
-
-
-def _cut(value: str | None) -> str | None:
-    return value if value is None or len(value) <= _SHOWN_VALUE else value[:_SHOWN_VALUE] + "…"
-
 
 _BLOCK: Final = 1 << 20
 _ADDED: Final = 1

@@ -22,12 +22,13 @@ from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.files.disk import READ_FLAGS, reading, storing
+from evidencesync.ingest.comparison import ManifestComparison
 from evidencesync.ingest.context import IngestContext
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.ingest.tree import StagingArea, TreeBuilder, blake3_of_entry
-from evidencesync.limits import MAX_MANIFEST_LINE, MAX_PAGE_LINES, SMALL_FILE
+from evidencesync.limits import MAX_HEADER_LINE, MAX_MANIFEST_LINE, MAX_PAGE_LINES, SMALL_FILE
 from evidencesync.protocol.data_frames import split_blocks
-from evidencesync.protocol.pages import page_positions
+from evidencesync.protocol.pages import is_footer, is_header, page_positions
 from evidencesync.protocol.receiver import FilesArrived, PageArrived, PageNamed, Receiver
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.layout import Location
@@ -45,11 +46,20 @@ class PreviousManifest:
     positions: dict[ChunkDigest, tuple[int, int]]
     read: Callable[[int, int], bytes]
 
+    def read_ends(self) -> tuple[bytes, bytes] | None:
+        """Returns the first and the last line; None where the manifest has no such ends. Raises StorageError."""
+        places = sorted(self.positions.values())
+        if not places or places[0][1] > MAX_HEADER_LINE or places[-1][1] > MAX_HEADER_LINE:
+            return None
+        header, footer = self.read(*places[0]), self.read(*places[-1])
+        return (header, footer) if is_header(header) and is_footer(footer) else None
+
 
 @dataclass(slots=True)
 class _Page:
     lines: bytes | None = None
     known_from: PreviousManifest | None = None
+    digest: ChunkDigest | None = None
     with_files: bool = False
     unnamed: bool = False
     read: list[CheckedLine] | None = None
@@ -63,7 +73,7 @@ class _Page:
 class PageIntake:
     """Handles the events of pages. `check_header` is called once, before anything of the manifest is stored.
 
-    `on_page` is called with each page's lines, in order, once they are checked.
+    `on_page` is called with each page's lines, in order, once they are checked; `comparison` gets the pages, too.
     """
 
     def __init__(
@@ -76,8 +86,10 @@ class PageIntake:
         check_header: Callable[[ManifestHeader], None],
         *,
         on_page: Callable[[bytes, list[CheckedLine]], None] | None = None,
+        comparison: ManifestComparison | None = None,
     ) -> None:
         self._on_page = on_page
+        self._comparison = comparison
         self.reader = ManifestReader()
         self.hard_links = HardLinkCheck()
         published = next((manifest.acquisition for manifest in previous if manifest.acquisition > 0), None)
@@ -138,7 +150,7 @@ class PageIntake:
                     page.lines = manifest.read(*manifest.positions[event.digest])
                 except StorageError:
                     continue  # a page that cannot be read is not known
-                page.known_from = manifest
+                page.known_from, page.digest = manifest, event.digest
                 break
         self._receiver.answer_page(event.number, known=page.known_from is not None)
         self.advance()
@@ -194,6 +206,8 @@ class PageIntake:
                 self.hard_links.add(path, line)
         self._staging.append_manifest(lines)
         self.manifest_sha512.update(lines)
+        if self._comparison is not None:
+            self._comparison.add_page(len(lines), page.digest)
         if self._on_page is not None:
             self._on_page(lines, page.read)
         page.lines = None

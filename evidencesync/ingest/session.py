@@ -22,6 +22,7 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.files.disk import FOLDER_FLAGS, storing
 from evidencesync.ingest.admission import Admitted, show_after, show_since
 from evidencesync.ingest.basis import Basis, Lookup, TreeKey
+from evidencesync.ingest.comparison import ManifestComparison
 from evidencesync.ingest.context import IngestContext
 from evidencesync.ingest.pages import PageIntake, PreviousManifest, leftover_manifests, previous_manifest
 from evidencesync.ingest.receipt import (
@@ -37,7 +38,7 @@ from evidencesync.ingest.receipt import (
 )
 from evidencesync.ingest.session_contents import SessionContents
 from evidencesync.ingest.streams import StreamIntake
-from evidencesync.protocol.messages import Finish, Message, Published, Ready, Resumed, Status
+from evidencesync.protocol.messages import Finish, Message, Previous, Published, Ready, Resumed, Status, Withdraw
 from evidencesync.protocol.receiver import (
     ChunksArrived,
     ChunksListed,
@@ -53,6 +54,7 @@ from evidencesync.protocol.receiver import (
     StreamClosed,
     StreamOpened,
     StreamResembles,
+    WithdrawalRequested,
 )
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.index.index import Index, catch_up
@@ -97,6 +99,8 @@ class IngestSession:
     ) -> None:
         self.least_bytes = 0
         """The bytes that the content needs at the least, where none of it is in the vault."""
+        self.compares = True
+        """Whether the sender knows the messages that compare with the previous acquisition."""
         self._connection = connection
         self._vault = vault
         self._item = item
@@ -142,16 +146,22 @@ class IngestSession:
             self._open_session_socket(staging, stack)
             # The sender checks both chains before it signs anything: so they go before Ready.
             self._show_chains()
+            comparison = self._begin_comparison()
             self._connection.send(_ready(admitted, state, known, self._lookup_scope, leftovers.count))
             streams = StreamIntake(context, staging, leftovers)
             stack.callback(streams.close)
-            pages = self._make_page_intake(context, streams, staging, leftovers, state)
+            pages = self._make_page_intake(context, streams, staging, leftovers, state, comparison)
             finish = self._receive_all(context.receiver, streams, pages)
             self._connection.committed = True
+            if finish is None:
+                self._connection.close_session_socket()  # it lies in the staging area
+                self._while_working("publishing", staging.discard)
+                return [Withdraw()]
             self._connection.interruptions += leftovers.count_continued()
+            changes = self._compare(comparison, staging)
             published = self._conclude(state, staging, streams, pages, finish)
             self._while_working("publishing", leftovers.remove_continued)  # only now: before, a crash would have lost them
-            return [*show_after(self._vault.ledger, self._vault_shown), published]
+            return [*show_after(self._vault.ledger, self._vault_shown), *changes, published]
 
     def _make_context(self, lookup: Lookup, leftovers: Leftovers, staging: Staging, state: ItemState) -> IngestContext:
         admitted, contents = self._admitted, SessionContents(self._scope)
@@ -163,8 +173,34 @@ class IngestSession:
         key = piece_key(admitted.session)
         return IngestContext(Receiver(), lookup, self._scope, basis, admitted.read_back, key, previous, contents)
 
+    def _begin_comparison(self) -> ManifestComparison | None:
+        """Shows the sender the ends of the previous manifest, and begins to compare with it, where it can be read."""
+        previous = next((manifest for manifest in self._manifests if manifest.acquisition > 0), None)
+        if previous is None or not self.compares:
+            return None
+        try:
+            ends = previous.read_ends()
+        except StorageError:
+            return None
+        if ends is not None:
+            self._connection.send(Previous(*ends))
+        return ManifestComparison(previous.positions, previous.read)
+
+    def _compare(self, comparison: ManifestComparison | None, staging: Staging) -> list[Message]:
+        """Says what has changed since the previous acquisition; nothing where that is not known."""
+        if comparison is None:
+            return []
+        changes = self._while_working("receiving", partial(comparison.changes, staging.read_manifest))
+        return [] if changes is None else [changes]
+
     def _make_page_intake(
-        self, context: IngestContext, streams: StreamIntake, staging: Staging, leftovers: Leftovers, state: ItemState
+        self,
+        context: IngestContext,
+        streams: StreamIntake,
+        staging: Staging,
+        leftovers: Leftovers,
+        state: ItemState,
+        comparison: ManifestComparison | None,
     ) -> PageIntake:
         admitted, pulled = self._admitted, self._caller.pulled
         vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
@@ -174,7 +210,7 @@ class IngestSession:
             leftovers.set_header(header)
 
         on_page = pulled.on_page if pulled is not None else None
-        return PageIntake(context, streams, staging, self._manifests, leftovers, check, on_page=on_page)
+        return PageIntake(context, streams, staging, self._manifests, leftovers, check, on_page=on_page, comparison=comparison)
 
     def _open_session_socket(self, staging: Staging, stack: ExitStack) -> None:
         """Lets the sender reconnect, if the caller allows it."""
@@ -231,8 +267,11 @@ class IngestSession:
 
     # Transfer.
 
-    def _receive_all(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish:
-        """Receives everything, over as many links as it takes; returns when the end is announced and nothing is missing."""
+    def _receive_all(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish | None:
+        """Receives everything, over as many links as it takes; returns when the end is announced and nothing is missing.
+
+        Returns None where the sender withdraws.
+        """
         lost = False
         while True:
             try:
@@ -255,7 +294,7 @@ class IngestSession:
         pages.rewind(receiver)
         return receiver
 
-    def _receive_frames(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish:
+    def _receive_frames(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish | None:
         """Stores what arrives on one link. The end may be announced while answers to earlier requests are still under way."""
         finish: Finish | None = None
         for frame_type, body in self._connection.frames():
@@ -263,6 +302,8 @@ class IngestSession:
             for event in receiver.receive(frame_type, body):
                 if isinstance(event, FinishRequested):
                     finish = event.finish
+                elif isinstance(event, WithdrawalRequested):
+                    return None
                 else:
                     _dispatch(event, streams, pages)
             answers = receiver.take_output()

@@ -16,6 +16,7 @@ from evidencesync.limits import (
     MAX_ERROR_TEXT,
     MAX_FACT,
     MAX_FILE_SIZE,
+    MAX_HEADER_LINE,
     MAX_PAGE,
     MAX_PAGE_LINES,
     MAX_PATH,
@@ -39,7 +40,9 @@ PATIENT_VERSION: Final = 101
 """Version 1 with its first addition: a sender states its timeouts (`Patience`), and failures may have newer slugs."""
 SIGNS_VERSION: Final = 102
 """With its second addition: in a custody session, too, a vault that works says Status."""
-VERSIONS: Final = (PROTOCOL_VERSION, PATIENT_VERSION, SIGNS_VERSION)
+CHANGES_VERSION: Final = 103
+"""With its third addition: Previous and Changes compare with the previous acquisition, Withdraw ends a session without one."""
+VERSIONS: Final = (PROTOCOL_VERSION, PATIENT_VERSION, SIGNS_VERSION, CHANGES_VERSION)
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""
 
@@ -135,6 +138,17 @@ class Ready(Message, frozen=True):
     known_contents: Size
     lookup: Literal["item", "case", "vault"]
     leftovers: U32
+
+
+class Previous(Message, frozen=True):
+    """The first and the last line of the previous acquisition's manifest. Directly before Ready, from CHANGES_VERSION on.
+
+    Where no entry has changed, the entries between these two have the digest that Ready states. It is not sent before the first
+    acquisition, and where that manifest cannot be read.
+    """
+
+    header: Annotated[bytes, msgspec.Meta(max_length=MAX_HEADER_LINE)]
+    footer: Annotated[bytes, msgspec.Meta(max_length=MAX_HEADER_LINE)]
 
 
 class Resumed(Message, frozen=True):
@@ -342,6 +356,24 @@ class Published(Message, frozen=True):
     received_signature: Signature
     damaged: U32
     repeated: bool
+
+
+class Changes(Message, frozen=True):
+    """How many entries differ from the previous acquisition, for a display alone. Before Published, from CHANGES_VERSION on.
+
+    `moved`: the same content under another path, counted in neither `added` nor `removed`; None where too much differs to look
+    for it. `metadata`: the content is the same. It is not sent where there is no previous manifest to read.
+    """
+
+    added: Size
+    removed: Size
+    moved: Size | None
+    changed: Size
+    metadata: Size
+
+
+class Withdraw(Message, frozen=True):
+    """In place of Finish, from CHANGES_VERSION on: no acquisition is wanted. The vault removes what is staged, and answers so."""
 
 
 class Records(Message, frozen=True):

@@ -54,6 +54,11 @@ def is_header(page: bytes) -> bool:
     return page.startswith(_HEADER_START)
 
 
+def is_footer(page: bytes) -> bool:
+    """Returns whether a page is the manifest's footer."""
+    return page.startswith(_FOOTER_START)
+
+
 def cut_pages(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the pages of a whole manifest, as a sender would have cut them."""
     cutter = PageCutter()

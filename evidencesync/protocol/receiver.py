@@ -36,6 +36,7 @@ from evidencesync.protocol.messages import (
     Resumed,
     SegmentData,
     SegmentOffer,
+    Withdraw,
 )
 from evidencesync.protocol.packing import signed_lengths, unpack_bits
 from evidencesync.protocol.receiving_order import PageOrder, SegmentOrder, StreamOrder, Window
@@ -142,6 +143,11 @@ class FinishRequested:
     finish: Finish
 
 
+@dataclass(frozen=True, slots=True)
+class WithdrawalRequested:
+    """There will be no acquisition."""
+
+
 Event = (
     PageNamed
     | PageArrived
@@ -155,6 +161,7 @@ Event = (
     | ChunksArrived
     | StreamClosed
     | FinishRequested
+    | WithdrawalRequested
 )
 
 
@@ -276,9 +283,8 @@ class Receiver:
                 yield StreamClosed(message.size, Blake3Digest(message.blake3))
             case Alive():
                 return
-            case Finish():
-                self._check_complete(message)
-                yield FinishRequested(message)
+            case Finish() | Withdraw():
+                yield self._end(message)
             case Failure():
                 raise error_of(message)
             case _:
@@ -298,13 +304,17 @@ class Receiver:
         if arrival is not None:
             yield arrival
 
-    def _check_complete(self, message: Finish) -> None:
-        """Checks Finish: afterwards nothing new may begin, but requested data may still come."""
-        if self._finished or self._streams.is_open or message.pages != self._pages.next_page:
+    def _end(self, message: Finish | Withdraw) -> Event:
+        """Checks Finish: then nothing new may begin, but requested data may still come. Withdraw may come at any time before."""
+        is_early = isinstance(message, Finish) and (self._streams.is_open or message.pages != self._pages.next_page)
+        if self._finished or is_early:
             raise ProtocolError("the end was announced before everything was sent")
         self._finished = True
+        if isinstance(message, Withdraw):
+            return WithdrawalRequested()
         self._streams.end()
         self._pages.end()
+        return FinishRequested(message)
 
     # Answers.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from evidencesync.compare.acquisitions import has_changed
+from evidencesync.custody.differences import has_changed
 from evidencesync.custody.entries import ManifestLine
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import safe_text

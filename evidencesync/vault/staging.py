@@ -23,7 +23,7 @@ from evidencesync.delta.recipe import MAGIC, Recipe
 from evidencesync.errors import InternalError, PathEscapeError, UsageError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.disk import FOLDER_FLAGS, FOLDER_MODE, close_quietly, opened_folder, storing, sync_file_system
+from evidencesync.files.disk import FOLDER_FLAGS, FOLDER_MODE, READ_FLAGS, close_quietly, opened_folder, storing, sync_file_system
 from evidencesync.files.folders import FolderStack, remove_tree
 from evidencesync.limits import MIB
 from evidencesync.vault.item import VaultItem
@@ -261,6 +261,15 @@ class Staging:
         """Adds manifest lines, as the exact bytes that are signed in the end."""
         self.manifest.append(lines)
         self.manifest.flush()  # after each page: a later session finds by its lines what was stored, also after a kill
+
+    def read_manifest(self, offset: int, length: int) -> bytes:
+        """Reads manifest lines that were appended."""
+        with storing(f"read {MANIFEST}"):
+            file = os.open(MANIFEST, READ_FLAGS, dir_fd=self.acquisition_fd)
+            try:
+                return os.pread(file, length, offset)
+            finally:
+                os.close(file)
 
     def append_recipe(self, recipe: Recipe) -> None:
         """Adds the recipe of a content that the item did not have before."""

@@ -19,6 +19,7 @@ from evidencesync.limits import (
     MAX_ERROR_TEXT,
     MAX_FACT,
     MAX_FILE_SIZE,
+    MAX_HEADER_LINE,
     MAX_PAGE,
     MAX_PAGE_LINES,
     MAX_PATH,
@@ -41,6 +42,7 @@ from evidencesync.protocol.messages import (
     Alive,
     Append,
     Begin,
+    Changes,
     ChunkData,
     Chunks,
     Close,
@@ -59,6 +61,7 @@ from evidencesync.protocol.messages import (
     PagesStored,
     Patience,
     Pieces,
+    Previous,
     Published,
     Ready,
     Records,
@@ -76,6 +79,7 @@ from evidencesync.protocol.messages import (
     Status,
     Want,
     Welcome,
+    Withdraw,
 )
 
 TYPES = sorted(MESSAGE_TYPES)
@@ -115,6 +119,10 @@ EXAMPLES: list[Message] = [
     Finish(10, bytes(32), b"sig", b"{}\n", b"sig", 4),
     Finish(MAX_FILE_SIZE, bytes(32), b"s" * MAX_SIGNATURE, b"r" * (MAX_RECORD - 65_536), b"s" * MAX_SIGNATURE, 2**32 - 1),
     Status("read-back", 1, 2),
+    Previous(b"h" * MAX_HEADER_LINE, b"f"),
+    Changes(0, 1, None, 2, MAX_FILE_SIZE),
+    Changes(0, 0, 3, 0, 0),
+    Withdraw(),
     Published(1, b"{}\n", b"sig", b"{}\n", b"sig", 0, repeated=False),
     Records(1, [(b"{}\n", b"sig")] * MAX_RECORDS, more=True),
     Records(2**32 - 1, [], more=False),

@@ -1,0 +1,75 @@
+"""Finds out whether a source is what the previous acquisition has of it, so that there need be no other one.
+
+The vault's word is not taken for it. It shows the first and the last line of the previous manifest; between them go the entries
+that were read now. If no byte of these is another one, the whole has the digest of the previous manifest, which the vault has
+stated before it knew them, and which stands in the signed custody chain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evidencesync.acquire.handshake import Handshake
+from evidencesync.acquire.reading import SourceTally
+from evidencesync.acquire.request import PushRequest
+from evidencesync.evidence.digest import new_sha256
+from evidencesync.evidence.identity import ItemName
+from evidencesync.evidence.utc_time import UtcTime
+from evidencesync.localstate.heads import RememberedHead
+from evidencesync.protocol.pages import is_footer, is_header
+
+
+class EntriesCheck:
+    """Compares the entries of a manifest with those of the previous acquisition, from the handshake on."""
+
+    def __init__(self, handshake: Handshake) -> None:
+        self._sha256 = handshake.ready.previous_manifest_sha256
+        self._previous = handshake.previous
+        self._hasher = new_sha256()
+        if self._previous is not None:
+            self._hasher.update(self._previous.header)
+
+    def add(self, page: bytes) -> None:
+        """Adds the next page, in order. The header and the footer are of this very acquisition, and are passed over."""
+        if not is_header(page) and not is_footer(page):
+            self._hasher.update(page)
+
+    def is_same(self, tally: SourceTally) -> bool:
+        """Returns, once all pages were added, whether every entry is the same and the source was read whole, and quiet meanwhile.
+
+        What could not be read, or changed while it was read, may be another one now: nobody knows.
+        """
+        if self._previous is None or tally.state.verdict != "complete":
+            return False
+        self._hasher.update(self._previous.footer)
+        return self._hasher.digest() == self._sha256
+
+
+@dataclass(eq=False)
+class UnchangedSource(Exception):  # noqa: N818 - no error: the other way in which a push or a pull ends well
+    """Nothing has changed since `acquisition`, and nothing was published. `manifest_sha256` is that of this acquisition, in hex.
+
+    `seen` are the heads of the vault's chains, to be remembered.
+    """
+
+    name: ItemName
+    vault_id: str
+    acquisition: int
+    manifest_sha256: str
+    tally: SourceTally
+    seconds: float
+    seen: list[RememberedHead]
+
+
+def unchanged(request: PushRequest, handshake: Handshake, tally: SourceTally, seconds: float, now: UtcTime) -> UnchangedSource:
+    """Makes what ends a push or a pull of an unchanged source."""
+    ready = handshake.ready
+    return UnchangedSource(
+        request.name,
+        handshake.vault_id,
+        ready.acquisition - 1,
+        (ready.previous_manifest_sha256 or b"").hex(),
+        tally,
+        seconds,
+        handshake.shown.remembered(now),
+    )

@@ -1,0 +1,85 @@
+"""Counts what has changed since the previous acquisition, from the pages of both manifests: equal pages are not read.
+
+So it costs as much as has changed. It is for a display alone: nothing is decided by it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from evidencesync.custody.differences import EntryDifference, differences
+from evidencesync.custody.entries import decode_run
+from evidencesync.custody.manifest import CheckedLine, WholeEntry, whole_entries
+from evidencesync.errors import MalformedDocumentError, StorageError
+from evidencesync.evidence.digest import ChunkDigest
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.path import from_json_fields
+from evidencesync.protocol.messages import Changes
+from evidencesync.protocol.pages import is_footer, is_header
+
+MAX_MOVES: Final = 100_000
+"""Where more entries than this are on one side alone, it is not looked for what was moved: their digests would take memory."""
+
+ReadPage = Callable[[int, int], bytes]
+"""Reads a page: offset and length in its manifest. Raises StorageError."""
+
+
+class ManifestComparison:
+    """Takes the pages of the new manifest in order, and compares at the end those that the previous one does not have."""
+
+    def __init__(self, previous: dict[ChunkDigest, tuple[int, int]], read_previous: ReadPage) -> None:
+        """`previous`: offset and length of each page of the previous manifest, by digest."""
+        self._removed = dict(previous)
+        self._read_previous = read_previous
+        self._added: list[tuple[int, int]] = []
+        self._size = 0
+
+    def add_page(self, length: int, known: ChunkDigest | None) -> None:
+        """Adds the next page: its length, and its digest where the previous manifest has it."""
+        if known is None or self._removed.pop(known, None) is None:
+            self._added.append((self._size, length))
+        self._size += length
+
+    def changes(self, read_new: ReadPage) -> Changes | None:
+        """Compares what is left on either side. Returns None where a manifest cannot be read (any more)."""
+        before = _entries(sorted(self._removed.values()), self._read_previous)
+        try:
+            return _count(differences(before, _entries(self._added, read_new)))
+        except (MalformedDocumentError, StorageError):
+            return None
+
+
+def _entries(pages: Iterable[tuple[int, int]], read: ReadPage) -> Iterator[WholeEntry]:
+    return whole_entries(_lines(pages, read))
+
+
+def _lines(pages: Iterable[tuple[int, int]], read: ReadPage) -> Iterator[CheckedLine]:
+    """Yields the lines of entries. A further line of an entry that stands in an equal page is left out, with what it changes."""
+    for offset, length in pages:
+        page = read(offset, length)
+        if is_header(page) or is_footer(page):
+            continue
+        path = b""
+        for line in decode_run(page, 0):
+            if isinstance(line, Entry):
+                path = from_json_fields(line.path, line.path_b64)
+            yield path, line
+
+
+def _count(found: Iterator[EntryDifference | None]) -> Changes:
+    counts: Counter[str] = Counter()
+    contents: dict[str, Counter[str]] = {"added": Counter(), "removed": Counter()}
+    for one in found:
+        if one is None:
+            continue
+        counts[one.kind] += 1
+        entry = one.after or one.before
+        has_content = entry is not None and entry.blake3 is not None and entry.size
+        if entry is not None and has_content and one.kind in contents and counts[one.kind] <= MAX_MOVES:
+            contents[one.kind][entry.blake3 or ""] += 1
+    moved = None
+    if max(counts["added"], counts["removed"]) <= MAX_MOVES:
+        moved = (contents["added"] & contents["removed"]).total()
+    return Changes(counts["added"] - (moved or 0), counts["removed"] - (moved or 0), moved, counts["changed"], counts["metadata"])

@@ -1,0 +1,236 @@
+"""What a push says of the acquisition before is what `diff` says of both, and an unchanged source need not be published again."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from evidencesync.acquire import handshake
+from evidencesync.acquire.push import push
+from evidencesync.acquire.unchanged import UnchangedSource
+from evidencesync.compare.acquisitions import compare_acquisitions
+from evidencesync.connection.progress import Progress
+from evidencesync.errors import LinkLostError
+from evidencesync.ingest import comparison
+from evidencesync.protocol import failures
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import CHANGES_VERSION, VERSIONS, Changes, Withdraw
+from tests.integration.cli_program import Lab, drop_file_privileges, schema_errors
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.link_in_between import LinkInBetween
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.pulling import pull_from
+
+FILES = 400
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return make_bench(tmp_path)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    made = Lab.make(tmp_path)
+    for name in ("a", "b", "folder/c"):
+        made.write(name, name.encode())
+    return made
+
+
+def _change(folder: Path, chance: random.Random) -> None:
+    """Some of everything: files that go, come, move, change, and get another mode."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    for number, path in enumerate(chance.sample(files, chance.randrange(1, 60))):
+        match number % 5:
+            case 0:
+                path.unlink()
+            case 1:
+                path.rename(path.with_name(f"moved {number} {chance.random()}"))
+            case 2:
+                path.write_bytes(chance.randbytes(30))
+            case 3:
+                path.chmod(0o640)
+            case 4:
+                (path.parent / f"new {chance.random()}").write_bytes(chance.randbytes(20))
+    os.setxattr(folder, "user.many", chance.randbytes(8))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_counts_are_those_of_diff(bench: Bench, seed: int) -> None:
+    chance = random.Random(seed)
+    for number in range(FILES):
+        path = bench.source / f"{number % 7}" / f"{number}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"%d" % (number // 2))  # each content twice
+    assert bench.push().changes is None
+    for number in range(2, 5):
+        _change(bench.source, chance)
+        said = bench.push().changes
+        item = bench.vault.layout.item(bench.name)
+        found = compare_acquisitions(item, number - 1, number, 0)
+        counted = (found.added_count, found.removed_count, found.moved_count, found.changed_count, found.metadata_count)
+        assert said == Changes(*counted)
+    assert bench.push().changes == Changes(0, 0, 0, 0, 0)
+
+
+def test_where_too_much_differs_it_is_not_looked_for_what_was_moved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "MAX_MOVES", 2)
+    for number in range(3):
+        (bench.source / f"{number}").write_bytes(b"%d" % number)
+    bench.push()
+    for number in range(3):
+        (bench.source / f"{number}").rename(bench.source / f"moved {number}")
+    assert bench.push().changes == Changes(3, 3, None, 0, 1)
+
+
+def test_a_previous_manifest_that_cannot_be_read_keeps_no_push_from_its_end(bench: Bench) -> None:
+    (bench.source / "a").write_bytes(b"a")
+    bench.push()
+    manifest = bench.acquisition(1) / "manifest.jsonl"
+    whole = manifest.read_bytes()
+    manifest.chmod(0o600)
+    manifest.write_bytes(whole.replace(b'"type":"file"', b'"type":"fire"'))
+    (bench.source / "b").write_bytes(b"b")
+    assert bench.push().changes is None
+
+
+def test_an_unchanged_source_is_published_no_second_time(bench: Bench) -> None:
+    for number in range(FILES):
+        (bench.source / f"{number}").write_bytes(b"%d" % number)
+    first = bench.push(skip_unchanged=True)  # there is nothing yet to be the same as
+    with pytest.raises(UnchangedSource) as found:
+        bench.push(skip_unchanged=True)
+    assert (found.value.acquisition, found.value.manifest_sha256) == (1, first.manifest_sha256)
+    assert found.value.tally.manifest.contents == FILES
+    assert bench.acquisitions() == ["0001"]
+    assert os.listdir(bench.vault.layout.item(bench.name).incoming) == []
+    (bench.source / "7").chmod(0o640)
+    assert bench.push(skip_unchanged=True).acquisition == 2
+
+
+@pytest.mark.parametrize("change", ["content", "mode", "time", "name", "gone", "new", "attribute"])
+def test_any_change_is_published(bench: Bench, change: str) -> None:
+    file = bench.source / "a"
+    file.write_bytes(b"a")
+    bench.push()
+    times = file.stat()
+    match change:
+        case "content":
+            file.write_bytes(b"b")
+            os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        case "mode":
+            file.chmod(0o600)
+        case "time":
+            os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+        case "name":
+            file.rename(bench.source / "b")
+        case "gone":
+            file.unlink()
+        case "new":
+            (bench.source / "b").touch()
+        case "attribute":
+            os.setxattr(file, "user.k", b"1")
+    assert bench.push(skip_unchanged=True).acquisition == 2
+
+
+def test_what_was_published_is_compared_and_not_what_the_vault_says(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vault that states no difference, or shows other ends of a manifest, keeps nobody from publishing."""
+    from evidencesync.ingest.pages import PreviousManifest
+
+    (bench.source / "a").write_bytes(b"a")
+    bench.push()
+    (bench.source / "a").write_bytes(b"b")
+    bench.push()
+    first = (bench.acquisition(1) / "manifest.jsonl").read_bytes().splitlines(keepends=True)
+    monkeypatch.setattr(PreviousManifest, "read_ends", lambda _: (first[0], first[-1]))
+    (bench.source / "a").write_bytes(b"a")
+    assert bench.push(skip_unchanged=True).acquisition == 3
+
+
+def test_a_pull_compares_and_skips_as_a_push_does(bench: Bench) -> None:
+    for number in range(FILES):
+        (bench.source / f"{number}").write_bytes(b"%d" % number)
+    assert pull_from(bench).changes is None
+    with pytest.raises(UnchangedSource) as found:
+        pull_from(bench, skip_unchanged=True)
+    assert (found.value.acquisition, found.value.tally.manifest.contents) == (1, FILES)
+    assert os.listdir(bench.vault.layout.item(bench.name).incoming) == []
+    (bench.source / "7").write_bytes(b"seven")
+    assert pull_from(bench, skip_unchanged=True).changes == Changes(0, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize("old", [handshake, failures])
+def test_an_end_of_an_earlier_version_publishes_and_says_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, old: object
+) -> None:
+    earlier = tuple(version for version in VERSIONS if version < CHANGES_VERSION)
+    (bench.source / "a").write_bytes(b"a")
+    assert bench.push().acquisition == 1
+    monkeypatch.setattr(old, "VERSIONS", earlier)
+    again = bench.push(skip_unchanged=True)
+    assert (again.acquisition, again.changes) == (2, None)
+
+
+def test_a_link_that_is_lost_while_the_sender_withdraws_changes_nothing(bench: Bench) -> None:
+    (bench.source / "a").write_bytes(b"a")
+    bench.push()
+    ours, thread = bench.serve()
+    with pytest.raises(UnchangedSource):
+        push(CutAtWithdraw(ours), bench.request(skip_unchanged=True), Progress())
+    thread.join(PATIENCE_SECONDS)
+    assert bench.acquisitions() == ["0001"]
+
+
+class CutAtWithdraw(LinkInBetween):
+    """A link that is lost with the sender's last word."""
+
+    def write(self, data: bytes) -> None:
+        if frame_of(Withdraw()) in data:
+            self.close()
+            raise LinkLostError("cut by the test")
+        super().write(data)
+
+
+def test_the_command_says_what_has_changed_and_in_one_line_if_asked(lab: Lab) -> None:
+    assert "since" not in lab.push().out
+    (lab.folder / "evidence" / "a").rename(lab.folder / "evidence" / "z")
+    lab.write("new", b"n")
+    second = lab.push()
+    assert "4 files, 11 B; since acquisition 1: 1 added, 1 moved, other attributes of 1" in second.out
+    assert len(second.out.splitlines()) == 5, second.out
+    quiet = lab.push("-q")
+    assert quiet.out.count("\n") == 1
+    assert "acquisition 3: published, complete; fingerprint " in quiet.out
+    verbose = lab.push("-v").out
+    for words in ("chain head", "vault head", "receipt ", "nothing changed since acquisition 3"):
+        assert words in verbose
+    document = lab.push("--json").document
+    assert schema_errors(document, "push-output") == []
+    assert document["changes"] == {"since": 4, "added": 0, "removed": 0, "moved": 0, "changed": 0, "metadata": 0}
+
+
+def test_the_command_skips_an_unchanged_source_and_says_so(lab: Lab) -> None:
+    assert lab.push().code == 0
+    done = lab.push("--skip-unchanged")
+    assert (done.code, "nothing changed since acquisition 1, and nothing was published" in done.out) == (0, True), done
+    document = lab.push("--skip-unchanged", "--json").document
+    assert schema_errors(document, "push-output") == []
+    assert (document["unchanged"], document["since"], document["files"]) == (True, 1, 3)
+    assert len(list((lab.folder / "home/.local/share/evidencesync/receipts").iterdir())) == 1
+    assert not any((lab.acquisition().parents[1] / "incoming").iterdir())
+    assert lab.run("verify", "vault").code == 0
+
+
+def test_a_source_that_cannot_be_read_whole_is_never_unchanged(lab: Lab) -> None:
+    (lab.folder / "evidence" / "a").chmod(0)
+    for number in (1, 2):
+        process = lab.start(
+            *("push", "evidence", "vault", "--case", "2024-017", "--item", "LAPTOP-1"),
+            *("--sign-key", "ana", "--skip-unchanged"),
+            preexec_fn=drop_file_privileges,
+        )
+        out, _ = process.communicate()
+        assert (process.returncode, f"acquisition {number}: published, WITH GAPS" in out.decode()) == (3, True), out
