@@ -6,18 +6,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from evidencesync.cli.summary import push_lines, push_output, verdict_of
+from evidencesync.cli.summary import Detail, push_lines, push_output, verdict_of
 from evidencesync.evidence.entry import Flag
 from evidencesync.localstate.receipts import FinishedReceipt
+from evidencesync.protocol.messages import Changes
 from evidencesync.ssh.address import Address
 from tests.unit.cli.outcomes import make_outcome, make_request
 
 EVIL = b"bad\x1b[31m\xff[bold]\n"
 
 
-def _lines(*flagged: tuple[bytes, Flag], vault: str = "/srv/vault", read_back: bool = True) -> str:
+def _lines(*flagged: tuple[bytes, Flag], vault: str = "/srv/vault", read_back: bool = True, detail: Detail = "summary") -> str:
     outcome = make_outcome(*flagged, read_back=read_back)
-    return "\n".join(push_lines(outcome, make_request(), Address.parse(vault), FinishedReceipt(Path("/receipts/x"), None)))
+    kept = FinishedReceipt(Path("/receipts/x"), None)
+    return "\n".join(push_lines(outcome, make_request(), Address.parse(vault), kept, detail=detail))
 
 
 @pytest.mark.parametrize(
@@ -37,21 +39,56 @@ def test_the_worst_flag_decides_and_what_a_filter_left_out_is_none(flags: tuple[
     assert push_output(outcome, FinishedReceipt(Path("/r"), None)).verdict == verdict
 
 
-def test_the_summary_says_what_an_examiner_notes_down() -> None:
+def test_the_summary_says_what_an_examiner_notes_down_in_five_lines() -> None:
     text = _lines()
     for part in (
         "2024/17 ü / L-1, acquisition 3: published, complete",
         "2 files, 1.0 MB",
-        "120.0 kB (12.0 %)",
-        "750.0 kB (75.0 %) was in the vault already, or came before, 150.0 kB are zeros",
-        "80.0 kB written, 300.0 kB linked (1 file), 620.0 kB reflinked (1 file), zeros included",
-        "2.0 s, 500.0 kB/s",
+        "120.0 kB (12.0 %) in 2.0 s; read back from the vault's disk",
         "0123 4567 89ab cdef 0123",
-        "c" * 64,
-        "/receipts/x",
         "evidencesync verify /srv/vault --case '2024/17 ü' --item L-1",
     ):
         assert part in text
+    assert len(text.splitlines()) == 5
+
+
+def test_more_is_said_to_whom_asks_for_it() -> None:
+    text = _lines(detail="everything")
+    for part in (
+        "750.0 kB (75.0 %) was in the vault already, or came before, 150.0 kB are zeros",
+        "80.0 kB written, 300.0 kB linked (1 file), 620.0 kB reflinked (1 file), zeros included",
+        "500.0 kB/s",
+        "c" * 64,
+        "/receipts/x",
+    ):
+        assert part in text
+        assert part not in _lines()
+
+
+def test_one_line_says_the_verdict_and_hides_no_warning() -> None:
+    text = _lines((b"a", "unreadable"), detail="one line")
+    assert text == "2024/17 ü / L-1, acquisition 3: published, WITH GAPS; fingerprint 0123 4567 89ab cdef 0123"
+    damaged = dataclasses.replace(make_outcome(), damaged=2)
+    kept = FinishedReceipt(Path("/r"), None)
+    _, warning = push_lines(damaged, make_request(), Address.parse("/v"), kept, detail="one line")
+    assert warning.startswith("  WARNING      2 files of earlier acquisitions damaged")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (None, None),
+        (Changes(0, 0, 0, 0, 0), "nothing changed since acquisition 2"),
+        (Changes(2, 0, 1, 1, 0), "since acquisition 2: 2 added, 1 changed, 1 moved"),
+        (Changes(0, 1234, 0, 0, 5), "since acquisition 2: 1,234 removed, other attributes of 5"),
+        (Changes(200_000, 1, None, 0, 0), "since acquisition 2: 200,000 added, 1 removed, moves not looked for"),
+    ],
+)
+def test_what_has_changed_is_said_in_a_few_words(changes: Changes | None, said: str | None) -> None:
+    outcome = dataclasses.replace(make_outcome(), changes=changes)
+    text = "\n".join(push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/r"), None)))
+    assert ("acquisition 2" in text) == (said is not None)
+    assert said is None or f"  evidence     2 files, 1.0 MB; {said}\n" in text
 
 
 def test_what_comes_next_names_the_vaults_machine() -> None:
@@ -59,7 +96,7 @@ def test_what_comes_next_names_the_vaults_machine() -> None:
 
 
 def test_a_push_without_read_back_says_so_loudly() -> None:
-    assert "read back    NO" in _lines(read_back=False)
+    assert "NOT read back from the vault's disk" in _lines(read_back=False)
 
 
 def test_flagged_paths_are_shown_safely_and_the_first_twenty_of_them() -> None:
@@ -133,10 +170,9 @@ def test_a_pulled_machine_whose_clock_is_off_is_said_to_be() -> None:
         (0, 0, None),
         (2, 0, "the link was lost 2 times"),
         (0, 1, "the vault had kept data of 1 unfinished attempt, and used what fitted"),
-        (1, 1, "the link was lost 1 time; the vault had kept data of 1 unfinished attempt, and used what fitted"),
     ],
 )
 def test_only_the_interruptions_that_there_were_are_told(lost: int, earlier: int, said: str | None) -> None:
     outcome = dataclasses.replace(make_outcome(), interruptions=lost, leftovers=earlier)
     lines = list(push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/r"), None)))
-    assert [line.strip() for line in lines if "interrupted" in line] == ([f"interrupted  {said}"] if said else [])
+    assert [line[15:] for line in lines if line.startswith(("  interrupted", "  resumed"))] == ([said] if said else [])
