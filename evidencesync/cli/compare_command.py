@@ -57,8 +57,8 @@ def compare(
 
     Reads every regular file, except those larger than any file in the manifest. Nothing else is opened, no link is followed,
     and nothing is written. Ends with 0 only if everything in the manifest is there, and nothing else; 30 if something was
-    modified, 31 if something is moved, duplicated, missing or new, 3 if something could not be read, 4 if names came or went
-    meanwhile. The data folder beside the manifest is recognised without --data.
+    modified, 31 if something is moved, duplicated, missing or new, 3 if something could not be read or judged, 4 if names came
+    or went meanwhile. The data folder beside the manifest is recognised without --data.
     """
     import time
 

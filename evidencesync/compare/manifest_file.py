@@ -17,7 +17,8 @@ from evidencesync.compare.store import ManifestFacts
 from evidencesync.custody.documents import MANIFEST_NAMESPACE, ManifestHeader
 from evidencesync.custody.hardlinks import AT_ONCE, HardLinkCheck, is_hard_link
 from evidencesync.custody.manifest import decode_header, read_manifest
-from evidencesync.custody.trust import RevokedKeys, TrustedSigners, TrustLists
+from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.trust import TrustedSigners
 from evidencesync.errors import (
     EvidenceSyncError,
     IncompleteError,
@@ -39,6 +40,8 @@ from evidencesync.verify.documents import reason
 
 _BLOCK: Final = 1 << 20
 _WRONG_NAMES: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+_UNVERIFIED: Final = "Without --trusted the manifest is compared unverified."
+_JUDGED_ELSEWHERE: Final = f"`verify`, and `receipts check --vault`, judge it by the vault's own records. {_UNVERIFIED}"
 _NOT_READ: Final = "Check the disk and the permissions of what was to be read."
 
 
@@ -73,8 +76,9 @@ class ManifestFile:
         """Which manifest it is and, where there are `trusted` signers (an allowed_signers file), who vouches for it.
 
         1. The signature beside it fits its bytes.  2. It is by the key that the header names.  3. That key is trusted for
-        manifests, under the examiner's name, now: without a vault nobody else says when it was signed.
-        Raises MalformedDocumentError, SignatureError, UntrustedSignerError and TrustFileError.
+        manifests, under the examiner's name, now: without a vault nobody else says when it was signed. So a key that was
+        trusted until some time before is not judged.
+        Raises IncompleteError, MalformedDocumentError, SignatureError, UntrustedSignerError and TrustFileError.
         """
         self._file.seek(0)
         header = decode_header(self._file.readline(MAX_HEADER_LINE + 1))
@@ -166,23 +170,24 @@ class ManifestFile:
         return sha256.hexdigest(), sha512.digest()
 
     def _check_signature(self, header: ManifestHeader, trusted: bytes, now_ns: int) -> str:
-        trust = TrustLists(TrustedSigners.parse(trusted), RevokedKeys(frozenset()))
+        signers, principal = TrustedSigners.parse(trusted), header.examiner.principal
         path = self._path.with_name(self._path.name + SIGNATURE_SUFFIX)
-        hint = "Without --trusted the manifest is compared unverified."
         try:
             with _open(path) as file:
                 armored = file.read(MAX_SIGNATURE + 1)
         except OSError as error:
             raise not_read(error, f"read {_shown(path)}") from error
         except UsageError as error:
-            raise SignatureError(f"the manifest's signature is missing: {error.message}", hint=hint) from error
-        try:
-            key = trust.check_signature(armored, MANIFEST_NAMESPACE, self._sha512, header.examiner.principal, now_ns)
-        except UntrustedSignerError as error:
-            raise UntrustedSignerError(error.message, hint="Give --trusted a file that lists whom you trust.") from error
+            raise SignatureError(f"the manifest's signature is missing: {error.message}", hint=_UNVERIFIED) from error
+        key = verify_signature(armored, MANIFEST_NAMESPACE, self._sha512)
         if key.fingerprint != header.examiner.key:
             raise SignatureError(f"the manifest names the key {header.examiner.key}, but {key.fingerprint} signed it")
-        return key.fingerprint
+        untrusted = signers.reason_untrusted(principal, key, MANIFEST_NAMESPACE, now_ns)
+        if untrusted is None:
+            return key.fingerprint
+        if signers.has_ended(key, MANIFEST_NAMESPACE, now_ns, principal):
+            raise IncompleteError(f"{untrusted}; but a manifest alone does not tell when it was signed", hint=_JUDGED_ELSEWHERE)
+        raise UntrustedSignerError(untrusted, hint="Give --trusted a file that lists whom you trust.")
 
 
 def _changed() -> MalformedDocumentError:

@@ -114,11 +114,14 @@ class TrustedSigners:
         found = _covering(named, key, namespace, at_ns, f"the key {key.fingerprint}")
         return found.principal or ""
 
-    def has_ended(self, key: PublicKey, namespace: str, at_ns: int) -> bool:
-        """Whether a key was trusted for a namespace until some time before `at_ns`, and is not at that time."""
+    def has_ended(self, key: PublicKey, namespace: str, at_ns: int, principal: str | None = None) -> bool:
+        """Whether a key was trusted for a namespace until some time before `at_ns`, and is not at that time.
+
+        With a `principal`: under that name.
+        """
         return any(
             signer.key == key
-            and signer.principal is not None
+            and (signer.principal is not None if principal is None else matches_any(principal, signer.principals))
             and signer.valid_before is not None
             and signer.valid_before < at_ns // _NANOSECONDS
             and signer.reason_not_covered(namespace, signer.valid_before * _NANOSECONDS) is None

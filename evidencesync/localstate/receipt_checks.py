@@ -382,7 +382,7 @@ class _Check:
     def _doubt(self, trusted: TrustedSigners, namespace: str, key: PublicKey, principal: str | None, at_ns: int) -> str | None:
         """Why a key that is not trusted at the vault's date may have been trusted all the same."""
         receipt, name, received = self.found.receipt, self.found.name, self.found.received
-        if receipt is None or name is None or received is None or not trusted.has_ended(key, namespace, at_ns):
+        if receipt is None or name is None or received is None or not trusted.has_ended(key, namespace, at_ns, principal):
             return None
         if self._order is None or self._order.vault_id != receipt.vault_id:
             return f"that date is by the vault's clock, and whether it was retired before, only its chain tells: {_BRING_VAULT}"

@@ -101,6 +101,18 @@ def test_the_signature_is_checked_where_trusted_signers_are_given(lab: Lab) -> N
     assert lab.run("compare", "alone.jsonl", "evidence", "--trusted", "mine").code == 32  # it has no signature beside it
 
 
+def test_a_signer_who_was_retired_since_is_neither_trusted_nor_called_untrusted(lab: Lab) -> None:
+    """A manifest alone does not tell whether it was signed before."""
+    manifest = str(lab.acquisition() / "manifest.jsonl")
+    key = (lab.folder / "ana.pub").read_text()
+    ended = 'namespaces="manifest@evidencesync",valid-before="20200101Z"'
+    for name, code, slug in (("ana@lab", 3, "incomplete"), ("*@lab", 3, "incomplete"), ("ben@lab", 32, "untrusted-signer")):
+        (lab.folder / "signers").write_text(f"{name} {ended} {key}")
+        judged = lab.run("compare", manifest, "evidence", "--trusted", "signers", "--json")
+        assert (judged.code, judged.error["slug"]) == (code, slug)
+        assert ("does not tell when it was signed" in judged.error["message"]) == (code == 3), judged.error
+
+
 def test_what_cannot_be_read_is_exit_3_and_never_passes(lab: Lab) -> None:
     (lab.folder / "evidence" / "notes.txt").chmod(0)
     (lab.folder / "evidence" / "folder").chmod(0)

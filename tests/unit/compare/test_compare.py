@@ -524,12 +524,14 @@ def test_no_manifest_is_used_whose_signature_is_not_by_a_trusted_signer(source: 
         signer_line("ana@lab", other.public_key, ("manifest@evidencesync",)).encode(),  # another key
         signer_line("ana@lab", signer.public_key, ("receipt@evidencesync",)).encode(),  # for something else
         signer_line("eve@lab", signer.public_key, ("manifest@evidencesync",)).encode(),  # another name
-        signer_line("ana@lab", signer.public_key, ("manifest@evidencesync",), None, 10**18).encode(),  # not any more
         b"",
     ]
     for trusted in refused:
         with pytest.raises(SignatureError):
             compared(manifest, source, trusted=trusted)
+    retired = signer_line("ana@lab", signer.public_key, ("manifest@evidencesync",), None, 10**18).encode()
+    with pytest.raises(IncompleteError):
+        compared(manifest, source, trusted=retired)
     manifest.write_bytes(manifest.read_bytes().replace(b'"host":"laptop"', b'"host":"desktop"'))
     with pytest.raises(SignatureError):
         compared(manifest, source, trusted=good)
