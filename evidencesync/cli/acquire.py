@@ -121,8 +121,6 @@ def _read_list(name: str) -> bytes:
 class HowChoice(DetailsChoice):
     """How the evidence is transferred, and details of case and item."""
 
-    GROUP: ClassVar = "How it travels, and what is kept"
-
     note: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A note for the manifest; may be repeated.")] = None
     no_read_back: Annotated[
         bool, typer.Option("--no-read-back", help="Do not read the data back from the vault's disk. The receipt says so.")

@@ -1,54 +1,20 @@
-"""Makes a command of a function: options from dataclasses, the options that all commands share, help in groups, and examples."""
+"""Makes a command of a function: options from dataclasses, the options that all commands share, and examples."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ClassVar, Final, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import typer
-import typer.core
 
 from evidencesync.cli.console import Console
 from evidencesync.cli.guard import guard, prepare_process
+from evidencesync.cli.help_text import COMMON, HelpfulCommand, HelpfulGroup, epilog_of
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.exit_codes import ExitCode
-
-OTHER_OPTIONS: Final = "Options"
-_BOUNDS: Final = re.compile(r"(?P<low>[\d.]+)<=x<=(?P<high>[\d.]+)|x>=(?P<least>[\d.]+)|x<=(?P<most>[\d.]+)")
-
-
-class GroupedCommand(typer.core.TyperCommand):
-    """A command whose help lists options under the title of their group (`rich_help_panel`), which typer does only with rich."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Writes the arguments, the command's own options, then each group in the order of its first option."""
-        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], OTHER_OPTIONS: []}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                is_argument = parameter.param_type_name == "argument"
-                title = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or OTHER_OPTIONS
-                sections.setdefault(title, []).append((record[0], bounds_in_words(record[1])))
-        for title, records in sections.items():
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
-
-
-def bounds_in_words(text: str) -> str:
-    """Replaces click's notation of a range (`0<=x<=12`) by words: "0 to 12", "1 or more", "12 or less"."""
-
-    def words(found: re.Match[str]) -> str:
-        if found["low"] is not None:
-            return f"{found['low']} to {found['high']}"
-        return f"{found['least']} or more" if found["least"] is not None else f"{found['most']} or less"
-
-    return _BOUNDS.sub(words, text)
-
 
 Command = Callable[..., ExitCode]
 
@@ -65,16 +31,14 @@ class Run:
 class OutputChoice:
     """The options that every command has."""
 
-    GROUP: ClassVar = "Output and settings"
+    GROUP: ClassVar = COMMON
 
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, also for an error.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages and no progress.")] = False
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print more details, and a traceback with an error.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, also for an error.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages, no progress.")] = False
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what is done, and show tracebacks.")] = False
     config: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", envvar=CONFIG_VARIABLE, help="Settings file to use instead of the user's own ('none': no file)."
-        ),
+        typer.Option(metavar="FILE", envvar=CONFIG_VARIABLE, help="Settings file, or 'none'."),
     ] = None
 
 
@@ -87,7 +51,7 @@ def command(app: typer.Typer, name: str, *examples: str, kind: CommandKind = Com
 
     def register(function: Command) -> Command:
         text = inspect.getdoc(function) or ""
-        app.command(name, cls=GroupedCommand, help=text, short_help=_first_sentence(text), epilog=_epilog(examples))(
+        app.command(name, cls=HelpfulCommand, help=text, short_help=_first_sentence(text), epilog=epilog_of(examples))(
             _adapt(function, kind)
         )
         return function
@@ -97,7 +61,8 @@ def command(app: typer.Typer, name: str, *examples: str, kind: CommandKind = Com
 
 def group(app: typer.Typer, name: str, text: str) -> typer.Typer:
     """Adds a group of commands to a typer app. `text` is its help."""
-    made = typer.Typer(help=text, short_help=_first_sentence(text), no_args_is_help=True)
+    more = f"The options of a command, with examples: evidencesync {name} COMMAND --help"
+    made = typer.Typer(cls=HelpfulGroup, help=text, short_help=_first_sentence(text), epilog=more, no_args_is_help=True)
     app.add_typer(made, name=name)
     return made
 
@@ -105,11 +70,6 @@ def group(app: typer.Typer, name: str, text: str) -> typer.Typer:
 def _first_sentence(text: str) -> str:
     """The first sentence of a help text, for the list of commands. It is kept whole; click would cut it to one line."""
     return " ".join(text.split("\n\n", maxsplit=1)[0].split()).partition(". ")[0].removesuffix(".")
-
-
-def _epilog(examples: tuple[str, ...]) -> str:
-    """The examples as an epilog. A backspace character makes click keep the line breaks below it."""
-    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
 
 
 def _adapt(function: Command, kind: CommandKind) -> Callable[..., None]:

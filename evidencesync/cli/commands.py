@@ -5,52 +5,50 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterable
-from typing import Annotated, Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Final
 
 import typer
 import typer.main
 
 import evidencesync
 from evidencesync.cli.console import Console, mute
+from evidencesync.cli.help_text import HelpfulGroup
 from evidencesync.errors import UsageError
 from evidencesync.exit_codes import ExitCode
 
 PROGRAM: Final = "evidencesync"
 _HELP: Final = "Moves forensic evidence over SSH into a vault, sends only what is missing, and proves what arrived."
-_EPILOG: Final = """\b
-Examples:
+_EPILOG: Final = """Examples:
   evidencesync init /srv/vault --trust ana.pub --principal ana@lab
   evidencesync push /mnt/evidence ana@vault.lab:/srv/vault --case 2024-017 --item LAPTOP-1
   evidencesync verify /srv/vault
 
-Exit codes: 0 is complete and verified; any other is a failure, and docs/exit-codes.md says which. The options of a
-command, with more examples: evidencesync COMMAND --help"""
+The options of a command, with more examples: evidencesync COMMAND --help
 
-_MODULES: Final = {
-    "init": "vault_commands",
-    "trust": "vault_commands",
-    "host": "host_commands",
-    "push": "push_command",
-    "pull": "pull_command",
-    "watch": "watch_command",
-    "serve": "serve_command",
-    "verify": "verify_command",
-    "list": "catalog_commands",
-    "show": "catalog_commands",
-    "report": "report_command",
-    "diff": "diff_command",
-    "restore": "restore_command",
-    "compare": "compare_command",
-    "export": "export_command",
-    "timestamp": "timestamp_commands",
-    "custody": "custody_commands",
-    "receipts": "receipts_commands",
-    "reindex": "upkeep_commands",
-    "clean": "upkeep_commands",
-    "vault": "vault_commands",
+Exit codes: 0 is complete and verified; any other is a failure, which is in
+docs/exit-codes.md"""
+
+_GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Set up": {"init": "vault_commands", "trust": "vault_commands", "host": "host_commands"},
+    "Acquire": {"push": "push_command", "pull": "pull_command", "watch": "watch_command", "serve": "serve_command"},
+    "Check": {
+        "verify": "verify_command",
+        "compare": "compare_command",
+        "receipts": "receipts_commands",
+        "timestamp": "timestamp_commands",
+    },
+    "Look": {"list": "catalog_commands", "show": "catalog_commands", "diff": "diff_command"},
+    "Hand over": {
+        "report": "report_command",
+        "custody": "custody_commands",
+        "export": "export_command",
+        "restore": "restore_command",
+    },
+    "Keep": {"reindex": "upkeep_commands", "clean": "upkeep_commands", "vault": "vault_commands"},
 }
-"""The module that adds each command, in the order of the help."""
+"""The commands as the help groups them, each with the module that adds it."""
+_MODULES: Final = {name: module for commands in _GROUPS.values() for name, module in commands.items()}
 
 _UNKNOWN: Final = re.compile(
     r"(No such (?:option|command)):? '?(\S+?)'?(?:[.:]? ?(?:\(Possible|Did you mean).*|\.)?$", re.IGNORECASE
@@ -78,10 +76,17 @@ def _top(
     pass
 
 
+class _Program(HelpfulGroup):
+    """All commands."""
+
+    titles: ClassVar[Mapping[str, str]] = {name: title for title, commands in _GROUPS.items() for name in commands}
+
+
 def make_app(names: Iterable[str] = _MODULES) -> typer.Typer:
     """An app with the commands of these names, and all others that the same modules add."""
     app = typer.Typer(
         name=PROGRAM,
+        cls=_Program,
         help=_HELP,
         epilog=_EPILOG,
         no_args_is_help=True,

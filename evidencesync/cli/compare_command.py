@@ -50,7 +50,7 @@ def compare(
     ] = False,
     data: Annotated[
         bool,
-        typer.Option("--data", help="FOLDER is a copy of an acquisition's data, which has no links and special files."),
+        typer.Option("--data", help="FOLDER is a copy of an acquisition's data, which has no links or special files."),
     ] = False,
 ) -> ExitCode:
     """Compares a folder with a manifest, without a vault: what matches, was modified, moved, copied, is missing or new.

@@ -226,7 +226,7 @@ def seal(
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="The reason.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask. (Without a terminal nobody is asked.)")] = False,
 ) -> ExitCode:
-    """Closes an item, for good: it takes no more acquisitions. Notes, corrections and hand-overs remain possible.
+    """Closes an item for good: it takes no more acquisitions. Notes, corrections and hand-overs remain possible.
 
     It cannot be undone, so at a terminal you are asked first.
     """

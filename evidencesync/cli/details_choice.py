@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, NoReturn
 
 import typer
 
+from evidencesync.cli.help_text import RECORDED
 from evidencesync.errors import ConfigurationError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand, read_named
@@ -24,7 +25,7 @@ _NUMBER: Final = "number"
 class DetailsChoice:
     """What is known of the case and the item."""
 
-    GROUP: ClassVar = "What is recorded besides"
+    GROUP: ClassVar = RECORDED
 
     detail: Annotated[
         list[str] | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from evidencesync.cli.help_text import SIGNING, WHAT
 from evidencesync.cli.settings import LoadedSettings, Settings
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import is_clean, is_unsafe, shell_text
@@ -37,7 +38,7 @@ TsaRoots = Annotated[
 class ItemChoice:
     """Which exhibit of which case."""
 
-    GROUP: ClassVar = "Case and item"
+    GROUP: ClassVar = WHAT
 
     case: Annotated[str, typer.Option(metavar="CASE", help="Case number, exactly as your laboratory writes it.")]
     item: Annotated[str, typer.Option(metavar="ITEM", help="Exhibit (evidence item) number.")]
@@ -157,7 +158,7 @@ class SigningPerson:
 class SignChoice:
     """Who acquires, and signs."""
 
-    GROUP: ClassVar = "Who signs"
+    GROUP: ClassVar = SIGNING
 
     examiner: Annotated[
         str | None,
@@ -271,7 +272,7 @@ def _full_name() -> str:
 class SignerChoice(SignChoice):
     """Who signs, for a command without an SSH connection."""
 
-    GROUP: ClassVar = "Who signs"
+    GROUP: ClassVar = SIGNING
 
     identity: Annotated[
         str | None,
@@ -292,7 +293,7 @@ class RecordChoice(SignerChoice):
 class PartChoice:
     """The part of a vault that a command is about; by default all of it."""
 
-    GROUP: ClassVar = "Case and item"
+    GROUP: ClassVar = WHAT
 
     case: Annotated[str | None, typer.Option(metavar="CASE", help="Only this case.")] = None
     item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only this item; needs --case.")] = None

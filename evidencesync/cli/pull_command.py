@@ -54,7 +54,8 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync pull ssh://server:2222/home/suspect /srv/vault --case 2024-017 --item HOME --limit-rate 2M",
         "evidencesync pull root@server:/dev/sdb /srv/vault --case 2024-017 --item DISK-2",
         "evidencesync pull admin@nas:/volume1/share /srv/vault --case 2024-017 --item NAS --agentless",
-        'In authorized_keys there:  restrict,command="evidencesync serve --source /var/log" ssh-ed25519 AAAA...',
+        "# In authorized_keys there:",
+        'restrict,command="evidencesync serve --source /var/log" ssh-ed25519 AAA...',
         kind=CommandKind.ACQUIRES,
     )(pull_source)
 

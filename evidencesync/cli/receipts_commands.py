@@ -66,7 +66,8 @@ def add_commands(app: typer.Typer) -> None:
         "check",
         "evidencesync receipts check",
         "evidencesync receipts check ~/.local/share/evidencesync/receipts/2024-017-LAPTOP-1-0001 --trusted my_signers",
-        "evidencesync receipts check --vault /srv/vault  (that the vault still has what it signed for)",
+        "# Whether the vault still has what it signed for:",
+        "evidencesync receipts check --vault /srv/vault",
     )(check_receipts)
     command(
         receipts,

@@ -117,8 +117,9 @@ def add_commands(app: typer.Typer) -> None:
         "report",
         "evidencesync report /srv/vault --case 2024-017 -o report.pdf",
         "evidencesync report /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --all-digests -o report.html",
-        "evidencesync verify /srv/vault --json > verdict.json; evidencesync report /srv/vault --case 2024-017 "
-        "--verdict verdict.json -o report.json",
+        "# With the verdict of a check that is done already:",
+        "evidencesync verify /srv/vault --json > verdict.json",
+        "evidencesync report /srv/vault --case 2024-017 --verdict verdict.json -o report.json",
         "evidencesync report /srv/vault --case 2024-017 -o report.pdf --sign --examiner 'Ana Example'",
     )(report)
 

@@ -87,7 +87,8 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync restore /srv/vault ~/copies/laptop --case 2024-017 --item LAPTOP-1",
         "evidencesync restore /srv/vault ~/copies/mail --case 2024-017 --item LAPTOP-1 --acquisition 2 home/ana/mail etc/passwd",
         "evidencesync restore /srv/vault ~/copies/laptop --case 2024-017 --item LAPTOP-1 --record -i ~/.ssh/ana",
-        "evidencesync restore /srv/vault /mnt/lab/copy --case 2024-017 --item SERVER --devices --set-id  (as root: all of it)",
+        "# As root, with all metadata:",
+        "evidencesync restore /srv/vault /mnt/lab/copy --case 2024-017 --item SERVER --devices --set-id",
     )(restore_copy)
 
 

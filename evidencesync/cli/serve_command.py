@@ -22,10 +22,11 @@ def add_commands(app: typer.Typer) -> None:
     command(
         app,
         "serve",
-        "evidencesync serve --vault /srv/vault            (what sshd starts for a push)",
+        "evidencesync serve --vault /srv/vault",
         "evidencesync serve --vault /srv/vault --listen 0.0.0.0:2222 --authorized-keys keys",
-        "evidencesync serve --source /evidence            (what sshd starts for a pull)",
-        'In authorized_keys:  restrict,command="evidencesync serve --vault /srv/vault" ssh-ed25519 AAAA...',
+        "# In authorized_keys, for sshd to start it for a push, or for a pull:",
+        'restrict,command="evidencesync serve --vault /srv/vault" ssh-ed25519 AAA...',
+        'restrict,command="evidencesync serve --source /evidence" ssh-ed25519 AAA...',
         kind=CommandKind.SERVES,
     )(serve)
 

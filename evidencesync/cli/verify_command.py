@@ -49,7 +49,8 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync verify /srv/vault",
         "evidencesync verify /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --all-digests",
         "evidencesync verify /srv/vault --record -i ~/.ssh/ana",
-        "evidencesync verify /media/vault-copy --trusted my_signers --expect-head 5d0c...  (for whoever distrusts the vault)",
+        "# For whoever distrusts the vault:",
+        "evidencesync verify /media/vault-copy --trusted my_signers --expect-head 5d0c...",
         "evidencesync verify /srv/vault --tsa-root authority.pem --require-timestamp",
     )(verify)
 

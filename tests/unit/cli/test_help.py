@@ -1,57 +1,83 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 from evidencesync.cli.app import main
-from evidencesync.cli.command import bounds_in_words
-from tests.support.every_command import KINDS
+from evidencesync.cli.help_text import bounds_in_words, wrap_example
+from tests.support.every_command import KINDS, every_command, run_in_process
 
-COMMANDS = (
-    "init",
-    "trust add",
-    "trust list",
-    "trust retire",
-    "trust revoke",
-    "host trust",
-    "push",
-    "serve",
-    "verify",
-    "compare",
-    "export",
-    "list",
-    "show",
-    "diff",
-    "restore",
-    "custody show",
-    "custody note",
-    "custody correct",
-    "custody hand-over",
-    "custody accept",
-    "custody seal",
-    "reindex",
-    "clean",
-    "vault writer",
-)
+GROUPS = ("", "trust", "host", "custody", "timestamp", "receipts", "vault")
+_COMMON = ["--json", "-q, --quiet", "-v, --verbose", "--config FILE", "-h, --help"]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_shows_examples(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main([*name.split(), "--help"]) == 0
+def page(name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
+    """The help of a command on a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run_in_process([*name.split(), "--help"]) == 0
     out, err = capfd.readouterr()
     assert err == ""
-    assert f"Usage: evidencesync {name} " in out
-    assert f"  Examples:\n    evidencesync {name} " in out
-    assert "--json" in out
+    return out
+
+
+def sections(shown: str) -> dict[str, list[str]]:
+    """The lines below each title."""
+    found: dict[str, list[str]] = {}
+    title = ""
+    for line in shown.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            title = line[:-1]
+        elif line:
+            found.setdefault(title, []).append(line)
+    return found
+
+
+@pytest.mark.parametrize("name", [*GROUPS, *KINDS])
+def test_help_fits_80_columns(name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert [line for line in page(name, monkeypatch, capfd).splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_command_shows_an_example(name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    shown = page(name, monkeypatch, capfd)
+    assert shown.startswith(f"Usage: evidencesync {name} ")
+    assert [line for line in sections(shown)["Examples"] if line.startswith(f"  evidencesync {name} ")]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_option_has_a_group_and_the_common_ones_come_last_in_a_line_each(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = sections(page(name, monkeypatch, capfd))
+    assert "Options" not in found
+    assert list(found)[-2:] == ["Common options", "Examples"]
+    assert [line.strip().partition("  ")[0] for line in found["Common options"]] == _COMMON
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_example_is_read_by_a_shell_as_it_was_written(name: str) -> None:
+    found = dict(every_command())[name]
+    for example in found.epilog.splitlines()[1:]:
+        if "evidencesync" in example and not example.strip().startswith(("#", "restrict,")):
+            shown = "\n".join(wrap_example(example.strip(), 50))
+            assert shlex.split(shown.replace("\\\n", " ")) == shlex.split(example)
+
+
+def test_the_commands_are_listed_by_what_they_are_for(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    found = sections(page("", monkeypatch, capfd))
+    titles = ["Set up", "Acquire", "Check", "Look", "Hand over", "Keep"]
+    assert [title for title in found if title in titles] == titles
+    assert "Commands" not in found
 
 
 @pytest.mark.parametrize("arguments", [[], ["trust"], ["host"], ["custody"], ["timestamp"], ["receipts"], ["vault"]])
 def test_a_list_of_commands_cuts_no_sentence_short(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "--help"]) == 0
-    listed = capfd.readouterr().out.partition("Commands:\n")[2].partition("Examples:")[0]
+    listed = capfd.readouterr().out.partition(":\n")[2].partition("Examples:")[0]
     assert listed.strip()
     assert "..." not in listed
 
@@ -64,22 +90,26 @@ def test_the_version_is_said(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_options_stand_in_groups_and_bounds_in_words(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main([*name.split(), "--help"]) == 0
-    out = capfd.readouterr().out
-    assert "Output and settings:\n  --json" in out
-    assert "range>" not in out
-    assert "x<=" not in out
-    assert "x>=" not in out
+def test_bounds_are_said_in_words(name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    shown = page(name, monkeypatch, capfd)
+    assert not any(sign in shown for sign in ("range>", "x<=", "x>="))
 
 
-def test_a_push_says_what_belongs_together(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["push", "--help"]) == 0
-    lines = capfd.readouterr().out.splitlines()
-    titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
-    assert titles[:4] == ["Arguments:", "Options:", "Case and item:", "Who signs:"]
-    assert "SSH:" in titles
-    assert next(line for line in lines if "--port" in line).endswith("[1 to 65535]")
+def test_a_push_says_what_belongs_together(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    found = sections(page("push", monkeypatch, capfd))
+    assert list(found) == [
+        "",
+        "Arguments",
+        "Case and item",
+        "What is read",
+        "How it is done",
+        "What is recorded",
+        "Who signs",
+        "SSH",
+        "Common options",
+        "Examples",
+    ]
+    assert next(line for line in found["SSH"] if "--port" in line).endswith("[1 to 65535]")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""Lays out `--help`: commands and options in groups, and examples that fit a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final
+
+import typer.core
+
+WHAT: Final = "Case and item"
+SIGNING: Final = "Who signs"
+RECORDED: Final = "What is recorded"
+COMMON: Final = "Common options"
+_ARGUMENTS: Final = "Arguments"
+_HOW: Final = "How it is done"
+_TRUSTED: Final = "What is trusted"
+_OUTPUT: Final = "Output"
+_ORDER: Final = (_ARGUMENTS, WHAT, "What is read", _HOW, _OUTPUT, RECORDED, _TRUSTED, SIGNING, "SSH", COMMON)
+
+_OWN: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("case", "item", "acquisition"), WHAT),
+    **dict.fromkeys(("output", "files", "below", "after", "limit", "heads", "time"), _OUTPUT),
+    **dict.fromkeys(("name", "note", "text", "reason", "record", "mechanism", "condition", "storage"), RECORDED),
+    **dict.fromkeys(("seal_number", "location", "to", "outside"), RECORDED),
+    **dict.fromkeys(("trusted", "tsa_root", "require_timestamp", "expect_head", "trust", "principal", "fingerprint"), _TRUSTED),
+    "help": COMMON,
+}
+"""The groups of options that stand in a command itself, by their names. All others say how it is done."""
+
+_BOUNDS: Final = re.compile(r"(?P<low>[\d.]+)<=x<=(?P<high>[\d.]+)|x>=(?P<least>[\d.]+)|x<=(?P<most>[\d.]+)")
+_EXAMPLES: Final = "Examples:\n"
+_WORD: Final = re.compile(r"(?:--?[\w-]+ (?=[^-|\s]))?(?:'[^']*'|[^\s'])+")
+"""A word of a command line; an option together with its value."""
+_INDENT: Final = "    "
+
+
+class HelpfulCommand(typer.core.TyperCommand):
+    """A command whose help lists options under the title of their group, and ends with examples."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The parts of the line `Usage`; arguments without the braces that typer may put around them."""
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes arguments and options, group by group; what all commands have comes last."""
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in _ORDER}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections[_title(parameter)].append((record[0], bounds_in_words(record[1])))
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Writes the examples."""
+        _write_epilog(self.epilog, formatter)
+
+
+class HelpfulGroup(typer.core.TyperGroup):
+    """A group of commands, listed under titles: those in `titles` by name, or one for all."""
+
+    titles: ClassVar[Mapping[str, str]] = {}
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes the commands, then the options."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        width = max(map(len, self.commands), default=0)
+        for name, found in self.commands.items():
+            rows.setdefault(self.titles.get(name, "Commands"), []).append((name.ljust(width), found.short_help or ""))
+        options = [record for one in self.get_params(ctx) if (record := one.get_help_record(ctx)) is not None]
+        for title, records in (*rows.items(), ("Options", options)):
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Writes the examples, and what follows them."""
+        _write_epilog(self.epilog, formatter)
+
+
+def epilog_of(examples: tuple[str, ...]) -> str:
+    """The examples as a command keeps them, each on one line. One that begins with # explains the next."""
+    return _EXAMPLES + "\n".join(f"  {example}" for example in examples)
+
+
+def bounds_in_words(text: str) -> str:
+    """Replaces click's notation of a range (`0<=x<=12`) by words: "0 to 12", "1 or more", "12 or less"."""
+
+    def words(found: re.Match[str]) -> str:
+        if found["low"] is not None:
+            return f"{found['low']} to {found['high']}"
+        return f"{found['least']} or more" if found["least"] is not None else f"{found['most']} or less"
+
+    return _BOUNDS.sub(words, text)
+
+
+def wrap_example(example: str, width: int) -> Iterator[str]:
+    """The lines of an example, which a shell reads as one: each but the last ends with a backslash."""
+    if example.startswith("# "):
+        yield from textwrap.wrap(example, width, subsequent_indent="# ")
+        return
+    line = ""
+    words = _WORD.findall(example)
+    for at, word in enumerate(words):
+        if line and len(f"{line} {word}") + (len(" \\") if at < len(words) - 1 else 0) > width:
+            yield f"{line} \\"
+            line = _INDENT + word
+        else:
+            line = f"{line} {word}" if line else word
+    yield line
+
+
+def _title(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return _ARGUMENTS
+    return getattr(parameter, "rich_help_panel", None) or _OWN.get(parameter.name, _HOW)
+
+
+def _write_epilog(epilog: str | None, formatter: Any) -> None:
+    for paragraph in (epilog or "").split("\n\n"):
+        formatter.write_paragraph()
+        if paragraph.startswith(_EXAMPLES):
+            formatter.write(_EXAMPLES)
+            for example in paragraph.removeprefix(_EXAMPLES).splitlines():
+                for line in wrap_example(example.strip(), formatter.width - len("  ")):
+                    formatter.write(f"  {line}\n")
+        elif paragraph:
+            formatter.write_text(paragraph)
