@@ -13,7 +13,7 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import kinds_text, stored_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.errors import CommandKind, UsageError
-from evidencesync.evidence.display import person_text, safe_text
+from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode, most_severe
 
@@ -141,6 +141,7 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
 
 
 def _show_lines(output: ShowOutput) -> Iterator[str]:
+    from evidencesync.custody.labels import FLAGS, device_facts_text
     from evidencesync.custody.wholeness import SourceState
     from evidencesync.evidence.path import from_json_fields
 
@@ -158,11 +159,13 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     yield f"  system        {safe_text(origin.operating_system)}" + (
         f", {safe_text(origin.file_system)}" if origin.file_system else ""
     )
+    for label, value in device_facts_text(origin.device or {}):
+        yield f"  device        {label[:1].lower()}{label[1:]}: {value}"
     if header.ssh is not None:
         server = f"{safe_text(header.ssh.user)}@{safe_text(header.ssh.host)}:{header.ssh.port}"
         yield f"  over SSH to   {server}, host key {header.ssh.host_key}"
     yield f"  with          {safe_text(header.method.tool)} {safe_text(header.method.version)}"
-    yield f"  command       {safe_text(' '.join(header.method.command_line), 400)}"
+    yield f"  command       {shell_text(*header.method.command_line)}"
     for rule in header.method.filters:
         yield f"  filter        {safe_text(rule, 200)}"
     for note in header.notes:
@@ -170,7 +173,7 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     yield f"  started       {header.started}"
     yield f"  finished      {footer.finished}"
     yield f"  entries       {output.entries:,} ({kinds_text(footer.counts)}), {size_text(footer.bytes)}"
-    flags = ", ".join(f"{count:,} {safe_text(flag)}" for flag, count in footer.flags.items())
+    flags = ", ".join(f"{count:,} {FLAGS.get(flag, safe_text(flag))}" for flag, count in footer.flags.items())
     yield f"  flags         {flags or 'none'}"
     state = SourceState.of_manifest(header, footer)
     yield f"  source        {'; '.join(state.parts) or 'everything was read'}"

@@ -188,18 +188,21 @@ def _type_label(name: str) -> str:
     return {"": "no ending", "*": "all others"}.get(name, f".{name}")
 
 
-def sent_and_reused(name: str, item: Item) -> Picture | None:
-    """For each acquisition: bytes that were sent, that the vault had already, and zeros, which are never sent."""
+def new_and_reused(name: str, item: Item) -> Picture | None:
+    """For each acquisition: bytes that were new to the vault, that it had already, and zeros, which never travel.
+
+    None of it is what travelled over the link: that is compressed, and has messages beside contents.
+    """
     taken = [(one.number, one.receipt.transfer) for one in item.acquisitions if one.receipt is not None][-_ACQUISITIONS:]
     totals = [(number, one.literal_bytes, one.reused_bytes, one.zero_bytes) for number, one in taken]
     largest = max((sum(one[1:]) for one in totals), default=0)
     if not largest:
         return None
     said = [
-        f"acquisition {number}: {size_text(literal)} sent, {size_text(reused)} reused, {size_text(zeros)} zeros"
+        f"acquisition {number}: {size_text(literal)} new, {size_text(reused)} in the vault already, {size_text(zeros)} zeros"
         for number, literal, reused, zeros in totals
     ]
-    canvas = Canvas(name, "Sent and reused", "; ".join(said), 24 * len(totals) + 26)
+    canvas = Canvas(name, "New and reused", "; ".join(said), 24 * len(totals) + 26)
     for row, (number, *parts) in enumerate(totals):
         y, x = 4 + 24 * row, 96.0
         canvas.text(88, y + 14, f"acquisition {number}", anchor="end")
@@ -208,9 +211,9 @@ def sent_and_reused(name: str, item: Item) -> Picture | None:
             if part:
                 canvas.rect(x, y, max(width, 0.8), 18, ink)
             x += width
-        canvas.text(x + 8, y + 14, f"{share_text(parts[0], sum(parts))} of {size_text(sum(parts))} sent")
-    canvas.legend(24 * len(totals) + 10, [("solid", "sent"), ("hatch", "in the vault already"), ("empty", "zeros, not sent")])
-    return Picture("What was sent for each acquisition, and what the vault had already", "; ".join(said), canvas.svg())
+        canvas.text(x + 8, y + 14, f"{share_text(parts[0], sum(parts))} of {size_text(sum(parts))} new")
+    canvas.legend(24 * len(totals) + 10, [("solid", "new to the vault"), ("hatch", "in the vault already"), ("empty", "zeros")])
+    return Picture("What of each acquisition was new to the vault, and what it had already", "; ".join(said), canvas.svg())
 
 
 def strip_map(name: str, number: int, file: FileMap) -> Picture:

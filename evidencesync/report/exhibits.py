@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from evidencesync.evidence.display import person_text, safe_text
+from evidencesync.custody import labels
+from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, duration_text, size_text
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
@@ -23,7 +24,7 @@ from evidencesync.report.blocks import (
     Section,
     Table,
 )
-from evidencesync.report.charts import custody_timeline, sent_and_reused, sizes_by_type, strip_map
+from evidencesync.report.charts import custody_timeline, new_and_reused, sizes_by_type, strip_map
 from evidencesync.report.document import Acquisition, Contents, CustodyStep, Detail, Differences, Item, PathPair, Report
 from evidencesync.report.volumes import Choices, ShownItem, Volume
 
@@ -73,7 +74,7 @@ def _overview(anchor: str, item: Item) -> Section:
             ]
         )
     )
-    picture = sent_and_reused(f"{anchor}-sent", item)
+    picture = new_and_reused(f"{anchor}-sent", item)
     if picture is not None:
         blocks.append(picture)
     return Section(f"Item {safe_text(item.item, 120)}", 2, anchor, blocks, new_page=True)
@@ -84,8 +85,7 @@ def _continued(anchor: str, item: Item) -> Section:
 
 
 def _detail(one: Detail) -> Fact:
-    name = one.name.replace("_", " ")
-    return Fact(safe_text(name[:1].upper() + name[1:], 80), f"{safe_text(one.value)} (custody record {one.record})")
+    return Fact(labels.label_text(one.name), f"{safe_text(one.value)} (custody record {one.record})")
 
 
 def _said(message: str) -> str:
@@ -113,15 +113,13 @@ def _acquisition(anchor: str, one: Acquisition) -> Iterator[AnyBlock]:
     yield from _gaps(one)
     for number, file in enumerate(one.maps):
         yield strip_map(f"{anchor}-map-{number}", one.number, file)
-    if one.maps:
-        yield Paragraph(texts.MAP_NOTE, "note")
 
 
 def _manifest_facts(one: Acquisition) -> Iterator[Fact]:
     yield Fact("Fingerprint for the notebook", one.fingerprint or "cannot be read", exact=True)
     yield Fact("SHA-256 of the manifest", one.contents.manifest_sha256 or "cannot be read", exact=True)
     if one.footer is not None:
-        counts = safe_text(texts.counts_text(one.footer.counts))
+        counts = safe_text(labels.counts_text(one.footer.counts))
         yield Fact("Contents", f"{counts}; {one.footer.bytes:,} bytes ({size_text(one.footer.bytes)})")
         yield Fact("Gaps at the source", gaps_text(one))
         yield Fact("Finished at the source", utc_time_text(one.footer.finished))
@@ -137,13 +135,13 @@ def _header_facts(header: ManifestHeader) -> Iterator[Fact]:
     yield Fact("Source", f"{safe_text(source.host)}:{safe_text(raw)}", exact=True)
     system = [source.operating_system, source.file_system or ""]
     yield Fact("System at the source", ", ".join(safe_text(part) for part in system if part))
-    for name, value in (source.device or {}).items():
-        yield Fact(f"Device: {safe_text(name, 60)}", safe_text(value, 400))
-    yield Fact("Direction", header.direction)
+    for label, value in labels.device_facts_text(source.device or {}):
+        yield Fact(f"Device: {label[:1].lower()}{label[1:]}", value)
+    yield Fact("Direction", labels.DIRECTIONS[header.direction])
     yield Fact("Tool", f"{safe_text(method.tool)} {safe_text(method.version)}")
-    yield Fact("Command", safe_text(" ".join(method.command_line), 2000), exact=True)
-    for name, value in method.options.items():
-        yield Fact(f"Option: {safe_text(name, 60)}", safe_text(value, 400))
+    yield Fact("Command", shell_text(*method.command_line), exact=True)
+    for label, value in labels.options_text(method.options):
+        yield Fact(label, value)
     if header.ssh is None:
         yield Fact("Way", "on one machine, without a network")
     else:
@@ -166,7 +164,7 @@ def _filters(header: ManifestHeader, contents: Contents) -> Iterator[AnyBlock]:
     if header.method.filters:
         yield Paragraph("Left out, or let in, by these rules (what they left out is not in the vault):", "warning")
         yield Bullets([_said(rule) for rule in header.method.filters])
-        counts = texts.counts_text(contents.filtered)
+        counts = labels.counts_text(contents.filtered)
         yield Paragraph(texts.LEFT_OUT.format(counts=counts) if counts else texts.NOTHING_LEFT_OUT)
     else:
         yield Paragraph("No filter was used: nothing was left out on purpose.")
@@ -176,9 +174,9 @@ def _points(receipt: Receipt) -> Table:
     rows = []
     for name in ("source", "arrival", "disk"):
         point = getattr(receipt.points, name)
-        digests = ", ".join(safe_text(digest) for digest in point.digests)
+        digests = labels.digests_text(point.digests)
         what = f"{count_text(point.files, 'file')}, {point.bytes:,} bytes" if point.taken else texts.NO_READ_BACK
-        rows.append([f"{name}: {texts.POINTS[name]}", digests or "-", what])
+        rows.append([texts.POINTS[name], digests or "-", what])
     columns = [Column("Point", "text", 4), Column("Digests", "text", 2), Column("Of", "text", 4)]
     return Table("The three points at which digests were taken", columns, rows)
 
@@ -188,17 +186,15 @@ def _transfer_facts(receipt: Receipt) -> Iterator[Fact]:
     yield Fact("Received and stored", utc_time_text(receipt.finished))
     yield Fact("Received from", safe_text(receipt.received_from, 400))
     yield Fact("Read at the source", f"{receipt.points.source.bytes:,} bytes ({size_text(receipt.points.source.bytes)})")
-    yield Fact("Sent over the link", f"{transfer.wire_received_bytes:,} bytes ({size_text(transfer.wire_received_bytes)})")
-    yield Fact("New content", f"{transfer.literal_bytes:,} bytes ({size_text(transfer.literal_bytes)})")
-    saved = transfer.reused_bytes + transfer.zero_bytes
-    yield Fact(
-        "Not sent",
-        f"{saved:,} bytes: {size_text(transfer.reused_bytes)} in the vault already, {size_text(transfer.zero_bytes)} zeros",
-    )
+    yield Fact("Travelled over the link", f"{transfer.wire_received_bytes:,} bytes ({size_text(transfer.wire_received_bytes)})")
+    yield Fact("New to the vault", f"{transfer.literal_bytes:,} bytes ({size_text(transfer.literal_bytes)})")
+    yield Fact("In the vault already", f"{transfer.reused_bytes:,} bytes ({size_text(transfer.reused_bytes)})")
+    yield Fact("Zeros, which never travel", f"{transfer.zero_bytes:,} bytes ({size_text(transfer.zero_bytes)})")
     yield Fact("Time", duration_text(float(transfer.seconds)))
-    yield Fact("Interruptions, each resumed", str(transfer.interruptions))
+    yield Fact("Times the link was lost", str(transfer.interruptions))
     ways = (("written", stored.written), ("linked", stored.linked), ("reflinked", stored.reflinked), ("copied", stored.copied))
-    yield Fact("Stored", "; ".join(f"{count_text(tally.files, 'file')} {way} ({size_text(tally.bytes)})" for way, tally in ways))
+    said = [f"{count_text(tally.files, 'file')} {way} ({size_text(tally.bytes)})" for way, tally in ways if tally.files]
+    yield Fact("Stored", "; ".join(said) or "nothing")
 
 
 def gaps_text(one: Acquisition) -> str:
@@ -207,7 +203,7 @@ def gaps_text(one: Acquisition) -> str:
     if one.footer is not None:
         said.update(one.footer.flags)
         said.update({str(remark): count for remark, count in (one.footer.remarks or {}).items()})
-    parts = [f"{said[what]:,} {texts.FLAGS[what]}" for what in texts.GAP_FLAGS if said.get(what)]
+    parts = [f"{said[what]:,} {labels.FLAGS[what]}" for what in labels.GAP_FLAGS if said.get(what)]
     if one.contents.unread_count:
         ranges = count_text(one.contents.unread_count, "range")
         parts.append(f"{ranges} that could not be read ({one.contents.unread_bytes:,} bytes)")
@@ -226,7 +222,7 @@ def _gaps(one: Acquisition) -> Iterator[AnyBlock]:
     yield Paragraph(texts.GAPS, "warning")
     if contents.flagged:
         rows = [
-            [shown_path(entry.file), texts.type_text(entry.type), ", ".join(texts.FLAGS[flag] for flag in entry.flags)]
+            [shown_path(entry.file), labels.type_text(entry.type), ", ".join(labels.FLAGS[flag] for flag in entry.flags)]
             for entry in contents.flagged
         ]
         columns = [Column("Path", "exact", 6), Column("Type", "text", 2), Column("Remark", "text", 3)]
@@ -282,8 +278,15 @@ def _custody_row(step: CustodyStep) -> list[str]:
     about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
     organisation = f", {safe_text(record.actor.organisation)}" if record.actor.organisation else ""
     who = f"{person_text(record.actor.name, record.actor.principal)}{organisation}"
-    details = "; ".join(f"{safe_text(name, 80)}: {safe_text(value, 500)}" for name, value in record.details.items())
-    return [str(step.sequence), f"{record.type}{about}", utc_time_text(record.time), who, details or "-", signature]
+    details = "; ".join(f"{labels.label_text(name)}: {safe_text(value, 500)}" for name, value in record.details.items())
+    return [
+        str(step.sequence),
+        f"{record.type.replace('-', ' ')}{about}",
+        utc_time_text(record.time),
+        who,
+        details or "-",
+        signature,
+    ]
 
 
 def _differences(differences: Differences) -> Iterator[AnyBlock]:

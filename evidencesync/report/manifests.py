@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from evidencesync.custody.differences import has_changed
 from evidencesync.custody.entries import ManifestLine
+from evidencesync.custody.labels import FLAGS, type_text
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
@@ -196,14 +197,19 @@ def manifest_lines(item: ItemLayout, number: int) -> Iterator[ManifestLine]:
 
 
 def _row(raw: bytes, entry: Entry) -> FileRow:
-    remarks: list[str] = [*(entry.flags or ())]
+    remarks = [FLAGS[flag] for flag in entry.flags or ()]
     if entry.read_errors:
         remarks.append("read errors")
     target = entry.target or (f"base64:{entry.target_b64}" if entry.target_b64 else "")
     if target:
         remarks.append(f"to {safe_text(target)}")
     return FileRow(
-        safe_text(raw) if raw else ".", entry.type, entry.size, _time(entry.mtime), entry.sha256 or "", ", ".join(remarks)
+        safe_text(raw) if raw else ".",
+        type_text(entry.type),
+        entry.size,
+        _time(entry.mtime),
+        entry.sha256 or "",
+        ", ".join(remarks),
     )
 
 

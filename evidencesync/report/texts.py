@@ -50,9 +50,9 @@ OWN_LIST: Final = (
 OUTSIDE_LIST: Final = "Who is trusted was stated by a list from outside the vault."
 
 POINTS: Final = {
-    "source": "at the source, while it was read",
-    "arrival": "on arrival, as it was put together",
-    "disk": "from the vault's disk, read back",
+    "source": "At the source, while it was read",
+    "arrival": "On arrival, as it was put together",
+    "disk": "From the vault's disk, read back",
 }
 NO_READ_BACK: Final = "not taken: SHA-256 is then the statement of the source alone"
 
@@ -87,9 +87,6 @@ ATTACHED_HEADING: Final = "Attached to this file"
 ATTACHED: Final = "{count:,} documents are attached as they lie in the vault: manifests, receipts, custody records, signatures."
 NOT_ATTACHED: Final = (
     "{count:,} are NOT attached, because they are too large for this file, missing or not readable. See the vault: {names}"
-)
-MAP_NOTE: Final = (
-    "Strip maps are made from the recipes that were stored with the acquisition. They show where to look; they prove nothing."
 )
 
 DRAFT: Final = (
@@ -149,6 +146,7 @@ LIMITS: Final[list[str]] = [
     ),
     "Times are those of the clocks of the machines that wrote them, unless a timestamp of an authority is named.",
     "A signature shows that a key was used, not who used it.",
+    "Strip maps are made from the recipes that were stored with an acquisition. They show where to look; they prove nothing.",
     "File types are told by the ending of a name, and by nothing else.",
     (
         "Names are shown safely: control and invisible characters, and those that no font of this document has, appear "
@@ -160,40 +158,6 @@ VERIFY_INTRO: Final = (
     "examiner's key, and one for the vault's. Compare the keys with their owners, over another channel."
 )
 VERIFY_REST: Final = "The digests that sha256sum prints in the last step must be those in receipt.json."
-
-
-# What documents call something, and what people call it.
-_PLURALS: Final = {
-    "file": "files",
-    "directory": "folders",
-    "symlink": "symbolic links",
-    "block-device": "block devices",
-    "character-device": "character devices",
-    "fifo": "named pipes",
-    "socket": "sockets",
-}
-_SINGULARS: Final = {"directory": "folder", "symlink": "symbolic link", "fifo": "named pipe"}
-FLAGS: Final = {
-    "unreadable": "could not be read, or not whole",
-    "vanished": "not there when it was read",
-    "changed-while-read": "changed while it was read",
-    "skipped": "left out by a filter",
-    "listed-not-reached": "on the list, and not reached",
-    "folder-changed-while-read": "a folder that changed while it was read",
-    "access-time-changed": "access time changed by the reading",
-    "metadata-unread": "metadata could not be read",
-}
-GAP_FLAGS: Final = ("unreadable", "vanished", "listed-not-reached", "changed-while-read", "folder-changed-while-read")
-
-
-def type_text(kind: str) -> str:
-    """What an entry is, in words."""
-    return _SINGULARS.get(kind, kind.replace("-", " "))
-
-
-def counts_text(counts: dict[str, int]) -> str:
-    """Counts of entries by type, in words; empty for none."""
-    return ", ".join(f"{count:,} {type_text(kind) if count == 1 else _PLURALS.get(kind, kind)}" for kind, count in counts.items())
 
 
 # Found by setting each character in PDF/A with typst 0.15; a test sets all of them again. Left out: scripts that are written

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from evidencesync.custody.labels import digests_text
 from evidencesync.custody.wholeness import SourceState
 from evidencesync.errors import InternalError
 from evidencesync.evidence.display import person_text, safe_text
@@ -124,7 +125,7 @@ def _first_facts(report: Report) -> list[Fact]:
     ]
     return [
         Fact("Findings", f"{count_text(errors, 'error')}, {count_text(warnings, 'warning')}"),
-        Fact("Checked", f"{', '.join(parts)}, by {' and '.join(_digest_names(judgement.digests))}"),
+        Fact("Checked", f"{', '.join(parts)}, by {digests_text(judgement.digests) or 'no digest'}"),
         Fact("Gaps at the source", _gaps(report.items)),
         Fact("Left out by filters", _filtered(report.items)),
         Fact("Trust", texts.OUTSIDE_LIST if judgement.trust == "outside" else texts.OWN_LIST),
@@ -159,10 +160,6 @@ def _filtered(items: list[Item]) -> str:
         return texts.NOT_FILTERED
     skipped = f"{entries:,} skipped; " if entries else ""
     return skipped + texts.FILTERED.format(acquisitions=count_text(count, "acquisition"))
-
-
-def _digest_names(digests: list[str]) -> list[str]:
-    return [{"blake3": "BLAKE3", "sha256": "SHA-256"}.get(name, safe_text(name)) for name in digests] or ["no digest"]
 
 
 def _item_table(volume: Volume) -> Table:

@@ -9,7 +9,7 @@ import pytest
 import typst
 
 from evidencesync.report.blocks import Picture
-from evidencesync.report.charts import custody_timeline, sent_and_reused, sizes_by_type, strip_map
+from evidencesync.report.charts import custody_timeline, new_and_reused, sizes_by_type, strip_map
 from evidencesync.report.document import FileMap, Item, MapRange, NamedSize, PathPair
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
@@ -32,7 +32,7 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> Gathered:
 
 
 def pictures(item: Item) -> list[Picture]:
-    made = [custody_timeline("a", item), sent_and_reused("b", item), sizes_by_type("c", item.acquisitions[1])]
+    made = [custody_timeline("a", item), new_and_reused("b", item), sizes_by_type("c", item.acquisitions[1])]
     return [*(picture for picture in made if picture is not None), strip_map("d", 2, item.acquisitions[1].maps[0])]
 
 

@@ -1,0 +1,119 @@
+"""What documents call something, and what people call it: for every output that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import size_text
+
+_PLURALS: Final = {
+    "file": "files",
+    "directory": "folders",
+    "symlink": "symbolic links",
+    "block-device": "block devices",
+    "character-device": "character devices",
+    "fifo": "named pipes",
+    "socket": "sockets",
+}
+_SINGULARS: Final = {"directory": "folder", "symlink": "symbolic link", "fifo": "named pipe"}
+FLAGS: Final = {
+    "unreadable": "could not be read, or not whole",
+    "vanished": "not there when it was read",
+    "changed-while-read": "changed while it was read",
+    "skipped": "left out by a filter",
+    "listed-not-reached": "on the list, and not reached",
+    "folder-changed-while-read": "a folder that changed while it was read",
+    "access-time-changed": "access time changed by the reading",
+    "metadata-unread": "metadata could not be read",
+}
+GAP_FLAGS: Final = ("unreadable", "vanished", "listed-not-reached", "changed-while-read", "folder-changed-while-read")
+DIRECTIONS: Final = {
+    "push": "pushed: from the source's machine to the vault's",
+    "pull": "pulled: read from the vault's machine",
+    "local": "source and vault on one machine",
+}
+DIGESTS: Final = {"blake3": "BLAKE3", "sha256": "SHA-256"}
+# Facts about a device, in the order in which a person looks for them.
+_DEVICE: Final = {
+    "vendor": "Make",
+    "model": "Model",
+    "serial": "Serial number",
+    "wwn": "World Wide Name",
+    "revision": "Firmware",
+    "size": "Size",
+    "logical_sector": "Sector size",
+    "physical_sector": "Sector size on the medium",
+    "read_only": "Write-protected",
+    "in_use": "In use by",
+    "bus": "Bus",
+    "kind": "Kind",
+    "disk": "Part of the disk",
+    "partition": "Number of the partition",
+    "start_sector": "Its first sector",
+    "partition_table": "Partition table",
+    "partition_table_id": "Id of the partition table",
+    "partitions": "Partitions (name, first sector, sectors)",
+    "partition_id": "Id of the partition",
+    "file_system": "File system",
+    "file_system_id": "Id of the file system",
+    "removable": "Removable",
+    "rotational": "Rotating",
+    "backing_file": "File behind it",
+    "number": "Device number",
+    "sequence": "Sequence number of the disk",
+}
+_IN_BYTES: Final = frozenset({"size", "logical_sector", "physical_sector"})
+_OPTIONS: Final = {
+    "chunking": "How contents were cut",
+    "read-back": "Read back from the vault's disk",
+    "on-read-error": "In place of what could not be read",
+    "times": "Times",
+}
+_OPTION_VALUES: Final = {
+    ("on-read-error", "zero"): "zeros",
+    ("on-read-error", "fail"): "nothing: the transfer ends",
+    ("on-read-error", "skip"): "nothing: it is left out",
+    ("on-read-error", "without-content"): "nothing: the file is kept without content",
+}
+_ABBREVIATIONS: Final = {"sha256": "SHA-256", "id": "id", "utc": "UTC", "url": "URL"}
+
+
+def type_text(kind: str) -> str:
+    """What an entry is, in words."""
+    return _SINGULARS.get(kind, kind.replace("-", " "))
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Counts of entries by type, in words; empty for none."""
+    return ", ".join(f"{count:,} {type_text(kind) if count == 1 else _PLURALS.get(kind, kind)}" for kind, count in counts.items())
+
+
+def label_text(name: str) -> str:
+    """The name of a detail or a fact as words: `serial_number` is `Serial number`. Safe to show."""
+    words = [_ABBREVIATIONS.get(word, word) for word in name.replace("_", " ").split(" ")]
+    text = " ".join(words)
+    return safe_text(text[:1].upper() + text[1:], 80)
+
+
+def digests_text(names: list[str]) -> str:
+    """Names of digests as people write them. Safe to show."""
+    return ", ".join(DIGESTS.get(name, safe_text(name)) for name in names)
+
+
+def device_facts_text(facts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What is known of a device: labels and values that are safe to show. What has no label of its own comes last."""
+    known = [name for name in _DEVICE if name in facts]
+    for name in [*known, *(name for name in facts if name not in _DEVICE)]:
+        value = facts[name]
+        if name in _IN_BYTES and value.isascii() and value.isdecimal() and len(value) <= 20:
+            size = f" ({size_text(int(value))})" if name == "size" else ""
+            value = f"{int(value):,} bytes{size}"
+        yield _DEVICE.get(name, label_text(name)), safe_text(value, 400)
+
+
+def options_text(options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """How an acquisition was made: labels and values that are safe to show."""
+    for name, value in options.items():
+        yield _OPTIONS.get(name, label_text(name.replace("-", " "))), _OPTION_VALUES.get((name, value), safe_text(value, 400))

@@ -1,0 +1,55 @@
+"""What documents call something is said in words."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from evidencesync.custody.documents import Direction
+from evidencesync.custody.labels import (
+    DIRECTIONS,
+    FLAGS,
+    GAP_FLAGS,
+    counts_text,
+    device_facts_text,
+    digests_text,
+    label_text,
+    options_text,
+)
+from evidencesync.custody.wholeness import FLAG_ORDER, REMARK_ORDER, TYPE_ORDER
+
+
+def test_every_flag_remark_and_type_has_words() -> None:
+    assert set(FLAGS) == {*FLAG_ORDER, *REMARK_ORDER}
+    assert set(GAP_FLAGS) <= set(FLAGS)
+    assert set(DIRECTIONS) == set(get_args(Direction))
+    for kind in TYPE_ORDER:
+        assert counts_text({kind: 1}) != counts_text({kind: 2})
+        assert "-" not in counts_text({kind: 2}).replace(f"{kind}s", kind) or kind.endswith("-device")
+
+
+def test_facts_of_a_device_come_in_the_order_of_a_form_and_what_is_unknown_comes_last_and_safely() -> None:
+    facts = {"size": "512110190592", "logical_sector": "512", "odd_fact\x1b": "\x1b[2J", "serial": "S4X", "model": "SSD 970"}
+    assert list(device_facts_text(facts)) == [
+        ("Model", "SSD 970"),
+        ("Serial number", "S4X"),
+        ("Size", "512,110,190,592 bytes (512.1 GB)"),
+        ("Sector size", "512 bytes"),
+        ("Odd fact\\x1b", "\\x1b[2J"),
+    ]
+
+
+@pytest.mark.parametrize("size", ["", "-1", "many", "9" * 5000, "٣"])
+def test_a_size_that_is_no_number_is_shown_as_it_is(size: str) -> None:
+    ((label, value),) = device_facts_text({"size": size})
+    assert (label, value[:3]) == ("Size", size[:3])
+
+
+def test_options_and_details_are_words() -> None:
+    assert list(options_text({"on-read-error": "zero", "new-option": "x"})) == [
+        ("In place of what could not be read", "zeros"),
+        ("New option", "x"),
+    ]
+    assert label_text("report_sha256") == "Report SHA-256"
+    assert digests_text(["blake3", "sha256", "\x1b"]) == "BLAKE3, SHA-256, \\x1b"
