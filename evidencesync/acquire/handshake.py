@@ -130,10 +130,12 @@ def begin_session(
     link.write(_patience(request, welcome, reconnect_seconds, request.least_bytes) + frame_of(begin))
     previous: Previous | None = None
     while isinstance(answer := expect(Ready, Records, Previous), Records | Previous):
-        if isinstance(answer, Previous):
+        if isinstance(answer, Records):
+            shown.take(answer)
+        elif previous is None:
             previous = answer
         else:
-            shown.take(answer)
+            raise ProtocolError("the vault shows the ends of two manifests")
     if not isinstance(answer, Ready):
         raise ProtocolError("the vault's end does not say where it stands")
     _check_state(answer)
@@ -159,9 +161,13 @@ def resume_session(
         raise ProtocolError("another vault answers than the one that the transfer was begun with")
     begin = _begin(request, welcome, vault_key, _seen(handshake.shown), resumes=True)
     link.write(_patience(request, welcome, reconnect_seconds) + frame_of(begin))
+    compared = False
     while isinstance(answer := expect(Resumed, Published, Records, Changes), Records | Changes):
         if isinstance(answer, Records):
             handshake.shown.take(answer)
+        elif compared:
+            raise ProtocolError("the vault says twice what has changed")
+        compared = compared or isinstance(answer, Changes)
     if not isinstance(answer, Resumed | Published):
         raise ProtocolError("the vault's end does not say where it stands")
     return answer

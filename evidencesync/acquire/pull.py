@@ -376,6 +376,8 @@ class _Pull:
             if isinstance(answer, Records):
                 handshake.shown.take(answer)
             if isinstance(answer, Changes):
+                if self._changes is not None:
+                    raise ProtocolError("the vault says twice what has changed")
                 self._changes = answer
 
     def _outcome(self, done: ConcludedPush, provenance: Provenance, seconds: float) -> PushOutcome:

@@ -380,6 +380,8 @@ class _Push:
                     handshake.shown.take(answer)
                     continue
                 if isinstance(answer, Changes):
+                    if self._changes is not None:
+                        raise ProtocolError("the vault says twice what has changed")
                     self._changes = answer
                     continue
                 self._take_answer(sender, answer)

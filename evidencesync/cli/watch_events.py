@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from evidencesync.cli.outputs import ErrorDetail, NotebookFingerprint, Output, PushVerdict, error_output
-from evidencesync.cli.summary import verdict_of
+from evidencesync.cli.outputs import ChangesOutput, ErrorDetail, NotebookFingerprint, Output, PushVerdict, error_output
+from evidencesync.cli.summary import changes_output, changes_text, verdict_of
 from evidencesync.custody.documents import AcquisitionNumber, VaultId
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
@@ -46,6 +46,7 @@ class WatchedAcquisition(Output, frozen=True):
     chain_head_sha256: HexDigest
     fingerprint: NotebookFingerprint
     receipts: str
+    changes: ChangesOutput | None
 
 
 class WatchOutput(Output, frozen=True):
@@ -83,6 +84,7 @@ class WatchEvents:
         self._vault_id: str | None = None
         self._lacks: str | None = None
         self._contradictions: list[str] = []
+        self._since = ""
 
     @property
     def last(self) -> WatchedAcquisition | None:
@@ -133,6 +135,7 @@ class WatchEvents:
         self._vault_id = outcome.vault_id
         self._lacks = kept.lacks
         self._contradictions = outcome.contradictions
+        self._since = f"; {changes_text(outcome.changes, outcome.acquisition - 1)}" if outcome.changes is not None else ""
 
     def pushed(self) -> None:
         """See Listener."""
@@ -141,7 +144,7 @@ class WatchEvents:
         show = self.print_event if made.verdict == "complete" else self.print_warning
         show(
             f"acquisition {made.acquisition}: published, {_VERDICTS[made.verdict]}; {count_text(made.files, 'file')}, "
-            f"{size_text(made.bytes)}{flags}; {size_text(made.wire_sent)} sent in {duration_text(made.seconds)}; "
+            f"{size_text(made.bytes)}{flags}{self._since}; {size_text(made.wire_sent)} sent in {duration_text(made.seconds)}; "
             f"fingerprint {made.fingerprint}"
         )
         if self._lacks is not None:
@@ -195,6 +198,7 @@ def _acquisition(outcome: PushOutcome, kept: FinishedReceipt) -> WatchedAcquisit
         chain_head_sha256=outcome.chain_head_sha256,
         fingerprint=notebook_fingerprint(outcome.manifest_sha256),
         receipts=safe_text(str(kept.folder)),
+        changes=changes_output(outcome),
     )
 
 

@@ -15,6 +15,7 @@ from evidencesync.protocol.framing import DATA_FRAME, encode_frame, frame_of
 from evidencesync.protocol.messages import (
     PREAMBLE,
     Begin,
+    Changes,
     Close,
     Failure,
     Finish,
@@ -25,6 +26,7 @@ from evidencesync.protocol.messages import (
     PageAnswer,
     PageOffer,
     PagesStored,
+    Previous,
     Published,
     Ready,
     SegmentAnswer,
@@ -32,6 +34,7 @@ from evidencesync.protocol.messages import (
     SegmentsStored,
     Status,
     Want,
+    Withdraw,
 )
 from evidencesync.protocol.packing import pack_bits
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
@@ -163,6 +166,22 @@ def test_a_state_of_the_item_that_cannot_be_is_not_signed(bench: Bench, changes:
     assert got == []
 
 
+@pytest.mark.parametrize("message", [Previous(b"{}", b"{}"), Changes(0, 0, 0, 0, 0)], ids=lambda message: type(message).__name__)
+def test_what_a_vault_says_once_may_not_be_said_for_ever(bench: Bench, message: Message) -> None:
+    """Else a vault could keep an examiner waiting, and say something all the time."""
+
+    def script(vault: MadeUpVault) -> None:
+        if isinstance(message, Previous):
+            vault.welcome()
+        else:
+            vault.ready()
+            vault.hear(Finish)
+        vault.say(message, message)
+
+    with pytest.raises(PeerError):
+        push_to(bench, script)
+
+
 NOT_TO_A_SENDER: list[Message] = [
     Hello([1], "x", "push", b"", "x", 0),
     Ready("x", 1, 0, None, None, 0, "case", 0),
@@ -172,6 +191,8 @@ NOT_TO_A_SENDER: list[Message] = [
     SegmentData(0, b"\1\0\0\0", 1),
     Close(0, 0, bytes(32)),
     PUBLISHED,
+    Previous(b"{}", b"{}"),
+    Withdraw(),
 ]
 NOT_OPEN: list[Message] = [
     PageAnswer(99, known=True),
