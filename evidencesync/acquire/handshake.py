@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, VersionError
-from evidencesync.evidence.display import is_clean
+from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.limits import MAX_TITLE
 from evidencesync.protocol.framing import frame_of
@@ -42,6 +43,7 @@ from evidencesync.protocol.messages import (
 )
 from evidencesync.vault.layout import MAX_ACQUISITION, MAX_SEQUENCE
 
+_LOG: Final = logging.getLogger(__name__)
 _CLAIM: Final = msgspec.json.Decoder(SessionClaim)
 
 _M = TypeVar("_M", bound=Message)
@@ -139,6 +141,7 @@ def begin_session(
     if not isinstance(answer, Ready):
         raise ProtocolError("the vault's end does not say where it stands")
     _check_state(answer)
+    _log_state(answer)
     shown.finish_handshake(answer)
     return Handshake(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, answer, shown, previous)
 
@@ -170,6 +173,10 @@ def resume_session(
         compared = compared or isinstance(answer, Changes)
     if not isinstance(answer, Resumed | Published):
         raise ProtocolError("the vault's end does not say where it stands")
+    if isinstance(answer, Resumed):
+        _LOG.info("resumed: the vault has %d pages and %d segments of this transfer", answer.pages, answer.segments)
+    else:
+        _LOG.info("resumed: the vault had published everything before the link was lost")
     return answer
 
 
@@ -197,6 +204,8 @@ def _introduce(
     welcome = expect(Welcome)
     if welcome.version not in VERSIONS or welcome.parameters != DELTA_PARAMETERS:
         raise VersionError("the two ends do not speak the same version of the protocol")
+    tool, vault_id = safe_text(welcome.tool, 60), safe_text(welcome.vault_id, 60)
+    _LOG.info("the other end is evidencesync %s, protocol %d, vault %s", tool, welcome.version, vault_id)
     return welcome
 
 
@@ -224,6 +233,13 @@ def _check_state(ready: Ready) -> None:
         raise ProtocolError("the vault states an acquisition or a custody chain that cannot be")
     if not 1 <= len(ready.principal) <= MAX_TITLE or not is_clean(ready.principal):
         raise ProtocolError("the vault knows the examiner by a name that cannot be")
+
+
+def _log_state(ready: Ready) -> None:
+    _LOG.info("the vault knows the examiner as %s; this will be acquisition %d", safe_text(ready.principal), ready.acquisition)
+    _LOG.info("the vault's index knows %d contents of the %s", ready.known_contents, ready.lookup)
+    if ready.leftovers:
+        _LOG.info("the vault has kept data of unfinished transfers: %d", ready.leftovers)
 
 
 def _vault_key(blob: bytes) -> PublicKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from typing import Final
@@ -51,6 +52,7 @@ from evidencesync.protocol.messages import (
     SourceSeen,
 )
 
+_LOG: Final = logging.getLogger(__name__)
 Frames = list[tuple[int, memoryview]]
 _HINT: Final = "Check that evidencesync is installed there, name it with --remote-command, or use --agentless."
 _LONGEST_PATH: Final = 2000  # characters of a path in a note
@@ -110,6 +112,8 @@ class RemoteSource:
             raise ProtocolError("the source's end does not say what it offers")
         if message.version not in VERSIONS or message.parameters != DELTA_PARAMETERS:
             raise VersionError("the two ends do not speak the same version of the protocol")
+        tool, host, path = safe_text(message.tool, 60), safe_text(message.host, 60), safe_text(message.path, 300)
+        _LOG.info("the source's end is evidencesync %s, protocol %d, on %s; it reads %s", tool, message.version, host, path)
         return message
 
     def send(self, message: Message) -> None:

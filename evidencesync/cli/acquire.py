@@ -302,6 +302,7 @@ def make_request(
     typed = [safe_text(argument) for argument in sys.argv]
     check_header_texts([*typed, *notes, *places.rules.lines()])
     signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker)
+    run.console.print_detail(f"signing as {safe_text(person.name)} with the key {signer.public_key.fingerprint}")
     return PushRequest(
         source=places.path,
         vault=places.vault,

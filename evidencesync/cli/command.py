@@ -14,6 +14,7 @@ from evidencesync.cli.guard import guard, prepare_process
 from evidencesync.cli.help_text import COMMON, HelpfulCommand, HelpfulGroup, epilog_of
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
 from evidencesync.errors import CommandKind, UsageError
+from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
 
 Command = Callable[..., ExitCode]
@@ -88,6 +89,7 @@ def _adapt(function: Command, kind: CommandKind) -> Callable[..., None]:
             arguments = {name: _take(group, values) for name, group in groups.items()}
             if run_name is not None:
                 settings = load_settings(choice.config)
+                console.print_detail(f"settings file: {safe_text(str(settings.file)) if settings.file is not None else 'none'}")
                 if settings.notice is not None:
                     console.print_message(f"note: {settings.notice}")
                 arguments[run_name] = Run(console, settings)

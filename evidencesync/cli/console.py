@@ -76,6 +76,11 @@ class Console:
         if not self.quiet:
             self._print_line(line)
 
+    def print_detail(self, line: str) -> None:
+        """Prints on stderr what is done, with `-v` only, as the log records of lower rooms are."""
+        if self.verbose:
+            self._print_line(f"info: {line}")
+
     def print_notice(self, line: str) -> None:
         """Prints a line on stderr that a person waits for: `quiet` does not drop it."""
         self._print_line(line)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from evidencesync.cli.options import local_vault
 from evidencesync.errors import NoHomeError
+from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand
 
@@ -138,6 +139,8 @@ def open_own_state(run: Run, receipts: str | None, folders: RunFolders) -> Itera
     memory = head_memory(run)
     with receipts_folder(chosen, folders.closed(named=chosen is not None)) as folder:
         draft = ReceiptDraft(folder)
+        run.console.print_detail(f"receipts are kept in {safe_text(str(draft.path.parent))}")
+        run.console.print_detail(f"heads of vaults are remembered in {safe_text(str(memory.folder))}")
         try:
             memory.require_usable(folders.closed(named=is_state_chosen(run)))
             yield OwnState(memory, draft)

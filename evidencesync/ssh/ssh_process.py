@@ -24,7 +24,7 @@ from typing import Final
 
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, ResourcesError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.files.temporary import temporary_folder, writing_temporary
 from evidencesync.limits import KIB, MAX_STDERR
 from evidencesync.ssh.explain import FAILED, Ended, contradicted, explain_end, explain_login, explain_no_output, other_destination
@@ -97,6 +97,7 @@ class SshProcess:
                     _enlarge(descriptor)
                 command = command_of(route, [name for _, name in logs], wanted, subsystem=subsystem)
                 ours.callback(self._end_process)
+                _LOG.info("starting: %s", shell_text(*command))
                 with _interrupt_held_back():
                     self._process = subprocess.Popen(
                         command, stdin=their_stdin, stdout=their_stdout, stderr=their_stderr, env=environment()
@@ -146,7 +147,10 @@ class SshProcess:
         for hop, log in zip(self.route, self.logs, strict=True):
             if (error := other_destination(hop, log)) is not None:
                 raise error
-        return self.peer
+        peer = self.peer
+        sent = safe_text(peer.algorithms["send_cipher"])
+        _LOG.info("logged in to %s as %s: host key %s, cipher %s", hop.where, safe_text(hop.user), peer.host_key, sent)
+        return peer
 
     @property
     def _is_logged_in(self) -> bool:

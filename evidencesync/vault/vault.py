@@ -7,6 +7,7 @@ format, and readable by its owner only.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -58,6 +59,7 @@ from evidencesync.vault.writer import require_writer
 
 FIRST_RECORD: Final = record_file(1, "made")
 _HINT: Final = "On the vault's machine: put vault.toml back from a backup. See what else is wrong: evidencesync verify VAULT"
+_LOG: Final = logging.getLogger(__name__)
 _PRIVATE_MODE: Final = 0o600
 _PUBLIC_MODE: Final = 0o644
 _FOREIGN_BITS: Final = 0o077
@@ -219,6 +221,7 @@ class Vault:
             raise VaultNotFoundError(f"not a vault: {shown}")
         opened = cls(VaultLayout(root), parse_settings(data))
         require_own_settings(opened.layout, opened.settings)
+        _LOG.info("opened the vault at %s, id %s, key %s", safe_text(str(root)), opened.settings.id, opened.settings.key)
         return opened
 
     @property

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evidencesync import __version__
 from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Done, Lab, schema_errors
 
 if TYPE_CHECKING:
@@ -52,6 +53,30 @@ def test_a_push_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
     header = lab.header(2)
     assert (header["direction"], header["ssh"]["port"], header["ssh"]["host_key"]) == ("push", sshd.port, sshd.host_fingerprint)
     assert lab.run("verify", "vault").code == 0
+
+
+def test_v_says_what_is_run_who_answers_and_what_they_have(lab: Lab, sshd: Sshd) -> None:
+    vault = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
+    options = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command())
+    said = lab.run("push", "evidence", vault, *ITEM, *options, "-v")
+    assert said.code == 0, said
+    lines = [line.removeprefix("info: ") for line in said.err.splitlines() if line.startswith("info: ")]
+    [started] = [line for line in lines if line.startswith("starting: ")]
+    words = shlex.split(started.removeprefix("starting: "))
+    assert words[0] == "ssh"
+    assert words[-1].endswith(f"serve --vault {lab.folder}/vault")
+    assert str(sshd.identity) in words
+    assert [line for line in lines if line.startswith(f"logged in to 127.0.0.1:{sshd.port} as {sshd.user}: host key SHA256:")]
+    assert [line for line in lines if line.startswith(f"the other end is evidencesync {__version__}, protocol ")]
+    for line in (
+        "settings file: none",
+        "the vault knows the examiner as ana@lab; this will be acquisition 1",
+        "the vault's index knows 0 contents of the case",
+        f"receipts are kept in {lab.folder}/home/.local/share/evidencesync/receipts",
+    ):
+        assert line in lines
+    assert "PRIVATE KEY" not in said.err
+    assert not [line for line in lab.run("push", "evidence", vault, *ITEM, *options).err.splitlines() if "info:" in line]
 
 
 def test_another_program_is_named_on_the_command_line_in_the_environment_or_in_the_settings(lab: Lab, sshd: Sshd) -> None:
