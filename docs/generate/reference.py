@@ -14,6 +14,7 @@ from typing import Any, Final
 import typer.main
 
 from evidencesync.cli.commands import PROGRAM, make_app
+from evidencesync.cli.defaults import takes_default
 from evidencesync.cli.settings import setting_keys
 from evidencesync.errors import CommandKind, EvidenceSyncError
 from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
@@ -31,13 +32,14 @@ stderr is no terminal, or with `NO_COLOR`.
 
 What a person types wins over the environment (`EVIDENCESYNC_...`), and that over the settings file: the one that
 `--config` names, else `~/.config/evidencesync/config.toml`. A settings file never lies among evidence. Passphrases are
-asked for on the terminal, and nowhere else.
+asked for on the terminal, and nowhere else. VAULT and `--case` may be left out where they have `EVIDENCESYNC_VAULT` and
+`EVIDENCESYNC_CASE` beside them: see [the guide](guide.md#vault-and-case-left-out).
 """
 
 _SETTINGS_HEAD: Final = """## The settings file
 
-TOML, one line a key, each the default of the option of its name; an unknown key is an error. Paths are relative to the
-file's own folder, `~` is the home folder.
+TOML, one line a key, each the default of the option or argument of its name; an unknown key is an error. Paths are
+relative to the file's own folder, `~` is the home folder.
 """
 
 _CODES_HEAD: Final = """# Exit codes
@@ -176,9 +178,11 @@ def _command_lines(path: tuple[str, ...], found: Any) -> Iterator[str]:
     yield f"## {' '.join(path)}"
     yield ""
     arguments = [parameter for parameter in found.params if parameter.param_type_name == "argument"]
-    shown = " ".join(parameter.metavar or parameter.name.upper() for parameter in arguments)
-    required = " ".join(f"{max(option.opts, key=len)} {option.metavar}" for option in found.params if _is_required(option))
-    yield f"`{' '.join(part for part in (PROGRAM, *path, shown, required, '[OPTIONS]') if part)}`"
+    shown = [_maybe(parameter, parameter.metavar or parameter.name.upper()) for parameter in arguments]
+    required = [
+        _maybe(option, f"{max(option.opts, key=len)} {option.metavar}") for option in found.params if _is_required(option)
+    ]
+    yield f"`{' '.join((PROGRAM, *path, *shown, *required, '[OPTIONS]'))}`"
     yield ""
     yield inspect.cleandoc(found.help or "")
     yield ""
@@ -195,7 +199,11 @@ def _command_lines(path: tuple[str, ...], found: Any) -> Iterator[str]:
 
 
 def _is_required(parameter: Any) -> bool:
-    return parameter.param_type_name == "option" and bool(parameter.required)
+    return parameter.param_type_name == "option" and bool(parameter.required or takes_default(parameter.name, parameter.envvar))
+
+
+def _maybe(parameter: Any, shown: str) -> str:
+    return f"[{shown}]" if takes_default(parameter.name, parameter.envvar) else shown
 
 
 def _names(parameter: Any) -> str:

@@ -10,12 +10,32 @@ from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 import typer
 
 from evidencesync.cli.console import Console
+from evidencesync.cli.defaults import fill_in, leave_out_vault, takes_default
 from evidencesync.cli.guard import guard, prepare_process
 from evidencesync.cli.help_text import COMMON, HelpfulCommand, HelpfulGroup, epilog_of
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
+
+
+class ParsedCommand(HelpfulCommand):
+    """A command whose VAULT may be left out in front of other arguments, which click's parser does not know."""
+
+    def make_parser(self, ctx: Any) -> Any:
+        """The parser of click, and behind it the rule for VAULT."""
+        parser = super().make_parser(ctx)
+        arguments = [one for one in self.get_params(ctx) if one.param_type_name == "argument"]
+        parse = parser.parse_args
+
+        def parse_args(args: list[str]) -> Any:
+            given, rest, order = parse(args)
+            leave_out_vault(arguments, given)
+            return given, rest, order
+
+        parser.parse_args = parse_args  # type: ignore[method-assign]  # of this parser alone
+        return parser
+
 
 Command = Callable[..., ExitCode]
 
@@ -52,7 +72,7 @@ def command(app: typer.Typer, name: str, *examples: str, kind: CommandKind = Com
 
     def register(function: Command) -> Command:
         text = inspect.getdoc(function) or ""
-        app.command(name, cls=HelpfulCommand, help=text, short_help=_first_sentence(text), epilog=epilog_of(examples))(
+        app.command(name, cls=ParsedCommand, help=text, short_help=_first_sentence(text), epilog=epilog_of(examples))(
             _adapt(function, kind)
         )
         return function
@@ -77,31 +97,51 @@ def _adapt(function: Command, kind: CommandKind) -> Callable[..., None]:
     signature = inspect.signature(function, eval_str=True)
     groups = {name: found.annotation for name, found in signature.parameters.items() if _is_group(found.annotation)}
     run_name = next((name for name, found in signature.parameters.items() if found.annotation is Run), None)
-    given = [*_expand(signature), *_fields(OutputChoice)]
+    given = [*map(_with_default, _expand(signature)), *_fields(OutputChoice)]
+    defaulted = [one.name for one in given if _is_defaulted(one)]
 
-    def call(**values: Any) -> None:
+    def call(context: typer.Context, **values: Any) -> None:
         choice = _take(OutputChoice, values)
         console = Console(as_json=choice.as_json, quiet=choice.quiet, verbose=choice.verbose, kind=kind)
         prepare_process(verbose=choice.verbose)
 
         def work() -> ExitCode:
-            given_values = dict(values)
+            settings = load_settings(choice.config)
+            console.print_detail(f"settings file: {safe_text(str(settings.file)) if settings.file is not None else 'none'}")
+            if settings.notice is not None:
+                console.print_message(f"note: {settings.notice}")
+            _refuse_empty(given, values)
+            fill_in(values, {name: _was_typed(context, name) for name in defaulted}, settings, console)
             arguments = {name: _take(group, values) for name, group in groups.items()}
             if run_name is not None:
-                settings = load_settings(choice.config)
-                console.print_detail(f"settings file: {safe_text(str(settings.file)) if settings.file is not None else 'none'}")
-                if settings.notice is not None:
-                    console.print_message(f"note: {settings.notice}")
                 arguments[run_name] = Run(console, settings)
-            _refuse_empty(given, given_values)
             return function(**arguments, **values)
 
         raise typer.Exit(guard(console, work))
 
-    call.__signature__ = inspect.Signature(given)  # type: ignore[attr-defined]  # what typer reads
-    call.__annotations__ = {parameter.name: parameter.annotation for parameter in given}
+    read = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context), *given]
+    call.__signature__ = inspect.Signature(read)  # type: ignore[attr-defined]  # what typer reads
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in read}
     call.__name__ = function.__name__
     return call
+
+
+def _is_defaulted(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter may be left out by the rule of `evidencesync.cli.defaults`."""
+    return any(takes_default(parameter.name, getattr(info, "envvar", None)) for info in get_args(parameter.annotation)[1:])
+
+
+def _with_default(parameter: inspect.Parameter) -> inspect.Parameter:
+    """What typer is told of a parameter that may be left out: that it is not required. The command gets a text always."""
+    if not _is_defaulted(parameter):
+        return parameter
+    kind, *infos = get_args(parameter.annotation)
+    return parameter.replace(default=None, annotation=Annotated[kind | None, *infos])
+
+
+def _was_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _refuse_empty(given: list[inspect.Parameter], values: dict[str, Any]) -> None:

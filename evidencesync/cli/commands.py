@@ -13,6 +13,7 @@ import typer.main
 
 import evidencesync
 from evidencesync.cli.console import Console, mute
+from evidencesync.cli.defaults import has_default, takes_default
 from evidencesync.cli.help_text import HelpfulGroup
 from evidencesync.errors import UsageError
 from evidencesync.exit_codes import ExitCode
@@ -166,5 +167,7 @@ def _all_missing(context: Any, given: list[str]) -> list[str]:
         return [
             parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar or parameter.name.upper()
             for parameter in context.command.params
-            if parameter.required and found.params.get(parameter.name) in (None, (), [])
+            if (parameter.required or takes_default(parameter.name, parameter.envvar))
+            and found.params.get(parameter.name) in (None, (), [])
+            and not has_default(parameter.name, found.params.get("config"))
         ]

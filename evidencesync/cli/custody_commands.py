@@ -12,7 +12,7 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.details_choice import DetailsChoice
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.errors import CommandKind, NotThereError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode, most_severe
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from evidencesync.custody.documents import RecordType
     from evidencesync.ssh.address import Address
 
-_Vault = Annotated[str, typer.Argument(metavar="VAULT", help="A local path, [user@]host:path, or ssh://[user@]host[:port]/path.")]
 _Text = Annotated[str | None, typer.Option(metavar="TEXT", help="Free text, on one line.")]
 _Condition = Annotated[str | None, typer.Option(metavar="TEXT", help="Condition of the item.")]
 _SealNumber = Annotated[str | None, typer.Option(metavar="N", help="Number of the item's seal.")]
@@ -86,7 +85,7 @@ def add_commands(app: typer.Typer) -> None:
         command(custody, name, *(f"evidencesync custody {name} {example}" for example in examples), kind=kind)(function)
 
 
-def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice) -> ExitCode:
+def show(run: Run, vault: VaultAddress, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice) -> ExitCode:
     """Shows an item's chain of custody: every record, who holds the item, and what is known of it.
 
     A vault on this machine needs no key. It is checked that each record follows the one before and is signed by the key that
@@ -111,7 +110,7 @@ def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: Remot
 
 def note(
     run: Run,
-    vault: _Vault,
+    vault: VaultAddress,
     item: ItemChoice,
     details: DetailsChoice,
     sign: SignChoice,
@@ -130,7 +129,7 @@ def note(
 
 def correct(
     run: Run,
-    vault: _Vault,
+    vault: VaultAddress,
     item: ItemChoice,
     details: DetailsChoice,
     sign: SignChoice,
@@ -151,7 +150,7 @@ def correct(
 
 def hand_over(
     run: Run,
-    vault: _Vault,
+    vault: VaultAddress,
     item: ItemChoice,
     handing: HandOverChoice,
     sign: SignChoice,
@@ -193,7 +192,7 @@ def _require_known(vault: str, details: Mapping[str, str]) -> None:
 
 def accept(
     run: Run,
-    vault: _Vault,
+    vault: VaultAddress,
     item: ItemChoice,
     found: FoundChoice,
     sign: SignChoice,
@@ -219,7 +218,7 @@ def accept(
 
 def seal(
     run: Run,
-    vault: _Vault,
+    vault: VaultAddress,
     item: ItemChoice,
     sign: SignChoice,
     ssh: RemoteChoice,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.errors import SignatureError, UsageError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.home import account_name, read_named
 from evidencesync.limits import MAX_PUBLIC_KEY
 
@@ -90,8 +90,8 @@ def _commands(address: Address) -> Iterator[str]:
     server = address.host_text if address.port is None else dataclasses.replace(address, path="").display()
     fingerprint = _host_key()
     known = [] if fingerprint is None else ["--fingerprint", fingerprint]
-    yield shlex.join(["evidencesync", "host", "trust", server, *known])
-    yield shlex.join(["evidencesync", "push", "SOURCE", address.display(), "--case", "CASE", "--item", "ITEM"])
+    yield shell_text("evidencesync", "host", "trust", server, *known)
+    yield shell_text("evidencesync", "push", "SOURCE", address.display(), "--case", "CASE", "--item", "ITEM")
 
 
 def _port() -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from evidencesync.cli.defaults import CASE_VARIABLE, VAULT_VARIABLE
 from evidencesync.cli.help_text import SIGNING, WHAT
 from evidencesync.cli.settings import LoadedSettings, Settings
 from evidencesync.errors import UsageError
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 
-VaultPath = Annotated[str, typer.Argument(metavar="VAULT", help="The vault's folder on this machine.")]
+VaultPath = Annotated[str, typer.Argument(metavar="VAULT", envvar=VAULT_VARIABLE, help="The vault's folder on this machine.")]
+VaultAddress = Annotated[
+    str,
+    typer.Argument(
+        metavar="VAULT", envvar=VAULT_VARIABLE, help="A local path, [user@]host:path, or ssh://[user@]host[:port]/path."
+    ),
+]
+Case = Annotated[
+    str, typer.Option(metavar="CASE", envvar=CASE_VARIABLE, help="Case number, exactly as your laboratory writes it.")
+]
 TsaRoots = Annotated[
     list[Path] | None,
     typer.Option(
@@ -40,7 +50,7 @@ class ItemChoice:
 
     GROUP: ClassVar = WHAT
 
-    case: Annotated[str, typer.Option(metavar="CASE", help="Case number, exactly as your laboratory writes it.")]
+    case: Case
     item: Annotated[str, typer.Option(metavar="ITEM", help="Exhibit (evidence item) number.")]
 
     def name(self) -> ItemName:

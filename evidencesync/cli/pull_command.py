@@ -14,7 +14,7 @@ import typer
 
 from evidencesync.cli.acquire import FilterChoice, HowChoice, OnceChoice, Places, acquire, make_request
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault, parse_address
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultPath, local_vault, parse_address
 from evidencesync.cli.own_state import RunFolders, open_own_state
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import shell_text
@@ -65,7 +65,7 @@ def pull_source(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="[user@]host:path, or ssh://[user@]host[:port]/path. It is only read.")
     ],
-    vault: Annotated[str, typer.Argument(metavar="VAULT", help="The vault's folder on this machine.")],
+    vault: VaultPath,
     item: ItemChoice,
     sign: SignChoice,
     what: FilterChoice,

@@ -19,7 +19,7 @@ from evidencesync.cli.acquire import (
     require_folder_for_list,
 )
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.cli.own_state import open_own_state, without_own_state
 from evidencesync.errors import CommandKind
 from evidencesync.exit_codes import ExitCode
@@ -58,9 +58,7 @@ def add_commands(app: typer.Typer) -> None:
 def push_source(
     run: Run,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, a file or a block device. It is only read.")],
-    vault: Annotated[
-        str, typer.Argument(metavar="VAULT", help="A local path, [user@]host:path, or ssh://[user@]host[:port]/path.")
-    ],
+    vault: VaultAddress,
     item: ItemChoice,
     sign: SignChoice,
     what: FilterChoice,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.options import PartChoice, SignerChoice, VaultPath, local_vault
+from evidencesync.cli.options import Case, PartChoice, SignerChoice, VaultPath, local_vault
 from evidencesync.cli.trust_files import load_trusted
 from evidencesync.cli.verify_command import CheckChoice, audit
 from evidencesync.errors import UsageError
@@ -37,7 +37,7 @@ _FORMATS: Final[dict[str, Format]] = {".html": "html", ".htm": "html", ".pdf": "
 class ReportedChoice:
     """The case, or the part of it, that the report is about."""
 
-    case: Annotated[str, typer.Option(metavar="CASE", help="The case, by its exact number.")]
+    case: Case
     item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only this item.")] = None
     acquisition: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=9999, help="Only this acquisition; needs --item.")

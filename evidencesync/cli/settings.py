@@ -27,8 +27,13 @@ CONFIG_VARIABLE: Final = "EVIDENCESYNC_CONFIG"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The keys of the file (with `-` for `_`); each is the default of the option of its name. All but `timeout` are texts."""
+    """The keys of the file (with `-` for `_`); each is the default of the option or argument of its name.
 
+    All but `timeout` are texts.
+    """
+
+    vault: str | None = None
+    case: str | None = None
     examiner: str | None = None
     organisation: str | None = None
     sign_key: str | None = None

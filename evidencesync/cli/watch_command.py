@@ -26,7 +26,7 @@ from evidencesync.cli.acquire import (
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.interrupts import is_interruption
 from evidencesync.cli.number_format import parse_duration
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.cli.own_state import OwnState
 from evidencesync.errors import CommandKind, EvidenceSyncError, InterruptedRunError, UsageError
 from evidencesync.evidence.display import safe_text
@@ -96,9 +96,7 @@ def add_commands(app: typer.Typer) -> None:
 def watch_source(
     run: Run,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder or a file that grows. It is only read.")],
-    vault: Annotated[
-        str, typer.Argument(metavar="VAULT", help="A local path, [user@]host:path, or ssh://[user@]host[:port]/path.")
-    ],
+    vault: VaultAddress,
     item: ItemChoice,
     sign: SignChoice,
     what: FilterChoice,
