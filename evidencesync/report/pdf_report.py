@@ -6,7 +6,6 @@ The same report gives the same bytes: the only time in the file is the report's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
@@ -24,8 +23,9 @@ from evidencesync.limits import MAX_PDF_ATTACHMENTS, MAX_PDF_FILES, MAX_PDF_ROWS
 from evidencesync.optional_parts import missing_part
 from evidencesync.report import texts
 from evidencesync.report.blocks import FILE_COLUMNS, AnyBlock, FileTable, Pages, Picture, Sink, Table
+from evidencesync.report.fonts import found_fonts
 from evidencesync.report.manifests import FileRow, file_rows
-from evidencesync.report.texts import drawable, plain
+from evidencesync.report.texts import Glyphs, plain
 from evidencesync.report.volumes import Volume
 from evidencesync.vault.layout import MANIFEST, MANIFEST_SIGNATURE, RECEIPT, RECEIPT_SIGNATURE, ItemLayout
 from evidencesync.vault.ledger import Ledger
@@ -80,12 +80,17 @@ def _set(volume: Volume, pages: Pages, typst: Any) -> bytes:
     """The PDF, set in a temporary folder: the only place that this writes to."""
     with temporary_folder("report-") as folder:
         template = resources.files("evidencesync.report").joinpath("templates", "report.typ").read_bytes()
+        fonts = found_fonts()
         with writing_temporary():
             (folder / "report.typ").write_bytes(template)
             attachments, left_out = _attach(volume, folder)
-        compiler = typst.Compiler(root=str(folder), ignore_system_fonts=True)
-        for show in (drawable, plain):
-            data = {**_data(volume, pages, show), **_attached(attachments, left_out, show)}
+            (folder / "fonts").mkdir()
+            for font in fonts:
+                (folder / "fonts" / font.file.name).symlink_to(font.file.absolute())
+        compiler = typst.Compiler(root=str(folder), font_paths=[str(folder / "fonts")], ignore_system_fonts=True)
+        # One glyph that no font has refuses the whole document: other fonts than were thought, or a letter with an odd mark.
+        for glyphs in (Glyphs(fonts), Glyphs([]), Glyphs(None)):
+            data = {**_data(volume, pages, glyphs), **_about(attachments, left_out, glyphs)}
             encoded = msgspec.json.encode(data)
             with writing_temporary():
                 (folder / "data.json").write_bytes(encoded)
@@ -93,7 +98,7 @@ def _set(volume: Volume, pages: Pages, typst: Any) -> bytes:
             try:
                 made = compiler.compile(input=str(folder / "report.typ"), format="pdf", pdf_standards=list(STANDARDS))
             except typst.TypstError as error:
-                if _NO_GLYPH in str(error) and show is drawable:  # other fonts than those that `glyphs` was made for
+                if _NO_GLYPH in str(error) and not glyphs.is_plain:
                     continue
                 raise InternalError(f"typst refused the report: {plain(str(error))[:500]}") from error
             return _without_suspects(made if isinstance(made, bytes) else b"".join(made or ()))
@@ -120,7 +125,7 @@ def _without_suspects(pdf: bytes) -> bytes:
     return pdf[:start] + catalog.replace(_SUSPECTS, b" " * len(_SUSPECTS), 1) + pdf[end:]
 
 
-def _data(volume: Volume, pages: Pages, show: Callable[[str], str]) -> dict[str, Any]:
+def _data(volume: Volume, pages: Pages, show: Glyphs) -> dict[str, Any]:
     """What the template reads."""
     tables = volume.tables
     room = _Room(MAX_PDF_ROWS, MAX_PDF_FILES // max(len(tables), 1))
@@ -149,7 +154,7 @@ def _calendar(moment: str) -> list[int]:
     return [int(part) for part in (moment[:4], moment[5:7], moment[8:10], moment[11:13], moment[14:16], moment[17:19])]
 
 
-def _block(block: AnyBlock, tables: list[tuple[ItemLayout, int]], room: _Room, show: Callable[[str], str]) -> Any:
+def _block(block: AnyBlock, tables: list[tuple[ItemLayout, int]], room: _Room, show: Glyphs) -> Any:
     if isinstance(block, FileTable):
         rows = [[show(cell) for cell in _cells(row)] for row in islice(file_rows(*tables[block.index]), room.files)]
         words = texts.ALL_FILES_IN_PDF if len(rows) == block.total else texts.FILES_IN_PDF
@@ -159,7 +164,7 @@ def _block(block: AnyBlock, tables: list[tuple[ItemLayout, int]], room: _Room, s
         block = _cut(block, room)
     plain_block = msgspec.to_builtins(block)
     if isinstance(block, Picture):
-        return {**_shown(plain_block, show), "svg": block.svg if show is drawable else plain(block.svg)}
+        return {**_shown(plain_block, show), "svg": plain(block.svg) if show.is_plain else block.svg}
     return _shown(plain_block, show)
 
 
@@ -177,7 +182,7 @@ def _cells(row: FileRow) -> list[str]:
     return [row.path, row.type, "" if row.size is None else f"{row.size:,}", row.modified, row.sha256, row.remarks]
 
 
-def _shown(value: Any, show: Callable[[str], str]) -> Any:
+def _shown(value: Any, show: Glyphs) -> Any:
     """Every text in a tree of lists and dictionaries, as the fonts can show it."""
     if isinstance(value, str):
         return show(value)
@@ -215,13 +220,19 @@ def _attach(volume: Volume, folder: Path) -> tuple[list[_Attachment], list[str]]
     return attached, left_out
 
 
-def _attached(attachments: list[_Attachment], left_out: list[str], show: Callable[[str], str]) -> dict[str, Any]:
-    """What the template attaches, and what it says of that: nothing is left out in silence."""
+def _about(attachments: list[_Attachment], left_out: list[str], show: Glyphs) -> dict[str, Any]:
+    """What the template attaches, and what the last page says of that and of the fonts: nothing is left out in silence.
+
+    Made after all other texts were shown, because it counts what no font has.
+    """
     said = [texts.ATTACHED.format(count=len(attachments))]
     if left_out:
         more = ["..."] if len(left_out) > _NAMED else []
         said.append(texts.NOT_ATTACHED.format(count=len(left_out), names=", ".join(left_out[:_NAMED] + more)))
+    said += [texts.FONTS.format(families=", ".join(show.families) or "none"), texts.NOT_SHAPED]
+    said += [texts.NO_GLYPHS.format(count=len(show.missing))] if show.missing else [texts.ALL_GLYPHS]
     return {
+        "fonts": show.families,
         "attachments": [one._asdict() for one in attachments],
         "attached": {"heading": texts.ATTACHED_HEADING, "texts": [show(text) for text in said]},
     }

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from evidencesync.report.document import State
+from evidencesync.report.fonts import Font
 
 WORDS: Final[dict[State, tuple[str, str]]] = {
     "pass": ("✓", "PASS"),
@@ -83,7 +84,18 @@ VOLUMES: Final = (
 DIGEST_ELSEWHERE: Final = "SHA-256: see volume 1"
 CONTINUED: Final = "What is known of this item, and its custody, stand in the volume in which the item begins."
 CONTENTS: Final = "Contents"
-ATTACHED_HEADING: Final = "Attached to this file"
+ATTACHED_HEADING: Final = "About this file"
+FONTS: Final = "Fonts of the machine that made this file, beside those that every report has: {families}."
+NOT_SHAPED: Final = (
+    "Names are set from left to right as a whole, Arabic and Hebrew words in them from right to left, with letters that join. "
+    "A name that goes from right to left and back may be read in more than one order. Chinese, Japanese and Korean share one "
+    "font: some characters have the form that is usual in China. The exact bytes stand in the manifest."
+)
+NO_GLYPHS: Final = (
+    "{count:,} different characters are shown by their numbers, as \\u{{N}}, because no font of that machine has them. "
+    "The Debian packages fonts-noto-core and fonts-noto-cjk have most."
+)
+ALL_GLYPHS: Final = "Each character that may be shown is shown as it is."
 ATTACHED: Final = "{count:,} documents are attached as they lie in the vault: manifests, receipts, custody records, signatures."
 NOT_ATTACHED: Final = (
     "{count:,} are NOT attached, because they are too large for this file, missing or not readable. See the vault: {names}"
@@ -178,6 +190,7 @@ def _character_class() -> str:
     return "".join(f"\\U{int(first, 16):08x}-\\U{int(last or first, 16):08x}" for first, _, last in parts)
 
 
+_BEYOND_ASCII: Final = re.compile("[^ -~]")
 _REFUSED: Final = re.compile(f"[^{_character_class()}]")
 
 
@@ -192,9 +205,41 @@ def drawable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _REFUSED.sub(_number, text)
 
 
+class Glyphs:
+    """Shows texts by the fonts of one PDF, and keeps which characters none of them has.
+
+    `fonts` are those beside the PDF's own; None is for own fonts of which nothing is known, and shows printable ASCII alone.
+    """
+
+    def __init__(self, fonts: list[Font] | None) -> None:
+        self.is_plain = fonts is None
+        self.missing: set[str] = set()
+        self._fonts = fonts or []
+        self._more: frozenset[str] = frozenset().union(*(font.characters for font in self._fonts))
+        self._used: set[str] = set()
+
+    @property
+    def families(self) -> list[str]:
+        """The fonts that what was shown so far needs, beside the PDF's own."""
+        return [font.family for font in self._fonts if not self._used.isdisjoint(font.characters)]
+
+    def __call__(self, text: str) -> str:
+        """The text, with a number for each character that no font has."""
+        if text.isascii() and text.isprintable():
+            return text
+        return (_BEYOND_ASCII if self.is_plain else _REFUSED).sub(self._shown, text)
+
+    def _shown(self, match: re.Match[str]) -> str:
+        if match[0] in self._more:
+            self._used.add(match[0])
+            return match[0]
+        self.missing.add(match[0])
+        return _number(match)
+
+
 def plain(text: str) -> str:
     r"""`text` with each character beyond printable ASCII as `\u{HEX}`: what every font has."""
-    return re.sub("[^ -~]", _number, text)
+    return _BEYOND_ASCII.sub(_number, text)
 
 
 def _number(match: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -231,7 +232,8 @@ def test_a_pdf_lists_files_only_where_that_is_asked_for(whole: Bench, tmp_path: 
     assert short.replace("\n", "").count(manifest) == long.replace("\n", "").count(manifest) == 2
 
 
-def test_hostile_names_are_text_in_a_pdf(whole: Bench, tmp_path: Path) -> None:
+def test_hostile_names_are_text_in_a_pdf(whole: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.report.fonts.FOLDERS", ())
     assert make(whole, tmp_path / "r.pdf", "--files") == 0
     text = run("pdftotext", "-raw", tmp_path / "r.pdf", "-")
     together = re.sub(r"[\s\u200b]", "", text)
@@ -241,8 +243,28 @@ def test_hostile_names_are_text_in_a_pdf(whole: Bench, tmp_path: Path) -> None:
     assert not re.search("[\x00-\x08\x0b\x0e-\x1f\u202a-\u202e\u2066-\u2069]", text)
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_names_in_other_scripts_are_readable_where_a_font_has_them_and_else_it_is_said(
+    whole: Bench, tmp_path: Path, require_program: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, *, found: bool
+) -> None:
+    for font in ("opentype/noto/NotoSansCJK-Regular.ttc", "truetype/noto/NotoSansArabic-Regular.ttf"):
+        require_program(f"/usr/share/fonts/{font}")
+    if not found:
+        monkeypatch.setattr("evidencesync.report.fonts.FOLDERS", ())
+    assert make(whole, tmp_path / "r.pdf", "--files") == 0
+    text = run("pdftotext", "-raw", tmp_path / "r.pdf", "-").replace("\u200b", "")
+    assert ("Überweisung – 送金.txt" in text) is found
+    assert ("Überweisung – \\u{9001}\\u{91d1}.txt" in text) is not found
+    assert (set("تقرير") <= set(unicodedata.normalize("NFKC", text))) is found
+    assert (set("हिन्दीไทย한국어") <= set(text)) is found
+    assert "\\u{1f600} emoji" in text
+    characters = {one for name in HOSTILE_NAMES for one in safe_text(name)}
+    missing = 3 if found else sum(drawable(one) != one for one in characters)
+    assert f"{missing} different characters are shown by their numbers" in " ".join(text.split())
+
+
 def test_a_typst_with_other_fonts_still_makes_the_report(whole: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evidencesync.report.pdf_report.drawable", lambda text: text)  # as if the fonts had everything
+    monkeypatch.setattr("evidencesync.report.texts._REFUSED", re.compile("(?!)"))  # as if the fonts had everything
     assert make(whole, tmp_path / "r.pdf", "--files") == 0
     assert "\\u{dc}berweisung" in run("pdftotext", "-raw", tmp_path / "r.pdf", "-").replace("\u200b", "")
     assert "PASS" in run("pdftotext", "-l", "1", tmp_path / "r.pdf", "-")

@@ -28,6 +28,8 @@ _PROGRAMS_OF: Final = {
     "dosfstools": "mkfs.vfat fsck.vfat",
     "e2fsprogs": "mkfs.ext4 chattr",
     "faketime": "faketime",
+    "fonts-noto-cjk": "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
+    "fonts-noto-core": "/usr/share/fonts/truetype/noto/NotoSansArabic-Regular.ttf",
     "gddrescue": "ddrescue",
     "git": "git",
     "hashdeep": "hashdeep",
@@ -71,6 +73,8 @@ def find(program: str) -> str | None:
     """Where a program is; None where it is not."""
     if WITHOUT and program in PACKAGES:
         return None
+    if os.path.isabs(program) and os.path.isfile(program):  # a font is no program, and is asked for in the same way
+        return program
     return shutil.which(program, path=path_with_more_folders())
 
 
