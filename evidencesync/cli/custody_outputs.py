@@ -19,6 +19,8 @@ from evidencesync.exit_codes import ExitCode
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Outcome, Verdict
 
+_UNREAD: Final = frozenset({ExitCode.GAPS, ExitCode.INTERNAL, ExitCode.USAGE, ExitCode.NO_SPACE})
+"""Of what is known of a chain: the disk or the system did not give it. That breaks no chain."""
 _WHAT: Final = 300  # characters of a record's details in the table
 Digest = Literal["sha256", "sha384", "sha512"]
 Imprint = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})$")]
@@ -123,7 +125,7 @@ def _against_memory(chain: ShownChain) -> list[CustodyProblem]:
     found = chain.inconsistency
     if found is None:
         return []
-    other = "not-compared" if code_of(found) is ExitCode.GAPS else "chain-broken"
+    other = "not-compared" if code_of(found) in _UNREAD else "chain-broken"
     slug = found.slug if found.slug in MEANINGS else other
     return [CustodyProblem(len(chain.records), slug, escape_line(found.message))]
 

@@ -243,9 +243,18 @@ def load_own_file(dir_fd: int, name: str, limit: int, *, void: bytes | None = No
 
 
 def sync_folder(dir_fd: int, shown: str) -> None:
-    """Makes the names in a folder durable."""
+    """Makes the names in a folder durable; with all else of its file system, where that can sync no folder by itself."""
     with storing(f"sync {shown}"):
+        fsync_folder(dir_fd)
+
+
+def fsync_folder(dir_fd: int) -> None:
+    """Syncs as `sync_folder`. Raises OSError."""
+    try:
         os.fsync(dir_fd)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC or not _syncfs(dir_fd):
+            raise
 
 
 def sync_file_system(fd: int, shown: str) -> bool:
@@ -254,14 +263,16 @@ def sync_file_system(fd: int, shown: str) -> bool:
     A write error since `fd` was opened fails this call (Linux 5.8 and later), so keep the descriptor that was opened
     before the first write.
     """
-    function = _system_call("syncfs")
-    if function is None:
-        return False
     with storing(f"sync {shown}"):
-        if function(fd) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-    return True
+        return _syncfs(fd)
+
+
+def _syncfs(fd: int) -> bool:
+    function = _system_call("syncfs")
+    if function is not None and function(fd) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return function is not None
 
 
 def start_writeback(fd: int, offset: int, length: int) -> None:
@@ -291,8 +302,9 @@ def forget_cached(fd: int) -> None:
 
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _KEEP_SIZE: Final = 1  # linux/falloc.h
-_NO_FILE: Final = frozenset({errno.ELOOP, errno.ENXIO})  # a symbolic link; a socket
+_NO_FILE: Final = frozenset({errno.ELOOP, errno.ENXIO})  # a symbolic link; a socket, and a file on a disk that is gone
 _PUNCH_HOLE: Final = 2
+_NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})  # folders that a virtual machine shares, say
 _system_calls: dict[str, Callable[..., int] | None] = {}
 
 
@@ -312,13 +324,20 @@ def _open_regular(name: str, dir_fd: int) -> int | None:
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno not in _NO_FILE:
+            if error.errno not in _NO_FILE or _is_regular(os.stat(name, dir_fd=dir_fd, follow_symlinks=False)):
                 raise
             raise _not_a_file(name, dir_fd) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise _not_a_file(name, dir_fd)
+        try:
+            if not _is_regular(os.fstat(fd)):
+                raise _not_a_file(name, dir_fd)
+        except BaseException:
+            os.close(fd)
+            raise
     return fd
+
+
+def _is_regular(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode)
 
 
 def _not_a_file(name: str, dir_fd: int) -> MissingOrExtraError:

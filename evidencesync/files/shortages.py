@@ -14,10 +14,11 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 # Errors of a disk, a file system or its permissions. Others (EBADF, EINVAL, ENOENT) may be a defect of the program.
 _SAID_BY_BROKEN_DISKS: Final = (
     "EIO ESTALE ENXIO ENODEV ENOMEDIUM EUCLEAN EREMOTEIO EBADMSG ETIMEDOUT "  # not all of them on every platform
+    "ENODATA EILSEQ EBADE ETIME "  # what Linux makes of a sector that cannot be read, and of other answers of a disk
     "ENOTCONN ECONNABORTED ESHUTDOWN EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ENOLINK ECOMM EPROTO ENOLCK "  # over a network
     "ENOKEY EKEYEXPIRED EKEYREVOKED EKEYREJECTED"  # encrypted file systems, and those with tickets
 )
-_SAID_BY_SOUND_DISKS: Final = "EROFS EACCES EPERM EMLINK EFBIG"
+_SAID_BY_SOUND_DISKS: Final = "EROFS EACCES EPERM EMLINK EFBIG EBUSY"  # EBUSY: a Windows machine has the file open, say
 _BROKEN, _SOUND = (
     frozenset(getattr(errno, name) for name in names.split() if hasattr(errno, name))
     for names in (_SAID_BY_BROKEN_DISKS, _SAID_BY_SOUND_DISKS)

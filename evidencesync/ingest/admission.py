@@ -17,6 +17,7 @@ from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, VaultNotFoundError, VersionError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.files.disk import storing
 from evidencesync.limits import MAX_RECORDS, MIB
 from evidencesync.protocol.failures import version_in_common
 from evidencesync.protocol.messages import PROTOCOL_VERSION, Begin, Hello, Records, Welcome, clock_for
@@ -70,8 +71,10 @@ def _is_served(asked: bytes, vault: Vault) -> bool:
     """Returns whether the path that a client asked for is this vault. A server serves one: an empty path, or `/`, means that."""
     if asked in (b"", b"/"):
         return True
+    with storing("look at the vault"):
+        served = os.stat(vault.layout.root)
     try:
-        return os.path.samefile(os.path.expanduser(asked), vault.layout.root)
+        return os.path.samestat(os.stat(os.path.expanduser(asked)), served)
     except (OSError, ValueError):
         return False
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, Self
 
 from evidencesync import home
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.disk import CREATE_FLAGS, FOLDER_FLAGS, READ_FLAGS, close_quietly, read_bounded, reading
+from evidencesync.files.disk import CREATE_FLAGS, FOLDER_FLAGS, READ_FLAGS, close_quietly, fsync_folder, read_bounded, reading
 from evidencesync.outside import Closed, open_folder_outside
 
 DRAFT: Final = ".new-"
@@ -135,4 +135,4 @@ def replace_file(dir_fd: int, name: str, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(draft, dir_fd=dir_fd)
         raise
-    os.fsync(dir_fd)
+    fsync_folder(dir_fd)

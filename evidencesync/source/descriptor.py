@@ -23,7 +23,7 @@ PASSAGE_FLAGS: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | CLO
 """A folder that is only passed through: with O_PATH it need not be readable, and nothing in it is touched."""
 
 _NOATIME: Final = getattr(os, "O_NOATIME", 0)
-_GONE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENODEV})
+_GONE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR})
 # Not ESTALE: a server that was set up anew, or exports another disk, says it of everything; the kernel asked once more by name.
 _OUR_OWN: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -70,6 +70,20 @@ def is_gone(error: OSError) -> bool:
     if error.errno in _OUR_OWN:
         raise ResourcesError(f"the system has no room for one more open file: {error.strerror}") from error
     return error.errno in _GONE
+
+
+NO_DEVICE: Final = frozenset({errno.ENXIO, errno.ENODEV})
+"""What open(2) says of a socket, and of a device that is not there. A disk that has gone says it of regular files, too."""
+
+
+def has_lost_its_name(error: OSError, name: bytes, dir_fd: int) -> bool:
+    """Whether a file could not be opened because its name is gone, or belongs to something else now. Raises as `is_gone`."""
+    if error.errno not in NO_DEVICE:
+        return is_gone(error)
+    try:
+        return not stat.S_ISREG(os.lstat(name, dir_fd=dir_fd).st_mode)
+    except OSError as again:
+        return is_gone(again)
 
 
 class OpenFolder:

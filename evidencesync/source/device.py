@@ -22,7 +22,7 @@ from typing import Final
 from evidencesync.errors import SourceNotFoundError, SourceReadError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import KIB
-from evidencesync.source.descriptor import FILE_FLAGS, PASSAGE_FLAGS, is_gone, open_untouched
+from evidencesync.source.descriptor import FILE_FLAGS, NO_DEVICE, PASSAGE_FLAGS, is_gone, open_untouched
 from evidencesync.source.details import DetailReader, Details
 from evidencesync.source.reader import PAGE, OpenedFile, read_error
 from evidencesync.source.root import SourceRoot, source_not_found
@@ -273,7 +273,7 @@ def open_device(found: Found) -> OpenedDevice:
     try:
         fd, noatime = open_untouched(found.name, FILE_FLAGS, found.dir_fd)
     except OSError as error:
-        raise read_error(found, error, 0, vanished=is_gone(error)) from error
+        raise read_error(found, error, 0, vanished=is_gone(error) or error.errno in NO_DEVICE) from error
     try:
         status = os.fstat(fd)
         if not stat.S_ISBLK(status.st_mode):

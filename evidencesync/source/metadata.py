@@ -17,6 +17,13 @@ from evidencesync.source.descriptor import is_gone
 from evidencesync.source.details import NO_DETAILS, DetailReader, Details
 from evidencesync.source.walker import Found
 
+_Inode = tuple[int, int, int]
+
+
+def _inode_of(status: os.stat_result) -> _Inode:
+    """Device, number and kind: a file system that unites others may show one number for a file and for a symbolic link."""
+    return status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode)
+
 
 class HardLinkGroups:
     """Remembers the first path of every inode that has more than one link, until its last link has been seen.
@@ -27,13 +34,16 @@ class HardLinkGroups:
     __slots__ = ("_contents", "_first", "_missing")
 
     def __init__(self) -> None:
-        self._contents: dict[tuple[int, int], str | None] = {}  # as they were when each was read under its first path
-        self._first: dict[tuple[int, int], bytes] = {}
-        self._missing: dict[tuple[int, int], int] = {}  # links not seen yet, where that is more than one
+        self._contents: dict[_Inode, str | None] = {}  # as they were when each was read under its first path
+        self._first: dict[_Inode, bytes] = {}
+        self._missing: dict[_Inode, int] = {}  # links not seen yet, where that is more than one
 
     def has_changed(self, status: os.stat_result, content: str | None) -> bool:
-        """Whether an inode that was recorded under another path has another content now (a digest, or None without content)."""
-        key = (status.st_dev, status.st_ino)
+        """Whether an inode that was recorded under another path has another content now.
+
+        It is a digest, a link's target, a device's numbers, or None without any of them.
+        """
+        key = _inode_of(status)
         return key in self._first and self._contents[key] != content
 
     def record(self, path: bytes, status: os.stat_result, content: str | None = None) -> bytes | None:
@@ -41,7 +51,7 @@ class HardLinkGroups:
 
         `content`: what was read under it.
         """
-        key = (status.st_dev, status.st_ino)
+        key = _inode_of(status)
         first = self._first.get(key)
         if first is None:
             self._first[key] = path
@@ -169,6 +179,7 @@ class EntryMaker:
             device_number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         # Nothing may refer to an entry that has no content.
         if status.st_nlink > 1 and (flags is None or (_may_look(flags) and "unreadable" not in flags)):
+            content = content or target or target_b64 or device_number
             changed = self._links.has_changed(status, content)
             known = self._links.record(found.path, status, content)
             if known is not None:

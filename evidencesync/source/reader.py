@@ -17,7 +17,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import close_quietly, read_bounded
 from evidencesync.files.holes import HoleFinder
 from evidencesync.limits import FIRST_READ, KIB, MAX_FILE_SIZE
-from evidencesync.source.descriptor import FILE_FLAGS, is_gone, open_untouched
+from evidencesync.source.descriptor import FILE_FLAGS, has_lost_its_name, is_gone, open_untouched
 from evidencesync.source.details import DetailReader, Details
 from evidencesync.source.walker import Found
 
@@ -241,7 +241,7 @@ def _open_regular(found: Found) -> tuple[int, bool]:
     try:
         return open_untouched(found.name, FILE_FLAGS, found.dir_fd)
     except OSError as error:
-        raise read_error(found, error, 0, vanished=is_gone(error)) from error
+        raise read_error(found, error, 0, vanished=has_lost_its_name(error, found.name, found.dir_fd)) from error
 
 
 def _checked_size(found: Found, fd: int) -> int:

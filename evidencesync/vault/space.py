@@ -13,6 +13,8 @@ from evidencesync.files.folders import FolderStack
 from evidencesync.limits import ENTRIES_RESERVE, MIB, SPACE_RESERVE
 from evidencesync.vault.writer import kind_of_file_system
 
+UNKNOWN_ROOM: Final = 1 << 62
+"""More than anybody needs: where there is no room after all, the write itself says so."""
 _SHARE: Final = 4  # of the free space may be used before it is read again: others write too
 _MOST_UNASKED: Final = 16 * MIB
 _MOST_ENTRIES_UNASKED: Final = 4096
@@ -21,10 +23,13 @@ _SHARING: Final = frozenset({"btrfs", "xfs", "bcachefs", "zfs", "ocfs2"})
 
 
 def free_bytes(folder: Path | int) -> int:
-    """Returns the bytes that this account may still write at `folder`. Quotas are not included."""
+    """Returns the bytes that this account may still write at `folder`. Quotas are not included.
+
+    A file system that states no size at all (a tmpfs without a limit, many a FUSE) states no free space either: UNKNOWN_ROOM.
+    """
     with storing("ask for the free space"):
         found = os.fstatvfs(folder) if isinstance(folder, int) else os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+    return found.f_bavail * found.f_frsize if found.f_blocks else UNKNOWN_ROOM
 
 
 def no_room(free: int, needed: int, reserve: int) -> NoSpaceError:

@@ -104,6 +104,17 @@ def test_a_disk_that_has_less_than_the_reserve_takes_nothing_and_says_so(bench: 
     assert str(SPACE_RESERVE) in caught.value.message
 
 
+def test_a_disk_that_states_no_size_is_not_called_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A tmpfs without a limit, and file systems of other programs that say nothing of their room."""
+    nothing = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: nothing)
+    check_space(tmp_path, 1 << 50)
+    full = os.statvfs_result((4096, 4096, 1000, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    with pytest.raises(NoSpaceError):
+        check_space(tmp_path, 1)
+
+
 def test_room_is_asked_for_again_before_the_reserve_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     free = [SPACE_RESERVE + 100 * MIB]
     monkeypatch.setattr("evidencesync.vault.space.free_bytes", lambda _: free[0])

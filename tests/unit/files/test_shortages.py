@@ -61,6 +61,7 @@ def test_everything_else_that_is_unforeseen_is_a_defect(error: Exception) -> Non
     [
         *((number, StorageError) for number in (errno.EIO, errno.EACCES, errno.ESTALE)),
         *((number, StorageError) for number in (errno.ENOTCONN, errno.ECONNABORTED, errno.EHOSTDOWN, errno.ENOKEY)),
+        *((number, StorageError) for number in (errno.ENODATA, errno.EILSEQ, errno.EBADE, errno.EBUSY)),
         (errno.ENOSPC, NoSpaceError),
     ],
 )

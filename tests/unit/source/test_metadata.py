@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import errno
 import os
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +148,19 @@ def test_a_link_whose_other_name_has_no_content_refers_to_none(tmp_path: Path) -
         made[found.path] = maker.make_entry(found, flags=flags)  # type: ignore[arg-type]
     assert (made[b"a"].flags, made[b"b"].flags) == (["skipped"], ["unreadable"])
     assert [made[name].hardlink_to for name in (b"a", b"b", b"c", b"d")] == [None, None, None, "c"]
+
+
+def test_what_shares_a_number_and_nothing_else_is_no_hard_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As below a file system that unites several others, and passes their inode numbers on."""
+    (tmp_path / "file").write_bytes(b"x")
+    for name, target in (("link", "file"), ("other link", "nothing")):
+        (tmp_path / name).symlink_to(target)
+    for name in ("file", "link", "other link"):
+        os.link(tmp_path / name, tmp_path / f"{name} again", follow_symlinks=False)
+    monkeypatch.setattr("evidencesync.source.metadata._inode_of", lambda status: (1, 1, stat.S_IFMT(status.st_mode)))
+    made = entries(tmp_path)
+    assert made[b"link"].hardlink_to is None
+    assert made[b"other link"].hardlink_to is None or made[b"other link"].flags == ["changed-while-read"]
 
 
 def test_folders_have_many_links_and_are_no_hard_links(tmp_path: Path) -> None:

@@ -191,6 +191,28 @@ def test_what_has_taken_a_files_name_is_not_read(tmp_path: Path, instead: str, w
     assert walked is not None
 
 
+@pytest.mark.parametrize("number", [errno.ENXIO, errno.ENODEV])
+def test_a_file_that_a_disk_does_not_open_has_not_vanished(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    found, walked = stand_at(path)
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(SourceReadError) as caught:
+            open_file(found)
+    assert (caught.value.vanished, caught.value.errno) == (False, number)
+    path.unlink()
+    os.mknod(path, 0o140600)  # a socket: open(2) says ENXIO
+    with pytest.raises(SourceReadError) as caught:
+        open_file(found)
+    assert caught.value.vanished
+    assert walked is not None
+
+
 def test_only_regular_files_are_ever_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     found = next(found for found in walk(tmp_path, FilterRules.none()) if found.path)
