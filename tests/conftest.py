@@ -78,6 +78,7 @@ def private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
+        patch.setenv("VISUAL", "true")  # no test waits for somebody who edits
         for name in os.environ:
             if name.startswith(("XDG_", "EVIDENCESYNC_")) or name in _OTHER_PEOPLES_WISHES:
                 patch.delenv(name)

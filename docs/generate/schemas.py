@@ -43,6 +43,7 @@ from evidencesync.cli.outputs import (
     UnchangedOutput,
     VaultWriterOutput,
 )
+from evidencesync.cli.settings_outputs import SettingsEditOutput, SettingsOutput, SettingsPathOutput
 from evidencesync.cli.summary import DryRunOutput
 from evidencesync.cli.watch_events import WatchOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
@@ -65,6 +66,9 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "trust-output": ("evidencesync trust add, list, retire, revoke --json", (TrustOutput,)),
         "vault-writer-output": ("evidencesync vault writer --json", (VaultWriterOutput,)),
         "host-trust-output": ("evidencesync host trust --json", (HostTrustOutput,)),
+        "settings-show-output": ("evidencesync settings show --json", (SettingsOutput,)),
+        "settings-path-output": ("evidencesync settings path --json", (SettingsPathOutput,)),
+        "settings-edit-output": ("evidencesync settings edit --json", (SettingsEditOutput,)),
         "push-output": ("evidencesync push --json", (PushOutput, UnchangedOutput)),
         "pull-output": ("evidencesync pull --json", (PushOutput, UnchangedOutput)),
         "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),

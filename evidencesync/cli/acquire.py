@@ -181,7 +181,7 @@ class HowChoice(DetailsChoice):
     def over_link(self, settings: Settings) -> tuple[Literal["auto", "always", "never"], int | None]:
         """How to compress, and the rate in bytes a second (None: no limit). Raises UsageError."""
         limit = self.limit_rate or settings.limit_rate
-        return _parse_compress(self.compress or settings.compress or "auto"), parse_rate(limit) if limit else None
+        return parse_compress(self.compress or settings.compress or "auto"), parse_rate(limit) if limit else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -333,7 +333,8 @@ def require_folder_for_list(places: Places) -> None:
         raise UsageError("a list of files needs a folder as the source")
 
 
-def _parse_compress(text: str) -> Literal["auto", "always", "never"]:
+def parse_compress(text: str) -> Literal["auto", "always", "never"]:
+    """The value of --compress. Raises UsageError."""
     if text not in {"auto", "always", "never"}:
         raise UsageError(f"--compress is auto, always or never, not {safe_text(text, 40)}")
     return cast('Literal["auto", "always", "never"]', text)

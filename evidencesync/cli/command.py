@@ -63,17 +63,20 @@ class OutputChoice:
     ] = None
 
 
-def command(app: typer.Typer, name: str, *examples: str, kind: CommandKind = CommandKind.CHECKS) -> Callable[[Command], Command]:
+def command(
+    app: typer.Typer, name: str, *examples: str, kind: CommandKind = CommandKind.CHECKS, reads_settings: bool = True
+) -> Callable[[Command], Command]:
     """Adds a function to a typer app. Its docstring is the help, with `examples` below it. `kind` chooses the hints of errors.
 
     A parameter annotated with a dataclass stands for its fields: each is an option, which the help lists under the class's
     GROUP. A parameter annotated with Run is filled in. The exit code is the returned one, or that of the raised error.
+    Without `reads_settings`, the file of the settings is only named: a command about the file itself must work if it is broken.
     """
 
     def register(function: Command) -> Command:
         text = inspect.getdoc(function) or ""
         app.command(name, cls=ParsedCommand, help=text, short_help=_first_sentence(text), epilog=epilog_of(examples))(
-            _adapt(function, kind)
+            _adapt(function, kind, reads_settings=reads_settings)
         )
         return function
 
@@ -93,7 +96,7 @@ def _first_sentence(text: str) -> str:
     return " ".join(text.split("\n\n", maxsplit=1)[0].split()).partition(". ")[0].removesuffix(".")
 
 
-def _adapt(function: Command, kind: CommandKind) -> Callable[..., None]:
+def _adapt(function: Command, kind: CommandKind, *, reads_settings: bool) -> Callable[..., None]:
     signature = inspect.signature(function, eval_str=True)
     groups = {name: found.annotation for name, found in signature.parameters.items() if _is_group(found.annotation)}
     run_name = next((name for name, found in signature.parameters.items() if found.annotation is Run), None)
@@ -106,7 +109,7 @@ def _adapt(function: Command, kind: CommandKind) -> Callable[..., None]:
         prepare_process(verbose=choice.verbose)
 
         def work() -> ExitCode:
-            settings = load_settings(choice.config)
+            settings = load_settings(choice.config, read=reads_settings)
             console.print_detail(f"settings file: {safe_text(str(settings.file)) if settings.file is not None else 'none'}")
             if settings.notice is not None:
                 console.print_message(f"note: {settings.notice}")

@@ -31,7 +31,12 @@ Exit codes: 0 is complete and verified; any other is a failure, which is in
 docs/exit-codes.md"""
 
 _GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
-    "Set up": {"init": "vault_commands", "trust": "vault_commands", "host": "host_commands"},
+    "Set up": {
+        "init": "vault_commands",
+        "trust": "vault_commands",
+        "host": "host_commands",
+        "settings": "settings_commands",
+    },
     "Acquire": {"push": "push_command", "pull": "pull_command", "watch": "watch_command", "serve": "serve_command"},
     "Check": {
         "verify": "verify_command",

@@ -82,20 +82,32 @@ def user_file() -> Path:
     return own_folder("XDG_CONFIG_HOME", ".config") / "evidencesync" / "config.toml"
 
 
-def load_settings(chosen: str | None) -> LoadedSettings:
-    """The settings of `--config` (`none`: no file at all), else the user's own, which need not be there.
+def settings_file(chosen: str | None) -> Path | None:
+    """The file of `--config` (`none`: no file at all, None), else the user's own, which need not be there. Raises NoHomeError."""
+    if chosen == _NO_FILE:
+        return None
+    return expand(chosen).absolute() if chosen is not None else user_file()
+
+
+def variable_of(key: str) -> str:
+    """The environment variable that wins over a key of the file."""
+    return f"EVIDENCESYNC_{key.replace('-', '_').upper()}"
+
+
+def load_settings(chosen: str | None, *, read: bool = True) -> LoadedSettings:
+    """The settings of a file (see `settings_file`), if it is there. Without `read`, it is only named, and may be broken.
 
     Raises ConfigurationError for a file that cannot be read, and for an unknown key or a wrong value. If the folder is closed
     to this process (it may belong to the user before a `su`), there are no settings, and a notice says so.
     """
-    if chosen == _NO_FILE:
-        return LoadedSettings()
     try:
-        file = expand(chosen).absolute() if chosen is not None else user_file()
+        file = settings_file(chosen)
     except NoHomeError:
-        if chosen is not None:
+        if chosen is not None or not read:
             raise
         return LoadedSettings()
+    if file is None or not read:
+        return LoadedSettings(file=file)
     if chosen is None and not _may_look_into(file.parent):
         return LoadedSettings(notice=f"no settings are read: {safe_text(str(file.parent), 200)} is closed to this user")
     data = _read(file, must_exist=chosen is not None)

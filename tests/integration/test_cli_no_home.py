@@ -22,9 +22,15 @@ from tests.support.ordinary_user import as_ordinary_user
 _STRANGER: Final = 54321  # no password database has it
 _ELSEWHERE: Final = {"serve", "watch"}  # they take the streams of the whole process, or wait for a signal
 _CONNECTING: Final = {"pull", "host trust"}
+_NO_PATHS: Final = {
+    *("receipts list", "receipts check", "receipts forget-head", "host trust", "timestamp fetch"),
+    *("settings show", "settings path", "settings edit"),
+}
 # What looks into the user's own folders: remembered heads, receipts, known hosts.
 _NEED_A_HOME: Final = {
     "host trust",
+    "settings path",
+    "settings edit",
     "push",
     "pull",
     "custody note",
@@ -217,7 +223,7 @@ def test_a_working_folder_that_is_gone_is_said_and_full_paths_need_none(
     gone.rmdir()
     try:
         for name, line in command_lines().items():
-            if name not in {"receipts list", "receipts check", "receipts forget-head", "host trust", "timestamp fetch"}:
+            if name not in _NO_PATHS:
                 code = run_in_process(line)
                 err = capfd.readouterr().err
                 assert (code, "the folder that this was started in is gone" in err) == (2, True), (name, code, err)

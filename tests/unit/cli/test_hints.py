@@ -95,7 +95,7 @@ def test_a_hint_that_was_given_for_this_very_error_stays() -> None:
 def test_every_command_is_of_the_kind_that_it_is(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is run until it has a console, and fails there."""
 
-    def fail(_chosen: object) -> None:
+    def fail(_chosen: object, **_: object) -> None:
         raise NoSpaceError("full")
 
     monkeypatch.setattr(command, "load_settings", fail)
