@@ -90,11 +90,11 @@ class Console:
         self._print_line(f"warning: {line}")
 
     def ask(self, question: str, beforehand: str = "Say yes beforehand with --yes.") -> bool:
-        """Asks on stderr, and reads the answer from stdin. Returns whether it was yes.
+        """Asks on stderr, and reads the answer from stdin. Returns whether it was y or yes; any other answer is no.
 
         Raises UsageError if stdin ends without an answer; `beforehand` is its hint, and says how to avoid the question.
         """
-        _write(sys.stderr, f"{escape_line(question)} [yes/no] ".encode("utf-8", "backslashreplace"))
+        _write(sys.stderr, f"{escape_line(question)} [y/yes or n/no] ".encode("utf-8", "backslashreplace"))
         answer = _read_line()
         if not answer:
             self._print_line("")

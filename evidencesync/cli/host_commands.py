@@ -52,7 +52,8 @@ def trust(
 ) -> ExitCode:
     """Shows the fingerprint of a server's host key, asks, and adds the key to a known_hosts file.
 
-    Compare the fingerprint with one that you got in another way: on the server, `ssh-keygen -lf` shows it.
+    Compare the fingerprint with one that you got in another way: on the server, `ssh-keygen -lf` shows it. The answer y or yes
+    records the key; any other answer does not.
     """
     from evidencesync.cli.outputs import HostTrustOutput
     from evidencesync.cli.terminal import person_at

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import termios
 import threading
 from collections.abc import Callable, Iterator
@@ -153,12 +152,11 @@ def _has_window() -> bool:
     return bool(get("SSH_ASKPASS")) and (get("SSH_ASKPASS_REQUIRE") == "force" or has_display)
 
 
-_QUESTION = re.compile(r"Passphrase for (?P<key>.*?):? ?", re.DOTALL)
 AskPassphrase = Callable[[str], str]
 
 
 def make_asker(terminal: Terminal) -> AskPassphrase | None:
-    """Somebody who can be asked, with a question or a key's name; None where there is no terminal.
+    """Somebody who can be asked; None where there is no terminal.
 
     Asks when ssh has no questions there. Raises InterruptedRunError where nobody wants to answer.
     """
@@ -177,8 +175,7 @@ def ask_passphrase(question: str, read: Callable[[str], str] | None = None) -> s
     from evidencesync.errors import InterruptedRunError
     from evidencesync.evidence.display import escape_line
 
-    match = _QUESTION.fullmatch(question)
     try:
-        return (read or getpass.getpass)(escape_line(f"Passphrase for {match['key'] if match else question}: "))
+        return (read or getpass.getpass)(escape_line(question))
     except EOFError as error:
         raise InterruptedRunError("no passphrase was given", hint="") from error

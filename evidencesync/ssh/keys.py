@@ -254,15 +254,15 @@ def _from_file(path: Path, data: bytes, ask_passphrase: AskPassphrase | None) ->
         return AgentSigner(outside)
     if ask_passphrase is None:
         raise PassphraseError(f"{shown} is encrypted, and nobody can be asked for its passphrase")
+    question = f"Passphrase for {shown}: "
     for _ in range(_PASSPHRASE_TRIES):
-        passphrase = ask_passphrase(f"Passphrase for {shown}: ")
         try:
-            return KeySigner.from_bytes(data, passphrase)
+            return KeySigner.from_bytes(data, ask_passphrase(question))
         except PassphraseError:
-            continue
+            question = f"Wrong passphrase for {shown}. Once more: "
         except SigningKeyError as error:
             raise SigningKeyError(f"{shown}: {error.message}", hint=error.hint) from error
-    raise PassphraseError(f"the passphrase for {shown} is wrong")
+    raise PassphraseError(f"wrong passphrase for {shown}")
 
 
 def _decode_private(data: bytes, passphrase: str | None) -> _PrivateKey:

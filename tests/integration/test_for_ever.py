@@ -36,12 +36,12 @@ COMMANDS = {
 @pytest.mark.parametrize("which", COMMANDS)
 def test_what_is_for_ever_is_asked_at_a_terminal(lab: Lab, which: str) -> None:
     command, before = COMMANDS[which], files_of(lab)
-    code, seen = _on_a_terminal(lab, *command, question=b"[yes/no]", answers=[b"no\n"])
+    code, seen = _on_a_terminal(lab, *command, question=b"[y/yes or n/no]", answers=[b"no\n"])
     assert code == 130, seen
     assert b"for good?" in seen
     assert b"Nothing was done" in seen
     assert files_of(lab) == before
-    code, seen = _on_a_terminal(lab, *command, question=b"[yes/no]", answers=[b"yes\n"])
+    code, seen = _on_a_terminal(lab, *command, question=b"[y/yes or n/no]", answers=[b"yes\n"])
     assert code == 0, seen
     assert files_of(lab) != before
 
@@ -50,7 +50,7 @@ def test_what_is_for_ever_is_asked_at_a_terminal(lab: Lab, which: str) -> None:
 def test_what_was_answered_beforehand_is_not_asked(lab: Lab, which: str) -> None:
     code, seen = _on_a_terminal(lab, *COMMANDS[which], "--yes")
     assert code == 0
-    assert b"[yes/no]" not in seen
+    assert b"[y/yes or n/no]" not in seen
 
 
 @pytest.mark.parametrize("which", COMMANDS)

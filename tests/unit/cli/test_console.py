@@ -78,9 +78,12 @@ def test_a_traceback_is_shown_only_when_asked_for(capfdbinary: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(("typed", "agreed"), [("yes\n", True), ("Y\n", True), ("no\n", False), ("\n", False), ("yess\n", False)])
-def test_only_yes_is_yes(typed: str, agreed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_yes_is_yes_as_the_question_says(
+    typed: str, agreed: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     assert Console().ask("Sure?") is agreed
+    assert capfd.readouterr().err == "Sure? [y/yes or n/no] "
 
 
 def test_nobody_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_an_encrypted_key_asks_for_its_passphrase(make_key: MakeKey, kind: str, 
     assert verify_signature(sign_document(signer, NAMESPACE, SHA512), NAMESPACE, SHA512) == public_of(key)
 
 
-def test_a_wrong_passphrase_is_asked_three_times_and_no_more(make_key: MakeKey) -> None:
+def test_a_wrong_passphrase_is_said_and_asked_for_three_times_and_no_more(make_key: MakeKey) -> None:
     key = make_key(*KINDS["ed25519"], passphrase="sesame")
     asked: list[str] = []
 
@@ -130,9 +130,9 @@ def test_a_wrong_passphrase_is_asked_three_times_and_no_more(make_key: MakeKey) 
         asked.append(prompt)
         return "wrong"
 
-    with pytest.raises(PassphraseError):
+    with pytest.raises(PassphraseError, match=f"wrong passphrase for {key}"):
         load_signer(str(key), None, ask)
-    assert len(asked) == 3
+    assert asked == [f"Passphrase for {key}: ", *[f"Wrong passphrase for {key}. Once more: "] * 2]
     with pytest.raises(PassphraseError, match="nobody can be asked"):
         load_signer(str(key), None, None)
 
