@@ -14,7 +14,7 @@ from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.report.document import State
 from evidencesync.restore.refusals import Lack
 
-Format = Literal["html", "pdf", "json"]
+Format = Literal["html", "pdf", "json", "certificate", "statement"]
 
 
 class RecordedReport(Output, frozen=True):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from evidencesync.report.judging import ReportScope
     from evidencesync.vault.vault import Vault
 
+_DRAFTS: Final[dict[str, Format]] = {"certificate": "certificate", "statement": "statement"}
 _FORMATS: Final[dict[str, Format]] = {".html": "html", ".htm": "html", ".pdf": "pdf", ".json": "json"}
 
 
@@ -62,6 +63,15 @@ class FileChoice:
             "-o", "--output", metavar="FILE", help="The report to write: FILE.html, FILE.pdf or FILE.json. It must not exist yet."
         ),
     ]
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="report, by the suffix of FILE; certificate, a draft for a court of the United States; statement, for other "
+            "courts. Drafts are FILE.rtf.",
+        ),
+    ] = "report"
     files: Annotated[
         bool, typer.Option("--files", help="List the files of each acquisition in a PDF. HTML and JSON always list them.")
     ] = False
@@ -78,7 +88,12 @@ class FileChoice:
     def target(self) -> Path:
         """The path of the report. Raises UsageError for a suffix that is no kind of report."""
         target = expand_new_file(self.output)
-        if target.suffix.lower() not in _FORMATS:
+        if self.form in _DRAFTS:
+            if target.suffix.lower() != ".rtf":
+                raise UsageError(f"not a draft's name: {safe_text(self.output, 200)}", hint="Name FILE.rtf.")
+        elif self.form != "report":
+            raise UsageError(f"no format of a report: {safe_text(self.form, 60)}", hint="Say report, certificate or statement.")
+        elif target.suffix.lower() not in _FORMATS:
             raise UsageError(
                 f"not a kind of report: {safe_text(self.output, 200)}", hint="Name FILE.html, FILE.pdf or FILE.json."
             )
@@ -86,8 +101,9 @@ class FileChoice:
 
     @property
     def kind(self) -> Format:
-        """The kind of the report, by its suffix."""
-        return _FORMATS[self.target().suffix.lower()]
+        """The kind of the report: that of a draft, or by its suffix."""
+        suffix = self.target().suffix.lower()
+        return _DRAFTS.get(self.form) or _FORMATS[suffix]
 
     @contextlib.contextmanager
     def opened(self, vault: Path, acquisitions: int, *, signed: bool) -> Iterator[list[NewFile]]:
@@ -121,6 +137,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync verify /srv/vault --json > verdict.json",
         "evidencesync report /srv/vault --case 2024-017 --verdict verdict.json -o report.json",
         "evidencesync report /srv/vault --case 2024-017 -o report.pdf --sign --examiner 'Ana Example'",
+        "evidencesync report /srv/vault --case 2024-017 --item LAPTOP-1 --format certificate -o certificate.rtf",
     )(report)
 
 
@@ -149,6 +166,9 @@ def report(
 
     A PDF holds 40 acquisitions. A report of more is written as volumes, FILE-1.pdf, FILE-2.pdf and so on, all of them or none:
     volume 1 names the SHA-256 of the others, and each is signed with --sign. HTML and JSON are always one file.
+
+    --format certificate writes the draft of a certification under Federal Rules of Evidence 902(13) and 902(14), and --format
+    statement one for other countries. What was verified is filled in, all else is blank; nothing is signed.
     """
     import time
 
@@ -164,6 +184,8 @@ def report(
     made_ns = now_ns if to.time_of_report is None else _parse_time(to.time_of_report)
     if to.kind == "pdf":
         require_typst()
+    if to.kind in _DRAFTS and signing.sign:
+        raise UsageError("a draft is not signed: a person completes it, and signs what it has become")
     opened = Vault.open(local_vault(vault))
     root = opened.layout.root
     with contextlib.ExitStack() as stack:

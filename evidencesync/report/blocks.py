@@ -74,12 +74,6 @@ class Commands(Block, frozen=True, tag="commands"):
     lines: list[str]
 
 
-class Blanks(Block, frozen=True, tag="blanks"):
-    """Blank lines to fill in by hand."""
-
-    labels: list[str]
-
-
 class FileTable(Block, frozen=True, tag="files"):
     """A place for all files of an acquisition: `index` counts these places from 0."""
 
@@ -89,7 +83,7 @@ class FileTable(Block, frozen=True, tag="files"):
     digest: str
 
 
-AnyBlock = Paragraph | Bullets | Facts | Table | Picture | Commands | Blanks | FileTable
+AnyBlock = Paragraph | Bullets | Facts | Table | Picture | Commands | FileTable
 
 
 class Section(msgspec.Struct, frozen=True):

@@ -1,10 +1,9 @@
-"""Composes the pages about one item (origin, acquisitions, custody, differences between acquisitions), and the annexes."""
+"""Composes the pages about one item (origin, acquisitions, custody, differences between acquisitions)."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from evidencesync.custody import labels
 from evidencesync.evidence.display import person_text, safe_text, shell_text
@@ -13,20 +12,17 @@ from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
 from evidencesync.report.blocks import (
     AnyBlock,
-    Blanks,
     Bullets,
     Column,
-    Commands,
     Fact,
     Facts,
-    FileTable,
     Paragraph,
     Section,
     Table,
 )
 from evidencesync.report.charts import custody_timeline, new_and_reused, sizes_by_type, strip_map
-from evidencesync.report.document import Acquisition, Contents, CustodyStep, Detail, Differences, Item, PathPair, Report
-from evidencesync.report.volumes import Choices, ShownItem, Volume
+from evidencesync.report.document import Acquisition, Contents, CustodyStep, Detail, Differences, Item, PathPair
+from evidencesync.report.volumes import ShownItem
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import ManifestHeader, Receipt
@@ -309,117 +305,3 @@ def _differences(differences: Differences) -> Iterator[AnyBlock]:
     left = sum(differences.counts.get(kind, 0) for kind in words if kind not in ("same", "filtered")) - len(differences.listed)
     if left:
         yield Paragraph(f"{left:,} more are not listed here; the manifests have all.", "note")
-
-
-_KEYGEN: Final = "ssh-keygen -Y verify -f my_signers"
-
-
-def annexes(report: Report, volume: Volume, choices: Choices) -> Iterator[Section]:
-    """All that follows the items; what is about the report as a whole stands in the first volume."""
-    is_first = volume.number == 1
-    if is_first:
-        yield _trust(report)
-    yield _how_to_verify(volume)
-    if is_first:
-        yield _certificate("Draft certificate (United States)", "certificate-us", texts.CERTIFICATE_US)
-        yield _certificate("Draft statement (neutral)", "certificate", texts.CERTIFICATE_NEUTRAL)
-        yield Section("Words", 2, "words", [Facts([Fact(word, meaning) for word, meaning in texts.GLOSSARY])], new_page=True)
-        yield Section("Limits", 2, "limits", [Bullets([*texts.MEANS_NOT, *texts.LIMITS])])
-    yield _files(volume) if choices.files else _where_files_are(volume)
-
-
-def volume_section(volume: Volume) -> Section:
-    """What the other files of the report are."""
-    facts = []
-    for number, (name, shows) in enumerate(zip(volume.names, volume.shows, strict=True), 1):
-        known = volume.sha256.get(number)
-        digest = "this file" if number == volume.number else f"SHA-256 {known}" if known else texts.DIGEST_ELSEWHERE
-        facts.append(Fact(f"Volume {number}: {shows}", f"{safe_text(name, 200)}, {digest}", exact=True))
-    return Section("Volumes", 2, "volumes", [Paragraph(texts.VOLUMES), Facts(facts)], new_page=True)
-
-
-def _trust(report: Report) -> Section:
-    trust = report.trust
-    blocks: list[AnyBlock] = [Paragraph(texts.OUTSIDE_LIST if trust.source == "outside" else texts.OWN_LIST)]
-    if trust.problem is not None:
-        blocks.append(Paragraph(f"The list cannot be shown: {trust.problem}.", "warning"))
-    rows = [
-        [
-            ", ".join(signer.principals),
-            f"{signer.key} ({signer.algorithm})",
-            ", ".join(name.partition("@")[0] for name in signer.namespaces) or "anything",
-            _validity(signer.valid_after, signer.valid_before, revoked=signer.revoked),
-        ]
-        for signer in trust.signers
-    ]
-    if rows:
-        columns = [Column("Name", "text", 2), Column("Key", "exact", 6), Column("Signs", "text", 3), Column("Trusted", "text", 4)]
-        blocks.append(Table("Signers", columns, rows))
-    blocks.append(
-        Facts(
-            [Fact("Key of the vault", report.vault.key, exact=True), Fact("Id of the vault", report.vault.vault_id, exact=True)]
-        )
-    )
-    return Section("Signers and trust", 2, "trust", blocks)
-
-
-def _validity(after: str | None, before: str | None, *, revoked: bool) -> str:
-    if revoked:
-        return "revoked: nothing it ever signed counts"
-    parts = [f"from {after[:10]} {after[11:19]}" if after else "", f"until {before[:10]} {before[11:19]}" if before else ""]
-    return " ".join(part for part in parts if part) or "always"
-
-
-def _how_to_verify(volume: Volume) -> Section:
-    blocks: list[AnyBlock] = [Paragraph(texts.VERIFY_INTRO)]
-    for shown in volume.items:
-        item = shown.item
-        for one in shown.acquisitions:
-            if one.header is None:
-                continue
-            principal = shlex.quote(safe_text(one.header.examiner.principal))
-            lines = [
-                f"cd {shlex.quote(f'{item.folder}/acquisitions/{one.number:04}')}",
-                f"{_KEYGEN} -I {principal} -n manifest@evidencesync -s manifest.jsonl.sig < manifest.jsonl",
-                f"{_KEYGEN} -I vault -n receipt@evidencesync -s receipt.json.sig < receipt.json",
-                "sha256sum --quiet -c SHA256SUMS",
-                "b3sum --quiet --check BLAKE3SUMS",
-                "sha256sum manifest.jsonl manifest.jsonl.sig SHA256SUMS BLAKE3SUMS chunks.bin",
-            ]
-            blocks += [
-                Paragraph(f"Item {safe_text(item.item, 80)}, acquisition {one.number}, from the vault's folder:"),
-                Commands(lines),
-            ]
-    blocks.append(Paragraph(texts.VERIFY_REST))
-    return Section("How to verify without evidencesync", 2, "verify", blocks, new_page=True)
-
-
-def _certificate(title: str, anchor: str, paragraphs: list[str]) -> Section:
-    blocks: list[AnyBlock] = [Paragraph(texts.DRAFT, "warning")]
-    for text in paragraphs:
-        blocks.append(Paragraph(text))
-        if text.endswith(":"):
-            blocks.append(Blanks(["", ""]))
-    return Section(title, 2, anchor, [*blocks, Blanks(texts.CERTIFICATE_BLANKS)], new_page=True)
-
-
-def _files(volume: Volume) -> Section:
-    blocks: list[AnyBlock] = []
-    for index, (caption, one) in enumerate(_captions(volume)):
-        digest = one.contents.manifest_sha256 or "unknown: it cannot be read to its end"
-        blocks.append(FileTable(index, caption, one.contents.entries, digest))
-    return Section("Files", 2, "files", blocks, new_page=True)
-
-
-def _where_files_are(volume: Volume) -> Section:
-    facts = []
-    for caption, one in _captions(volume):
-        digest = f"SHA-256 {one.contents.manifest_sha256}" if one.contents.manifest_sha256 else "cannot be read to its end"
-        facts.append(Fact(caption, f"{count_text(one.contents.entries, 'entry', 'entries')}, {digest}", exact=True))
-    return Section("Files", 2, "files", [Paragraph(texts.NO_FILES), Facts(facts)])
-
-
-def _captions(volume: Volume) -> Iterator[tuple[str, Acquisition]]:
-    for shown in volume.items:
-        for one in shown.acquisitions:
-            yield f"Item {safe_text(shown.item.item, 80)}, acquisition {one.number}", one

@@ -101,40 +101,6 @@ NOT_ATTACHED: Final = (
     "{count:,} are NOT attached, because they are too large for this file, missing or not readable. See the vault: {names}"
 )
 
-DRAFT: Final = (
-    "DRAFT, not signed. To be completed, corrected and signed by a qualified person who has checked every statement. "
-    "It is no legal advice, and no claim that a court will accept it."
-)
-CERTIFICATE_US: Final = [
-    (
-        "I, the undersigned, state under penalty of perjury that the following is true and correct, to be used as a "
-        "certification of a qualified person after Rules 902(11), 902(13) and 902(14) of the Federal Rules of Evidence."
-    ),
-    "1. I am qualified to make this certification by my training and experience, which are:",
-    (
-        "2. Data was copied from the sources that this report lists, with the tool, version and command that it lists for each "
-        "acquisition."
-    ),
-    (
-        "3. While it was read, a BLAKE3 and a SHA-256 digest of every file was computed. Two files with the same SHA-256 are, "
-        "for all practical purposes, the same."
-    ),
-    (
-        "4. I verified the copies on the date below, with the result on the first page of this report. The digests of the copies "
-        "are those that were computed at the source, except where the findings of this report say otherwise."
-    ),
-    "5. Exceptions, and what I know of them:",
-]
-CERTIFICATE_NEUTRAL: Final = [
-    "I examined the copies of evidence that this report lists, with the tool and version that it names.",
-    (
-        "I compared the digests of the copies with those of the signed manifests. The result is on the first page; "
-        "what differs is in its findings."
-    ),
-    "I know of these circumstances that bear on the result:",
-]
-CERTIFICATE_BLANKS: Final = ["Name and title", "Organisation", "Place and date", "Signature"]
-
 GLOSSARY: Final[list[tuple[str, str]]] = [
     ("acquisition", "One completed transfer of an item into the vault. It is numbered and never changed."),
     ("case, item", "The case number, and the exhibit number within it."),

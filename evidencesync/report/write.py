@@ -14,9 +14,11 @@ from evidencesync.evidence.display import person_text, safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.number_format import count_text, duration_text, size_text
 from evidencesync.report import texts
+from evidencesync.report.annexes import annexes, volume_section
 from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, FirstPage, Pages, Paragraph, Section, Sink, Table
+from evidencesync.report.certificate import write_certificate
 from evidencesync.report.document import Acquisition, Item, Judgement, Report
-from evidencesync.report.exhibits import annexes, exhibit_sections, gaps_text, volume_section
+from evidencesync.report.exhibits import exhibit_sections, gaps_text
 from evidencesync.report.gather import Gathered
 from evidencesync.report.html_report import write_html
 from evidencesync.report.manifests import manifest_lines
@@ -25,6 +27,7 @@ from evidencesync.report.volumes import Choices, Volume
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Finding, shown_place
 
+Form = Literal["html", "pdf", "json", "certificate", "statement"]
 _FINDINGS_SHOWN: Final = 500
 _ORDER: Final = {"error": 0, "warning": 1, "info": 2}
 _NAMED_ONES: Final = 10  # on page one
@@ -94,7 +97,7 @@ def _volume_facts(volume: Volume) -> list[Fact]:
 def _people(report: Report, choices: Choices) -> list[Fact]:
     """Who acquired, for which organisation, and who signs this report. What no document states is said to be not stated."""
     people = [one.header.examiner for item in report.items for one in item.acquisitions if one.header is not None]
-    names = _some(safe_text(person_text(one.name, one.principal), 200) for one in people)
+    names = _some(person_text(one.name, one.principal, 200, 200) for one in people)
     roles = _some(safe_text(one.role, 200) for one in people if one.role)
     organisations = _some(safe_text(one.organisation, 200) for one in people if one.organisation)
     return [
@@ -264,10 +267,13 @@ def write_json(gathered: Gathered, out: Sink) -> None:
     out.write(b"\n]}\n")
 
 
-def write_report(gathered: Gathered, kind: Literal["html", "pdf", "json"], volume: Volume, choices: Choices, out: Sink) -> None:
+def write_report(gathered: Gathered, kind: Form, volume: Volume, choices: Choices, out: Sink) -> None:
     """Writes one file of the report. Raises MissingPartError where its form needs what is not installed, and OSError."""
     if kind == "json":
         write_json(gathered, out)
+        return
+    if kind in ("certificate", "statement"):
+        write_certificate(gathered.report, kind, out)
         return
     pages = compose(gathered.report, volume, choices)
     (write_html if kind == "html" else write_pdf)(volume, pages, out)

@@ -1,0 +1,92 @@
+"""A draft for a court says what was verified, and nothing else."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pytest
+
+from evidencesync.cli.app import main
+from evidencesync.report.certificate import BLANK, write_certificate
+from evidencesync.report.document import Report
+from evidencesync.report.gather import VerdictSource, gather
+from evidencesync.report.judging import ReportScope
+from evidencesync.verify.audit import audit_vault
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.moments import LONG_AFTER_NS
+
+Kind = Literal["certificate", "statement"]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    bench = make_bench(tmp_path_factory.mktemp("certified"))
+    (bench.source / "a.txt").write_text("a")
+    bench.push(command_line=["evidencesync", "push", "{\\b bold} \u9001\U0001f600"])
+    return bench
+
+
+@pytest.fixture
+def report(bench: Bench) -> Report:
+    verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS)
+    source = VerdictSource(verdict, given=False, trusted=None)
+    return gather(bench.vault, ReportScope("2026/11", None, None), source, now_ns=LONG_AFTER_NS).report
+
+
+def draft(report: Report, kind: Kind = "certificate") -> str:
+    out = io.BytesIO()
+    write_certificate(report, kind, out)
+    return out.getvalue().decode("ascii")
+
+
+@pytest.mark.parametrize("kind", ["certificate", "statement"])
+def test_what_was_verified_is_filled_in_and_whoever_will_sign_is_blank(report: Report, kind: Kind) -> None:
+    text = draft(report, kind)
+    (one,) = report.items[0].acquisitions
+    assert f"{one.contents.manifest_sha256}\\par" in text
+    assert "Acquired by: Ana (ana@lab)" in text
+    assert "had the size and the BLAKE3 digest" in text
+    assert "DRAFT, NOT SIGNED" in text
+    for label in ("My name is", "Name:", "Signature:", "Organisation:", "training and experience:"):
+        assert f"{label} {BLANK}" in text
+    assert ("902(14)" in text, "1746" in text) == ((True, True) if kind == "certificate" else (False, False))
+
+
+@pytest.mark.parametrize("state", ["fail", "incomplete", "not-verified"])
+def test_where_the_verification_did_not_pass_every_fact_is_blank_and_the_result_is_said(report: Report, state: str) -> None:
+    judgement = msgspec.structs.replace(report.judgement, state=state)
+    text = draft(msgspec.structs.replace(report, judgement=judgement))
+    assert "did NOT pass" in text
+    assert "had the size and" not in text
+    schedule = text[text.index("Schedule") :]
+    assert all(line.endswith(f": {BLANK}\\par") for line in schedule.splitlines() if "\\li360" in line)
+    assert "Ana" not in text
+
+
+def test_a_document_that_cannot_be_read_leaves_blanks(report: Report) -> None:
+    (one,) = report.items[0].acquisitions
+    gone = msgspec.structs.replace(one, problem="cannot be read")
+    text = draft(msgspec.structs.replace(report, items=[msgspec.structs.replace(report.items[0], acquisitions=[gone])]))
+    assert f"Source: {BLANK}" in text
+
+
+def test_what_is_quoted_is_text_to_a_word_processor(report: Report) -> None:
+    text = draft(report)
+    (line,) = [line for line in text.splitlines() if "Command: " in line]
+    assert "'\\{\\\\b bold\\} \\u-28671?\\u-10179?\\u-8704?'" in line
+    bare = re.sub(r"\\[\\{}]", "", text)
+    assert bare.count("{") == bare.count("}") == 3
+
+
+def test_a_draft_is_never_signed_and_has_a_name_of_its_own(bench: Bench, tmp_path: Path) -> None:
+    command = ["report", str(bench.vault.layout.root), "--case", "2026/11", "-q"]
+    for name, more in (("c.pdf", ["--format", "certificate"]), ("c.rtf", []), ("c.html", ["--format", "other"])):
+        assert main([*command, *more, "-o", str(tmp_path / name)]) == 2
+    assert main([*command, "--format", "certificate", "-o", str(tmp_path / "c.rtf"), "--sign"]) == 2
+    assert list(tmp_path.iterdir()) == []
+    assert main([*command, "--format", "statement", "-o", str(tmp_path / "c.rtf")]) == 0
+    assert (tmp_path / "c.rtf").read_bytes().startswith(b"{\\rtf1")
