@@ -216,7 +216,7 @@ def acquire(run: Run, own_state: OwnState, request: PushRequest, vault: Address,
         outcome, kept = acquire_and_keep(run, own_state, request, work)
     except UnchangedSource as found:
         own_state.memory.remember(found.seen)
-        run.console.print_result(unchanged_output(found), unchanged_lines(found))
+        run.console.print_result(unchanged_output(found), unchanged_lines(found, _detail(run.console)))
         return ExitCode.COMPLETE
     lines = push_lines(outcome, request, vault, kept, pulled=pulled, detail=_detail(run.console))
     run.console.print_result(push_output(outcome, kept), lines)

@@ -179,7 +179,7 @@ def _transfer_lines(outcome: PushOutcome, address: Address, *, pulled: bool) -> 
     """How the evidence came to lie in the vault."""
     tally, back = outcome.tally.manifest, outcome.wire_sent if pulled else outcome.wire_received
     counted = ", counted on ssh's pipes" if pulled or not address.local else ""
-    yield f"  way back     {size_text(back)} {'were asked' if pulled else 'came back'}{counted}"
+    yield f"  {'asked' if pulled else 'came back':<12} {size_text(back)}{counted}"
     share = share_text(outcome.reused_bytes, tally.bytes)
     reused = f"{size_text(outcome.reused_bytes)} ({share}) was in the vault already, or came before"
     zeros = f", {size_text(outcome.zero_bytes)} are zeros" if outcome.zero_bytes else ""
@@ -218,10 +218,12 @@ def unchanged_output(found: UnchangedSource) -> UnchangedOutput:
     )
 
 
-def unchanged_lines(found: UnchangedSource) -> Iterator[str]:
+def unchanged_lines(found: UnchangedSource, detail: Detail) -> Iterator[str]:
     """An unchanged source for people."""
     tally = found.tally.manifest
     yield f"{found.name}: nothing changed since acquisition {found.acquisition}, and nothing was published"
+    if detail == "one line":
+        return
     yield f"  read         {count_text(tally.contents, 'file')}, {size_text(tally.bytes)} in {duration_text(found.seconds)}"
     yield f"  fingerprint  {notebook_fingerprint(found.manifest_sha256)} (of acquisition {found.acquisition})"
 

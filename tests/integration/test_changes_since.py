@@ -216,6 +216,7 @@ def test_the_command_skips_an_unchanged_source_and_says_so(lab: Lab) -> None:
     assert lab.push().code == 0
     done = lab.push("--skip-unchanged")
     assert (done.code, "nothing changed since acquisition 1, and nothing was published" in done.out) == (0, True), done
+    assert lab.push("--skip-unchanged", "-q").out.count("\n") == 1
     document = lab.push("--skip-unchanged", "--json").document
     assert schema_errors(document, "push-output") == []
     assert (document["unchanged"], document["since"], document["files"]) == (True, 1, 3)
