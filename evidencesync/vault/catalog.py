@@ -25,6 +25,7 @@ from evidencesync.evidence.identity import ItemName, Title, is_folder_name
 from evidencesync.files.disk import document_blocks, load_file, make_folder, opened_file, opened_folder, storing
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
 from evidencesync.vault.layout import (
+    INCOMING,
     ITEM_FOLDERS,
     MANIFEST,
     MAX_ACQUISITION,
@@ -220,13 +221,18 @@ def make_item_folders(vault: VaultLayout, name: ItemName) -> None:
 
 
 def require_item_folders(vault: VaultLayout, name: ItemName) -> None:
-    """Raises NotThereError unless the item has its folders, and MissingOrExtraError where some of them were removed."""
+    """Raises NotThereError unless the item has its folders, and MissingOrExtraError where some of them were removed.
+
+    `incoming` is empty between transfers, and some tools leave out empty folders: it may be missing beside what is not empty.
+    """
     layout = vault.item(name)
     missing = _missing_folders(layout)
     if not missing:
         return
     for folder in ITEM_FOLDERS:
         if folder not in missing and _holds_anything(layout.root / folder):
+            if missing == [INCOMING]:
+                return
             what = "folders" if len(missing) > 1 else "folder"
             raise MissingOrExtraError(f"item {name} lacks its {what} {', '.join(missing)}", hint=_VERIFY)
     error = nothing_of(vault, name.case.folder, name.item.folder, f"item {name}")

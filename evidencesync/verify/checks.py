@@ -79,6 +79,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "foreign-entry": Meaning("warning", _NONE, "something that is not evidencesync's lies beside the vault's files"),
         "empty-case": Meaning("warning", _NONE, "a case without any item: a first transfer that never began"),
         "empty-item": Meaning("warning", _NONE, "an item without any acquisition: a first transfer that never ended"),
+        "no-incoming": Meaning("warning", _NONE, "a copy without its empty folder for transfers: the next push makes it again"),
         # Documents and signatures.
         "malformed-document": Meaning("error", _SIGNATURE, "a document is not in the one form that a signer writes"),
         "bad-signature": Meaning("error", _SIGNATURE, "a signature is malformed, or over other bytes"),

@@ -67,10 +67,7 @@ def check_item(context: Context, folder: CheckedFolder, where: ItemFolder) -> No
         return
     folder.report_extras(ITEM_FOLDERS)  # 1.
     custody = folder.enter(CUSTODY, folder.report.inside(CUSTODY))
-    incoming = folder.enter(INCOMING, folder.report.inside(INCOMING))
-    if incoming is not None:
-        with incoming:
-            _check_incoming(incoming)
+    _check_incoming(folder)
     if custody is None:
         folder.report.report(Check.CUSTODY, "not-compared", "without a custody chain nothing of the item can be judged")
         stated = context.stated_heads.get((where.case, where.item), {})
@@ -96,7 +93,18 @@ def _is_begun(folder: CheckedFolder) -> bool:
     return folder.listed and is_begun_item(empty)
 
 
-def _check_incoming(incoming: CheckedFolder) -> None:
+def _check_incoming(folder: CheckedFolder) -> None:
+    """Checks the folder for transfers. It is empty between them, and so some tools that copy vaults leave it out."""
+    if folder.listed and INCOMING.encode() not in folder.names:
+        folder.report.inside(INCOMING).report(Check.STRUCTURE, "no-incoming", "the folder for transfers is not there")
+        return
+    incoming = folder.enter(INCOMING, folder.report.inside(INCOMING))
+    if incoming is not None:
+        with incoming:
+            _check_staging_areas(incoming)
+
+
+def _check_staging_areas(incoming: CheckedFolder) -> None:
     for raw in sorted(incoming.names):
         kind = incoming.names[raw]
         if kind == "folder" and is_session_id(raw.decode("utf-8", "replace")):

@@ -208,7 +208,7 @@ def _no_text(shop: Workshop) -> None:
 
 def _staging() -> None:
     incoming = f"{E1}/incoming"
-    _add("incoming removed", Row(gone(incoming), 31, "missing-document", incoming))
+    _add("incoming removed", Row(gone(incoming), 0, "no-incoming", incoming))
     _add("incoming is a link elsewhere", Row(linked_away(incoming), 31, "wrong-type", incoming))
     for name in ("README", "session", SESSION.upper(), SESSION[:-1]):
         _add(
