@@ -158,10 +158,10 @@ def _check_manifest(
         )
     if key is not None and header is not None:
         at = judge.at_checking()
-        if token is not None and token.trusted:
-            at = SignedAt(token.latest_ns, TRUSTED_TIME, earliest_ns=token.gen_time_ns)
-        elif chained is not None and chained.received_at is not None:
+        if chained is not None and chained.received_at is not None:
             at = SignedAt(chained.received_at, "the vault signed for it", chained.stated_by)
+        if token is not None and token.trusted:
+            at = SignedAt(token.latest_ns, TRUSTED_TIME, earliest_ns=token.gen_time_ns, without=at)
         if header.examiner.key != key.fingerprint:  # 2
             text = f"the manifest names the key {header.examiner.key}, but {key.fingerprint} signed it"
             report.report(Check.MANIFEST, "wrong-signer", text, MANIFEST_SIGNATURE)

@@ -40,6 +40,8 @@ class SignedAt:
     """The number of the first record of the vault's own chain that states it, or a later record of its chain."""
     earliest_ns: int | None = None
     """Of a timestamp: the time that it states. `ns` is later by as much as its authority's clock may be slow."""
+    without: SignedAt | None = None
+    """Of a timestamp: the time by which the signature would be judged without it. It may have been made long before."""
 
 
 _OTHER_FORM: Final = (
@@ -183,6 +185,10 @@ class SignatureJudge:
         """
         if self._may_be_older(key, namespace, principal, at):
             return STATED_BEFORE
+        if self._was_trusted_before(key, namespace, principal, at):
+            return (
+                "the vault states that it had it when the key was trusted, and a timestamp does not tell how old a signature is"
+            )
         if not time_known:
             return "the time of the signature could not be read, so that it was not judged"
         earliest = at.earliest_ns
@@ -192,6 +198,15 @@ class SignatureJudge:
                 f"it proves no more than that the signature existed at {format_utc_time(at.ns)}"
             )
         return None
+
+    def _was_trusted_before(self, key: PublicKey, namespace: str, principal: str | None, at: SignedAt) -> bool:
+        """Whether a key's time ended before a timestamp was made, and the vault states that it had the signature within it.
+
+        The authority does not bear the vault out, and does not contradict it either.
+        """
+        if at.without is None or self.trust is None or not self.trust.signers.has_ended(key, namespace, at.ns, principal):
+            return False
+        return self._reason_untrusted(key, namespace, principal, self._before_retirement(key, at.without).ns) is None
 
     def _may_be_older(self, key: PublicKey, namespace: str, principal: str | None, at: SignedAt) -> bool:
         """Whether the vault's chain shows that a signature is older than its date, while signers from outside are used.
