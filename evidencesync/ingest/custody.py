@@ -34,7 +34,7 @@ from evidencesync.limits import MAX_DETAILS, MAX_FRAME_BODY
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message
 from evidencesync.protocol.messages import Append, Failure, Records, Standing
-from evidencesync.vault.heads import state_head
+from evidencesync.vault.heads import require_as_stated, state_head
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.ledger import iter_records, recorded
 from evidencesync.vault.publish import complete_unfinished
@@ -56,6 +56,7 @@ def serve_custody(connection: SenderConnection, vault: Vault, admitted: Admitted
     """
     item = vault.item(admitted.name)
     if not item.ledger.files():
+        require_as_stated(vault, item.name, item.ledger)
         raise NotThereError(f"the vault has no custody records of {item.name}", hint="A chain begins with an acquisition.")
     for records in show_since(vault.ledger, admitted.vault_seen) if admitted.vault_seen else ():
         connection.send(records)
@@ -107,7 +108,7 @@ def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, n
     1. It is a record in the one strict form, and bounded.
     2. It is of a type that an examiner signs, and not about a timestamp: the timestamp's files would be missing for ever.
     3. The key that opened the session signed it, under its own principal, and is trusted for custody records now.
-    4. It follows the head of this item's chain.
+    4. It follows the head of this item's chain, which is as the vault has stated it.
     5. The item is not sealed for it, its statements about hand-overs and corrections hold, and a hand-over is to a known
        principal.
     6. The vault states the new head in its own chain: so there is a time by which the record was there.
@@ -128,6 +129,7 @@ def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, n
         at_ns = now()  # one moment for 3 and 6: the trust may change in between, and the record was there when it was trusted
         _check_signature(vault, admitted, record, append, at_ns)  # 3
         history = _read_history(item)
+        require_as_stated(vault, item.name, item.ledger)
         if _is_late(record, history):
             if history.facts().head_sha256 == sha256_of(append.record).hex():
                 _state_head(vault, item, record, at_ns, may_be_stated=True)  # 6: a crash may have come between append and it

@@ -56,7 +56,7 @@ from evidencesync.protocol.receiver import (
     StreamResembles,
     WithdrawalRequested,
 )
-from evidencesync.vault.heads import state_head
+from evidencesync.vault.heads import require_as_stated, state_head
 from evidencesync.vault.index.index import Index, catch_up
 from evidencesync.vault.item import ItemState, VaultItem
 from evidencesync.vault.layout import (
@@ -127,6 +127,7 @@ class IngestSession:
         item, admitted = self._item, self._admitted
         item.check_titles()
         state = item.state()
+        require_as_stated(self._vault, item.name, item.ledger)
         if state.sealed:
             raise SealedError(f"item {item.name} is sealed")
         check_space(item.layout.root, 0)

@@ -11,20 +11,33 @@ the chain afterwards: then a push that ends meanwhile adds to the chain, and not
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
 
+from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.record import decode_record
-from evidencesync.errors import ChainError, ForkedError, MissingOrExtraError, RolledBackError, SignatureError, StorageError
+from evidencesync.custody.sshsig import verify_signature
+from evidencesync.errors import (
+    ChainError,
+    ForkedError,
+    MalformedDocumentError,
+    MissingOrExtraError,
+    RolledBackError,
+    SignatureError,
+    StorageError,
+)
+from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.identity import ItemName, is_folder_name
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.limits import MAX_RECORD
 from evidencesync.vault.catalog import case_folders, is_folder, item_folders
 from evidencesync.vault.layout import ItemLayout
-from evidencesync.vault.ledger import ChainHead, Ledger, sign_record
+from evidencesync.vault.ledger import ChainHead, Ledger, StoredRecord, sign_record
 from evidencesync.vault.trust import record_upon
 from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import locked_for_writing
@@ -118,13 +131,40 @@ def parse_head(text: str) -> tuple[int, str] | None:
     return (int(match[1]), match[2]) if match is not None else None
 
 
+@dataclass(slots=True)
+class _Statements:
+    """What the vault's own chain states of one item's chain, in order: the highest head, and those that are out of order.
+
+    Each statement is higher than the one before, or the same. Any other says that something was put back in between: then both
+    are held against the chain, however far it has gone on since.
+    """
+
+    highest: StatedHead | None = None
+    out_of_order: set[StatedHead] = field(default_factory=set)
+
+    def add(self, text: str) -> None:
+        """Adds the next one; what is no head is left out."""
+        head = parse_head(text)
+        if head is None or not head[0]:
+            return
+        stated = StatedHead(*head, OWN)
+        if self.highest is None or stated.sequence > self.highest.sequence:
+            self.highest = stated
+        elif stated != self.highest:
+            self.out_of_order |= {self.highest, stated}
+
+    def all(self) -> set[StatedHead]:
+        """Returns the heads that the chain must have."""
+        return self.out_of_order if self.highest is None else self.out_of_order | {self.highest}
+
+
 def stated_heads(own: Ledger) -> tuple[dict[str, set[StatedHead]], StorageError | None]:
-    """Returns the highest head that the vault's own chain states of each item; two that contradict each other are both there.
+    """Returns the heads that the vault's own chain states of each item: the highest, and all that contradict each other.
 
     A record that the disk does not give is left out: the second value says so. Raises ChainError, MissingOrExtraError,
     MalformedDocumentError; StorageError where not even the folder can be listed.
     """
-    found: dict[str, set[StatedHead]] = {}
+    found: dict[str, _Statements] = {}
     unread: StorageError | None = None
     files = [file for file in own.files() if file.kind == "heads"]
     with opened_folder(own.folder) as folder:
@@ -137,21 +177,44 @@ def stated_heads(own: Ledger) -> tuple[dict[str, set[StatedHead]], StorageError 
             if data is None:
                 raise ChainError(f"custody record {file.sequence} is missing")
             for place, text in decode_record(data).details.items():
-                _keep_highest(found, place, text)
-    return found, unread
+                case, _, item = place.partition("/")
+                if is_folder_name(case) and is_folder_name(item):
+                    found.setdefault(place, _Statements()).add(text)
+    return {place: heads for place, one in found.items() if (heads := one.all())}, unread
 
 
-def _keep_highest(found: dict[str, set[StatedHead]], place: str, text: str) -> None:
-    case, _, item = place.partition("/")
-    head = parse_head(text)
-    if head is None or not head[0] or not is_folder_name(case) or not is_folder_name(item):
-        return
-    known = found.setdefault(place, set())
-    highest = max((one.sequence for one in known), default=0)
-    if head[0] > highest:
-        known.clear()
-    if head[0] >= highest:
-        known.add(StatedHead(*head, OWN))
+def require_as_stated(vault: Vault, name: ItemName, ledger: Ledger) -> None:
+    """Holds an item's chain to what the vault states of it, before anything is added to it. Call under the item's lock.
+
+    Else an older copy of one item, which can still be put right, would become another history, signed by the vault.
+    A statement that cannot be read, or is damaged, keeps nobody from the item: `verify` reports it.
+    Raises ChainError, and SignatureError for a record that a disk has changed: that is nobody's other history.
+    """
+    stated, named = _Statements(), f'"{name.place}"'.encode()
+    files = [file for file in vault.ledger.files() if file.kind == "heads"]
+    with opened_folder(vault.ledger.folder) as folder:
+        for file in files:
+            with contextlib.suppress(StorageError, MalformedDocumentError):
+                data = load_file(folder, file.name, MAX_RECORD)
+                if data is not None and named in data:
+                    stated.add(decode_record(data).details.get(name.place, ""))
+    whose = f"the custody chain of {name}"
+    try:
+        require_stated(ledger, whose, stated.all())
+    except ChainError:
+        files = ledger.files()
+        for one in stated.all():
+            record = ledger.load(files[one.sequence - 1]) if one.sequence <= len(files) else None
+            if record is not None and record.sha256 != one.sha256:
+                _require_undamaged(record, whose)
+        raise
+
+
+def _require_undamaged(stored: StoredRecord, whose: str) -> None:
+    try:
+        verify_signature(stored.signature, CUSTODY_NAMESPACE, sha512_of(stored.data))
+    except SignatureError as error:
+        raise SignatureError(f"record {stored.record.sequence} of {whose}: {error.message}", hint=error.hint) from error
 
 
 def require_stated(ledger: Ledger, whose: str, stated: Iterable[StatedHead]) -> ChainHead:

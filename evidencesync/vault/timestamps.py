@@ -17,7 +17,7 @@ from evidencesync.errors import ChainError, ChainGrewError, LockedError, Missing
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import load_file, opened_folder, sync_folder
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
-from evidencesync.vault.heads import state_head, was_stated
+from evidencesync.vault.heads import require_as_stated, state_head, was_stated
 from evidencesync.vault.item import ItemState, VaultItem, lock_item
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records, recorded, sign_record
@@ -129,9 +129,9 @@ def attach(
     `before_writing` is called under the item's lock, and may raise an error about the chains.
 
     1. The answer fits the manifest's signature.  2. The record's signer is trusted for records now.  3. Under the item's lock:
-    the chain is consistent, and there is no other answer yet.  4. Both files appear, whole, and are durable.  5. The record is
-    appended.  6. The vault states the item's new head, and so the time by which the record was there. A second call with the same
-    answer completes what is missing of 4 to 6.
+    the chain is consistent and as the vault states it, and there is no other answer yet.  4. Both files appear, whole, and are
+    durable.  5. The record is appended.  6. The vault states the item's new head, and so the time by which the record was
+    there. A second call with the same answer completes what is missing of 4 to 6.
     Raises TimestampError, UntrustedSignerError, ChainError, LockedError, StorageError, NoSpaceError.
     """
     token = answer.check(load_stamped(item, number), roots)  # 1
@@ -142,6 +142,7 @@ def attach(
         for _ in range(_MOST_TRIES):
             complete_unfinished(item)  # 3
             state = item.state()
+            require_as_stated(vault, item.name, item.ledger)
             before_writing()
             known = _known(item, number, details)
             _store(item, number, answer)  # 4

@@ -241,6 +241,29 @@ def test_a_custody_chain_is_held_to_what_the_vault_states_of_it_on_a_machine_tha
     assert desk.run(*READ["show"]) == 34
 
 
+@pytest.mark.parametrize("restated", [False, True])
+@pytest.mark.parametrize("name", ["a case", "an item", "an item's chain", "the end of an item"])
+def test_a_machine_that_has_seen_nothing_adds_nothing_to_an_item_that_was_put_back(
+    desk: Desk, name: str, restated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older copy can be put right, and two records of one number never, also where lower heads were stated since."""
+    assert desk.push() == 0
+    monkeypatch.setenv("EVIDENCESYNC_STATE", str(desk.folder / "a machine that has seen nothing"))
+    shutil.copytree(desk.vault / "cases", desk.folder / "whole", symlinks=True)
+    GONE[name][0](desk)
+    if restated:
+        assert desk.run("reindex", "{folder}/vault") == 0
+    own = sorted((desk.vault / "custody").iterdir())
+    assert desk.push() == 34
+    for command in ("note", "correct", "hand over", "seal", "attach"):
+        assert desk.run(*APPEND[command]) in (31, 34), command
+    assert sorted((desk.vault / "custody").iterdir()) == own
+    shutil.rmtree(desk.vault / "cases")
+    (desk.folder / "whole").rename(desk.vault / "cases")
+    assert desk.run("verify", "{folder}/vault", "-q") == 0
+    assert desk.push() == 0
+
+
 def test_a_damaged_statement_does_not_make_a_shorter_chain_look_whole(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     assert desk.push() == 0
     monkeypatch.setenv("EVIDENCESYNC_STATE", str(desk.folder / "a machine that has seen nothing"))

@@ -21,8 +21,8 @@ from evidencesync.exit_codes import ExitCode
 from evidencesync.files import placing
 from evidencesync.files.disk import opened_folder, storage_error
 from evidencesync.vault import reservations
-from evidencesync.vault.heads import SEEN, StatedHead, record_heads, require_stated
-from evidencesync.vault.ledger import Ledger, RecordFile, sign_record
+from evidencesync.vault.heads import SEEN, StatedHead, record_heads, require_as_stated, require_stated, state_head, stated_heads
+from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, sign_record
 from evidencesync.vault.reservations import NewRecord
 from evidencesync.vault.trust import vault_record
 from evidencesync.vault.vault import Vault
@@ -107,6 +107,22 @@ def test_what_an_append_left_behind_when_it_was_killed_is_no_record_and_goes_awa
     append(vault)
     assert sorted(os.listdir(folder)) == ["0001-made.json", "0001-made.json.sig", "0002-heads.json", "0002-heads.json.sig"]
     assert vault.ledger.load(vault.ledger.files()[-1]).record.sequence == 2
+
+
+def test_a_statement_that_was_contradicted_counts_however_far_the_chain_has_gone_on(acquirer: Acquirer) -> None:
+    """An earlier version wrote upon an item that was put back."""
+    vault, item = acquirer.vault, acquirer.item()
+    gone = ChainHead(4, "0" * 64)
+    state_head(vault, item.name, gone)
+    for content in (b"1", b"2", b"3"):
+        acquirer.acquire({b"x": content})
+        state_head(vault, item.name, item.ledger.head())
+    heads, _ = stated_heads(vault.ledger)
+    assert max(heads[item.name.place])[:2] == (6, item.ledger.head().sha256)
+    with pytest.raises(ChainError, match="record 4"):
+        require_stated(item.ledger, "it", heads[item.name.place])
+    with pytest.raises(ChainError, match="record 4"):
+        require_as_stated(vault, item.name, item.ledger)
 
 
 def test_the_heads_of_all_items_are_recorded(acquirer: Acquirer) -> None:
