@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -127,7 +127,12 @@ def add(
     key: Annotated[str, typer.Argument(metavar="KEY.pub", help="The examiner's public key file.")],
     principal: _Principal = None,
 ) -> ExitCode:
-    """Trusts an examiner's key from now on: to push, and to sign manifests and custody records."""
+    """Trusts an examiner's key from now on: to push, and to sign manifests and custody records.
+
+    What comes next is printed, as by `init`.
+    """
+    from evidencesync.cli.first_steps import FirstSteps
+
     opened = _open(vault)
     public, name = _named_key(Path(key), principal)
     from evidencesync.vault.heads import record_heads
@@ -138,7 +143,7 @@ def add(
         change = _change(opened, "added", public)
         with recorded(change.record):
             record_heads(opened)
-    return _give_changed(run, opened, [change])
+    return _give_changed(run, opened, [change], FirstSteps.into(opened.layout.root, [(public, name)]).lines())
 
 
 def list_signers(run: Run, vault: VaultPath) -> ExitCode:
@@ -301,13 +306,13 @@ def _change(vault: Vault, action: Literal["added", "retired", "revoked"], key: P
     return TrustChange(action, key.fingerprint, vault.ledger.head().sequence)
 
 
-def _give_changed(run: Run, vault: Vault, changes: list[TrustChange]) -> ExitCode:
+def _give_changed(run: Run, vault: Vault, changes: list[TrustChange], steps: Iterable[str] = ()) -> ExitCode:
     from evidencesync.cli.outputs import TrustOutput
 
     signers = _signers(vault)
     lines = [f"{change.action} {change.key}, custody record {change.record}" for change in changes]
     lines += [_describe(signer) for signer in signers]
-    run.console.print_result(TrustOutput(vault.settings.id, changes, signers), lines)
+    run.console.print_result(TrustOutput(vault.settings.id, changes, signers), [*lines, *steps])
     return ExitCode.COMPLETE
 
 

@@ -18,6 +18,7 @@ from evidencesync.ssh.address import Address
 from tests.support.every_command import run_in_process
 
 LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+OTHER = LINE[:-1] + "e"
 KEY = PublicKey.from_line(LINE)
 
 
@@ -105,7 +106,7 @@ def init(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tu
     def run(*comments: str, principals: tuple[str, ...] = ()) -> tuple[int, str]:
         line = ["init", str(tmp_path / "vault")]
         for number, comment in enumerate(comments):
-            algorithm, key = KEY.line().split() if not number else (LINE[:-2] + "4f").split()
+            algorithm, key = KEY.line().split() if not number else OTHER.split()
             file = tmp_path / f"{number}.pub"
             file.write_text(f"{algorithm} {key} {comment}\n")
             line += ["--trust", str(file)]
@@ -150,6 +151,17 @@ def test_a_comment_that_may_be_no_signers_name_is_refused(
 ) -> None:
     assert init(comment)[0] == 2
     assert not (tmp_path / "vault").exists()
+
+
+def test_a_key_that_is_trusted_later_gets_the_same_lines(
+    init: Callable[..., tuple[int, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, made = init("ana@laptop")
+    (tmp_path / "ben.pub").write_text(f"{OTHER} ben@laptop\n")
+    assert run_in_process(["trust", "add", str(tmp_path / "vault"), str(tmp_path / "ben.pub")]) == 0
+    lines, before = capsys.readouterr().out.splitlines(), made.splitlines()
+    assert lines[-4].endswith(" ben@laptop")
+    assert [line.replace(f"{OTHER} ben@", f"{LINE} ana@") for line in lines[-5:]] == before[-5:]
 
 
 def test_names_for_some_of_the_keys_are_refused(init: Callable[..., tuple[int, str]]) -> None:
