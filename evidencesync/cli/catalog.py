@@ -24,7 +24,7 @@ from evidencesync.custody.manifest import WholeEntry, whole_entries
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.wholeness import SourceState, is_count
 from evidencesync.errors import ChainError, EvidenceSyncError, MissingOrExtraError
-from evidencesync.evidence.display import escape_line, safe_text
+from evidencesync.evidence.display import escape_line, safe_text, shell_text
 from evidencesync.evidence.entry import Count, Entry
 from evidencesync.evidence.number_format import count_text, notebook_fingerprint, size_text
 from evidencesync.evidence.path import from_json_fields, to_json_fields, walk_order
@@ -251,13 +251,14 @@ def files_output(item: VaultItem, number: int, below: bytes | None, after: bytes
 
 def files_lines(output: FilesOutput) -> Iterator[str]:
     """The page for people: mode, owner, size, modification time, path."""
-    for entry in output.entries:
+    owners = [f"{_name(entry.user, entry.uid)}:{_name(entry.group, entry.gid)}" for entry in output.entries]
+    wide = max(map(len, owners), default=0)
+    for entry, owner in zip(output.entries, owners, strict=True):
         path = safe_text(from_json_fields(entry.path, entry.path_b64)) or "."
-        owner = f"{_name(entry.user, entry.uid)}:{_name(entry.group, entry.gid)}"
         size = "-" if entry.size is None else size_text(entry.size)
-        yield f"{_LETTERS[entry.type]}{entry.mode or '----'}  {owner:<17}  {size:>9}  {_time(entry)}  {path}{_notes(entry)}"
+        yield f"{_LETTERS[entry.type]}{entry.mode or '----'}  {owner:<{wide}}  {size:>9}  {_time(entry)}  {path}{_notes(entry)}"
     yield f"{count_text(len(output.entries), 'entry', 'entries')} of {output.total:,}; times are UTC" + (
-        f"; go on with --after {safe_text(from_json_fields(output.next, output.next_b64))}"
+        f"; go on with --after {shell_text(from_json_fields(output.next, output.next_b64) or '.')}"
         if output.next is not None or output.next_b64 is not None
         else ""
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
+from evidencesync.cli.lines import time_text, wrapped
 from evidencesync.cli.number_format import kinds_text, stored_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.errors import CommandKind, UsageError
@@ -109,7 +110,7 @@ def _problem_words(problem: Problem, what: str = "") -> str:
 def _list_lines(output: ListOutput) -> Iterator[str]:
     from evidencesync.cli.outputs import transfer_lines
 
-    yield f"{safe_text(output.name)}  {output.vault_id}  {output.key}"
+    yield from wrapped("", f"{safe_text(output.name)}  {output.vault_id}  {output.key}")
     if output.vault_head_sha256 is not None:
         yield f"  vault head {output.vault_head_sequence} {output.vault_head_sha256}"
     if output.problem is not None:
@@ -126,18 +127,19 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
 
     title = item.folder if item.case is None or item.item is None else f"{safe_text(item.case)} / {safe_text(item.item)}"
     records = "" if item.records is None else f"  {count_text(item.records, 'custody record')}"
-    yield f"{title}{records}" + (f"  head {item.chain_head_sha256}" if item.chain_head_sha256 else "")
+    yield from wrapped("", f"{title}{records}")
+    if item.chain_head_sha256:
+        yield f"  chain head {item.chain_head_sha256}"
     if item.problem is not None:
         yield f"  {_problem_words(item.problem)}"
     for one in item.acquisitions:
         if one.problem is not None:
             yield f"  {one.acquisition:04}  {_problem_words(one.problem)}"
             continue
-        received = (one.received or "")[:19].replace("T", " ")
         extent = f"{count_text(one.files or 0, 'file'):>15}  {size_text(one.bytes or 0):>9}"
         unread_bytes = one.bytes_not_readable or 0
         state = SourceState.of(one.flags or {}, one.remarks, filtered=bool(one.filtered), unread_bytes=unread_bytes)
-        yield "  ".join([f"  {one.acquisition:04}", f"{received} UTC", extent, one.fingerprint or "", *state.parts])
+        yield "  ".join([f"  {one.acquisition:04}", time_text(one.received or ""), extent, one.fingerprint or "", *state.parts])
 
 
 def _show_lines(output: ShowOutput) -> Iterator[str]:
@@ -182,7 +184,7 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
         digests = f", {' and '.join(map(safe_text, point.digests))}" if point.digests else ""
         yield f"  digests       {name}: {safe_text(point.method)}{digests}"
     yield f"  stored        {stored_text(receipt.stored)}"
-    yield f"  received from {safe_text(receipt.received_from)}"
+    yield f"  sent by       {safe_text(receipt.received_from)}"
     yield f"  lies in       {output.folder}"
     yield "  custody"
     for shown in output.custody:

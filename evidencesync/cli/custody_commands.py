@@ -12,6 +12,7 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.details_choice import DetailsChoice
+from evidencesync.cli.lines import wrapped
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.errors import CommandKind, NotThereError, UsageError
 from evidencesync.evidence.display import safe_text
@@ -325,7 +326,7 @@ def _give_appended(run: Run, appended: Appended) -> None:
     )
     lines = [
         f"{chain.name}: record {record.sequence} ({record.type}) is in the chain",
-        f"  says         {record_text(record)}",
+        *wrapped("  says         ", record_text(record)),
         f"  signed with  {record.actor.key} ({safe_text(record.actor.principal)})",
         f"  chain head   {output.chain_head_sha256}",
     ]

@@ -9,6 +9,7 @@ import msgspec
 
 from evidencesync.acquire.custody_exchange import ShownChain
 from evidencesync.acquire.known_heads import code_of
+from evidencesync.cli.lines import wrapped
 from evidencesync.cli.outputs import Output, Problem, ShownRecord
 from evidencesync.custody.documents import AcquisitionNumber, CustodyRecord, Fingerprint, VaultId
 from evidencesync.evidence.digest import HexDigest
@@ -22,6 +23,7 @@ from evidencesync.verify.findings import Outcome, Verdict
 _UNREAD: Final = frozenset({ExitCode.GAPS, ExitCode.INTERNAL, ExitCode.USAGE, ExitCode.NO_SPACE})
 """Of what is known of a chain: the disk or the system did not give it. That breaks no chain."""
 _WHAT: Final = 300  # characters of a record's details in the table
+_NAME: Final = 24  # of a person who has a column there; what a longer name did begins on the next line
 Digest = Literal["sha256", "sha384", "sha512"]
 Imprint = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})$")]
 """A digest of `manifest.jsonl.sig`."""
@@ -134,22 +136,28 @@ def show_lines(output: CustodyShowOutput) -> Iterator[str]:
     """A chain for people: a table of its records, and what they add up to."""
     yield f"{safe_text(output.case)} / {safe_text(output.item)}   (times are UTC)"
     who = [person_text(one.record.actor.name, one.record.actor.principal, 40, 60) for one in output.custody]
-    wide = max(map(len, who), default=0)
+    wide = max((len(name) for name in who if len(name) <= _NAME), default=0)
     for shown, name in zip(output.custody, who, strict=True):
         record = shown.record
-        time = record.time[:19].replace("T", " ")
-        yield f"  {record.sequence:04}  {time}  {record.type:<12}  {name:<{wide}}  {record_text(record)}".rstrip()
+        before = f"  {record.sequence:04}  {record.time[:19].replace('T', ' ')}  {record.type:<12}  "
+        if len(name) <= wide:
+            yield from wrapped(f"{before}{name:<{wide}}  ", record_text(record))
+        else:
+            yield from wrapped(before, name)
+            yield from wrapped(" " * 8, record_text(record))
     for problem in output.problems:
-        yield f"  WARNING       {problem.message}"
+        yield from wrapped("  WARNING       ", problem.message)
     for known in output.known:
         # An examiner chooses the name: it stands where no other line can be taken for it.
-        yield f"  detail        {safe_text(known.name)}: {safe_text(known.value, _WHAT)}  (record {known.record})"
+        yield from wrapped(
+            "  detail        ", f"{safe_text(known.name)}: {safe_text(known.value, _WHAT)}  (record {known.record})"
+        )
     if output.held_by is not None:
         yield f"  held by       {safe_text(output.held_by)}"
     if output.open_hand_over is not None:
         handed = output.open_hand_over
         who_to_whom = f"{safe_text(handed.principal)} to {safe_text(handed.to)}"
-        yield f"  hand-over     open since record {handed.record}: {who_to_whom}"
+        yield from wrapped("  hand-over     ", f"open since record {handed.record}: {who_to_whom}")
     yield f"  sealed        {'yes: no more acquisitions' if output.sealed else 'no'}"
     yield "  signatures    fit; whether their keys are trusted, only `evidencesync verify` says"
     yield f"  chain head    {output.chain_head_sha256}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
+from evidencesync.cli.lines import time_text
 from evidencesync.custody.documents import (
     AcquisitionNumber,
     CustodyRecord,
@@ -391,9 +392,9 @@ def transfer_lines(transfers: Sequence[TransferOutput], how_to_end: str = "") ->
     """Which item, since when, by whom; and how a transfer that waits is ended."""
     for one in transfers:
         who = f"by {one.principal} with {one.key}, from {one.received_from}, process {one.process}"
-        yield f"{one.case}/{one.item}  {one.session}  {_STATES[one.state]} since {_shown(one.since)}, {who}"
+        yield f"{one.case}/{one.item}  {one.session}  {_STATES[one.state]} since {time_text(one.since)}, {who}"
         if one.ends is not None:
-            yield f"  it ends by itself at {_shown(one.ends)}" + (f"; to end it now: {how_to_end}" if how_to_end else "")
+            yield f"  it ends by itself at {time_text(one.ends)}" + (f"; to end it now: {how_to_end}" if how_to_end else "")
 
 
 _STATES = {
@@ -417,7 +418,3 @@ def _output(one: Transfer) -> TransferOutput:
         received_from=safe_text(said.received_from, 200),
         process=said.process,
     )
-
-
-def _shown(moment: str) -> str:
-    return f"{moment[:19].replace('T', ' ')} UTC"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from evidencesync.cli.command import Run, command, group
+from evidencesync.cli.lines import time_text, wrapped
 from evidencesync.cli.options import local_vault
 from evidencesync.cli.own_state import chosen_receipts, head_memory
 from evidencesync.errors import CommandKind, IncompleteError, NotThereError, StorageError, UsageError
@@ -88,8 +89,9 @@ def list_receipts(run: Run, receipts: _Receipts = None) -> ExitCode:
     output = ReceiptsListOutput([_output(one) for one in found], heads, [_problem(error) for error in problems])
     lines = [line for one in output.receipts for line in _receipt_lines(one)] or ["no receipts"]
     for head in heads:
-        whose = "the vault" if head.case is None else f"{safe_text(head.case)} / {safe_text(head.item or '')}"
-        lines.append(f"seen {head.vault_id} {whose}: record {head.sequence} {head.sha256}, {head.seen}")
+        whose = "the vault's own chain" if head.case is None else f"{safe_text(head.case)} / {safe_text(head.item or '')}"
+        lines += wrapped("", f"{whose}: seen up to record {head.sequence} on {time_text(head.seen)}")
+        lines += [f"  vault        {head.vault_id}", f"  chain head   {head.sha256}"]
     lines += [f"CANNOT BE READ: {one.message}" for one in output.problems]
     run.console.print_result(output, lines)
     return most_severe({error.exit_code for error in [*problems, *(bad for one in found for bad in one.problems)]})
@@ -312,12 +314,18 @@ def _receipt_lines(one: KeptReceipt) -> Iterator[str]:
         yield one.folder
     else:
         about = f"{safe_text(one.case)} / {safe_text(one.item)}, acquisition {one.acquisition}"
-        yield f"{about}, received {one.received}: {one.folder}"
-        yield f"  vault {one.vault_id}, key {one.vault_key}; signed by {safe_text(one.principal or '?')}, {one.examiner}"
-        read_back = "" if one.read_back else "; the vault's disk was NOT read back"
-        kept = "" if one.manifest_kept else "; without the manifest"
-        yield f"  chain head {one.chain_head_sequence} {one.chain_head_sha256}{kept}{read_back}"
+        yield from wrapped("", f"{about}, received {time_text(one.received or '')}")
+        yield f"  kept in      {one.folder}"
+        yield f"  vault        {one.vault_id}"
+        yield f"  vault key    {one.vault_key}"
+        yield from wrapped("  signed by    ", f"{safe_text(one.principal or '?')}, {one.examiner}")
+        if one.chain_head_sha256 is not None:
+            yield f"  chain head   {one.chain_head_sha256} (record {one.chain_head_sequence})"
+        if not one.manifest_kept:
+            yield "  NOTE         kept without the manifest"
+        if not one.read_back:
+            yield "  NOTE         the vault's disk was NOT read back"
     for problem in one.problems:
-        yield f"  [{problem.slug}] {problem.message}"
+        yield from wrapped("  ", f"[{problem.slug}] {problem.message}")
     for text in one.times_contradict:
-        yield f"  WARNING: {text}"
+        yield from wrapped("  WARNING      ", text)
