@@ -77,7 +77,7 @@ def expand(path: str | Path) -> Path:
         return Path(pwd.getpwnam(user).pw_dir) / rest
     except KeyError:
         raise UsageError(
-            f"there is no user {safe_text(user, 60)} whose home folder {safe_text(text, 200)} could be in",
+            f"there is no user '{safe_text(user, 60)}', whose home folder '{safe_text(text, 200)}' names",
             hint="A file whose name begins with ~ is written ./~name.",
         ) from None
 

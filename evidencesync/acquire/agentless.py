@@ -114,7 +114,7 @@ def _find(connection: SftpConnection, asked: bytes) -> tuple[SftpRoot, str | Non
     except SourceReadError as error:
         raise SourceNotFoundError(f"cannot open the source: {error.message}") from error
     if len(path) > MAX_PATH:
-        raise ProtocolError("the server names a path that cannot be")
+        raise ProtocolError("the server names an impossible path")
     if status.kind == "directory":
         connection.root = path
     elif status.kind == "file":

@@ -28,6 +28,7 @@ from evidencesync.errors import ChainError, EvidenceSyncError, LimitExceededErro
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import is_clean
 from evidencesync.evidence.identity import ItemName
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_CHAIN, MAX_SHOWN_RECORDS, MAX_TITLE
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
@@ -221,11 +222,11 @@ class CustodyExchange:
 
     def _check_standing(self, standing: Standing) -> None:
         if not 1 <= standing.count < MAX_SEQUENCE:
-            raise ProtocolError("the vault states a custody chain that cannot be")
+            raise ProtocolError("the vault states an impossible custody chain")
         if standing.count < len(self.chain.records):
             raise ChainError("the vault shows a shorter chain than a moment ago: it was cut off")
         if not 1 <= len(standing.principal) <= MAX_TITLE or not is_clean(standing.principal):
-            raise ProtocolError("the vault knows the examiner by a name that cannot be")
+            raise ProtocolError("the vault knows the examiner by an impossible name")
         if self.principal not in ("", standing.principal):
             raise ProtocolError("the vault knows the examiner by two names")
         self.principal = standing.principal
@@ -237,7 +238,7 @@ class CustodyExchange:
         if isinstance(message, kinds):
             return message
         expected = " or ".join(kind.__name__ for kind in kinds)
-        raise ProtocolError(f"a {type(message).__name__} message stands where {expected} was expected")
+        raise ProtocolError(f"the message {type(message).__name__} stands where {expected} was expected")
 
     def _read_frames(self) -> Iterator[Message]:
         decoder = FrameDecoder()
@@ -250,7 +251,7 @@ class CustodyExchange:
             self._arrived += len(block)
             whole = decoded(decoder, block, HINT)
             if not whole and silence.remaining(patience) <= 0:
-                raise LinkLostError(f"the vault's end has said nothing whole for {patience:.0f} seconds")
+                raise LinkLostError(f"the vault's end has sent no complete message for {seconds_text(round(patience))}")
             for frame_type, body in whole:
                 yield message_of_vault(frame_type, body)
             if whole:

@@ -230,9 +230,9 @@ def _check_state(ready: Ready) -> None:
         or (ready.chain_sequence == 0) != (ready.chain_head_sha256 is None)
         or ready.chain_sequence + 2 > MAX_SEQUENCE
     ):
-        raise ProtocolError("the vault states an acquisition or a custody chain that cannot be")
+        raise ProtocolError("the vault states an impossible acquisition or custody chain")
     if not 1 <= len(ready.principal) <= MAX_TITLE or not is_clean(ready.principal):
-        raise ProtocolError("the vault knows the examiner by a name that cannot be")
+        raise ProtocolError("the vault knows the examiner by an impossible name")
 
 
 def _log_state(ready: Ready) -> None:

@@ -41,6 +41,7 @@ from evidencesync.errors import (
     SourceGapsError,
 )
 from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.evidence.utc_time import UtcTime, format_utc_time
 from evidencesync.limits import ALIVE_SECONDS
 from evidencesync.protocol.data_frames import Outgoing
@@ -320,7 +321,7 @@ class _Pull:
         if self._version < PATIENT_VERSION:
             patience = max(patience, _OLD_KEEP_ALIVES * ALIVE_SECONDS)
         if self._silence.remaining(patience) <= 0:
-            raise LinkLostError(f"the source's end has been silent for {patience:.0f} seconds")
+            raise LinkLostError(f"the source's end has been silent for {seconds_text(round(patience))}")
 
     def _forward_to_source(self, message: Message) -> None:
         if isinstance(message, Status):
@@ -333,7 +334,7 @@ class _Pull:
 
     def _take_answer(self, message: Message) -> None:
         if not isinstance(message, _ANSWERS):
-            raise ProtocolError(f"a {type(message).__name__} message is out of order")
+            raise ProtocolError(f"the message {type(message).__name__} is out of order")
         if isinstance(message, PagesStored):
             self._stored = message.count
 

@@ -158,7 +158,7 @@ class RemoteSource:
             case Failure():
                 raise error_of_far_end(message, is_source=True)
             case _:
-                raise ProtocolError(f"a {type(message).__name__} message from a source is out of order")
+                raise ProtocolError(f"the message {type(message).__name__} from a source is out of order")
 
     def _record_progress(self, seen: SourceSeen) -> None:
         progress = self._progress
@@ -173,11 +173,11 @@ def origin_of(offer: SourceOffer) -> Origin:
     facts = offer.device or {}
     texts = (offer.host, offer.operating_system, offer.file_system or "", *facts.values())
     if not offer.host or not all(map(is_clean, texts)) or not offer.path.startswith(b"/") or b"\0" in offer.path:
-        raise ProtocolError("the source's end describes its machine in a way that cannot be")
+        raise ProtocolError("the source's end describes its machine in an impossible way")
     try:
         path, path_b64 = to_json_fields(offer.path)
     except MalformedDocumentError as error:
-        raise ProtocolError("the source's end names a path that cannot be") from error
+        raise ProtocolError("the source's end names an impossible path") from error
     return Origin(
         host=offer.host,
         operating_system=offer.operating_system,

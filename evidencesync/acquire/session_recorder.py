@@ -96,4 +96,4 @@ class ShownChains:
         try:
             return self.item if decode_record(data).case is not None else self.own
         except MalformedDocumentError as error:
-            raise ProtocolError(f"the vault shows a record that is none: {error.message}") from error
+            raise ProtocolError(f"the vault shows as a record what is none: {error.message}") from error

@@ -129,7 +129,7 @@ class VaultConnection(Generic[LocalT]):
                 return message
             else:
                 expected = " or ".join(kind.__name__ for kind in kinds)
-                raise ProtocolError(f"a {type(message).__name__} message stands where {expected} was expected")
+                raise ProtocolError(f"the message {type(message).__name__} stands where {expected} was expected")
 
     def reset_attempts(self) -> None:
         """Renews all attempts, after the vault has made progress."""

@@ -113,7 +113,7 @@ def _read_list(name: str) -> bytes:
     except OSError as error:
         raise UsageError(f"cannot read the list of files {safe_text(name, 200)}: {error.strerror}") from error
     if len(content) > MAX_FILES_FROM:
-        raise UsageError(f"a list of files may have {MAX_FILES_FROM} bytes: {safe_text(name, 200)}")
+        raise UsageError(f"a list of files may have at most {MAX_FILES_FROM:,} bytes: {safe_text(name, 200)}")
     return content
 
 

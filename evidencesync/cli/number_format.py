@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from evidencesync.custody.labels import counts_text
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
@@ -17,7 +18,6 @@ _AMOUNT: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,3}))? ?([KMGT]?)(B|iB)?
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)", re.IGNORECASE)
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_SECONDS: Final = 30 * 86_400
-_PLURALS: Final = {"directory": "directories"}
 _HOW: Final = "5MB (1000 x 1000), 5MiB or 5M (1024 x 1024), or a plain number."
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
@@ -28,8 +28,8 @@ def rate_text(size_bytes: float, seconds: float) -> str:
 
 
 def kinds_text(counts: Mapping[str, int]) -> str:
-    """How many entries there are of each type: `1 file, 2 directories`; `none` of no type at all."""
-    return ", ".join(count_text(count, safe_text(kind), _PLURALS.get(kind)) for kind, count in counts.items()) or "none"
+    """How many entries there are of each type: `1 file, 2 folders`; `none` of no type at all."""
+    return safe_text(counts_text(counts)) or "none"
 
 
 def stored_text(stored: Stored) -> str:

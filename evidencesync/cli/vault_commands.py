@@ -294,7 +294,7 @@ def _find_key(vault: Vault, who: str) -> PublicKey:
     keys = list(dict.fromkeys(signer.key for signer in vault.trust.find(who)))
     if len(keys) > 1:
         raise UsageError(
-            f"{safe_text(who, 80)} has more than one key: {', '.join(key.fingerprint for key in keys)}",
+            f"'{safe_text(who, 80)}' has more than one key: {', '.join(key.fingerprint for key in keys)}",
             hint="Name one of them by its fingerprint.",
         )
     return keys[0]

@@ -6,6 +6,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, NoRemoteError, ProtocolError
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.protocol.framing import FrameDecoder
 
 HINT: Final = "Check that evidencesync is installed there, or name it with --remote-command."
@@ -48,15 +49,15 @@ def decoded(frames: FrameDecoder, block: bytes, hint: str) -> list[tuple[int, me
         if frames.started:
             raise
         said = _said(frames.noise)
-        raise NoRemoteError(f"what answers there is not evidencesync, and does not end{said}", hint=hint) from error
+        raise NoRemoteError(f"what answers there is not evidencesync, and it does not end{said}", hint=hint) from error
 
 
 def silent(frames: FrameDecoder | None, who: str, seconds: float) -> LinkLostError:
     """Returns the error for an end that says nothing more. One that never began may be a menu, or a question for a password."""
     if frames is None or frames.started:
-        return LinkLostError(f"{who} has been silent for {seconds:.0f} seconds")
+        return LinkLostError(f"{who} has been silent for {seconds_text(round(seconds))}")
     return LinkLostError(
-        f"evidencesync has not begun at the other end in {seconds:.0f} seconds{_said(frames.noise)}", hint=_WAITS_HINT
+        f"evidencesync has not begun at the other end in {seconds_text(round(seconds))}{_said(frames.noise)}", hint=_WAITS_HINT
     )
 
 

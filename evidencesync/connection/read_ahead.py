@@ -9,6 +9,7 @@ from typing import Final
 
 from evidencesync.connection.link import Link
 from evidencesync.errors import EvidenceSyncError, LinkLostError
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.files.shortages import unexpected
 from evidencesync.limits import MIB, SILENCE_SECONDS
 
@@ -49,7 +50,7 @@ class ReadAhead:
             if not came:
                 if left < self.silence_seconds:
                     raise LinkLostError(f"{self._other} has not shown in time who is there")
-                raise LinkLostError(f"{self._other} has been silent for {self.silence_seconds:.0f} seconds")
+                raise LinkLostError(f"{self._other} has been silent for {seconds_text(round(self.silence_seconds))}")
             if not self._blocks and self._end is not None:
                 raise self._end
             taken = b"".join(self._blocks) if len(self._blocks) > 1 else self._blocks[0]

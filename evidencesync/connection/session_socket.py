@@ -24,6 +24,7 @@ import msgspec
 
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import LinkLostError
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.limits import KIB, MIB, SILENCE_SECONDS
 
 SOCKET_NAME: Final = "door"
@@ -107,7 +108,7 @@ class SocketLink:
         try:
             self._socket.sendall(data)
         except BlockingIOError as error:
-            raise LinkLostError(f"the other end has taken nothing for {self._timeout_seconds:g} seconds") from error
+            raise LinkLostError(f"the other end has taken nothing for {seconds_text(self._timeout_seconds)}") from error
         except OSError as error:
             raise LinkLostError(f"the connection broke: {error.strerror}") from error
         self.wire_sent += len(data)

@@ -16,6 +16,7 @@ from typing import Final
 
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ResourcesError
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.limits import MIB
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
@@ -121,7 +122,7 @@ class SshLink:
                     self._unanswered = True
                     view = view[written:]
                 elif self.timeout_seconds and time.monotonic() - moved >= self.timeout_seconds:
-                    self._fail(LinkLostError(f"the other end has taken nothing for {self.timeout_seconds:g} seconds"))
+                    self._fail(LinkLostError(f"the other end has taken nothing for {seconds_text(self.timeout_seconds)}"))
                 else:
                     self._wait_for(self._child.sink, select.POLLOUT, _POLL_SECONDS)
 

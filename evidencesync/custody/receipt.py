@@ -12,6 +12,7 @@ import msgspec
 from evidencesync.custody.documents import ManifestFooter, ManifestHeader, Point, Receipt, Tally
 from evidencesync.custody.text import check_texts, check_title, check_utc_time, decode_readable, encode_readable
 from evidencesync.errors import MalformedDocumentError
+from evidencesync.evidence.number_format import count_text
 from evidencesync.limits import MAX_RECORD
 
 _DECODER: Final = msgspec.json.Decoder(Receipt)
@@ -129,4 +130,4 @@ def _listed(digests: Sequence[str]) -> str:
 
 
 def _shown(tally: Tally) -> str:
-    return f"{tally.files} contents, {tally.bytes} bytes"
+    return f"{count_text(tally.files, 'content')}, {count_text(tally.bytes, 'byte')}"

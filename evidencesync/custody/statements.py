@@ -136,7 +136,7 @@ def check_recipient(details: Mapping[str, str], trust: TrustLists, at_ns: int) -
     check_receiver(to, outside=details.get(OUTSIDE) == "yes")
     if details.get(OUTSIDE) != "yes" and not trust.knows(to, CUSTODY_NAMESPACE, at_ns):
         raise UntrustedSignerError(
-            f"the vault trusts no key of {safe_text(to, 80)}, so nobody could accept this hand-over",
+            f"the vault trusts no key of '{safe_text(to, 80)}', so nobody could accept this hand-over",
             hint="`evidencesync trust list VAULT` shows whom it trusts. For a court, or others without a key, add --outside.",
         )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 
 SECOND: Final = 1_000_000_000
@@ -35,7 +36,7 @@ def contradiction(first: Step, then: Step, longest: int | None = None) -> str | 
         return None
     way = "earlier" if apart < 0 else "later"
     dated = f"{first.did} at {format_utc_time(first.at_ns)}, {then.did} at {format_utc_time(then.at_ns)}"
-    return f"{dated}: {abs(apart) // SECOND} seconds {way}"
+    return f"{dated}: {seconds_text(abs(apart) // SECOND)} {way}"
 
 
 @dataclass(frozen=True, slots=True)

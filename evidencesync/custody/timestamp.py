@@ -224,7 +224,7 @@ def _parse_time(info: DerReader, text: bytes) -> int:
         whole = datetime.strptime(match[1].decode("ascii"), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
         seconds = parse_utc_time(whole.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
     except ValueError as error:
-        raise info.refuse("its time is none") from error
+        raise info.refuse("its time is not a time") from error
     if seconds < 0:
         raise info.refuse("its time is before 1970")
     return seconds + int((match[2] or b"").ljust(9, b"0"))
@@ -238,7 +238,7 @@ def _read_accuracy(reader: DerReader) -> int:
         parts.append(0 if data is None else reader.to_integer(data))
     reader.end()
     if min(parts) < 0 or max(parts[1:]) > 999:
-        raise reader.refuse("its accuracy is none")
+        raise reader.refuse("its accuracy is impossible")
     return parts[0] * _NANOSECONDS + parts[1] * 1_000_000 + parts[2] * 1000
 
 

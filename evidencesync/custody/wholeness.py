@@ -154,7 +154,7 @@ class SourceState:
         if self.unreadable:
             yield f"{_many(self.unreadable, 'entry', 'entries')} not read, or not whole"
         if self.unread_bytes:
-            yield f"{self.unread_bytes:,} bytes of files that were read in part"
+            yield f"{_many(self.unread_bytes, 'byte', 'bytes')} of files that were read in part"
         if self.vanished:
             yield f"{_many(self.vanished, 'entry', 'entries')} not there when it was read"
         if self.not_reached:

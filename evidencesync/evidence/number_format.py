@@ -29,6 +29,11 @@ def duration_text(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def seconds_text(seconds: float) -> str:
+    """Formats a number of seconds as a person sets it: `1 second`, `0.5 seconds`."""
+    return f"{seconds:g} second{'' if seconds == 1 else 's'}"
+
+
 def count_text(count: int, one: str, many: str | None = None) -> str:
     """Formats a count with its noun: `1 file`, `12,345 files`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.labels import counts_text
 from evidencesync.custody.statements import ItemHistory
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
@@ -132,7 +133,7 @@ class _Graph:
     def provenance(self) -> Iterator[bytes]:
         """Yields the record of what was acquired. It names each file, and is too long to be held in memory."""
         header, footer = self._acquisition.header, self._acquisition.footer
-        counts = ", ".join(f"{kind} {count}" for kind, count in footer.counts.items())
+        counts = counts_text(footer.counts)
         gaps = "; ".join(f"{flag} {count}" for flag, count in footer.flags.items())
         node = self._node(
             "provenance-acquisition",

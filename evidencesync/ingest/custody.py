@@ -80,7 +80,7 @@ def _receive(connection: SenderConnection) -> Append | None:
     if isinstance(message, Failure):
         raise error_of(message)
     if not isinstance(message, Append):
-        raise ProtocolError("an Append message was expected")
+        raise ProtocolError("the message Append was expected")
     return message
 
 

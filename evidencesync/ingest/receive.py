@@ -194,7 +194,7 @@ class _Session:
         if isinstance(message, SourceAsk):
             raise another_service("a source", "a vault")
         if not isinstance(message, kind):
-            raise ProtocolError(f"a {kind.__name__} message was expected")
+            raise ProtocolError(f"the message {kind.__name__} was expected")
         return message
 
     def _shake_hands(self) -> tuple[Admitted, Literal["push", "custody"]]:

@@ -86,5 +86,5 @@ class PendingRecord:
             os.unlink(self._name, dir_fd=folder)
 
     def _refused(self, error: OSError) -> EvidenceSyncError:
-        text = f"it cannot be kept in {safe_text(str(self._folder), 300)} which record is begun"
+        text = f"which record was begun cannot be remembered in {safe_text(str(self._folder), 300)}"
         return refused_place(error, text, _HINT, ConfigurationError)

@@ -76,7 +76,7 @@ def encode_message(message: Message) -> tuple[int, bytes]:
     """Encodes a message; returns frame type and body."""
     body = _ENCODER.encode(message)
     if len(body) > MAX_FRAME_BODY:
-        raise LimitExceededError(f"a {type(message).__name__} message would be {len(body)} bytes long")
+        raise LimitExceededError(f"the message {type(message).__name__} would be {len(body)} bytes long")
     return _TYPE_OF[type(message)], body
 
 

@@ -288,7 +288,7 @@ class Receiver:
             case Failure():
                 raise error_of(message)
             case _:
-                raise ProtocolError(f"a {type(message).__name__} message is out of order")
+                raise ProtocolError(f"the message {type(message).__name__} is out of order")
 
     def _announce(self, head: Announcement) -> Iterator[Event]:
         match head:

@@ -232,7 +232,7 @@ class Sender:
             case SegmentsStored():
                 self._release_segments(message.count)
             case _:
-                raise ProtocolError(f"a {type(message).__name__} message is out of order")
+                raise ProtocolError(f"the message {type(message).__name__} is out of order")
 
     def _release_pages(self, count: int) -> None:
         self._pages.release(count)

@@ -202,7 +202,7 @@ def gaps_text(one: Acquisition) -> str:
     parts = [f"{said[what]:,} {labels.FLAGS[what]}" for what in labels.GAP_FLAGS if said.get(what)]
     if one.contents.unread_count:
         ranges = count_text(one.contents.unread_count, "range")
-        parts.append(f"{ranges} that could not be read ({one.contents.unread_bytes:,} bytes)")
+        parts.append(f"{ranges} that could not be read ({count_text(one.contents.unread_bytes, 'byte')})")
     if one.footer is None or one.contents.problem is not None:
         parts.append("not known: a document cannot be read")
     return ", ".join(parts) or texts.NO_GAPS
@@ -242,7 +242,9 @@ def _gaps(one: Acquisition) -> Iterator[AnyBlock]:
             Column("Bytes", "number", 2),
             Column("Error", "text", 3),
         ]
-        caption = f"{count_text(contents.unread_count, 'range')} that could not be read, {contents.unread_bytes:,} bytes"
+        caption = (
+            f"{count_text(contents.unread_count, 'range')} that could not be read, {count_text(contents.unread_bytes, 'byte')}"
+        )
         yield Table(caption, columns, rows)
 
 

@@ -27,6 +27,7 @@ from evidencesync.connection.process import allow_many_files, keep_large_blocks
 from evidencesync.connection.sender_connection import SINGLE_SESSION, Host
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import BusyError, EvidenceSyncError, LinkLostError
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.files.shortages import unexpected
 from evidencesync.ingest.receive import receive, refuse
 from evidencesync.limits import MIB, SILENCE_SECONDS
@@ -86,7 +87,7 @@ class StdioLink:
                     self.wire_sent += written
                     view, moved = view[written:], time.monotonic()
                 elif time.monotonic() - moved >= self.timeout_seconds:
-                    raise LinkLostError(f"the other end has taken nothing for {self.timeout_seconds:g} seconds")
+                    raise LinkLostError(f"the other end has taken nothing for {seconds_text(self.timeout_seconds)}")
                 else:
                     self._sink.wait(min(self.timeout_seconds, _POLL_SECONDS))
         except OSError as error:

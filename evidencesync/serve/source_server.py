@@ -23,6 +23,7 @@ from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import BufferedWriter
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.shortages import unexpected
 from evidencesync.limits import HANDSHAKE_SECONDS, MAX_FILE_SIZE, SILENCE_SECONDS
@@ -257,11 +258,11 @@ class _SourceServer:
             if isinstance(message, kind):
                 return message
             if time.monotonic() >= until:
-                raise LinkLostError(f"the other end has not said what it wants in {seconds:.0f} seconds")
+                raise LinkLostError(f"the other end has not said what it wants in {seconds_text(round(seconds))}")
             if isinstance(message, Hello):
                 raise another_service("a vault", "a source")
             if not isinstance(message, Alive):
-                raise ProtocolError(f"a {type(message).__name__} message stands where {kind.__name__} was expected")
+                raise ProtocolError(f"the message {type(message).__name__} stands where {kind.__name__} was expected")
 
 
 def _receive(sender: Sender, message: Message) -> None:

@@ -19,6 +19,7 @@ from evidencesync.errors import (
     ProtocolError,
 )
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.ssh.log import ConnectFailure, SshLog
 from evidencesync.ssh.recorded import is_recorded
 from evidencesync.ssh.route import Hop
@@ -39,11 +40,11 @@ _PROXY_HINT: Final = "Check ProxyCommand in your SSH config: `ssh HOST` must wor
 _CONNECT: Final = {
     ConnectFailure.NAME: ("the host name of {where} can't be found", "Check the host name."),
     ConnectFailure.NO_ALGORITHM: (
-        "{where} has no safe algorithm in common with us",
+        "{where} and this machine have no safe algorithm in common",
         "Update its SSH software, or name an algorithm that it has in your SSH config.",
     ),
     ConnectFailure.NOT_SSH: ("{where} does not speak SSH as it should", "Check the host name and the port."),
-    ConnectFailure.SESSION: ("{where} runs nothing for us", "Ask the server's administrator."),
+    ConnectFailure.SESSION: ("{where} runs no command for us", "Ask the server's administrator."),
     ConnectFailure.UNREACHABLE: ("can't connect to {where}", "Check the host name and the port; does a server listen there?"),
 }
 _CHANGED_HINT: Final = (
@@ -97,7 +98,7 @@ def explain_end(ended: Ended) -> LinkLostError:
     """The reason why a session was lost after it had begun."""
     hop, log = ended.route[-1], ended.logs[-1]
     if any(ConnectFailure.SILENT in one.refusals for one in ended.logs):
-        return LinkLostError(f"nothing has moved over the connection for {ended.timeout_seconds:g} seconds")
+        return LinkLostError(f"nothing has moved over the connection for {seconds_text(ended.timeout_seconds)}")
     reason = _last_message(log, ended)
     return LinkLostError(f"the connection to {hop.where} was lost: {reason}")
 
@@ -171,7 +172,9 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: ConnectFailure, ended: Ende
         said = " | ".join([reason, *besides, *([ended.stderr] if ended.stderr else [])])
         hint = AuthenticationError.default_hint if hop is ended.route[-1] else _JUMP_KEY_HINT
         hint += _ASKED_NOBODY if hop.asks_nobody else ""
-        return AuthenticationError(f"{where} does not let {safe_text(hop.user)} in with what was offered: {said}", hint=hint)
+        return AuthenticationError(
+            f"{where} does not let the user '{safe_text(hop.user)}' in with what was offered: {said}", hint=hint
+        )
     if refusal is ConnectFailure.SILENT:
         return LinkLostError(f"{where} does not answer in time", hint="Check the host name, the port and the network.")
     if refusal is ConnectFailure.CLOSED:
@@ -223,5 +226,5 @@ def _explain_nothing(ended: Ended) -> EvidenceSyncError:
         return LinkLostError("the process that carried the connection has ended")
     if not log.is_connected and not log.messages and ended.status != FAILED:
         shown = safe_text(hop.program[0], 200)
-        return ConfigurationError(f"the SSH client {shown} ended with status {ended.status}: {said or 'it says nothing'}")
+        return ConfigurationError(f"the SSH client {shown} ended with status {ended.status}: {said or 'it printed nothing'}")
     return ConnectError(f"can't connect to {hop.where}: {said or f'ssh ended with status {ended.status}'}")

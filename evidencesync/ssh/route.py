@@ -21,6 +21,7 @@ from typing import Final
 
 from evidencesync.errors import ConfigurationError, HostKeyError, ResourcesError, SigningKeyError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.files.shortages import is_shortage
 from evidencesync.home import require_regular
 from evidencesync.ssh.address import Address, parse_server
@@ -288,7 +289,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
         )
     except subprocess.TimeoutExpired as error:
         raise ConfigurationError(
-            f"{safe_text(command[0], 200)} has not read its settings in {_ANSWER_SECONDS:g} seconds",
+            f"{safe_text(command[0], 200)} has not read its settings in {seconds_text(_ANSWER_SECONDS)}",
             hint="Look at what the SSH configuration includes (Include) and runs (Match exec): ssh waits for ever at a FIFO.",
         ) from error
     except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@ import asyncssh
 
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.ssh.asyncssh_limits import Blocks
 from evidencesync.ssh.channel import HIGH_WATER, LOW_WATER, MAX_BLOCK
 from evidencesync.ssh.wire import WIRE, LinkProgress, Wire
@@ -107,7 +108,7 @@ class SshStream:
                     await self._writable.wait()
             except TimeoutError:
                 if self._taken() == before:
-                    self._fail(LinkLostError(f"the other end has taken nothing for {self.stall_seconds:g} seconds"))
+                    self._fail(LinkLostError(f"the other end has taken nothing for {seconds_text(self.stall_seconds)}"))
                     self._wire.abort()
 
     def _taken(self) -> tuple[int, int, int]:
@@ -223,7 +224,7 @@ class SshStream:
         elif loop.time() - since < self._timeout:
             self._schedule_watch(loop, progress, since)
         else:
-            self._fail(LinkLostError(f"nothing has moved over the connection for {self._timeout:g} seconds"))
+            self._fail(LinkLostError(f"nothing has moved over the connection for {seconds_text(self._timeout)}"))
             self._wire.abort()
 
     def _stop_watch(self) -> None:

@@ -30,6 +30,7 @@ from evidencesync.errors import (
     SourceReadError,
 )
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.limits import KIB, MAX_FOLDER_ENTRIES
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
@@ -214,7 +215,7 @@ class SftpSource:
             answer = await request
         except (asyncssh.Error, OSError, LookupError, ValueError, TypeError) as error:
             if self._silent:
-                raise LinkLostError(f"the server has not answered for {self._timeout:g} seconds") from error
+                raise LinkLostError(f"the server has not answered for {seconds_text(self._timeout)}") from error
             found = explain_answer(path, error)
             if isinstance(found, LinkLostError) and self._pipes is not None:
                 found = await self._pipes.reason_for(found)
@@ -292,7 +293,7 @@ class SftpSource:
                 except StopAsyncIteration:
                     return
                 except TimeoutError as error:
-                    raise LinkLostError(f"a folder's listing has brought nothing for {self._timeout:g} seconds") from error
+                    raise LinkLostError(f"a folder's listing has brought nothing for {seconds_text(self._timeout)}") from error
                 name = cast("bytes", entry.filename)  # as the path is
                 yield name, status_of(entry.attrs, listed_year(entry.longname, name))
 

@@ -25,6 +25,7 @@ from typing import Final
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, ResourcesError
 from evidencesync.evidence.display import safe_text, shell_text
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.files.temporary import temporary_folder, writing_temporary
 from evidencesync.limits import KIB, MAX_STDERR
 from evidencesync.ssh.explain import FAILED, Ended, contradicted, explain_end, explain_login, explain_no_output, other_destination
@@ -136,7 +137,7 @@ class SshProcess:
         with self._lock:
             while not (self.logs[-1].is_authenticated or self._is_over):
                 if time.monotonic() > until:
-                    raise LinkLostError(f"{self.route[-1].where} has not completed the login in {limit:g} seconds")
+                    raise LinkLostError(f"{self.route[-1].where} has not completed the login in {seconds_text(limit)}")
                 self._changed.wait(_LOOK_SECONDS)
         self._return_terminal()
         if any(log.contradiction is not None or log.host_key is None for log in self.logs):

@@ -295,7 +295,7 @@ class TrustStore:
             known.signer for known in self.signers() if who in known.signer.principals or who == known.signer.key.fingerprint
         ]
         if not found:
-            raise NotThereError(f"the vault trusts nobody called {safe_text(who, 80)}")
+            raise NotThereError(f"the vault trusts no signer called '{safe_text(who, 80)}'")
         return found
 
     def _require_foreign(self, key: PublicKey) -> None:

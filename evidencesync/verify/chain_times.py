@@ -12,6 +12,7 @@ from typing import Final
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.times import BACKWARDS, SECOND
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
@@ -51,7 +52,7 @@ class ChainTimes:
         apart = before[1] - at
         if apart > BACKWARDS:
             followed = f"record {before[0].sequence} before it at {before[0].time}"
-            text = f"{name} is dated {record.time}, {followed}: {apart // SECOND} seconds earlier"
+            text = f"{name} is dated {record.time}, {followed}: {seconds_text(apart // SECOND)} earlier"
             report.report(Check.TIME, "times-contradict", text, name)
 
     def finish(self, now_ns: int) -> None:

@@ -102,8 +102,8 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 def test_entries_are_counted_by_type() -> None:
     assert kinds_text({}) == "none"
-    assert kinds_text({"file": 66, "directory": 1, "block-device": 1}) == "66 files, 1 directory, 1 block-device"
-    assert kinds_text({"directory": 2, "bad\x1b[m": 2}) == r"2 directories, 2 bad\x1b[ms"
+    assert kinds_text({"file": 66, "directory": 1, "block-device": 1}) == "66 files, 1 folder, 1 block device"
+    assert kinds_text({"directory": 2, "bad\x1b[m": 2}) == r"2 folders, 2 bad\x1b[m"
 
 
 @pytest.mark.parametrize(

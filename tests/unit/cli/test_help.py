@@ -9,7 +9,7 @@ import pytest
 
 from evidencesync.cli.app import main
 from evidencesync.cli.help_text import bounds_in_words, wrap_example
-from tests.support.every_command import KINDS, every_command, run_in_process
+from tests.support.every_command import KINDS, every_command
 
 GROUPS = ("", "trust", "host", "custody", "timestamp", "receipts", "vault")
 _COMMON = ["--json", "-q, --quiet", "-v, --verbose", "--config FILE", "-h, --help"]
@@ -18,7 +18,7 @@ _COMMON = ["--json", "-q, --quiet", "-v, --verbose", "--config FILE", "-h, --hel
 def page(name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
     """The help of a command on a terminal of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
-    assert run_in_process([*name.split(), "--help"]) == 0
+    assert main([*name.split(), "--help"]) == 0
     out, err = capfd.readouterr()
     assert err == ""
     return out
