@@ -59,7 +59,7 @@ NO_READ_BACK: Final = "not taken: SHA-256 is then the statement of the source al
 
 NO_GAPS: Final = "none: everything that was seen was read whole"
 NOT_FILTERED: Final = "nothing: there were no filters"
-FILTERED: Final = "filters left something out of {acquisitions}, or could have"
+FILTERED: Final = "{what}; filters were set for {acquisitions}, whose pages have the rules"
 LEFT_OUT: Final = (
     "They left out {counts}, as far as that was met: what lies in a folder that was left out was not looked at, nor counted. "
     "The names stand in the manifest, with the remark skipped."

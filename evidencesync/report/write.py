@@ -161,8 +161,8 @@ def _filtered(items: list[Item]) -> str:
     count, entries = sum(state.filtered for state in states), sum(state.left_out for state in states)
     if not count:
         return texts.NOT_FILTERED
-    skipped = f"{entries:,} skipped; " if entries else ""
-    return skipped + texts.FILTERED.format(acquisitions=count_text(count, "acquisition"))
+    what = count_text(entries, "entry", "entries") if entries else "no entry is marked"
+    return texts.FILTERED.format(what=what, acquisitions=count_text(count, "acquisition"))
 
 
 def _item_table(volume: Volume) -> Table:
@@ -218,17 +218,18 @@ def _findings(judgement: Judgement) -> Section:
     ]
     if heads:
         blocks += [Paragraph("Chain heads that the check saw, to be compared with those that were kept elsewhere:"), Facts(heads)]
-    return Section("Findings", 2, "findings", blocks, new_page=True)
+    return Section("Findings", 2, "findings", blocks)
 
 
 def _finding_row(finding: Finding) -> list[str]:
     meaning = MEANINGS[finding.slug].text if finding.slug in MEANINGS else ""
     about = [] if finding.item is None else [f"item {safe_text(finding.item, 80)}"]
     about += [] if finding.acquisition is None else [f"acquisition {finding.acquisition}"]
+    message = _safe_message(finding.message)
     where = ", ".join([*about, *([shown_place(finding)] if shown_place(finding) else [])])
     return [
         {"error": "✗ error", "warning": "! warning", "info": "i information"}[finding.severity],
-        f"{_safe_message(finding.message)}. {meaning[:1].upper()}{meaning[1:]} (check {finding.check}, {finding.slug}).",
+        f"{message[:1].upper()}{message[1:]}. {meaning[:1].upper()}{meaning[1:]} (check {finding.check}, {finding.slug}).",
         where or "the vault as a whole",
     ]
 

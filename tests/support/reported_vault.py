@@ -27,6 +27,7 @@ HOSTILE_NAMES: Final = (
     "Überweisung – 送金.txt".encode(),
     "تقرير.pdf".encode(),
     "קובץ 12.doc".encode(),
+    ("ب" * 100).encode(),
     "😀 emoji 👩‍👩‍👧.png".encode(),
     "cafe\u0301 decomposed.txt".encode(),
     "हिन्दी ไทย 한국어.txt".encode(),
