@@ -12,7 +12,7 @@ import typer
 from evidencesync.cli.console import Console
 from evidencesync.cli.defaults import fill_in, leave_out_vault, takes_default
 from evidencesync.cli.guard import guard, prepare_process
-from evidencesync.cli.help_text import COMMON, HelpfulCommand, HelpfulGroup, epilog_of
+from evidencesync.cli.help_text import COMMON, HELP_NAMES, HelpfulCommand, HelpfulGroup, epilog_of
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import safe_text
@@ -75,9 +75,15 @@ def command(
 
     def register(function: Command) -> Command:
         text = inspect.getdoc(function) or ""
-        app.command(name, cls=ParsedCommand, help=text, short_help=_first_sentence(text), epilog=epilog_of(examples))(
-            _adapt(function, kind, reads_settings=reads_settings)
+        register_as = app.command(
+            name,
+            cls=ParsedCommand,
+            context_settings=dict(HELP_NAMES),
+            help=text,
+            short_help=_first_sentence(text),
+            epilog=epilog_of(examples),
         )
+        register_as(_adapt(function, kind, reads_settings=reads_settings))
         return function
 
     return register

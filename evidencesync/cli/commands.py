@@ -14,7 +14,7 @@ import typer.main
 import evidencesync
 from evidencesync.cli.console import Console, mute
 from evidencesync.cli.defaults import has_default, takes_default
-from evidencesync.cli.help_text import HelpfulGroup
+from evidencesync.cli.help_text import HELP_NAMES, HelpfulGroup
 from evidencesync.errors import UsageError
 from evidencesync.exit_codes import ExitCode
 
@@ -99,7 +99,7 @@ def make_app(names: Iterable[str] = _MODULES) -> typer.Typer:
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=dict(HELP_NAMES),
     )
     app.callback()(_top)
     for module in dict.fromkeys(_MODULES[name] for name in names):

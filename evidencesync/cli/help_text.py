@@ -34,6 +34,8 @@ _EXAMPLES: Final = "Examples:\n"
 _WORD: Final = re.compile(r"(?:--?[\w-]+ (?=[^-|\s]))?(?:'[^']*'|[^\s'])+")
 """A word of a command line; an option together with its value."""
 _INDENT: Final = "    "
+HELP_NAMES: Final[Mapping[str, Any]] = {"help_option_names": ["-h", "--help"]}
+"""The settings of every command and of the program: a command that is parsed by itself must not learn other names of its help."""
 
 
 class HelpfulCommand(typer.core.TyperCommand):
