@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
+from evidencesync.cli.lines import wrapped
 from evidencesync.cli.trust_files import load_trusted
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
@@ -85,15 +86,15 @@ def _lines(output: CompareOutput, differences: list[FolderDifference]) -> Iterat
         yield f"and {output.left_out:,} more differences, which are not listed"
     manifest = output.manifest
     about = f"{safe_text(manifest.case)} / {safe_text(manifest.item)}, acquisition {manifest.acquisition}"
-    yield f"manifest   {about}, SHA-256 {manifest.sha256}"
+    yield from wrapped("manifest   ", f"{about}, SHA-256 {manifest.sha256}")
     if manifest.verified:
-        yield f"signature  good: by {safe_text(manifest.signer or '')}, {manifest.key}"
+        yield from wrapped("signature  ", f"good: by {safe_text(manifest.signer or '')}, {manifest.key}")
     else:
         yield "signature  NOT VERIFIED: nobody vouches for this manifest (see --trusted)"
     files = f"{count_text(output.listed_files, 'file')} listed, {output.found_files:,} found"
     yield f"compared   {files}; {size_text(output.bytes)} hashed; {' and '.join(output.digests)}"
     yield f"files      {_counts_text(output.files)}"
-    yield f"others     {_counts_text(output.others)} (folders, links, special files)"
+    yield from wrapped("others     ", f"{_counts_text(output.others)} (folders, links, special files)")
     if output.data:
         absent = f"; {output.absent_by_design:,} links and special files absent by design" if output.absent_by_design else ""
         yield f"metadata   not compared: this is an acquisition's data folder{absent}"

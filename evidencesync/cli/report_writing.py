@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from evidencesync.acquire.custody import RecordDraft
 from evidencesync.cli.file_outputs import Format, RecordedReport, ReportFile, ReportOutput
+from evidencesync.cli.lines import time_text
 from evidencesync.cli.outputs import Problem
 from evidencesync.cli.verify_record import Verifier
 from evidencesync.custody.sshsig import sign_document
@@ -158,7 +159,8 @@ def report_lines(output: ReportOutput) -> Iterator[str]:
         if one.signature is not None:
             yield f"  signed   {one.signature}"
     reason = "" if output.reason is None else f": {output.reason}"
-    yield f"  verdict  {_WORDS[output.state]}{reason} ({count_text(output.findings, 'finding')}, checked {output.checked_at})"
+    how = f"{count_text(output.findings, 'finding')}, checked {time_text(output.checked_at)}"
+    yield f"  verdict  {_WORDS[output.state]}{reason} ({how})"
     for entry in output.recorded:
         whose = f"{safe_text(entry.case)} / {safe_text(entry.item)}"
         if entry.problem is None:

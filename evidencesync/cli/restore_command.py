@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
+from evidencesync.cli.lines import wrapped
 from evidencesync.cli.number_format import kinds_text
 from evidencesync.cli.options import ItemChoice, RecordChoice, VaultPath, local_vault
 from evidencesync.cli.progress_display import Meter, shown
@@ -251,11 +252,12 @@ def restore_lines(output: RestoreOutput) -> Iterator[str]:
     shared = f", {size_text(output.shared_bytes)} of it in blocks shared with the vault" if output.shared_bytes else ""
     yield f"  {kinds_text(output.entries)}; {size_text(output.bytes)}{shared}"
     compared = "compared with the manifest as it was written" + (", and read back" if output.read_back else "; not read back")
-    yield f"  manifest {output.manifest_sha256}; every byte {compared}"
+    yield f"  manifest {output.manifest_sha256}"
+    yield f"  every byte {compared}"
     if output.record is not None:
         yield f"  recorded in the custody chain: record {output.record}"
     if output.record_problem is not None:
-        yield f"  NOT RECORDED in the custody chain: {output.record_problem.message}"
+        yield from wrapped("  ", f"NOT RECORDED in the custody chain: {output.record_problem.message}")
     yield f"  {output.verdict}"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from evidencesync.cli.command import Run, command, group
+from evidencesync.cli.lines import time_text, wrapped
 from evidencesync.cli.options import VaultPath, local_vault
 from evidencesync.cli.own_state import adding_to_own_chain
 from evidencesync.errors import CommandKind, SignatureError, SigningKeyError, UsageError, hinting
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from evidencesync.vault.trust import KnownSigner
     from evidencesync.vault.vault import Vault
 
+_NAME: Final = 24  # characters of a signer's name that has a column
 _PUBLIC_HINT: Final = "Name the public part of an SSH key, the one that ends in .pub."
 _Who = Annotated[str, typer.Argument(metavar="WHO", help="A public key file (.pub), a fingerprint (SHA256:...), or a principal.")]
 _Principal = Annotated[
@@ -311,7 +313,7 @@ def _give_changed(run: Run, vault: Vault, changes: list[TrustChange], steps: Ite
 
     signers = _signers(vault)
     lines = [f"{change.action} {change.key}, custody record {change.record}" for change in changes]
-    lines += [_describe(signer) for signer in signers]
+    lines += _signer_lines(signers)
     run.console.print_result(TrustOutput(vault.settings.id, changes, signers), [*lines, *steps])
     return ExitCode.COMPLETE
 
@@ -336,16 +338,26 @@ def _signer_output(known: KnownSigner) -> SignerOutput:
 
 
 def _describe(signer: SignerOutput) -> str:
+    return "  ".join([safe_text(",".join(signer.principals)), safe_text(signer.algorithm), signer.key])
+
+
+def _signer_lines(signers: list[SignerOutput]) -> Iterator[str]:
+    """A table of signers; a second line says for how long one is trusted, if not always."""
+    names = [safe_text(",".join(signer.principals)) for signer in signers]
+    wide = min(max(map(len, names), default=0), _NAME)
+    kinds = max((len(signer.algorithm) for signer in signers), default=0)
+    for signer, name in zip(signers, names, strict=True):
+        yield from wrapped("", f"{name:<{wide}}  {safe_text(signer.algorithm):<{kinds}}  {signer.key}")
+        if (held := _validity(signer)) is not None:
+            yield f"    {held}"
+
+
+def _validity(signer: SignerOutput) -> str | None:
     from evidencesync.evidence.utc_time import format_utc_time
 
     def shown(seconds: int) -> str:
-        return format_utc_time(seconds * 1_000_000_000)[:19] + "Z"
+        return time_text(format_utc_time(seconds * 1_000_000_000))
 
-    parts = [safe_text(",".join(signer.principals)), safe_text(signer.algorithm), signer.key]
-    if signer.valid_after is not None:
-        parts.append(f"from {shown(signer.valid_after)}")
-    if signer.valid_before is not None:
-        parts.append(f"until {shown(signer.valid_before)}")
-    if signer.revoked:
-        parts.append("REVOKED")
-    return "  ".join(parts)
+    parts = [f"trusted from {shown(signer.valid_after)}"] if signer.valid_after is not None else []
+    parts += [f"until {shown(signer.valid_before)}"] if signer.valid_before is not None else []
+    return "  ".join([*parts, *(["REVOKED"] if signer.revoked else [])]) or None

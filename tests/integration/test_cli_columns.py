@@ -48,6 +48,16 @@ def test_a_list_of_what_a_vault_has_fits(lab: Lab) -> None:
     assert lines[2] == "2024-017 / LAPTOP-1  3 custody records"
 
 
+def test_signers_stand_in_columns_and_say_until_when_they_are_trusted(lab: Lab) -> None:
+    lab.make_key("ben")
+    assert lab.run("trust", "add", "vault", "ben.pub", "--principal", "benjamin.example@lab").code == 0
+    assert lab.run("trust", "retire", "vault", "benjamin.example@lab").code == 0
+    lines = lab.run("trust", "list", "vault").out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert len({line.index("SHA256:") for line in lines[:3]}) == 1
+    assert re.fullmatch(r"    trusted from [0-9-]{10} [0-9:]{8} UTC  until [0-9-]{10} [0-9:]{8} UTC", lines[3])
+
+
 def test_a_list_of_files_names_where_it_goes_on_for_a_shell(lab: Lab) -> None:
     first = lab.run("show", "vault", *ITEM, "--files", "--limit", "1")
     assert first.out.endswith("; go on with --after .\n")
