@@ -116,7 +116,8 @@ def _manifest_facts(one: Acquisition) -> Iterator[Fact]:
     yield Fact("SHA-256 of the manifest", one.contents.manifest_sha256 or "cannot be read", exact=True)
     if one.footer is not None:
         counts = safe_text(labels.counts_text(one.footer.counts))
-        yield Fact("Contents", f"{counts}; {one.footer.bytes:,} bytes ({size_text(one.footer.bytes)})")
+        yield Fact("Entries of the list", counts)
+        yield Fact("Bytes that are kept", f"{one.footer.bytes:,} bytes ({size_text(one.footer.bytes)})")
         yield Fact("Gaps at the source", gaps_text(one))
         yield Fact("Finished at the source", utc_time_text(one.footer.finished))
     yield Fact("Trusted timestamp", "there is one: see the custody chain" if one.timestamped else "none")

@@ -23,6 +23,8 @@ from evidencesync.custody.publickey import PublicKey
 from evidencesync.evidence.display import safe_text
 from evidencesync.report import texts
 from evidencesync.report.texts import drawable
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.listed import ListedNames
 from tests.integration.cli_program import schema_errors
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.browser import Browser, opened_browser
@@ -113,6 +115,20 @@ def test_what_was_left_out_stands_on_page_one_beside_the_pass(whole: Bench, tmp_
     assert "10 entries; filters were set for 1 acquisition" in page
     assert make(whole, tmp_path / "1.pdf", "--item", "E1", "--acquisition", "1") == 0
     assert texts.NO_GAPS in " ".join(run("pdftotext", "-l", "1", tmp_path / "1.pdf", "-").split())
+
+
+def test_the_gaps_of_each_acquisition_are_said_in_words(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    bench.push(rules=FilterRules.from_patterns([], listed=ListedNames.parse(b"a.txt\ngone.txt\n", b"\n")))
+    assert make(bench, tmp_path / "r.pdf") == make(bench, tmp_path / "r.html") == 0
+    page = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", (tmp_path / "r.html").read_text())).split())
+    pdf = " ".join(run("pdftotext", "-raw", tmp_path / "r.pdf", "-").split())
+    for text in (page, pdf):
+        assert "Gaps at the source item E1, acquisition 2: 1 not there when it was read" in text
+        assert f"Gaps at the source {texts.NO_GAPS}" in text
+        assert "gone.txt file not there when it was read" in text
 
 
 def test_an_old_verdict_is_said_to_be_one_and_a_stale_one_is_no_pass(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
