@@ -44,6 +44,7 @@ from evidencesync.protocol.messages import (
 from evidencesync.vault.layout import MAX_ACQUISITION, MAX_SEQUENCE
 
 _LOG: Final = logging.getLogger(__name__)
+_LOOK_BACK: Final = 16  # records before the last one that was seen
 _CLAIM: Final = msgspec.json.Decoder(SessionClaim)
 
 _M = TypeVar("_M", bound=Message)
@@ -128,7 +129,10 @@ def begin_session(
     answered = now()
     vault_key = _vault_key(welcome.vault_key)
     shown = recorder.watch(_checked_id(welcome.vault_id), vault_key, request.name)
-    begin = _begin(request, welcome, vault_key, _seen(shown), resumes=False)
+    item_seen, own_seen = _seen(shown)
+    if request.skip_unchanged:  # what was added since must not hide the record that states the previous manifest
+        item_seen = max(item_seen - _LOOK_BACK, min(item_seen, 1))
+    begin = _begin(request, welcome, vault_key, (item_seen, own_seen), resumes=False)
     link.write(_patience(request, welcome, reconnect_seconds, request.least_bytes) + frame_of(begin))
     previous: Previous | None = None
     while isinstance(answer := expect(Ready, Records, Previous), Records | Previous):

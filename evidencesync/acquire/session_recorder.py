@@ -77,6 +77,8 @@ class ShownChains:
             raise ProtocolError("the vault does not show all the records that it has announced")
         self.item.finish()
         self.item.require_head(ready.chain_sequence, ready.chain_head_sha256.hex() if ready.chain_head_sha256 else None)
+        previous = ready.previous_manifest_sha256
+        self.item.require_received(ready.acquisition - 1, previous.hex() if previous else None)
         self.own.finish()
 
     def conclude(self, acquired: bytes, received: bytes) -> None:

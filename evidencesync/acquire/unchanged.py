@@ -1,8 +1,8 @@
 """Finds out whether a source is what the previous acquisition has of it, so that there need be no other one.
 
 The vault's word is not taken for it. It shows the first and the last line of the previous manifest; between them go the entries
-that were read now. If no byte of these is another one, the whole has the digest of the previous manifest, which the vault has
-stated before it knew them, and which stands in the signed custody chain.
+that were read now. If no byte of these is another one, the whole has the digest of the previous manifest. It must stand in the
+last record of an acquisition in the custody chain, which the vault has signed, and has shown before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class EntriesCheck:
 
     def __init__(self, handshake: Handshake) -> None:
         self._sha256 = handshake.ready.previous_manifest_sha256
-        self._previous = handshake.previous
+        # Where the vault has not shown that record, its word is all there is.
+        self._previous = handshake.previous if handshake.shown.item.received is not None else None
         self._hasher = new_sha256()
         if self._previous is not None:
             self._hasher.update(self._previous.header)

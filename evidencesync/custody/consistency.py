@@ -81,7 +81,7 @@ class ConsistencyCheck:
     """Checks one chain as a vault shows it against what was `seen` of it before (None: nothing).
 
     `vault_key` is the fingerprint of the vault's key. `place` is `CASE/ITEM`, folder names: what the vault's own chain states
-    about that item is collected in `stated`.
+    about that item is collected in `stated`. `received` is the last record of an acquisition that was shown.
     """
 
     subject: ChainSubject
@@ -90,6 +90,7 @@ class ConsistencyCheck:
     keep: Keep
     place: str = ""
     stated: set[str] = field(default_factory=set)
+    received: CustodyRecord | None = None
     _known: KnownChain | None = None
     _last: KnownChain | None = None
     _bytes: int = 0
@@ -124,6 +125,8 @@ class ConsistencyCheck:
         self._last = KnownChain(sequence, (digest,))
         if record.type == "heads" and self.place in record.details:
             self.stated.add(record.details[self.place])
+        if record.type == "received":
+            self.received = record
         self.keep(record, data, signature)
 
     def finish(self) -> None:
@@ -149,6 +152,12 @@ class ConsistencyCheck:
         if self._last != (KnownChain(sequence, (sha256,)) if sha256 is not None else None):
             shown = _shown(self._last) if self._last is not None else "nothing"
             raise ChainError(f"the vault says that {self._whose()} ends with record {sequence}, {sha256}, and shows {shown}")
+
+    def require_received(self, acquisition: int, manifest_sha256: str | None) -> None:
+        """Checks that the last acquisition that was shown, where one was, is the one that the vault states. Raises ChainError."""
+        last = self.received
+        if last is not None and (last.acquisition, last.manifest_sha256) != (acquisition, manifest_sha256):
+            raise ChainError(f"the vault says that {self._whose()} ends with another acquisition than the one that it shows")
 
     def require_stated(self, sequence: int, sha256: str) -> None:
         """Checks that the vault's own chain states this head of the item's chain. Raises ChainError."""

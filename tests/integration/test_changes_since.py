@@ -6,20 +6,26 @@ import os
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from evidencesync.acquire import handshake
 from evidencesync.acquire.push import push
+from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.unchanged import UnchangedSource
 from evidencesync.compare.acquisitions import compare_acquisitions
 from evidencesync.connection.progress import Progress
-from evidencesync.errors import LinkLostError
-from evidencesync.ingest import comparison
+from evidencesync.errors import ChainError, LinkLostError
+from evidencesync.evidence.digest import sha256_of
+from evidencesync.ingest import comparison, session
+from evidencesync.ingest.pages import PreviousManifest
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol import failures
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import CHANGES_VERSION, VERSIONS, Changes, Withdraw
 from tests.integration.cli_program import Lab, drop_file_privileges, schema_errors
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.custody_client import state
 from tests.support.link_in_between import LinkInBetween
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.pulling import pull_from
@@ -138,8 +144,6 @@ def test_any_change_is_published(bench: Bench, change: str) -> None:
 
 def test_what_was_published_is_compared_and_not_what_the_vault_says(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A vault that states no difference, or shows other ends of a manifest, keeps nobody from publishing."""
-    from evidencesync.ingest.pages import PreviousManifest
-
     (bench.source / "a").write_bytes(b"a")
     bench.push()
     (bench.source / "a").write_bytes(b"b")
@@ -235,3 +239,47 @@ def test_a_source_that_cannot_be_read_whole_is_never_unchanged(lab: Lab) -> None
         )
         out, _ = process.communicate()
         assert (process.returncode, f"acquisition {number}: published, WITH GAPS" in out.decode()) == (3, True), out
+
+
+def _lie_about_the_first(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acquires two sources. The vault then says that the first acquisition was the last."""
+    for name in ("one", "two"):
+        folder = bench.source / name
+        folder.mkdir()
+        (folder / "a").write_bytes(name.encode())
+        bench.push(source=os.fsencode(folder))
+    first = (bench.acquisition(1) / "manifest.jsonl").read_bytes()
+    lines = first.splitlines(keepends=True)
+    ready, digest = session._ready, sha256_of(first)
+    monkeypatch.setattr(PreviousManifest, "read_ends", lambda _: (lines[0], lines[-1]))
+    monkeypatch.setattr(session, "check_header", lambda *_: None)  # which the examiner takes from the lie
+    monkeypatch.setattr(session, "_ready", lambda *args: msgspec.structs.replace(ready(*args), previous_manifest_sha256=digest))
+
+
+def test_an_earlier_acquisition_that_a_vault_passes_off_as_the_last_is_found_in_its_chain(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vault knows the entries, and so can state the digest that they will have."""
+    _lie_about_the_first(bench, monkeypatch)
+    with pytest.raises(ChainError, match="another acquisition"):
+        bench.push(source=os.fsencode(bench.source / "one"), skip_unchanged=True)
+
+
+def test_a_source_is_unchanged_only_by_a_record_that_the_vault_has_shown(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine remembers no head: it is shown the last record alone, which is not the acquisition's."""
+    _lie_about_the_first(bench, monkeypatch)
+    state(bench, "noted", {"text": "seen"})
+    assert bench.push(source=os.fsencode(bench.source / "one"), skip_unchanged=True).acquisition == 3
+
+
+def test_a_record_that_came_after_the_acquisition_does_not_hide_it(bench: Bench) -> None:
+    (bench.source / "a").write_bytes(b"a")
+    memory = HeadMemory(bench.source.parent / "seen")
+    ours, _ = bench.serve()
+    memory.remember(push(ours, bench.request(), Progress(), recorder=SessionRecorder(memory)).seen)
+    for number in range(3):
+        state(bench, "noted", {"text": f"{number}"})
+        ours, _ = bench.serve()
+        with pytest.raises(UnchangedSource) as found:
+            push(ours, bench.request(skip_unchanged=True), Progress(), recorder=SessionRecorder(memory))
+        memory.remember(found.value.seen)
