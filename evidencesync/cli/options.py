@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -235,9 +236,19 @@ def local_vault(text: str) -> Path:
     if not address.local:
         raise UsageError(
             f"this command works where the vault lies, not on {address.display()}",
-            hint=f"Run it on the machine where the vault lies: ssh {shell_text(address.host_text)}",
+            hint="Somebody who can log in to a shell there (a key that may only push cannot) runs it on the machine where the "
+            f"vault lies: {_typed_there(text, address.path)}",
         )
     return rooted(Path(address.path))
+
+
+def _typed_there(text: str, path: str) -> str:
+    """The command line of this process, as it is typed on the vault's machine: with the vault's path for its address."""
+    path = path if path.startswith(("/", "~")) else f"~/{path}"
+    words = sys.argv[1:]
+    if text in words:
+        return shell_text("evidencesync", *(path if word == text else word for word in words))
+    return f"{VAULT_VARIABLE}={shell_text(path)} {shell_text('evidencesync', *words)}"  # it came from a setting
 
 
 def _path(given: str | None, settings: LoadedSettings, setting: str | None) -> Path | None:

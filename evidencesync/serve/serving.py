@@ -26,7 +26,7 @@ from evidencesync.connection.link import ChannelLink, Link
 from evidencesync.connection.process import allow_many_files, keep_large_blocks
 from evidencesync.connection.sender_connection import SINGLE_SESSION, Host
 from evidencesync.custody.documents import SshPeer
-from evidencesync.errors import BusyError, EvidenceSyncError, LinkLostError
+from evidencesync.errors import BusyError, EvidenceSyncError, LinkLostError, UsageError
 from evidencesync.evidence.number_format import seconds_text
 from evidencesync.files.shortages import unexpected
 from evidencesync.ingest.receive import receive, refuse
@@ -48,6 +48,10 @@ _MAX_ABSENT_OF_ONE: Final = 32
 _THREADS: Final = 512
 _QUEUE_SECONDS: Final = 15.0  # to wait for a place, before the session is refused as busy
 _STATUS_SECONDS: Final = 1.0
+_FOR_PEOPLE: Final = (
+    "On the machine with the evidence type evidencesync push SOURCE VAULT: it starts this end by itself. If your login led here, "
+    "your key may only push (authorized_keys): log in with another one for a shell."
+)
 _HELLO_SECONDS: Final = 5.0  # for the first message of a client that is going to be refused
 
 
@@ -149,7 +153,12 @@ def _opened_anew(pipe: int) -> int:
 
 
 def take_standard_streams() -> StdioLink:
-    """Takes standard input and output for the protocol. From now on a stray `print` goes to stderr, and nothing reads 0."""
+    """Takes standard input and output for the protocol. From now on a stray `print` goes to stderr, and nothing reads 0.
+
+    Raises UsageError where a person types: who lands here by logging in would wait for ever.
+    """
+    if os.isatty(0):
+        raise UsageError("this is the other end of a push or a pull, and it has nothing to say to a person", hint=_FOR_PEOPLE)
     if sys.stdout is not None:  # it was closed when this process began
         sys.stdout.flush()
     source, sink = os.dup(0), os.dup(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,29 @@ def test_a_person_at_a_server_without_a_path_is_no_folder_here(tmp_path: Path, m
     assert parse_address("./ben@lab", "vault").local
 
 
-def test_a_command_for_this_machine_says_where_it_must_be_run() -> None:
+@pytest.mark.parametrize(
+    ("typed", "there"),
+    [
+        ("evidencesync list ana@lab:/srv/v", "evidencesync list /srv/v"),
+        ("/opt/bin/evidencesync trust add ana@lab:/srv/v b.pub", "evidencesync trust add /srv/v b.pub"),
+        ("evidencesync verify ana@lab:v", "evidencesync verify '~/v'"),
+        ("evidencesync report --case 'a b' 'ssh://lab/srv/my vault'", "evidencesync report --case 'a b' '/srv/my vault'"),
+    ],
+)
+def test_a_command_for_the_vaults_machine_is_said_as_it_is_typed_there(
+    typed: str, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", shlex.split(typed))
     with pytest.raises(UsageError) as refused:
-        local_vault("ana@lab:/srv/my vault")
-    assert refused.value.hint == "Run it on the machine where the vault lies: ssh ana@lab"
+        local_vault(next(word for word in sys.argv if ":" in word))
+    assert refused.value.hint == (
+        "Somebody who can log in to a shell there (a key that may only push cannot) runs it on the machine where the vault lies: "
+        + there
+    )
+
+
+def test_a_vault_of_the_settings_is_named_for_the_command_on_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["evidencesync", "list"])
+    with pytest.raises(UsageError, match="not on lab:/srv/v") as refused:
+        local_vault("lab:/srv/v")
+    assert str(refused.value.hint).endswith(" EVIDENCESYNC_VAULT=/srv/v evidencesync list")
