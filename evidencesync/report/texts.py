@@ -79,7 +79,8 @@ NO_FILES: Final = (
 VOLUME: Final = "{number} of {total}. The verdict and the figures below are of all volumes; the table is of this one."
 VOLUMES: Final = (
     "This report has more acquisitions than one PDF holds, and is one document in several files. Volume 1 was written last: it "
-    "names the digests of the others, so that whoever has volume 1 can tell whether the others belong to it."
+    "names the digests of the others, so that whoever has volume 1 can tell whether the others belong to it. The findings, "
+    "whom the report trusts, and its limits stand in volume 1 alone."
 )
 DIGEST_ELSEWHERE: Final = "SHA-256: see volume 1"
 CONTINUED: Final = "What is known of this item, and its custody, stand in the volume in which the item begins."

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.cli.app import main
+from evidencesync.custody.publickey import PublicKey
 from evidencesync.errors import UsageError
 from evidencesync.report.volumes import volume_count, volume_names
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -61,6 +62,26 @@ def test_each_volume_names_the_others_and_the_first_their_digests(
         assert [f"Acquisition {number} Fingerprint" in text for text in said] == [
             (number - 1) // 2 == place for place in range(3)
         ]
+
+
+@pytest.mark.usefixtures("two_in_a_volume")
+def test_each_volume_is_signed_and_one_record_names_the_first(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], require_program: Callable[[str], str]
+) -> None:
+    bench = make_bench(tmp_path)
+    for number in range(3):
+        (bench.source / "a.txt").write_text(str(number))
+        bench.push()
+    key = tmp_path / "ben"
+    subprocess.run([require_program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    bench.vault.trust.add(PublicKey.from_line(key.with_suffix(".pub").read_text()), "ben@lab")
+    assert make(bench, tmp_path / "r.pdf", "--sign", "--sign-key", str(key), "--examiner", "Ben", "--json") == 0
+    output = json.loads(capfd.readouterr().out)
+    assert [one["signature"] for one in output["volumes"]] == [str(tmp_path / f"r-{number}.pdf.sig") for number in (1, 2)]
+    assert all(Path(one["signature"]).is_file() for one in output["volumes"])
+    (file,) = bench.vault.layout.item(bench.name).custody.glob("*-exported.json")
+    details = json.loads(file.read_bytes())["details"]
+    assert (details["report_sha256"], details["report_volumes"]) == (output["volumes"][0]["sha256"], "2")
 
 
 @pytest.mark.usefixtures("two_in_a_volume")
