@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
-from evidencesync.evidence.number_format import seconds_text
+from evidencesync.evidence.number_format import duration_text, seconds_text
 from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 
 SECOND: Final = 1_000_000_000
 BACKWARDS: Final = 600 * SECOND
 """How much earlier than the step before it a step may be dated."""
 _LONGEST_RECEIPT: Final = 2 * 86_400 * SECOND  # from the examiner's signature to the vault's: reading back a few TiB
+_SMALLEST_DIFFERENCE: Final = 1  # seconds: less is a round trip and a start, not a difference of clocks
+_DIFFERENCE_IN_SECONDS: Final = 60  # a larger one is told in minutes and hours
 
 
 class Step(NamedTuple):
@@ -94,9 +96,22 @@ class AcquisitionTimes:
                 yield found
 
 
+def clock_difference(header: ManifestHeader) -> str | None:
+    """Describes how far the other machine's clock was off, as far as that is known; None where the manifest does not state it.
+
+    The time between question and answer is in what the manifest states, and a program's start is in that: so it is rounded.
+    """
+    if header.clock.peer_offset_seconds is None:
+        return None
+    offset = float(header.clock.peer_offset_seconds)
+    whose, apart = "source" if header.direction == "pull" else "vault", abs(offset)
+    if apart < _SMALLEST_DIFFERENCE:
+        return f"no difference from the {whose}'s clock that could be measured (under {seconds_text(_SMALLEST_DIFFERENCE)})"
+    far = duration_text(apart) if apart >= _DIFFERENCE_IN_SECONDS else seconds_text(round(apart, 1))
+    return f"the {whose}'s clock was about {far} {'behind' if offset < 0 else 'ahead'}"
+
+
 def measured_clocks(header: ManifestHeader | None) -> str:
     """Returns what a manifest states of the other machine's clock, to be added to a sentence; empty where it states nothing."""
-    offset = header.clock.peer_offset_seconds if header is not None else None
-    if header is None or offset is None:
-        return ""
-    return f"; the {'source' if header.direction == 'pull' else 'vault'}'s clock was {offset} s ahead, as the manifest says"
+    difference = clock_difference(header) if header is not None else None
+    return f"; {difference}, as the manifest says" if difference is not None else ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from evidencesync.custody import labels
+from evidencesync.custody.times import clock_difference
 from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, duration_text, size_text
 from evidencesync.evidence.path import from_json_fields
@@ -148,10 +149,9 @@ def _header_facts(header: ManifestHeader) -> Iterator[Fact]:
         if ssh.algorithms:
             yield Fact("Algorithms", ", ".join(f"{safe_text(name)} {safe_text(value)}" for name, value in ssh.algorithms.items()))
     yield Fact("Started", utc_time_text(header.started))
-    offset = header.clock.peer_offset_seconds
-    way = "behind" if (offset or "").startswith("-") else "ahead of"
-    ahead = "" if offset is None else f"; the vault's clock was {offset.removeprefix('-')} seconds {way} it"
-    yield Fact("Clock at the source", f"shown to its user as UTC{header.clock.utc_offset}{ahead}")
+    difference = clock_difference(header)
+    measured = "" if difference is None else f"; {difference}"
+    yield Fact("Clock of the acquiring machine", f"shown to its user as UTC{header.clock.utc_offset}{measured}")
     for note in header.notes:
         yield Fact("Note", safe_text(note, 4000))
 
@@ -188,7 +188,7 @@ def _transfer_facts(receipt: Receipt) -> Iterator[Fact]:
     yield Fact("In the vault already", f"{transfer.reused_bytes:,} bytes ({size_text(transfer.reused_bytes)})")
     yield Fact("Zeros, which never travel", f"{transfer.zero_bytes:,} bytes ({size_text(transfer.zero_bytes)})")
     yield Fact("Time", duration_text(float(transfer.seconds)))
-    yield Fact("Times the link was lost", str(transfer.interruptions))
+    yield Fact("Interruptions", texts.INTERRUPTIONS.format(count=transfer.interruptions) if transfer.interruptions else "none")
     ways = (("written", stored.written), ("linked", stored.linked), ("reflinked", stored.reflinked), ("copied", stored.copied))
     said = [f"{count_text(tally.files, 'file')} {way} ({size_text(tally.bytes)})" for way, tally in ways if tally.files]
     yield Fact("Stored", "; ".join(said) or "nothing")

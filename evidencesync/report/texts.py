@@ -55,6 +55,7 @@ POINTS: Final = {
     "arrival": "On arrival, as it was put together",
     "disk": "From the vault's disk, read back",
 }
+INTERRUPTIONS: Final = "{count:,}: links that were lost, and earlier attempts that were gone on from"
 NO_READ_BACK: Final = "not taken: SHA-256 is then the statement of the source alone"
 
 NO_GAPS: Final = "none: everything that was seen was read whole"

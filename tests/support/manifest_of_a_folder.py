@@ -19,7 +19,7 @@ _FINGERPRINT = "SHA256:" + "A" * 43
 
 def manifest_of(source: Path, *, key: str = _FINGERPRINT, rules: FilterRules | None = None) -> bytes:
     """Its bytes. `key` is the fingerprint that the header names."""
-    pages: list[bytes] = [encode_header(_header(key))]
+    pages: list[bytes] = [encode_header(header_by(key))]
 
     def emit(item: SourceEvent, size: int) -> None:
         if isinstance(item, PageRead):
@@ -40,7 +40,8 @@ def write_manifest(path: Path, source: Path, signer: SigningKey | None = None, r
     return path
 
 
-def _header(key: str) -> ManifestHeader:
+def header_by(key: str) -> ManifestHeader:
+    """The first line of a manifest that this key signs."""
     return ManifestHeader(
         format="evidencesync-manifest/1",
         vault_id="0" * 32,

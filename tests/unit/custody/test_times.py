@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+import msgspec
 import pytest
 
-from evidencesync.custody.times import BACKWARDS, SECOND, AcquisitionTimes, Step
+from evidencesync.custody.documents import Clock, Direction
+from evidencesync.custody.times import BACKWARDS, SECOND, AcquisitionTimes, Step, clock_difference, measured_clocks
+from tests.support.manifest_of_a_folder import header_by
 
 HOUR: Final = 3600 * SECOND
 NOON: Final = 1_700_000_000 * SECOND
@@ -49,3 +52,24 @@ def test_what_the_vault_dates_after_its_arrival_is_told() -> None:
     (received, receipt) = SOUND.of_the_future(Step("it is early", NOON))
     assert received.startswith("the vault received at ")
     assert receipt.endswith("3602 seconds earlier")
+
+
+@pytest.mark.parametrize(
+    ("direction", "stated", "said"),
+    [
+        ("push", None, None),
+        ("local", "0.252411360", "no difference from the vault's clock that could be measured (under 1 second)"),
+        ("pull", "-0.999999999", "no difference from the source's clock that could be measured (under 1 second)"),
+        ("push", "5.299999999", "the vault's clock was about 5.3 seconds ahead"),
+        ("push", "-1.000000000", "the vault's clock was about 1 second behind"),
+        ("pull", "-10800.252411360", "the source's clock was about 3 h 00 min behind"),
+    ],
+)
+def test_a_difference_of_clocks_is_told_as_exactly_as_it_can_be_known(
+    direction: Direction, stated: str | None, said: str | None
+) -> None:
+    header = msgspec.structs.replace(
+        header_by("SHA256:none"), direction=direction, clock=Clock(utc_offset="+00:00", peer_offset_seconds=stated)
+    )
+    assert clock_difference(header) == said
+    assert measured_clocks(header) == ("" if said is None else f"; {said}, as the manifest says")

@@ -1,0 +1,61 @@
+"""What a report says of one acquisition is what its documents state, in words that are true of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from evidencesync.custody.documents import Clock
+from evidencesync.report.blocks import Facts
+from evidencesync.report.document import Acquisition
+from evidencesync.report.exhibits import exhibit_sections
+from evidencesync.report.gather import VerdictSource, gather
+from evidencesync.report.judging import ReportScope
+from evidencesync.report.volumes import volumes
+from evidencesync.verify.audit import audit_vault
+from tests.support.bench_of_evidence import make_bench
+from tests.support.moments import LONG_AFTER_NS
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The facts on the page of an acquisition, with what a test changes of its documents."""
+    bench = make_bench(tmp_path_factory.mktemp("shown"))
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS)
+    scope = ReportScope("2026/11", None, None)
+    gathered = gather(bench.vault, scope, VerdictSource(verdict, given=False, trusted=None), now_ns=LONG_AFTER_NS)
+    (volume,) = volumes(gathered, ["r.html"])
+    (shown,) = volume.items
+
+    def facts_of(**changed: Any) -> dict[str, str]:
+        one: Acquisition = msgspec.structs.replace(shown.acquisitions[0], **changed)
+        sections = exhibit_sections(replace(shown, acquisitions=[one]))
+        blocks = [block for section in sections if section.title == "Acquisition 1" for block in section.blocks]
+        return {fact.label: fact.value for block in blocks if isinstance(block, Facts) for fact in block.facts}
+
+    facts_of.shown = shown.acquisitions[0]  # type: ignore[attr-defined]
+    return facts_of
+
+
+def test_half_a_round_trip_is_no_difference_of_clocks(facts: Any) -> None:
+    clock = Clock(utc_offset="+01:00", peer_offset_seconds="0.252411360")
+    said = facts(header=msgspec.structs.replace(facts.shown.header, clock=clock))["Clock of the acquiring machine"]
+    assert said == (
+        "shown to its user as UTC+01:00; no difference from the vault's clock that could be measured (under 1 second)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "none"), (1, "1: links that were lost, and earlier attempts that were gone on from")]
+)
+def test_an_interruption_is_not_called_a_lost_link(facts: Any, count: int, said: str) -> None:
+    receipt = facts.shown.receipt
+    transfer = msgspec.structs.replace(receipt.transfer, interruptions=count)
+    shown = facts(receipt=msgspec.structs.replace(receipt, transfer=transfer))
+    assert shown["Interruptions"] == said
+    assert not [label for label in shown if "lost" in label]
