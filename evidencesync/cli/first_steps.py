@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from evidencesync.ssh.address import Address
 
 SSHD_FOLDER: Final = Path("/etc/ssh")
+_HOST_KEY_FILE: Final = "ssh_host_ed25519_key"  # assumed to be sshd's: what else HostKey may name, not everybody can read
 _MAX_SSHD_CONFIG: Final = 256 * 1024
 _PORT: Final = re.compile(r"\s*port(?:\s+|\s*=\s*)\"?(?P<port>[0-9]{1,5})\"?\s*(?:#.*)?", re.IGNORECASE)
 _MATCH: Final = re.compile(r"\s*match\s", re.IGNORECASE)
@@ -60,6 +61,9 @@ class FirstSteps:
             yield from self.authorized_keys
         if self.commands:
             yield "then       type on the examiner's machine:"
+            if "--fingerprint" in self.commands[0].split():
+                where = SSHD_FOLDER / _HOST_KEY_FILE
+                yield f"           (fingerprint from {where}; if sshd uses another key, compare it yourself)"
             yield from self.commands
 
 
@@ -119,7 +123,7 @@ def _host_key() -> str | None:
     from evidencesync.custody.publickey import PublicKey
 
     try:
-        return PublicKey.from_line(_read(SSHD_FOLDER / "ssh_host_ed25519_key.pub", MAX_PUBLIC_KEY)).fingerprint
+        return PublicKey.from_line(_read(SSHD_FOLDER / f"{_HOST_KEY_FILE}.pub", MAX_PUBLIC_KEY)).fingerprint
     except SignatureError:
         return None
 

@@ -85,11 +85,14 @@ def test_the_port_is_named_where_it_is_not_22(
     assert trust == ["evidencesync", "host", "trust", f"ssh://keeper@vault.lab:{port}" if port else "keeper@vault.lab"]
 
 
-def test_the_fingerprint_of_the_host_key_comes_along(machine: Path) -> None:
+def test_the_fingerprint_of_the_host_key_comes_along_and_where_it_is_from(machine: Path) -> None:
     (machine / "ssh_host_ed25519_key.pub").write_text(f"{LINE} root@vault\n")
     assert steps().commands[0] == f"evidencesync host trust keeper@vault.lab --fingerprint {KEY.fingerprint}"
+    note = f"           (fingerprint from {machine}/ssh_host_ed25519_key; if sshd uses another key, compare it yourself)"
+    assert list(steps().lines())[-3:-2] == [note]
     (machine / "ssh_host_ed25519_key.pub").write_text("nonsense")
     assert steps().commands[0] == "evidencesync host trust keeper@vault.lab"
+    assert "fingerprint" not in "".join(steps().lines())
 
 
 def test_what_cannot_be_typed_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
