@@ -22,7 +22,7 @@ from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, dec
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.custody.wire import WireError, WireReader, write_mpint, write_string, write_uint32
 from evidencesync.errors import NoHomeError, PassphraseError, SigningKeyError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.home import expand, home_folder, read_named
 from evidencesync.limits import MAX_AGENT_REPLY, MAX_PRIVATE_KEY
 from evidencesync.ssh.private_files import require_private
@@ -167,8 +167,20 @@ def load_signer(choice: str | None, identity: Path | None, ask_passphrase: AskPa
     data = _read(path)
     public = _public_line(data)
     if public is not None:
-        return choose_from_agent(public)
+        return _by_public_part(path, public)
     return _from_file(path, data, ask_passphrase)
+
+
+def _by_public_part(path: Path, public: PublicKey) -> SigningKey:
+    """The agent's signer for the key of a `.pub` file. Raises SigningKeyError, which names the private key if it lies beside."""
+    try:
+        return choose_from_agent(public)
+    except SigningKeyError as error:
+        private = path.with_suffix("") if path.suffix == ".pub" else None
+        named = shell_text(str(private)) if private is not None and os.path.lexists(private) else None
+        hint = f"The private key lies beside it: name {named}" if named else "Name the file of the private key."
+        text = f"{safe_text(str(path), 120)} is a public key, which signs only with an ssh-agent: {error.message}"
+        raise SigningKeyError(text, hint=hint) from error
 
 
 def _default_key() -> Path:

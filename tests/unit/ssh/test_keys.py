@@ -248,6 +248,21 @@ def test_no_agent_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         load_signer("agent", None, never)
 
 
+def test_a_public_key_is_said_to_be_one_and_the_private_key_beside_it_is_named(
+    make_key: MakeKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    public, private = tmp_path / "ana.pub", tmp_path / "ana"
+    public.write_text(public_of(make_key(*KINDS["ed25519"])).line())
+    with pytest.raises(SigningKeyError, match=r"ana.pub is a public key, .* no ssh-agent: SSH_AUTH_SOCK") as alone:
+        load_signer(None, public, never)
+    assert alone.value.hint == "Name the file of the private key."
+    private.touch()
+    with pytest.raises(SigningKeyError) as beside:
+        load_signer(str(public), None, never)
+    assert beside.value.hint == f"The private key lies beside it: name {private}"
+
+
 @pytest.mark.parametrize(
     "answer",
     [
