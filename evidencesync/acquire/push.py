@@ -283,8 +283,9 @@ class _Push:
         self._send(sender)
         connection = self._connection
         may_read = sender.has_room
-        if connection.inbox.would_wait(local=may_read):
-            connection.writer.flush()
+        if self._must_write(local=may_read):
+            connection.writer.write_some()
+            return
         item, message = connection.inbox.take(local=may_read, timeout_seconds=connection.timeout_seconds)
         if item is None and message is None:
             connection.send(Alive())
@@ -294,6 +295,11 @@ class _Push:
             self._take_lines(item.lines)
         if item is not None:
             self._is_read = not add_to_sender(sender, item)
+
+    def _must_write(self, *, local: bool) -> bool:
+        """Whether to write before anything else. What has arrived comes first; what was read, while little is to be written."""
+        inbox, writer = self._connection.inbox, self._connection.writer
+        return writer.has_frames and inbox.would_wait(local=local and not writer.is_full)
 
     def _take_answer(self, sender: Sender, message: Message) -> None:
         before = sender.stored
@@ -320,6 +326,8 @@ class _Push:
         if self._connection.link.peer is None:
             return None
         written = self._connection.wire_sent
+        if self._request.limit_rate is not None:
+            return written  # it was written as slowly as it may travel
         arrived = written * counts.arrived_bytes // counts.literal_bytes if counts.literal_bytes else written
         return max(arrived, self._progress.link_bytes or 0)  # by the end, compression may have become better or worse
 
@@ -366,14 +374,18 @@ class _Push:
         while True:
             try:
                 self._send(sender)
-                connection.writer.flush()
-                if not is_said:
+                if self._must_write(local=False):
+                    connection.writer.write_some()
+                    continue
+                if not is_said and not connection.writer.has_frames:
                     connection.send(finish)
                     is_said = True
                     self._recorder.sync_manifest()
                 if sender.all_stored:
                     self._progress.stage = "finishing"
-                answer = connection.expect(*_AFTER_THE_END)
+                answer = connection.take(*_AFTER_THE_END)
+                if answer is None:  # a Status: there may be more to be written
+                    continue
                 if isinstance(answer, Published):
                     return answer
                 if isinstance(answer, Records):

@@ -116,20 +116,25 @@ class VaultConnection(Generic[LocalT]):
 
     def expect(self, *kinds: type[_M]) -> _M:
         """Returns the next message, which must be of one of these kinds; Status messages before it update the progress."""
-        while True:
-            _, message = self.inbox.take(local=False, timeout_seconds=self.timeout_seconds)
-            if isinstance(message, Status):
-                self._progress.stage = "finishing" if message.stage == "receiving" else message.stage
-                self._progress.stage_done, self._progress.stage_total = message.done, message.total
-                worked = (_STAGES.index(message.stage), message.done)
-                if worked > self._worked:  # a Status alone is no progress: a vault could send it and close the link, for ever
-                    self._worked = worked
-                    self.reset_attempts()
-            elif isinstance(message, kinds):
-                return message
-            else:
-                expected = " or ".join(kind.__name__ for kind in kinds)
-                raise ProtocolError(f"the message {type(message).__name__} stands where {expected} was expected")
+        while (message := self.take(*kinds)) is None:
+            continue
+        return message
+
+    def take(self, *kinds: type[_M]) -> _M | None:
+        """Waits for one message, and returns it if it is of one of these kinds. A Status updates the progress: then None."""
+        _, message = self.inbox.take(local=False, timeout_seconds=self.timeout_seconds)
+        if isinstance(message, Status):
+            self._progress.stage = "finishing" if message.stage == "receiving" else message.stage
+            self._progress.stage_done, self._progress.stage_total = message.done, message.total
+            worked = (_STAGES.index(message.stage), message.done)
+            if worked > self._worked:  # a Status alone is no progress: a vault could send it and close the link, for ever
+                self._worked = worked
+                self.reset_attempts()
+            return None
+        if isinstance(message, kinds):
+            return message
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise ProtocolError(f"a {type(message).__name__} message stands where {expected} was expected")
 
     def reset_attempts(self) -> None:
         """Renews all attempts, after the vault has made progress."""

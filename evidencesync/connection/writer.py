@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 
 from evidencesync.connection.link import Link, ThreadedLink
@@ -24,7 +25,7 @@ class BufferedWriter:
     def __init__(self, link: Link, limit_rate: int | None) -> None:
         self._link = link
         self._limit_rate = limit_rate
-        self._frames: list[bytes] = []
+        self._frames: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._started = time.monotonic()
         self._sent = 0
@@ -41,28 +42,46 @@ class BufferedWriter:
     def take_link(self, link: Link) -> None:
         """Switches to another link. Frames that were gathered for the last one are dropped."""
         self._link = link
-        self._frames, self._waiting_bytes = [], 0
+        self._frames.clear()
+        self._waiting_bytes = 0
         self._buffered = 0
         self.has_partial_frame = False
 
-    def put(self, frames: list[bytes]) -> None:
-        """Adds frames; writes them when there are enough."""
-        for frame in frames:
-            self._frames.append(frame)
-            self._waiting_bytes += len(frame)
-            if self._waiting_bytes >= _GATHER_BYTES:
-                self.flush()
+    @property
+    def has_frames(self) -> bool:
+        """Whether anything waits to be written."""
+        return bool(self._frames)
 
-    def flush(self) -> None:
-        """Writes the gathered frames. Waits while the link's buffer is full or the rate is above its limit."""
-        if not self._frames:
-            return
-        frames, size = self._frames, self._waiting_bytes
-        self._frames, self._waiting_bytes = [], 0
+    @property
+    def is_full(self) -> bool:
+        """Whether there is enough for a large write."""
+        return self._waiting_bytes >= _GATHER_BYTES
+
+    def put(self, frames: list[bytes]) -> None:
+        """Adds frames. They wait for `write_some` or `flush`."""
+        self._frames.extend(frames)
+        self._waiting_bytes += sum(map(len, frames))
+
+    def write_some(self) -> None:
+        """Writes about a MiB of the gathered frames. Waits while the link's buffer is full or the rate is above its limit.
+
+        On a slow link that takes seconds, and all that waits to be written would take minutes. Between two calls the caller looks
+        at what has arrived: behind the requests for more data it finds that what it has sent is stored.
+        """
+        frames, size = [], 0
+        while self._frames and size < _GATHER_BYTES:
+            frames.append(self._frames.popleft())
+            size += len(frames[-1])
+        self._waiting_bytes -= size
         before = time.monotonic()
         for data in _large(frames):
             self._write(data)
         self._measure(size, time.monotonic() - before)
+
+    def flush(self) -> None:
+        """Writes all gathered frames."""
+        while self._frames:
+            self.write_some()
 
     def _write(self, data: bytes) -> None:
         """Writes in steps of at most one second's share of the rate: the other end must not take a pause for silence."""

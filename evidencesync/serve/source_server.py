@@ -189,8 +189,7 @@ class _SourceServer:
         writer.link_rate = fetch.limit_rate  # the rate of the network behind sshd's pipe is not known before it was measured
         while not self._is_read:
             self._step(sender, writer)
-        self._send(sender, writer)
-        writer.flush()
+        self._write_all(sender, writer)
         self._send_progress()
         self._send_message(SourceEnd(sender.pages_sent, reading.tally.read_again, reading.tally.manifest.remarks))
         self._answer_until_closed(sender, writer)
@@ -199,8 +198,9 @@ class _SourceServer:
         """Sends the frames that are due, and handles one item of the source or one message of the vault's side."""
         self._send(sender, writer)
         may_read = sender.has_room
-        if self._inbox.would_wait(local=may_read):
-            writer.flush()
+        if writer.has_frames and self._inbox.would_wait(local=may_read and not writer.is_full):
+            writer.write_some()
+            return
         item, message = self._inbox.take(local=may_read, timeout_seconds=self._silence_seconds)
         if message is not None:
             _receive(sender, message)
@@ -209,12 +209,23 @@ class _SourceServer:
         else:
             self._send_message(Alive())
 
+    def _write_all(self, sender: Sender, writer: BufferedWriter) -> None:
+        """Writes all that is to be sent now. What arrives meanwhile comes first, and may ask for more."""
+        self._send(sender, writer)
+        while writer.has_frames:
+            if self._inbox.would_wait(local=False):
+                writer.write_some()
+            else:
+                _, message = self._inbox.take(local=False, timeout_seconds=self._silence_seconds)
+                if message is not None:
+                    _receive(sender, message)
+            self._send(sender, writer)
+
     def _answer_until_closed(self, sender: Sender, writer: BufferedWriter) -> None:
         """Answers requests until the vault's side, which then has everything, closes the link."""
         while True:
             try:
-                self._send(sender, writer)
-                writer.flush()
+                self._write_all(sender, writer)
                 _, message = self._inbox.take(local=False, timeout_seconds=self._silence_seconds)
             except LinkLostError:
                 if sender.all_stored:

@@ -13,7 +13,9 @@ from evidencesync.cli.progress_display import PushView
 from evidencesync.connection.link import LocalLink
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import SshPeer
+from evidencesync.protocol.messages import Message, SegmentsStored
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.hostile_vault import TamperedLink
 from tests.support.link_in_between import LinkInBetween
 from tests.support.patience import PATIENCE_SECONDS, wait_until
 from tests.support.small_segments import cut_smaller
@@ -146,3 +148,57 @@ def test_a_file_that_cannot_be_read_is_not_waited_for(bench: Bench, monkeypatch:
     run.finish()
     progress = run.progress
     assert (progress.total_bytes, progress.missed_bytes, progress.stored_bytes) == (SIZE, SIZE, 0)
+
+
+class NarrowLink(TamperedLink):
+    """A link on which a write waits until it may pass, and which tells when the vault says that something is stored."""
+
+    peer = PEER
+
+    def __init__(self, link: LocalLink) -> None:
+        self.has_stored = threading.Event()
+        self._open = threading.Condition()
+        self._may_pass = 0
+        self._passed = 0
+        super().__init__(link, self._look)
+
+    def _look(self, message: Message) -> Message:
+        if isinstance(message, SegmentsStored):
+            self.has_stored.set()
+        return message
+
+    def let_through(self, size: int) -> None:
+        """Lets `size` bytes in all pass."""
+        with self._open:
+            self._may_pass = size
+            self._open.notify_all()
+
+    def write(self, data: bytes) -> None:
+        for at in range(0, len(data), 65536):
+            with self._open:
+                assert self._open.wait_for(lambda: self._passed < self._may_pass, PATIENCE_SECONDS)
+                self._passed += len(data[at : at + 65536])
+            super().write(data[at : at + 65536])
+
+
+@pytest.mark.parametrize("limit_rate", [None, 1 << 30])
+def test_what_is_stored_is_shown_while_the_rest_is_still_asked_for_and_not_sent(tmp_path: Path, limit_rate: int | None) -> None:
+    """The vault asks for all segments at once: what it says of the first stands behind that, and must not wait for the last."""
+    bench = make_bench(tmp_path)
+    image = bench.source / "image"
+    image.write_bytes(random.Random(1).randbytes(SIZE))
+    bench.push()
+    image.write_bytes(random.Random(2).randbytes(SIZE))
+    ours, thread = bench.serve()
+    link, progress = NarrowLink(ours), Progress()
+    pushing = threading.Thread(target=push, args=(link, bench.request(limit_rate=limit_rate), progress), daemon=True)
+    pushing.start()
+    link.let_through(6 << 20)
+    assert link.has_stored.wait(PATIENCE_SECONDS)
+    link.let_through(9 << 20)
+    wait_until(lambda: progress.stored_bytes > 0)
+    assert progress.stored_bytes <= SIZE // 2 + (1 << 20)
+    link.let_through(1 << 40)
+    pushing.join(PATIENCE_SECONDS)
+    thread.join(PATIENCE_SECONDS)
+    assert bench.acquisitions() == ["0001", "0002"]

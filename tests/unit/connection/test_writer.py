@@ -33,26 +33,42 @@ class Sink:
 
 def test_what_the_buffers_take_says_nothing_of_a_link() -> None:
     writer = BufferedWriter(Sink(PEER), None)
+    writer.put([bytes(MIB)] * 10)
     for _ in range(8):
-        writer.put([bytes(MIB)])
+        writer.write_some()
         assert writer.link_rate is None
-    for _ in range(2):
-        writer.put([bytes(MIB)])
+    writer.flush()
     assert writer.link_rate is not None
 
 
 def test_another_link_has_buffers_of_its_own_and_keeps_the_rate_until_they_are_full() -> None:
     writer = BufferedWriter(Sink(PEER), None)
     writer.put([bytes(MIB)] * 10)
+    writer.flush()
     known = writer.link_rate
     writer.take_link(Sink(PEER))
     writer.put([bytes(MIB)] * 8)
+    writer.flush()
     assert writer.link_rate == known
 
 
 @pytest.mark.parametrize(("peer", "limit", "rate"), [(None, None, math.inf), (PEER, None, None), (PEER, 5, 5), (None, 5, 5)])
 def test_at_first_a_link_is_as_fast_as_it_may_be(peer: SshPeer | None, limit: int | None, rate: float | None) -> None:
     assert BufferedWriter(Sink(peer), limit).link_rate == rate
+
+
+def test_a_part_is_written_at_a_time_so_that_answers_are_looked_at_in_between() -> None:
+    sink = Sink(None)
+    writer = BufferedWriter(sink, None)
+    assert (writer.has_frames, writer.is_full) == (False, False)
+    writer.put([bytes(MIB // 4)] * 10)
+    assert (sink.taken, writer.has_frames, writer.is_full) == ([], True, True)
+    writer.write_some()
+    assert sum(map(len, sink.taken)) == MIB
+    writer.write_some()
+    assert (writer.has_frames, writer.is_full) == (True, False)
+    writer.write_some()
+    assert (sum(map(len, sink.taken)), writer.has_frames) == (10 * MIB // 4, False)
 
 
 def test_frames_come_out_in_order_and_whole() -> None:
