@@ -219,7 +219,7 @@ class _Pull:
         self._progress.stage = "finishing"
         self._source.link.close()
         tally = self._checked.tally
-        if self._checked.entries is not None and self._checked.entries.is_same(tally):
+        if self._checked.entries is not None and self._checked.entries.is_same(header, tally):
             self._withdraw()
             raise unchanged(self._request, handshake, tally, time.monotonic() - began, format_utc_time(self._now()))
         self._add_page(self._source.pages, encode_footer(tally.manifest.footer(format_utc_time(self._now()))))

@@ -211,7 +211,7 @@ class _Push:
         sender.add_page(first, [])
         self._transfer(sender, handshake)
         self._refuse_empty(reading)
-        if self._entries is not None and self._entries.is_same(reading.tally):
+        if self._entries is not None and self._entries.is_same(header, reading.tally):
             self._withdraw(sender)
             raise unchanged(request, handshake, reading.tally, time.monotonic() - started, format_utc_time(self._now()))
         sums = self._manifest.sums()

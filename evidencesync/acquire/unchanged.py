@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.acquire.request import PushRequest
+from evidencesync.custody.documents import ManifestHeader
+from evidencesync.custody.manifest import decode_header
+from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import new_sha256
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import UtcTime
@@ -35,15 +38,22 @@ class EntriesCheck:
         if not is_header(page) and not is_footer(page):
             self._hasher.update(page)
 
-    def is_same(self, tally: SourceTally) -> bool:
+    def is_same(self, header: ManifestHeader, tally: SourceTally) -> bool:
         """Returns, once all pages were added, whether every entry is the same and the source was read whole, and quiet meanwhile.
 
-        What could not be read, or changed while it was read, may be another one now: nobody knows.
+        What could not be read, or changed while it was read, may be another one now: nobody knows. And it must be the same
+        source, read by the same filters: equal entries of another machine, or of a list of files, do not say that this is all.
         """
         if self._previous is None or tally.state.verdict != "complete":
             return False
         self._hasher.update(self._previous.footer)
-        return self._hasher.digest() == self._sha256
+        if self._hasher.digest() != self._sha256:
+            return False
+        try:
+            before = decode_header(self._previous.header)
+        except MalformedDocumentError:
+            return False
+        return (before.source, before.method.filters) == (header.source, header.method.filters)
 
 
 @dataclass(eq=False)

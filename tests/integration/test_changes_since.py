@@ -23,6 +23,8 @@ from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol import failures
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import CHANGES_VERSION, VERSIONS, Changes, Withdraw
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.listed import ListedNames
 from tests.integration.cli_program import Lab, drop_file_privileges, schema_errors
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.custody_client import state
@@ -283,3 +285,21 @@ def test_a_record_that_came_after_the_acquisition_does_not_hide_it(bench: Bench)
         with pytest.raises(UnchangedSource) as found:
             push(ours, bench.request(skip_unchanged=True), Progress(), recorder=SessionRecorder(memory))
         memory.remember(found.value.seen)
+
+
+def test_a_list_of_files_that_named_all_there_is_does_not_make_the_whole_source_unchanged(bench: Bench) -> None:
+    """An acquisition by a list does not say that there was nothing else."""
+    for name in ("a", "b"):
+        (bench.source / name).write_bytes(b"x")
+    listed = FilterRules.from_patterns(listed=ListedNames.parse(b"a\nb\n", b"\n"))
+    bench.push(rules=listed)
+    with pytest.raises(UnchangedSource):
+        bench.push(rules=listed, skip_unchanged=True)
+    assert bench.push(skip_unchanged=True).acquisition == 2
+
+
+def test_equal_entries_of_another_machine_are_no_unchanged_source(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bench.source / "a").write_bytes(b"x")
+    bench.push()
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    assert bench.push(skip_unchanged=True).acquisition == 2
