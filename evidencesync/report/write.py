@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -15,7 +14,7 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.number_format import count_text, duration_text, size_text
 from evidencesync.report import texts
 from evidencesync.report.annexes import annexes, volume_section
-from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, FirstPage, Pages, Paragraph, Section, Sink, Table
+from evidencesync.report.blocks import Column, Fact, FirstPage, Pages, Sink, Table
 from evidencesync.report.certificate import write_certificate
 from evidencesync.report.document import Acquisition, Item, Judgement, Report
 from evidencesync.report.exhibits import exhibit_sections, gaps_text
@@ -23,14 +22,10 @@ from evidencesync.report.gather import Gathered
 from evidencesync.report.html_report import write_html
 from evidencesync.report.manifests import manifest_lines
 from evidencesync.report.pdf_report import write_pdf
+from evidencesync.report.verdicts import all_findings_text, findings_about, findings_section, some_text, touched_text
 from evidencesync.report.volumes import Choices, Volume
-from evidencesync.verify.checks import MEANINGS
-from evidencesync.verify.findings import Finding, shown_place
 
 Form = Literal["html", "pdf", "json", "certificate", "statement"]
-_FINDINGS_SHOWN: Final = 500
-_ORDER: Final = {"error": 0, "warning": 1, "info": 2}
-_NAMED_ONES: Final = 10  # on page one
 _EMPTY_END: Final = b'"files":[]}'
 _BLOCK: Final = 1 << 18
 
@@ -39,7 +34,7 @@ def compose(report: Report, volume: Volume, choices: Choices) -> Pages:
     """All pages of one file. Quoted text is made safe to show here, or in the functions that this one calls."""
     sections = [*([volume_section(volume)] if volume.is_split else [])]
     if volume.number == 1:
-        sections.append(_findings(report.judgement))
+        sections.append(findings_section(report.judgement))
     for shown in volume.items:
         sections += exhibit_sections(shown)
     sections += annexes(report, volume, choices)
@@ -64,7 +59,8 @@ def _first_page(report: Report, volume: Volume, choices: Choices) -> FirstPage:
     symbol, word = texts.WORDS[judgement.state]
     item = "" if report.item is None else f", item {safe_text(report.item, 200)}"
     acquisition = "" if report.acquisition is None else f", acquisition {report.acquisition}"
-    sentence = texts.SENTENCES[judgement.state] + (f" Reason: {judgement.reason}." if judgement.reason is not None else "")
+    reason = f"Reason: {judgement.reason}." if judgement.reason is not None else ""
+    sentence = " ".join(part for part in (texts.SENTENCES[judgement.state], reason, touched_text(judgement)) if part)
     return FirstPage(
         title="Audit report of digital evidence",
         subject=f"Case {safe_text(report.case, 200)}{item}{acquisition}",
@@ -74,7 +70,7 @@ def _first_page(report: Report, volume: Volume, choices: Choices) -> FirstPage:
         sentence=sentence,
         when=_when(judgement),
         facts=[*_volume_facts(volume), *_people(report, choices), *_first_facts(report)],
-        items=_item_table(volume),
+        items=_item_table(report.judgement, volume),
         means=texts.MEANS[judgement.state],
         means_not=texts.MEANS_NOT,
     )
@@ -97,9 +93,9 @@ def _volume_facts(volume: Volume) -> list[Fact]:
 def _people(report: Report, choices: Choices) -> list[Fact]:
     """Who acquired, for which organisation, and who signs this report. What no document states is said to be not stated."""
     people = [one.header.examiner for item in report.items for one in item.acquisitions if one.header is not None]
-    names = _some(person_text(one.name, one.principal, 200, 200) for one in people)
-    roles = _some(safe_text(one.role, 200) for one in people if one.role)
-    organisations = _some(safe_text(one.organisation, 200) for one in people if one.organisation)
+    names = some_text(person_text(one.name, one.principal, 200, 200) for one in people)
+    roles = some_text(safe_text(one.role, 200) for one in people if one.role)
+    organisations = some_text(safe_text(one.organisation, 200) for one in people if one.organisation)
     return [
         Fact("Examiner", names or "cannot be read"),
         *([Fact("Role", roles)] if roles else []),
@@ -108,18 +104,9 @@ def _people(report: Report, choices: Choices) -> list[Fact]:
     ]
 
 
-def _some(values: Iterable[str]) -> str:
-    """Each value once, in its order; of many the first."""
-    each = list(dict.fromkeys(values))
-    more = [f"and {len(each) - _NAMED_ONES:,} more"] if len(each) > _NAMED_ONES else []
-    return "; ".join([*each[:_NAMED_ONES], *more])
-
-
 def _first_facts(report: Report) -> list[Fact]:
     judgement = report.judgement
     checked = judgement.checked
-    errors = sum(finding.severity == "error" for finding in judgement.findings)
-    warnings = sum(finding.severity == "warning" for finding in judgement.findings)
     parts = [
         count_text(checked.acquisitions, "acquisition"),
         count_text(checked.records, "custody record"),
@@ -127,7 +114,7 @@ def _first_facts(report: Report) -> list[Fact]:
         size_text(checked.bytes),
     ]
     return [
-        Fact("Findings", f"{count_text(errors, 'error')}, {count_text(warnings, 'warning')}"),
+        Fact("Findings", all_findings_text(judgement)),
         Fact("Checked", f"{', '.join(parts)}, by {digests_text(judgement.digests) or 'no digest'}"),
         Fact("Gaps at the source", _gaps(report.items)),
         Fact("Left out by filters", _filtered(report.items)),
@@ -152,7 +139,7 @@ def _gaps(items: list[Item]) -> str:
             gaps = gaps_text(one)
             if gaps != texts.NO_GAPS:
                 said.append(f"item {safe_text(item.item, 80)}, acquisition {one.number}: {gaps}")
-    return _some(said) or texts.NO_GAPS
+    return some_text(said) or texts.NO_GAPS
 
 
 def _filtered(items: list[Item]) -> str:
@@ -165,78 +152,32 @@ def _filtered(items: list[Item]) -> str:
     return texts.FILTERED.format(what=what, acquisitions=count_text(count, "acquisition"))
 
 
-def _item_table(volume: Volume) -> Table:
-    """One row an acquisition: what, who, when, and the fingerprint for the notebook."""
+def _item_table(judgement: Judgement, volume: Volume) -> Table:
+    """One row an acquisition: what, who, when, what was found about it, and the fingerprint for the notebook."""
     rows = []
     for shown in volume.items:
         item = shown.item
         if not item.acquisitions:
-            rows.append([safe_text(item.item, 80), "-", "cannot be read" if item.problem else "none", "-", "-", "-"])
+            who = "cannot be read" if item.problem else "none"
+            rows.append([safe_text(item.item, 80), "-", who, "-", "-", findings_about(judgement, item, None), "-"])
         for one in shown.acquisitions:
             who = "cannot be read" if one.header is None else safe_text(one.header.examiner.name, 80)
             when = time_text(one.header.started) if one.header is not None else "-"
             state = state_of(one)
             read = state.words if state is not None else "cannot be read"
-            rows.append([safe_text(item.item, 80), str(one.number), who, when, read, one.fingerprint or "cannot be read"])
+            found = findings_about(judgement, item, one.number)
+            fingerprint = one.fingerprint or "cannot be read"
+            rows.append([safe_text(item.item, 80), str(one.number), who, when, read, found, fingerprint])
     columns = [
         Column("Item", "text", 3),
-        Column("Acquisition", "number", 2),
+        Column("No.", "number", 1),
         Column("Acquired by", "text", 3),
         Column("Started", "text", 4),
         Column("Source", "text", 3),
+        Column("Findings", "text", 3),
         Column("Fingerprint for the notebook", "exact", 5),
     ]
     return Table("Items and acquisitions", columns, rows)
-
-
-# --- Findings ----------------------------------------------------------------------------------------------------------
-
-
-def _findings(judgement: Judgement) -> Section:
-    ordered = sorted(judgement.findings, key=lambda finding: _ORDER[finding.severity])
-    blocks: list[AnyBlock] = []
-    if not ordered:
-        blocks.append(Paragraph("None: no check found anything to say."))
-    else:
-        columns = [
-            Column("Severity", "text", 2),
-            Column("Finding, and what it means", "text", 7),
-            Column("Where", "exact", 6),
-        ]
-        rows = [_finding_row(finding) for finding in ordered[:_FINDINGS_SHOWN]]
-        blocks.append(Table("Findings, the gravest first", columns, rows))
-        if len(ordered) > _FINDINGS_SHOWN:
-            left = len(ordered) - _FINDINGS_SHOWN
-            blocks.append(Paragraph(f"{count_text(left, 'more finding')} stand in the JSON report.", "warning"))
-    heads = [
-        Fact(
-            "The vault" if head.case is None else f"{safe_text(head.case, 80)} / {safe_text(head.item or '', 80)}",
-            f"record {head.sequence}, SHA-256 {safe_text(head.sha256, 64)}",
-            exact=True,
-        )
-        for head in judgement.heads
-    ]
-    if heads:
-        blocks += [Paragraph("Chain heads that the check saw, to be compared with those that were kept elsewhere:"), Facts(heads)]
-    return Section("Findings", 2, "findings", blocks)
-
-
-def _finding_row(finding: Finding) -> list[str]:
-    meaning = MEANINGS[finding.slug].text if finding.slug in MEANINGS else ""
-    about = [] if finding.item is None else [f"item {safe_text(finding.item, 80)}"]
-    about += [] if finding.acquisition is None else [f"acquisition {finding.acquisition}"]
-    message = _safe_message(finding.message)
-    where = ", ".join([*about, *([shown_place(finding)] if shown_place(finding) else [])])
-    return [
-        {"error": "✗ error", "warning": "! warning", "info": "i information"}[finding.severity],
-        f"{message[:1].upper()}{message[1:]}. {meaning[:1].upper()}{meaning[1:]} (check {finding.check}, {finding.slug}).",
-        where or "the vault as a whole",
-    ]
-
-
-def _safe_message(message: str) -> str:
-    """Messages hold no raw names when `verify` makes them; from a file they may hold anything. Backslashes stay as they are."""
-    return "\\".join(safe_text(part) for part in message.split("\\"))
 
 
 def write_json(gathered: Gathered, out: Sink) -> None:

@@ -101,6 +101,7 @@ def test_damage_fails_with_the_code_of_verify_and_stands_on_page_one(tmp_path: P
     page = run("pdftotext", "-l", "1", tmp_path / "r.pdf", "-")
     assert "✗ FAIL" in page
     assert "PASS" not in page
+    assert "The errors are about 2 acquisitions (item E1, acquisition 2; item E1, acquisition 3)." in " ".join(page.split())
     written = (tmp_path / "r.html").read_text()
     assert '<div class="verdict fail">' in written
     report = json.loads((tmp_path / "r.json").read_text())

@@ -1,0 +1,124 @@
+"""Composes what a report says of its findings: the section that lists them, how many there are, and what they are about."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import count_text
+from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, Paragraph, Section, Table
+from evidencesync.report.document import Item, Judgement
+from evidencesync.verify.checks import MEANINGS
+from evidencesync.verify.findings import Finding, shown_place
+
+_FINDINGS_SHOWN: Final = 500
+_ORDER: Final = {"error": 0, "warning": 1, "info": 2}
+_NAMED_ONES: Final = 10  # on page one
+
+
+def some_text(values: Iterable[str]) -> str:
+    """Each value once, in its order; of many the first."""
+    each = list(dict.fromkeys(values))
+    more = [f"and {len(each) - _NAMED_ONES:,} more"] if len(each) > _NAMED_ONES else []
+    return "; ".join([*each[:_NAMED_ONES], *more])
+
+
+def severities_text(findings: Iterable[Finding]) -> str:
+    """How many findings there are of each severity; empty without any."""
+    counts = Counter(finding.severity for finding in findings)
+    parts = [count_text(counts["error"], "error")] if counts["error"] else []
+    parts += [count_text(counts["warning"], "warning")] if counts["warning"] else []
+    parts += [f"{counts['info']:,} for information"] if counts["info"] else []
+    return ", ".join(parts)
+
+
+def all_findings_text(judgement: Judgement) -> str:
+    """How many findings there are, and of which severity."""
+    said = severities_text(judgement.findings)
+    return f"{len(judgement.findings):,}: {said}" if "," in said else said or "none"
+
+
+def findings_about(judgement: Judgement, item: Item, number: int | None) -> str:
+    """What was found about an acquisition, or without a number about its item as a whole."""
+    case_folder, item_folder = item.folder.split("/")[-2:]
+    about = [
+        finding
+        for finding in judgement.findings
+        if finding.acquisition == number and finding.case in (item.case, case_folder) and finding.item in (item.item, item_folder)
+    ]
+    if about:
+        mark = "✗ " if any(finding.severity == "error" for finding in about) else ""
+        return f"{mark}{severities_text(about)}"
+    if judgement.state == "not-verified":
+        return "not checked"
+    return "not all are listed" if any(finding.slug == "not-listed" for finding in judgement.findings) else "none"
+
+
+def touched_text(judgement: Judgement) -> str:
+    """How many acquisitions the errors are about, and which; empty without an error, or where the verdict does not hold."""
+    if judgement.state == "not-verified":
+        return ""
+    errors = [finding for finding in judgement.findings if finding.severity == "error"]
+    wholes = [_whole(finding) for finding in errors if finding.acquisition is None]
+    acquisitions = [
+        f"item {safe_text(finding.item or '', 80)}, acquisition {finding.acquisition}"
+        for finding in errors
+        if finding.acquisition is not None
+    ]
+    counted = [f"{count_text(len(set(acquisitions)), 'acquisition')} ({some_text(acquisitions)})"] if acquisitions else []
+    about = [*counted, *([some_text(wholes)] if wholes else [])]
+    return f"The errors are about {'; '.join(about)}." if about else ""
+
+
+def _whole(finding: Finding) -> str:
+    return "the vault as a whole" if finding.item is None else f"item {safe_text(finding.item, 80)} as a whole"
+
+
+def findings_section(judgement: Judgement) -> Section:
+    """All findings, the gravest first, and the chain heads that the check saw."""
+    ordered = sorted(judgement.findings, key=lambda finding: _ORDER[finding.severity])
+    blocks: list[AnyBlock] = []
+    if not ordered:
+        blocks.append(Paragraph("None: no check found anything to say."))
+    else:
+        columns = [
+            Column("Severity", "text", 2),
+            Column("Finding, and what it means", "text", 7),
+            Column("Where", "exact", 6),
+        ]
+        rows = [_finding_row(finding) for finding in ordered[:_FINDINGS_SHOWN]]
+        blocks.append(Table("Findings, the gravest first", columns, rows))
+        if len(ordered) > _FINDINGS_SHOWN:
+            left = len(ordered) - _FINDINGS_SHOWN
+            blocks.append(Paragraph(f"{count_text(left, 'more finding')} stand in the JSON report.", "warning"))
+    heads = [
+        Fact(
+            "The vault" if head.case is None else f"{safe_text(head.case, 80)} / {safe_text(head.item or '', 80)}",
+            f"record {head.sequence}, SHA-256 {safe_text(head.sha256, 64)}",
+            exact=True,
+        )
+        for head in judgement.heads
+    ]
+    if heads:
+        blocks += [Paragraph("Chain heads that the check saw, to be compared with those that were kept elsewhere:"), Facts(heads)]
+    return Section("Findings", 2, "findings", blocks)
+
+
+def _finding_row(finding: Finding) -> list[str]:
+    meaning = MEANINGS[finding.slug].text if finding.slug in MEANINGS else ""
+    about = [] if finding.item is None else [f"item {safe_text(finding.item, 80)}"]
+    about += [] if finding.acquisition is None else [f"acquisition {finding.acquisition}"]
+    message = _safe_message(finding.message)
+    where = ", ".join([*about, *([shown_place(finding)] if shown_place(finding) else [])])
+    return [
+        {"error": "✗ error", "warning": "! warning", "info": "i information"}[finding.severity],
+        f"{message[:1].upper()}{message[1:]}. {meaning[:1].upper()}{meaning[1:]} (check {finding.check}, {finding.slug}).",
+        where or "the vault as a whole",
+    ]
+
+
+def _safe_message(message: str) -> str:
+    """Messages hold no raw names when `verify` makes them; from a file they may hold anything. Backslashes stay as they are."""
+    return "\\".join(safe_text(part) for part in message.split("\\"))

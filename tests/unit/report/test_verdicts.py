@@ -1,0 +1,71 @@
+"""Page one says which acquisitions the findings are about, and claims nothing of what no finding was listed for."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from evidencesync.report.document import Report
+from evidencesync.report.gather import Gathered, VerdictSource, gather
+from evidencesync.report.judging import ReportScope
+from evidencesync.report.verdicts import all_findings_text, findings_about, touched_text
+from evidencesync.report.volumes import Choices, volumes
+from evidencesync.report.write import compose
+from evidencesync.verify.audit import audit_vault
+from tests.support.bench_of_evidence import make_bench
+from tests.support.moments import LONG_AFTER_NS
+from tests.support.reported_vault import damage
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> Gathered:
+    """Two acquisitions, of which the second has a damaged file."""
+    bench = make_bench(tmp_path_factory.mktemp("damaged"))
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    (bench.source / "b.txt").write_text("b")
+    bench.push()
+    damage(bench, 2, "b.txt", 0)
+    verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS)
+    scope = ReportScope("2026/11", None, None)
+    return gather(bench.vault, scope, VerdictSource(verdict, given=False, trusted=None), now_ns=LONG_AFTER_NS)
+
+
+@pytest.fixture
+def report(gathered: Gathered) -> Report:
+    return gathered.report
+
+
+def test_page_one_says_which_acquisition_has_failed(gathered: Gathered) -> None:
+    (volume,) = volumes(gathered, ["r.html"])
+    first = compose(gathered.report, volume, Choices()).first
+    place = [column.title for column in first.items.columns].index("Findings")
+    assert [row[place].partition(",")[0] for row in first.items.rows] == ["none", "✗ 1 error"]
+    assert first.sentence.endswith("The errors are about 1 acquisition (item E1, acquisition 2).")
+
+
+def test_all_findings_are_counted_by_their_severity(report: Report) -> None:
+    findings = report.judgement.findings
+    kinds = [msgspec.structs.replace(findings[0], severity=one) for one in ("error", "warning", "warning", "info")]
+    assert all_findings_text(msgspec.structs.replace(report.judgement, findings=kinds)) == (
+        "4: 1 error, 2 warnings, 1 for information"
+    )
+    assert all_findings_text(msgspec.structs.replace(report.judgement, findings=[])) == "none"
+
+
+def test_an_error_about_no_acquisition_is_about_its_item_or_the_vault(report: Report) -> None:
+    (error,) = [one for one in report.judgement.findings if one.severity == "error"]
+    whole = [
+        msgspec.structs.replace(error, acquisition=None),
+        msgspec.structs.replace(error, acquisition=None, item=None, case=None),
+    ]
+    judgement = msgspec.structs.replace(report.judgement, findings=whole)
+    assert touched_text(judgement) == "The errors are about item E1 as a whole; the vault as a whole."
+
+
+def test_nothing_is_said_of_an_acquisition_that_was_not_checked_or_not_listed(report: Report) -> None:
+    (item,) = report.items
+    stale = msgspec.structs.replace(report.judgement, state="not-verified")
+    assert (findings_about(stale, item, 1), touched_text(stale)) == ("not checked", "")
+    cut = [msgspec.structs.replace(report.judgement.findings[0], slug="not-listed", item=None, case=None, acquisition=None)]
+    assert findings_about(msgspec.structs.replace(report.judgement, findings=cut), item, 1) == "not all are listed"
