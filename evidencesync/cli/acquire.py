@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -16,7 +17,14 @@ from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.number_format import parse_rate, parse_size
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
 from evidencesync.cli.own_state import RunFolders
-from evidencesync.errors import DroppedError, EvidenceSyncError, InterruptedRunError, LinkLostError, UsageError
+from evidencesync.errors import (
+    DroppedError,
+    EvidenceSyncError,
+    InterruptedRunError,
+    LinkLostError,
+    SourceNotFoundError,
+    UsageError,
+)
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand, read_named, rooted
@@ -349,7 +357,11 @@ def check_places(run: Run, source: str, address: Address, how: HowChoice, what: 
     from evidencesync.source.salvage import parse_on_read_error
 
     parse_on_read_error(how.on_read_error or "zero")
-    resolved = resolve_source(os.fsencode(source))
+    try:
+        resolved = resolve_source(os.fsencode(source))
+    except SourceNotFoundError as error:
+        _hint_at_order(error, source)
+        raise
     if resolved.is_device:
         from evidencesync.source.origin import device_warnings
 
@@ -363,3 +375,16 @@ def check_places(run: Run, source: str, address: Address, how: HowChoice, what: 
 
         require_apart(root, vault, crosses=not what.one_file_system)
     return RunFolders(root if resolved.is_folder else None, vault)
+
+
+def _hint_at_order(error: SourceNotFoundError, source: str) -> None:
+    """Gives the error of a source that is written like an address on another machine the hint that this is so."""
+    from evidencesync.ssh.address import Address
+
+    with contextlib.suppress(UsageError):
+        address = Address.parse(source)
+        if not address.local and not os.path.lexists(source):
+            error.hint = (
+                "SOURCE comes first, then VAULT, and this SOURCE lies on another machine. If it is the vault: change the order. "
+                f"If it is the evidence: evidencesync pull {shell_text(source)} VAULT"
+            )

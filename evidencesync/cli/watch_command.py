@@ -125,8 +125,8 @@ def watch_source(
     from evidencesync.watch.watch import Decision
 
     address, source, intervals = vault_address(vault), at_home(source), how.intervals()
-    require_watchable(resolve_source(os.fsencode(source)))
     closed = check_places(run, source, address, how, what).closed(named=True)
+    require_watchable(resolve_source(os.fsencode(source)))
     details = how.details(item.name())
     open_receipts = _receipts_opener(run, how, source, closed)
     asker = make_asker(run.console.terminal)

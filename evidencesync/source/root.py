@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,12 @@ from evidencesync.source.descriptor import CLOEXEC, PASSAGE_FLAGS, is_gone
 _HINTS: Final = {
     stat.S_IFCHR: "A character device has no content that could be read again. For a disk name its block device (lsblk).",
     stat.S_IFIFO: "What comes through a FIFO comes once. Save it to a file (cat FIFO > FILE), and push that.",
+}
+_NOT_THERE: Final = "Nothing is at this path: look at its spelling, and whether its disk is mounted (findmnt)."
+_CANNOT: Final[Mapping[type[OSError], str]] = {
+    FileNotFoundError: _NOT_THERE,
+    NotADirectoryError: _NOT_THERE,
+    PermissionError: "This account may not open it, or a folder above it: run the command as one that may (sudo).",
 }
 _DESCRIPTORS: Final = b"/proc/self/fd/%d/%b"
 _NOT_OFFERED: Final = "this machine offers another source than the one that was asked for"
@@ -83,7 +89,8 @@ def is_mount_point(root: bytes) -> bool:
 def source_not_found(path: bytes, error: OSError) -> SourceNotFoundError:
     """The error for a source that cannot be looked at or opened at all. Raises ResourcesError if this process is the cause."""
     is_gone(error)
-    return SourceNotFoundError(f"cannot open the source {safe_text(path)}: {error.strerror}")
+    hint = next((text for kind, text in _CANNOT.items() if isinstance(error, kind)), None)
+    return SourceNotFoundError(f"cannot open the source {safe_text(path)}: {error.strerror}", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
