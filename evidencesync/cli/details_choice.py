@@ -17,7 +17,7 @@ from evidencesync.limits import MAX_CASE_FILE
 if TYPE_CHECKING:
     from evidencesync.evidence.identity import ItemName
 
-_FORM: Final = "A case file has the tables [case], [item] and [details], with texts in quotes: see docs/formats.md."
+_FORM: Final = "A case file has the tables [case], [item] and [details], with texts in quotes."
 _NUMBER: Final = "number"
 
 

@@ -150,7 +150,7 @@ def _parse(data: bytes, file: Path) -> Settings:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise ConfigurationError(
             f"the settings file {safe_text(str(file), 200)}: {safe_text(str(error), 300)}",
-            hint="docs/commands.md lists the keys that a settings file may hold.",
+            hint="The keys that a settings file may hold are listed by: evidencesync settings show --config none",
         ) from error
 
 
@@ -163,7 +163,10 @@ def _checked(table: dict[str, Any]) -> Settings:
     """Raises ValueError for an unknown key, and for a value of another type or size."""
     unknown = sorted(table.keys() - set(setting_keys()))
     if unknown:
-        raise ValueError(f"there is no setting called {unknown[0]}")
+        import difflib  # only for an error
+
+        close = difflib.get_close_matches(unknown[0].lower().replace("_", "-"), setting_keys(), n=1, cutoff=0.7)
+        raise ValueError(f"there is no setting called {unknown[0]}" + (f": did you mean {close[0]}?" if close else ""))
     for key, value in table.items():
         if key == "timeout":
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_TIMEOUT:

@@ -58,6 +58,23 @@ def test_an_unknown_key_or_value_is_refused(text: str, tmp_path: Path) -> None:
     assert refused.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("limit_rate", "limit-rate"),
+        ("examinr", "examiner"),
+        ("Vault", "vault"),
+        ("known_host", "known-hosts"),
+        ("nonsense", None),
+    ],
+)
+def test_a_slip_in_a_key_is_answered_with_the_right_one(key: str, meant: str | None, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(_file(tmp_path, f'{key} = "x"'))
+    assert refused.value.message.endswith(f"called {key}: did you mean {meant}?" if meant else f"called {key}")
+    assert str(refused.value.hint).endswith("evidencesync settings show --config none")
+
+
 def test_what_is_not_a_small_regular_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for name in (str(tmp_path), str(tmp_path / "fifo"), "/dev/zero", _file(tmp_path, "#" * 70_000)):
