@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.errors import NoSpaceError
+from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.files.disk import storing
 from evidencesync.files.folders import FolderStack
 from evidencesync.limits import ENTRIES_RESERVE, MIB, SPACE_RESERVE
@@ -33,11 +34,10 @@ def free_bytes(folder: Path | int) -> int:
 
 
 def no_room(free: int, needed: int, reserve: int) -> NoSpaceError:
-    """Returns the error for a disk with too little room, with the numbers."""
-    over = f"; {needed} more are needed" if needed else ""
-    return NoSpaceError(
-        f"the vault's disk has {free} bytes free{over}, and {reserve} are kept in reserve for what must be recorded"
-    )
+    """Returns the error for a disk with too little room, with the sizes."""
+    over = f"; {size_text(needed)} more are needed" if needed else ""
+    kept = f"{size_text(reserve)} are kept in reserve for what must be recorded"
+    return NoSpaceError(f"the vault's disk has {size_text(free)} free{over}, and {kept}")
 
 
 def free_entries(folder: Path | int) -> int | None:
@@ -50,8 +50,8 @@ def free_entries(folder: Path | int) -> int | None:
 def no_entries(free: int, reserve: int) -> NoSpaceError:
     """Returns the error for a disk that has bytes free, and too few inodes: `df -h` alone does not show that."""
     return NoSpaceError(
-        f"the vault's disk can hold {free} more files and folders (inodes), and {reserve} are kept in reserve for what must be "
-        "recorded"
+        f"the vault's disk can hold {count_text(free, 'more file or folder', 'more files and folders')} (inodes), and "
+        f"{reserve:,} are kept in reserve for what must be recorded"
     )
 
 
@@ -114,7 +114,9 @@ def check_destination(folder_fd: int, needed_bytes: int, from_fd: int | None, hi
         return
     free = free_bytes(folder_fd)
     if free < needed_bytes:
-        raise NoSpaceError(f"the destination's disk has {free} bytes free, and {needed_bytes} are needed", hint=hint)
+        raise NoSpaceError(
+            f"the destination's disk has {size_text(free)} free, and {size_text(needed_bytes)} are needed", hint=hint
+        )
 
 
 class Room:

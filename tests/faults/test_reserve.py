@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import NoSpaceError
+from evidencesync.evidence.number_format import size_text
 from evidencesync.exit_codes import ExitCode
 from evidencesync.limits import ENTRIES_RESERVE, MIB, SPACE_RESERVE
 from evidencesync.vault.space import Room, check_space, free_bytes, free_entries
@@ -59,9 +60,9 @@ def test_the_reserve_is_left_and_what_has_arrived_is_used_when_there_is_room(ben
     assert caught.value.exit_code is ExitCode.NO_SPACE
     free = free_bytes(disk)
     assert SPACE_RESERVE <= free < SPACE_RESERVE + 12 * MIB
-    numbers = [int(number) for number in re.findall(r"[0-9]+", caught.value.message)]
-    assert SPACE_RESERVE in numbers
-    assert all(number > 0 for number in numbers)
+    sizes = re.findall(r"[0-9.]+ [kMG]?B\b", caught.value.message)
+    assert sizes[-1] == size_text(SPACE_RESERVE)
+    assert all(float(size.split()[0]) > 0 for size in sizes)
     assert "evidencesync clean" in (caught.value.hint or "")
     filler.unlink()
     done = bench.push()
@@ -77,7 +78,7 @@ def test_a_file_that_cannot_fit_is_refused_before_it_is_sent(bench: Bench, disk:
     fill_to = SPACE_RESERVE + 40 * MIB
     fill(disk, fill_to)
     assert before > fill_to
-    with pytest.raises(NoSpaceError, match=f"{72 * MIB} more are needed"):
+    with pytest.raises(NoSpaceError, match=r"75\.5 MB more are needed"):
         bench.push()
     assert free_bytes(disk) > fill_to - MIB
 
@@ -101,7 +102,7 @@ def test_a_disk_that_has_less_than_the_reserve_takes_nothing_and_says_so(bench: 
     with pytest.raises(NoSpaceError) as caught:
         bench.push()
     assert "0 more" not in caught.value.message
-    assert str(SPACE_RESERVE) in caught.value.message
+    assert size_text(SPACE_RESERVE) in caught.value.message
 
 
 def test_a_disk_that_states_no_size_is_not_called_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def test_the_last_inodes_are_left_for_records_and_the_error_says_that_bytes_are_
 def test_a_disk_that_has_no_inodes_for_records_takes_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     (bench.source / "note").write_bytes(b"x")
     monkeypatch.setattr("evidencesync.vault.space.free_entries", lambda _: ENTRIES_RESERVE - 1)
-    with pytest.raises(NoSpaceError, match=f"can hold {ENTRIES_RESERVE - 1} more"):
+    with pytest.raises(NoSpaceError, match=f"can hold {ENTRIES_RESERVE - 1:,} more"):
         bench.push()
     monkeypatch.setattr("evidencesync.vault.space.free_entries", lambda _: None)  # Btrfs, FAT, ...
     bench.push()
@@ -190,9 +191,9 @@ def test_a_manifest_that_grows_leaves_the_reserve_too(
     assert bench.acquisitions() == ["0001"]
 
 
-def test_the_numbers_are_those_of_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sizes_are_those_of_the_disk_in_words_of_people(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evidencesync.vault.space.free_bytes", lambda _: 1234)
-    with pytest.raises(NoSpaceError, match=f"has 1234 bytes free, and {SPACE_RESERVE} are kept"):
+    with pytest.raises(NoSpaceError, match=r"has 1\.2 kB free, and 67\.1 MB are kept"):
         check_space(0, 0)
-    with pytest.raises(NoSpaceError, match=f"has 1234 bytes free; 77 more are needed, and {SPACE_RESERVE} are kept"):
+    with pytest.raises(NoSpaceError, match=r"has 1\.2 kB free; 77 B more are needed, and 67\.1 MB are kept"):
         check_space(0, 77)
