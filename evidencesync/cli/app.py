@@ -37,7 +37,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         _open_closed_streams()
         repeat_lost_interrupts()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(as_json="--json" in given, verbose="-v" in given)
+    console = Console(as_json="--json" in given, verbose="-v" in given or "-vv" in given)
     try:
         code = _run(given, console)
     except KeyboardInterrupt:

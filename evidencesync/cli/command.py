@@ -56,7 +56,16 @@ class OutputChoice:
 
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, also for an error.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages, no progress.")] = False
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what is done, and show tracebacks.")] = False
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "-v",
+            "--verbose",
+            count=True,
+            show_default=False,
+            help="Say what is done, and show tracebacks; -vv: and ssh's log.",
+        ),
+    ] = 0
     config: Annotated[
         str | None,
         typer.Option(metavar="FILE", envvar=CONFIG_VARIABLE, help="Settings file, or 'none'."),
@@ -111,7 +120,7 @@ def _adapt(function: Command, kind: CommandKind, *, reads_settings: bool) -> Cal
 
     def call(context: typer.Context, **values: Any) -> None:
         choice = _take(OutputChoice, values)
-        console = Console(as_json=choice.as_json, quiet=choice.quiet, verbose=choice.verbose, kind=kind)
+        console = Console(as_json=choice.as_json, quiet=choice.quiet, verbose=choice.verbose > 0, kind=kind)
         prepare_process(verbose=choice.verbose)
 
         def work() -> ExitCode:

@@ -19,8 +19,11 @@ from evidencesync.exit_codes import ExitCode
 from evidencesync.files.shortages import clock_error, is_panic, unexpected
 
 
-def prepare_process(*, verbose: bool) -> None:
-    """Makes SIGTERM and SIGHUP interrupt the command as Ctrl-C does, and sends log records to stderr, one escaped line each."""
+def prepare_process(*, verbose: int) -> None:
+    """Makes SIGTERM and SIGHUP interrupt the command as Ctrl-C does, and sends log records to stderr, one escaped line each.
+
+    `verbose` is how often -v was given: once for what we do, twice for ssh's own log, too.
+    """
     import logging  # not for `--help`
 
     class EscapingFormatter(logging.Formatter):
@@ -34,6 +37,7 @@ def prepare_process(*, verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(EscapingFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING, force=True)
+    logging.getLogger("evidencesync").setLevel(logging.DEBUG if verbose > 1 else logging.NOTSET)
     logging.getLogger("asyncssh").setLevel(logging.INFO if verbose else logging.ERROR)
 
 
@@ -82,7 +86,7 @@ def _is_without_working_folder(error: Exception) -> bool:
 
 def serve_plainly(what: str, path: str) -> ExitCode:
     """Serves one session on standard input and output, and returns the exit code."""
-    prepare_process(verbose=False)
+    prepare_process(verbose=0)
 
     def work() -> ExitCode:
         # It uses no setting, but a broken file is reported by every command.

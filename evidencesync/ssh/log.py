@@ -96,6 +96,11 @@ _SEVERITY: Final = tuple(ConnectFailure)
 _HOST_KEY: Final = frozenset({ConnectFailure.HOST_KEY_REVOKED, ConnectFailure.HOST_KEY_CHANGED, ConnectFailure.HOST_KEY_UNKNOWN})
 
 
+def is_for_people(line: str) -> bool:
+    """Whether ssh says a line of its log to a person also without `-v`."""
+    return bool(line.strip()) and not re.match(f"{_IS_DEBUG}|{_IS_IDLE}", line)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerKey:
     """A host key that a server has shown. The fingerprint of a certificate is that of the key in it."""

@@ -29,7 +29,7 @@ from evidencesync.evidence.number_format import seconds_text
 from evidencesync.files.temporary import temporary_folder, writing_temporary
 from evidencesync.limits import KIB, MAX_STDERR
 from evidencesync.ssh.explain import FAILED, Ended, contradicted, explain_end, explain_login, explain_no_output, other_destination
-from evidencesync.ssh.log import SshLog
+from evidencesync.ssh.log import SshLog, is_for_people
 from evidencesync.ssh.options import SshOptions, missing_program
 from evidencesync.ssh.recorded import held_to_revocations
 from evidencesync.ssh.route import Hop, command_of, environment
@@ -287,7 +287,7 @@ class SshProcess:
         """
         for descriptor, log in zip(self._log_ends, self.logs, strict=True):
             for line in log.update(_read_some(descriptor) or b""):
-                _LOG.info("%s", safe_text(line, _SHOWN_STDERR))
+                _LOG.log(logging.INFO if is_for_people(line) else logging.DEBUG, "%s", safe_text(line, _SHOWN_STDERR))
         taken = 0
         while taken < _READ and (data := _read_some(self._errors)):  # a terminal gives little at a time
             taken += len(data)

@@ -61,6 +61,7 @@ def test_v_says_what_is_run_who_answers_and_what_they_have(lab: Lab, sshd: Sshd)
     said = lab.run("push", "evidence", vault, *ITEM, *options, "-v")
     assert said.code == 0, said
     lines = [line.removeprefix("info: ") for line in said.err.splitlines() if line.startswith("info: ")]
+    assert "debug1:" not in said.err
     [started] = [line for line in lines if line.startswith("starting: ")]
     words = shlex.split(started.removeprefix("starting: "))
     assert words[0] == "ssh"
@@ -77,6 +78,7 @@ def test_v_says_what_is_run_who_answers_and_what_they_have(lab: Lab, sshd: Sshd)
         assert line in lines
     assert "PRIVATE KEY" not in said.err
     assert not [line for line in lab.run("push", "evidence", vault, *ITEM, *options).err.splitlines() if "info:" in line]
+    assert "\ndebug: debug1: " in lab.run("push", "evidence", vault, *ITEM, *options, "-vv").err
 
 
 def test_another_program_is_named_on_the_command_line_in_the_environment_or_in_the_settings(lab: Lab, sshd: Sshd) -> None:

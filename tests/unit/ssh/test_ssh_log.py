@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evidencesync.ssh.log import ConnectFailure, SshLog
+from evidencesync.ssh.log import ConnectFailure, SshLog, is_for_people
 
 KEY, OTHER = f"SHA256:{'a' * 43}", f"SHA256:{'b' * 43}"
 LOGIN = f"""OpenSSH_9.2p1 Debian-2, OpenSSL 3.0
@@ -156,3 +156,18 @@ def test_a_log_without_end_is_not_kept() -> None:
         log.update(b"a word\n")
     assert len(log._rest) <= 16 * 1024
     assert len(log.messages) <= 40
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("debug1: Authenticating to lab:22 as 'ana'", False),
+        ("OpenSSH_9.2p1 Debian-2, OpenSSL 3.0.9", False),
+        ("Transferred: sent 2, received 3 bytes, in 0.1 seconds", False),
+        ("", False),
+        ("Warning: Permanently added 'lab' (ED25519) to the list of known hosts.", True),
+        ("ssh: connect to host lab port 22: Connection refused", True),
+    ],
+)
+def test_what_ssh_says_only_in_its_verbose_log_is_told_apart(line: str, shown: bool) -> None:
+    assert is_for_people(line) is shown
