@@ -157,6 +157,7 @@ class IngestSession:
             if finish is None:
                 self._connection.close_session_socket()  # it lies in the staging area
                 self._while_working("publishing", staging.discard)
+                self._while_working("publishing", leftovers.remove_continued)  # no other acquisition would take them away
                 return [Withdraw()]
             self._connection.interruptions += leftovers.count_continued()
             changes = self._compare(comparison, staging)

@@ -190,6 +190,21 @@ def test_a_link_that_is_lost_while_the_sender_withdraws_changes_nothing(bench: B
     assert bench.acquisitions() == ["0001"]
 
 
+def test_earlier_attempts_at_an_unchanged_source_are_removed_with_what_is_staged(bench: Bench) -> None:
+    """Else they would stay for as long as nothing changes: nothing is published that they could go into."""
+    (bench.source / "a").write_bytes(b"a")
+    bench.push()
+    ours, thread = bench.serve()
+    with pytest.raises(UnchangedSource):
+        push(CutAtWithdraw(ours), bench.request(skip_unchanged=True), Progress())
+    thread.join(PATIENCE_SECONDS)
+    incoming = bench.vault.layout.item(bench.name).incoming
+    assert len(os.listdir(incoming)) == 1
+    with pytest.raises(UnchangedSource):
+        bench.push(skip_unchanged=True)
+    assert os.listdir(incoming) == []
+
+
 class CutAtWithdraw(LinkInBetween):
     """A link that is lost with the sender's last word."""
 

@@ -198,7 +198,7 @@ class Leftovers:
         return self._session(location.acquisition).name
 
     def remove_continued(self) -> None:
-        """Removes the staging areas of earlier attempts at this acquisition, after it was published.
+        """Removes the staging areas of earlier attempts at this acquisition, after it was published, or was not wanted.
 
         An attempt is a session of the same examiner with the same source, or an empty one. Others stay: their examiners may
         resume them. What cannot be removed stays for `clean`: it does not affect what is published.
