@@ -258,7 +258,7 @@ class NewFile:
         self.path = wanted
         self.shown = safe_text(os.fsencode(wanted), 200)
         self._hint = hint
-        self._names: list[str] = []
+        self._made: dict[str, os.stat_result] = {}
         name = wanted.name
         if name in ("", ".", ".."):
             raise UsageError(f"{self.shown or 'nothing'} is no name for a file", hint="Name the file itself.")
@@ -272,11 +272,10 @@ class NewFile:
             raise
 
     def claim(self, suffix: str) -> None:
-        """Announces another file, of this name with a suffix. Raises UsageError if that name is taken."""
+        """Looks whether this name with a suffix is free. Raises UsageError if it is taken."""
         name = self.path.name + suffix
         if look_at(self._folder, name, self.shown + suffix) is not None:
             raise self._taken(suffix)
-        self._names.append(name)
 
     @contextlib.contextmanager
     def writing(self, suffix: str = "") -> Iterator[BinaryIO]:
@@ -308,12 +307,18 @@ class NewFile:
                 os.fsync(fd)  # before it gets its name: under that it is whole or not there
             place_file(draft, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             os.fsync(self._folder)  # the command says "written" next
+            self._made[name] = made
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(draft, dir_fd=self._folder)
             if made is not None:
                 take_back(name, made, self._folder)  # it may have both names at this time
             raise
+
+    def take_back(self) -> None:
+        """Removes what this has made, where another file that belongs to it could not be made. Raises nothing."""
+        for name, made in self._made.items():
+            take_back(name, made, self._folder)
 
     def _taken(self, suffix: str) -> UsageError:
         return UsageError(f"{self.shown}{suffix} is there already: nothing is ever replaced", hint=self._hint)

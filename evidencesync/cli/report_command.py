@@ -168,7 +168,8 @@ def report(
     volume 1 names the SHA-256 of the others, and each is signed with --sign. HTML and JSON are always one file.
 
     --format certificate writes the draft of a certification under Federal Rules of Evidence 902(13) and 902(14), and --format
-    statement one for other countries. What was verified is filled in, all else is blank; nothing is signed.
+    statement one for other countries. What is verified for it is filled in, all else is blank; nothing is signed, and no
+    --verdict is taken.
     """
     import time
 
@@ -186,6 +187,8 @@ def report(
         require_typst()
     if to.kind in _DRAFTS and signing.sign:
         raise UsageError("a draft is not signed: a person completes it, and signs what it has become")
+    if to.kind in _DRAFTS and verdict is not None:
+        raise UsageError("a draft states only what is verified now, and no earlier verdict", hint="Leave out --verdict.")
     opened = Vault.open(local_vault(vault))
     root = opened.layout.root
     with contextlib.ExitStack() as stack:

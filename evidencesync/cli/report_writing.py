@@ -76,11 +76,15 @@ def write_files(gathered: Gathered, places: list[NewFile], kind: Format, choices
     if len(parts) != len(places):
         raise InternalError("a report has other volumes than were announced")
     digests: dict[int, str] = {}
-    with contextlib.ExitStack() as stack:
-        hashed = [_Hashing(stack.enter_context(place.writing())) for place in places]
-        for part, hashing in reversed(list(zip(parts, hashed, strict=True))):
-            write_report(gathered, kind, with_digests(part, digests), choices, hashing)
-            digests = {**digests, part.number: hashing.sha256.hexdigest()}
+    with contextlib.ExitStack() as undo:
+        for place in places:
+            undo.callback(place.take_back)
+        with contextlib.ExitStack() as stack:  # each file gets its name at the end of this
+            hashed = [_Hashing(stack.enter_context(place.writing())) for place in places]
+            for part, hashing in reversed(list(zip(parts, hashed, strict=True))):
+                write_report(gathered, kind, with_digests(part, digests), choices, hashing)
+                digests = {**digests, part.number: hashing.sha256.hexdigest()}
+        undo.pop_all()
     files = [
         ReportFile(safe_text(str(place.path)), one.sha256.hexdigest(), one.size, None)
         for place, one in zip(places, hashed, strict=True)

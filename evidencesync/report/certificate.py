@@ -37,9 +37,9 @@ DRAFT: Final = (
 )
 COPYING: Final = (
     "The data was copied from the devices, storage media or files that the schedule names, with the tool and by the "
-    "command that it names for each acquisition. For every file digests were computed, by the methods and at the moment "
-    "that it names. A digest is a number that is computed from all bytes of a file; no two different files with the same"
-    " SHA-256 are known. The digests of all files of an acquisition stand in one list, which the person who acquired "
+    "command that it names for each acquisition. For every file that was read, digests were computed, by the methods and at "
+    "the moment that it names. A digest is a number that is computed from all bytes of a file; no two different files with the "
+    "same SHA-256 are known. The digests of all files of an acquisition stand in one list, which the person who acquired "
     "them signed. The schedule names the SHA-256 of each list."
 )
 PASSED: Final = (
@@ -51,6 +51,7 @@ NOT_PASSED: Final = (
     "The verification that began on {moment} did NOT pass: its result is {word}. No fact that rests on it is filled in: "
     "see the report and its findings. What was verified, when, how, and with what result: {blank}"
 )
+NOT_COPYING: Final = "What was copied, when, how, and which digests were computed: {blank}"
 EXCEPTIONS: Final = (
     "What could not be read at a source, what changed while it was read, and what filters left out, stands in the "
     "schedule. Bytes in place of what could not be read are not evidence."
@@ -78,7 +79,8 @@ _LABELS: Final = (
 def write_certificate(report: Report, kind: Kind, out: Sink) -> None:
     """Writes the draft. Raises OSError."""
     text = resources.files("evidencesync.report").joinpath("templates", f"{kind}.txt").read_text("utf-8")
-    filled = {"draft": DRAFT, "blank": BLANK, "copying": COPYING, "exceptions": EXCEPTIONS, "verification": _checked(report)}
+    copying = COPYING if _is_verified(report) else NOT_COPYING.format(blank=BLANK)
+    filled = {"draft": DRAFT, "blank": BLANK, "copying": copying, "exceptions": EXCEPTIONS, "verification": _checked(report)}
     out.write(_HEAD)
     for paragraph in text.split("\n\n"):
         form, words = _FORMS.get(paragraph[:2], _TEXT), " ".join(paragraph.split())

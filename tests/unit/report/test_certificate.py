@@ -62,6 +62,8 @@ def test_where_the_verification_did_not_pass_every_fact_is_blank_and_the_result_
     text = draft(msgspec.structs.replace(report, judgement=judgement))
     assert "did NOT pass" in text
     assert "had the size and" not in text
+    assert "signed. The schedule" not in text
+    assert "digests were computed: ___" in text
     schedule = text[text.index("Schedule") :]
     assert all(line.endswith(f": {BLANK}\\par") for line in schedule.splitlines() if "\\li360" in line)
     assert "Ana" not in text
@@ -90,3 +92,16 @@ def test_a_draft_is_never_signed_and_has_a_name_of_its_own(bench: Bench, tmp_pat
     assert list(tmp_path.iterdir()) == []
     assert main([*command, "--format", "statement", "-o", str(tmp_path / "c.rtf")]) == 0
     assert (tmp_path / "c.rtf").read_bytes().startswith(b"{\\rtf1")
+
+
+def test_a_draft_takes_no_verdict_from_a_file_which_anybody_may_have_changed(
+    bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = str(bench.vault.layout.root)
+    assert main(["verify", root, "--json"]) == 0
+    verdict = tmp_path / "verdict.json"
+    verdict.write_text(re.sub(r'"files":\s*[0-9]+', '"files":99999', capfd.readouterr().out))
+    command = ["report", root, "--case", "2026/11", "-q", "--verdict", str(verdict), "-o", str(tmp_path / "c.rtf")]
+    for kind in ("certificate", "statement"):
+        assert main([*command, "--format", kind]) == 2
+    assert list(tmp_path.iterdir()) == [verdict]

@@ -110,6 +110,19 @@ def test_a_volume_that_cannot_be_made_leaves_none_and_a_taken_name_is_found_befo
     assert [file.name for file in tmp_path.iterdir()] == ["r-2.pdf"]
 
 
+@pytest.mark.usefixtures("two_in_a_volume")
+def test_volumes_that_have_their_names_go_where_the_first_finds_its_own_taken_meanwhile(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def set_and_take(*_: object) -> bytes:
+        (tmp_path / "r-1.pdf").write_text("mine")
+        return b"%PDF"
+
+    monkeypatch.setattr("evidencesync.report.pdf_report._set", set_and_take)
+    assert make(bench, tmp_path / "r.pdf") == 2
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("r-1.pdf", "mine")]
+
+
 def test_more_acquisitions_than_all_volumes_hold_are_refused_before_anything_is_checked(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
