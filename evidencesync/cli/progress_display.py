@@ -101,35 +101,39 @@ class Meter:
     _seen: list[tuple[float, int]] = field(default_factory=list)
 
     def rate(self, now: float, done: int) -> float:
-        """Bytes a second; 0 until enough was seen. It falls when the counter has not risen for twice as long as usual."""
+        """Bytes a second, from the first call on; 0 until something has come. It falls when nothing comes for twice the usual time."""
         seen = self._seen
         if seen and done < seen[-1][1]:
-            seen.clear()  # another stage has begun
+            seen.clear()  # it begins again
         if not seen or done > seen[-1][1]:
             seen.append((now, done))
-        while len(seen) > 2 and (not seen[0][1] or now - seen[1][0] >= _RATE_SECONDS):
+        while len(seen) > 2 and now - seen[1][0] >= _RATE_SECONDS:
             seen.pop(0)
         seconds = seen[-1][0] - seen[0][0]
-        usual = seconds / max(len(seen) - 1, 1)
-        if now - seen[-1][0] > 2 * usual:
-            seconds += now - seen[-1][0] - usual
+        if now - seen[-1][0] > 2 * self._usual:
+            seconds += now - seen[-1][0] - self._usual
         return (seen[-1][1] - seen[0][1]) / seconds if seconds > 0.5 else 0.0
+
+    @property
+    def _usual(self) -> float:
+        """The usual time from one rise to the next."""
+        return (self._seen[-1][0] - self._seen[0][0]) / max(len(self._seen) - 1, 1)
+
+    def describe_rest(self, now: float, done: int, total: int | None) -> list[str]:
+        """How long the rest takes; nothing where that is not known. It goes down from one rise to the next, too."""
+        rate = self.rate(now, done)
+        coming = rate * min(now - self._seen[-1][0], self._usual)
+        return [f"{duration_text((total - done - coming) / rate)} left"] if rate > 0 and total and total > done + coming else []
 
     def describe(self, now: float, done: int, total: int | None) -> list[str]:
         """Bytes, rate and time left, as far as they are known."""
-        rate = self.rate(now, done)
         parts = [describe_amount(done, total)] if done or total else []
-        return [*parts, *describe_rate(rate), *describe_rest(rate, done, total)]
+        return [*parts, *describe_rate(self.rate(now, done)), *self.describe_rest(now, done, total)]
 
 
 def describe_rate(rate: float) -> list[str]:
     """A rate in bytes a second; nothing where it is not known."""
     return [f"{size_text(rate)}/s"] if rate > 0 else []
-
-
-def describe_rest(rate: float, done: int, total: int | None) -> list[str]:
-    """How long the rest takes at this rate; nothing where that is not known."""
-    return [f"{duration_text((total - done) / rate)} left"] if rate > 0 and total and total > done else []
 
 
 @dataclass(slots=True)
@@ -142,18 +146,21 @@ class PushView:
     progress: Progress
     _stored: Meter = field(default_factory=Meter)
     _link: Meter = field(default_factory=Meter)
+    _stage: Meter = field(default_factory=Meter)
 
     def headline(self, now: float) -> str:
         """See View."""
         progress, stage = self.progress, _STAGES[self.progress.stage]
         done, total = self.extent()
         if progress.stage not in _SENDING:
-            return "  ".join([stage, *self._stored.describe(now, done, total)])
+            return "  ".join([stage, *self._stage.describe(now, done, total)])
         rate = self._stored.rate(now, done)
         link = None if progress.link_bytes is None else self._link.rate(now, progress.link_bytes)
         rates = describe_rate(rate) if link is None else [f"link {text}" for text in describe_rate(link)]
         known = [f"vault had {size_text(progress.known_bytes)}"] if progress.known_bytes else []
-        return "  ".join([f"{stage} {describe_amount(done, total)}", *describe_rest(rate, done, total), *rates, *known])
+        return "  ".join(
+            [f"{stage} {describe_amount(done, total)}", *self._stored.describe_rest(now, done, total), *rates, *known]
+        )
 
     def extent(self) -> tuple[int, int | None]:
         """See View."""

@@ -76,6 +76,28 @@ def test_the_rate_is_true_between_two_rises_of_a_link_that_brings_much_at_once()
     assert all(abs(rate - 2_000_000) < 1 for rate in rates[45:])
 
 
+def test_a_small_rise_beside_a_large_one_says_nothing_of_the_link() -> None:
+    """The first large segment comes after some seconds, and a small one just after it."""
+    meter = Meter()
+    for second, done in ((0.0, 0), (6.0, 4_000_000), (6.6, 4_050_000)):
+        rate = meter.rate(second, done)
+    assert rate == pytest.approx(4_050_000 / 6.6)
+
+
+def test_the_time_left_goes_down_between_two_rises_and_not_below_the_next() -> None:
+    meter = Meter()
+    said = {}
+    for second in range(40):
+        said[second] = meter.describe_rest(float(second), second // 10 * 5_000_000, 50_000_000)
+    assert said[5] == []
+    assert (said[10], said[15], said[19], said[20]) == (
+        ["1 min 30 s left"],
+        ["1 min 25 s left"],
+        ["1 min 21 s left"],
+        ["1 min 20 s left"],
+    )
+
+
 def test_a_rate_falls_when_nothing_comes_any_more() -> None:
     meter = Meter()
     rates = [meter.rate(float(second), min(second, 10) * 100) for second in range(100)]
