@@ -101,7 +101,7 @@ class Meter:
     _seen: list[tuple[float, int]] = field(default_factory=list)
 
     def rate(self, now: float, done: int) -> float:
-        """Bytes a second, from the first call on; 0 until something has come. It falls when nothing comes for twice the usual time."""
+        """Bytes a second, from the first call on; 0 until something has come. It falls when nothing comes for a long time."""
         seen = self._seen
         if seen and done < seen[-1][1]:
             seen.clear()  # it begins again
@@ -110,7 +110,7 @@ class Meter:
         while len(seen) > 2 and now - seen[1][0] >= _RATE_SECONDS:
             seen.pop(0)
         seconds = seen[-1][0] - seen[0][0]
-        if now - seen[-1][0] > 2 * self._usual:
+        if now - seen[-1][0] > max(2 * self._usual, _RATE_SECONDS):
             seconds += now - seen[-1][0] - self._usual
         return (seen[-1][1] - seen[0][1]) / seconds if seconds > 0.5 else 0.0
 

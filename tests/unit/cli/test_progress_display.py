@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 import rich.console
 
 from evidencesync.cli.console import Console
@@ -79,9 +80,8 @@ def test_the_rate_is_true_between_two_rises_of_a_link_that_brings_much_at_once()
 def test_a_small_rise_beside_a_large_one_says_nothing_of_the_link() -> None:
     """The first large segment comes after some seconds, and a small one just after it."""
     meter = Meter()
-    for second, done in ((0.0, 0), (6.0, 4_000_000), (6.6, 4_050_000)):
-        rate = meter.rate(second, done)
-    assert rate == pytest.approx(4_050_000 / 6.6)
+    rates = [meter.rate(*seen) for seen in ((0.0, 0), (6.0, 4_000_000), (6.6, 4_050_000))]
+    assert rates[-1] == pytest.approx(4_050_000 / 6.6)
 
 
 def test_the_time_left_goes_down_between_two_rises_and_not_below_the_next() -> None:
