@@ -108,6 +108,7 @@ class Canvas:
 _STEPS: Final = 12  # marks on a time line: the first and the last, and a gap between
 _ACQUISITIONS: Final = 20  # bars; the latest
 _CELLS: Final = 704
+_BAR: Final = 360  # the longest bar: so there is room for the words beside it, in any font
 _MAP_INKS: Final[dict[RangeKind, str]] = {"data": "dots", "zero": "empty", "changed": "solid", "unreadable": "cross"}
 _MAP_WORDS: Final[dict[RangeKind, str]] = {
     "data": "content",
@@ -176,7 +177,7 @@ def sizes_by_type(name: str, acquisition: Acquisition) -> Picture | None:
     for number, (label, one) in enumerate(zip(labels, types, strict=True)):
         y = 4 + 22 * number
         canvas.text(128, y + 13, label, anchor="end")
-        width = max(400 * one.bytes / largest, 0.5)
+        width = max(_BAR * one.bytes / largest, 0.5)
         canvas.rect(136, y, width, 16, "hatch")
         canvas.text(144 + width, y + 13, f"{size_text(one.bytes)}, {count_text(one.files, 'file')}")
     return Picture(
@@ -207,7 +208,7 @@ def new_and_reused(name: str, item: Item) -> Picture | None:
         y, x = 4 + 24 * row, 96.0
         canvas.text(88, y + 14, f"acquisition {number}", anchor="end")
         for ink, part in zip(("solid", "hatch", "empty"), parts, strict=True):
-            width = 460 * part / largest
+            width = _BAR * part / largest
             if part:
                 canvas.rect(x, y, max(width, 0.8), 18, ink)
             x += width

@@ -9,7 +9,7 @@ import pytest
 import typst
 
 from evidencesync.report.blocks import Picture
-from evidencesync.report.charts import custody_timeline, new_and_reused, sizes_by_type, strip_map
+from evidencesync.report.charts import WIDTH, custody_timeline, new_and_reused, sizes_by_type, strip_map
 from evidencesync.report.document import FileMap, Item, MapRange, NamedSize, PathPair
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
@@ -125,3 +125,22 @@ def test_what_no_font_has_is_shown_as_its_number(text: str) -> None:
     shown = drawable(f"a{text}b")
     assert shown.isascii()
     assert shown == "a" + "".join(f"\\u{{{ord(character):x}}}" for character in text) + "b"
+
+
+def test_the_words_beside_the_longest_bar_have_room(gathered: Gathered) -> None:
+    item = gathered.report.items[0]
+    (one, *_) = item.acquisitions
+    assert one.receipt is not None
+    transfer = msgspec.structs.replace(one.receipt.transfer, literal_bytes=999, reused_bytes=999_900_000, zero_bytes=0)
+    types = [NamedSize("e01", 12_345_678, 999_900_000)]
+    large = msgspec.structs.replace(
+        one,
+        receipt=msgspec.structs.replace(one.receipt, transfer=transfer),
+        contents=msgspec.structs.replace(one.contents, types=types),
+    )
+    drawn = [new_and_reused("a", msgspec.structs.replace(item, acquisitions=[large])), sizes_by_type("b", large)]
+    for picture in drawn:
+        assert picture is not None
+        for text in ET.fromstring(picture.svg).iter(f"{SVG}text"):
+            wide = 0.62 * float(text.get("font-size", "0")) * len(text.text or "")
+            assert text.get("text-anchor") == "end" or float(text.get("x", "0")) + wide <= WIDTH
