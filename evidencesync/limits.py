@@ -128,6 +128,7 @@ MAX_DAMAGED_RANGES: Final = 100  # named in one file
 
 # Audit reports.
 MAX_REPORT_LISTED: Final = 500  # flagged entries, unread ranges, differences: the others are counted
+MAX_REPORT_DIFFERENCES: Final = 10  # of each kind, between two acquisitions; `diff` names the others
 MAX_VERDICT_FILE: Final = 64 * MIB  # what `verify --json` printed: some twenty kinds of findings, each at most MAX_FINDINGS times
 # typst needs about 100 KB for each row of a table: these keep a PDF below 500 MB.
 MAX_PDF_FILES: Final = 2000  # rows of all file tables together

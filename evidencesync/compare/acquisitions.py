@@ -14,7 +14,7 @@ from functools import partial
 from typing import BinaryIO, Final, NamedTuple
 
 from evidencesync.compare.store import Side, pair_rows
-from evidencesync.custody.differences import EntryDifference, differences
+from evidencesync.custody.differences import EntryDifference, Unseen, differences
 from evidencesync.custody.manifest import whole_entries
 from evidencesync.delta.recipe import ByteRange, Recipe, changed_ranges, find_recipes
 from evidencesync.errors import MalformedDocumentError, MissingOrExtraError, StorageError
@@ -66,6 +66,7 @@ class AcquisitionDifference:
     moved_count: int = 0
     changed_count: int = 0
     metadata_count: int = 0
+    filtered_count: int = 0
     added: list[Unpaired] = field(default_factory=list)
     removed: list[Unpaired] = field(default_factory=list)
     moved: list[Moved] = field(default_factory=list)
@@ -73,8 +74,12 @@ class AcquisitionDifference:
     metadata: list[EntryDifference] = field(default_factory=list)
 
 
-def compare_acquisitions(item: ItemLayout, before: int, after: int, limit: int) -> AcquisitionDifference:
+def compare_acquisitions(
+    item: ItemLayout, before: int, after: int, limit: int, *, beside_filters: bool = False
+) -> AcquisitionDifference:
     """Compares two acquisitions; of each kind of difference, `limit` are named.
+
+    With `beside_filters`, what a filter left out of one of them is only counted: it is neither added nor removed.
 
     Raises MissingOrExtraError, MalformedDocumentError, StorageError for documents that cannot be read.
     """
@@ -83,9 +88,11 @@ def compare_acquisitions(item: ItemLayout, before: int, after: int, limit: int) 
     with ExitStack() as stack:
         unpaired = stack.enter_context(closing(_UnpairedEntries()))
         lines = [stack.enter_context(closing(read_published(item, number))) for number in (before, after)]
-        for one in differences(*map(whole_entries, lines)):
+        for one in differences(whole_entries(lines[0]), whole_entries(lines[1]), Unseen() if beside_filters else None):
             if one is None:
                 found.same += 1
+            elif one.kind == "filtered":
+                found.filtered_count += 1
             elif one.kind in ("added", "removed"):
                 unpaired.add(one)
             elif one.kind == "changed":

@@ -11,7 +11,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields, pair_in_order, walk_order
 
-DifferenceKind = Literal["added", "removed", "changed", "metadata"]
+DifferenceKind = Literal["added", "removed", "changed", "metadata", "filtered"]
 
 # What makes an entry another one; all else is metadata. `device` (st_dev) is the number of a mount, and is not compared.
 _CONTENT: Final = ("type", "size", "blake3", "sha256", "device_number")
@@ -51,10 +51,41 @@ class EntryDifference(NamedTuple):
     fields: list[FieldChange]
 
 
-def differences(before: Iterator[WholeEntry], after: Iterator[WholeEntry]) -> Iterator[EntryDifference | None]:
-    """All paths of two manifests in their common order; None for one about which they agree. Holds two entries at a time."""
+class Unseen:
+    """Tells what a filter left out of one of two acquisitions: also what lies in a folder that was left out.
+
+    So nothing is called gone, or added, because of a filter. Entries come in the order of a walk: a folder, then what is in it.
+    """
+
+    def __init__(self) -> None:
+        self._folder: bytes | None = None
+
+    def covers(self, one: WholeEntry | None, other: WholeEntry | None) -> bool:
+        """Whether the next pair is not to be compared."""
+        pair = [each for each in (one, other) if each is not None]
+        path = pair[0].path
+        if self._folder is not None and path.startswith(self._folder) and len(pair) == 1:
+            return True
+        left_out = ["skipped" in (each.entry.flags or ()) for each in pair]
+        if not any(left_out) or (len(pair) == 2 and all(left_out)):
+            return False
+        if any(each.entry.type == "directory" for each in pair):
+            self._folder = path + b"/"
+        return True
+
+
+def differences(
+    before: Iterator[WholeEntry], after: Iterator[WholeEntry], unseen: Unseen | None = None
+) -> Iterator[EntryDifference | None]:
+    """All paths of two manifests in their common order; None for one about which they agree. Holds two entries at a time.
+
+    With `unseen`, what a filter left out of one of them is `filtered`, and nothing else.
+    """
     for one, other in pair_in_order(before, after, _order, _order):
-        if one is not None and other is not None:
+        known = one or other
+        if unseen is not None and known is not None and unseen.covers(one, other):
+            yield EntryDifference("filtered", known.path, one.entry if one else None, other.entry if other else None, [])
+        elif one is not None and other is not None:
             yield _compare(one, other)
         elif one is not None:
             yield EntryDifference("removed", one.path, one.entry, None, [])

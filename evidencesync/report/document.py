@@ -16,7 +16,7 @@ from evidencesync.verify.findings import Checked, Finding, Head
 
 State = Literal["pass", "fail", "incomplete", "not-verified"]
 SignatureState = Literal["good", "refused", "not-checked"]
-DifferenceKind = Literal["added", "removed", "content", "kind", "unread", "filtered"]
+DifferenceKind = Literal["added", "removed", "moved", "content", "kind", "unread"]
 RangeKind = Literal["data", "changed", "zero", "unreadable"]
 
 REPORT_FORMAT: Final = "evidencesync-report/1"
@@ -147,14 +147,18 @@ class CustodyStep(Part, frozen=True):
 
 
 class Difference(Part, frozen=True):
-    """One path that two acquisitions do not have alike."""
+    """One path that two acquisitions do not have alike. `to`: where a content was moved."""
 
     file: PathPair
     kind: DifferenceKind
+    to: PathPair | None
 
 
 class Differences(Part, frozen=True):
-    """An acquisition against the one before it. `listed` is bounded, and has nothing that is `filtered`; counts are of all."""
+    """An acquisition against the one before it, by the rule of `diff`. Counts are of all, `listed` has the first of each kind.
+
+    What differs in other attributes alone (`metadata`), and what a filter left out of one (`filtered`), is counted only.
+    """
 
     earlier: int
     later: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from evidencesync.custody import labels
 from evidencesync.custody.times import clock_difference
@@ -22,7 +22,7 @@ from evidencesync.report.blocks import (
     Table,
 )
 from evidencesync.report.charts import custody_timeline, new_and_reused, sizes_by_type, strip_map
-from evidencesync.report.document import Acquisition, Contents, CustodyStep, Detail, Differences, Item, PathPair
+from evidencesync.report.document import Acquisition, Contents, CustodyStep, Detail, DifferenceKind, Differences, Item, PathPair
 from evidencesync.report.volumes import ShownItem
 
 if TYPE_CHECKING:
@@ -288,23 +288,37 @@ def _custody_row(step: CustodyStep) -> list[str]:
     ]
 
 
+_COUNTED: Final = {
+    "same": "the same",
+    "added": "added",
+    "removed": "gone",
+    "moved": "moved (the same content under another path)",
+    "changed": "changed",
+    "metadata": "with other attributes alone",
+    "filtered": "left out by a filter in one of them",
+}
+_NAMED: Final = ("added", "removed", "moved", "changed")
+_DIFFERS: Final[dict[DifferenceKind, str]] = {
+    "added": "added",
+    "removed": "gone",
+    "moved": "moved to",
+    "content": "with other content",
+    "kind": "of another type",
+    "unread": "read in one of them only",
+}
+
+
 def _differences(differences: Differences) -> Iterator[AnyBlock]:
     if differences.problem is not None:
         yield Paragraph(f"They could not be compared to the end: {_said(differences.problem)}.", "warning")
-    words = {
-        "same": "the same",
-        "added": "added",
-        "removed": "gone",
-        "content": "with other content",
-        "kind": "of another type",
-        "unread": "read in one of them only",
-        "filtered": "left out by a filter in one of them",
-    }
-    counts = ", ".join(f"{differences.counts.get(kind, 0):,} {word}" for kind, word in words.items())
-    yield Paragraph(f"Entries by path: {counts}. A file that was renamed is gone under one path and added under another.")
+    said = [f"{count:,} {word}" for kind, word in _COUNTED.items() if (count := differences.counts.get(kind))]
+    yield Paragraph(f"Entries by path: {', '.join(said) or 'none could be compared'}.")
     if differences.listed:
-        rows = [[shown_path(one.file), words[one.kind]] for one in differences.listed]
-        yield Table("Paths that differ", [Column("Path", "exact", 5), Column("Difference", "text", 2)], rows)
-    left = sum(differences.counts.get(kind, 0) for kind in words if kind not in ("same", "filtered")) - len(differences.listed)
+        rows = [
+            [shown_path(one.file), _DIFFERS[one.kind] + (f" {shown_path(one.to)}" if one.to is not None else "")]
+            for one in differences.listed
+        ]
+        yield Table("The first paths of each kind", [Column("Path", "exact", 1), Column("Difference", "exact", 1)], rows)
+    left = sum(differences.counts.get(kind, 0) for kind in _NAMED) - len(differences.listed)
     if left:
-        yield Paragraph(f"{left:,} more are not listed here; the manifests have all.", "note")
+        yield Paragraph(f"{left:,} more are not listed here: `evidencesync diff` names them, and the manifests have all.", "note")

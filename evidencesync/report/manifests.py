@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from evidencesync.custody.differences import has_changed
+from evidencesync.compare.acquisitions import compare_acquisitions
+from evidencesync.custody.differences import EntryDifference
 from evidencesync.custody.entries import ManifestLine
 from evidencesync.custody.labels import FLAGS, type_text
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.path import EvidencePath, pair_in_order, to_json_fields, walk_order
+from evidencesync.evidence.path import EvidencePath, to_json_fields
 from evidencesync.evidence.utc_time import parse_file_time
-from evidencesync.limits import MAX_REPORT_LISTED
+from evidencesync.limits import MAX_REPORT_DIFFERENCES, MAX_REPORT_LISTED
 from evidencesync.report.document import (
     Contents,
     Difference,
@@ -30,7 +31,6 @@ from evidencesync.report.document import (
 from evidencesync.vault.catalog import read_published
 from evidencesync.vault.layout import ItemLayout
 
-_PathEntry = tuple[bytes, Entry]
 _MAX_SUFFIX: Final = 12
 _TYPES_SHOWN: Final = 8
 
@@ -105,62 +105,36 @@ def _largest(sizes: dict[str, list[int]]) -> list[NamedSize]:
 
 def count_differences(item: ItemLayout, earlier: int, later: int) -> Differences:
     """Counts and first differences of two acquisitions. A manifest that cannot be read is the `problem`."""
-    counts: Counter[str] = Counter()
-    listed: list[Difference] = []
-    problem: str | None = None
-    unseen = _Unseen()
     try:
-        for one, other in pair_in_order(_entries(item, earlier), _entries(item, later), _order, _order):
-            kind = "filtered" if unseen.covers(one, other) else _difference(one, other)
-            counts[kind or "same"] += 1
-            known = one or other
-            if kind not in (None, "filtered") and known is not None and len(listed) < MAX_REPORT_LISTED:
-                listed.append(Difference(path_pair(known[0]), kind))
+        found = compare_acquisitions(item, earlier, later, MAX_REPORT_DIFFERENCES, beside_filters=True)
     except EvidenceSyncError as error:
-        problem = error.message
-    return Differences(earlier, later, dict(sorted(counts.items())), listed, problem)
+        return Differences(earlier, later, {}, [], error.message)
+    counts = {
+        "same": found.same,
+        "added": found.added_count,
+        "removed": found.removed_count,
+        "moved": found.moved_count,
+        "changed": found.changed_count,
+        "metadata": found.metadata_count,
+        "filtered": found.filtered_count,
+    }
+    listed = [
+        *(Difference(path_pair(one.path), "added", None) for one in found.added),
+        *(Difference(path_pair(one.path), "removed", None) for one in found.removed),
+        *(Difference(path_pair(one.before), "moved", path_pair(one.after)) for one in found.moved),
+        *(Difference(path_pair(one.path), _kind(one), None) for one, _ in found.changed),
+    ]
+    return Differences(earlier, later, {kind: count for kind, count in counts.items() if count}, listed, None)
 
 
-def _entries(item: ItemLayout, number: int) -> Iterator[_PathEntry]:
-    return ((raw, line) for raw, line in read_published(item, number) if isinstance(line, Entry))
-
-
-def _order(one: _PathEntry) -> bytes:
-    return walk_order(one[0])
-
-
-class _Unseen:
-    """Tells what a filter left out of one of two acquisitions: also what lies in a folder that was left out.
-
-    So nothing is called gone, or added, because of a filter. Entries come in the order of a walk: a folder, then what is in it.
-    """
-
-    def __init__(self) -> None:
-        self._folder: bytes | None = None
-
-    def covers(self, one: _PathEntry | None, other: _PathEntry | None) -> bool:
-        """Whether the next pair is not to be compared."""
-        pair = [each for each in (one, other) if each is not None]
-        path = pair[0][0]
-        if self._folder is not None and path.startswith(self._folder) and len(pair) == 1:
-            return True
-        left_out = ["skipped" in (entry.flags or ()) for _, entry in pair]
-        if not any(left_out) or (len(pair) == 2 and all(left_out)):
-            return False
-        if any(entry.type == "directory" for _, entry in pair):
-            self._folder = path + b"/"
-        return True
-
-
-def _difference(old: _PathEntry | None, new: _PathEntry | None) -> DifferenceKind | None:
-    if old is None or new is None:
-        return "added" if old is None else "removed"
-    before, after = old[1], new[1]
+def _kind(one: EntryDifference) -> DifferenceKind:
+    """How an entry has changed. What was not read in one of both is not called another content."""
+    before, after = one.before, one.after
+    if before is None or after is None:
+        return "added" if before is None else "removed"
     if before.type != after.type:
         return "kind"
-    if before.has_content != after.has_content:
-        return "unread"
-    return "content" if has_changed(before, after) else None
+    return "content" if before.has_content == after.has_content else "unread"
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.compare.acquisitions import compare_acquisitions
+from evidencesync.limits import MAX_REPORT_DIFFERENCES
+from evidencesync.report.document import PathPair
 from evidencesync.report.manifests import count_differences, survey
 from evidencesync.source.filters import FilterRules
 from evidencesync.vault.layout import ItemLayout
@@ -42,6 +45,22 @@ def test_what_differs_beside_a_folder_that_was_left_out_is_said(bench: Bench) ->
     bench.push(rules=FilterRules.from_patterns(["in/"]))
     found = count_differences(layout(bench), 1, 2)
     assert {(one.file.path, one.kind) for one in found.listed} == {("inside.txt", "content"), ("in.txt", "removed")}
+
+
+def test_a_renamed_folder_is_moved_and_only_the_first_of_many_paths_are_named(bench: Bench) -> None:
+    for number in range(30):
+        (bench.source / "in" / f"{number:02}.txt").write_text(f"content {number}")
+    bench.push()
+    (bench.source / "in").rename(bench.source / "renamed")
+    bench.push()
+    found = count_differences(layout(bench), 1, 2)
+    compared = compare_acquisitions(layout(bench), 1, 2, 0)
+    counts = {kind: found.counts.get(kind, 0) for kind in ("moved", "added", "removed")}
+    assert counts == {"moved": compared.moved_count, "added": compared.added_count, "removed": compared.removed_count}
+    assert counts == {"moved": 32, "added": 2, "removed": 2}  # the two folders have no content by which to find them
+    moved = [one for one in found.listed if one.kind == "moved"]
+    assert len(moved) == MAX_REPORT_DIFFERENCES
+    assert (moved[0].file.path, moved[0].to) == ("in/00.txt", PathPair("renamed/00.txt", None))
 
 
 def test_what_was_filtered_is_counted_by_type_and_is_no_flagged_entry(bench: Bench) -> None:
