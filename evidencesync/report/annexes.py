@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,9 +12,18 @@ from evidencesync.evidence.number_format import count_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Bullets, Column, Commands, Fact, Facts, FileTable, Paragraph, Section, Table
 from evidencesync.report.document import Acquisition, Report
+from evidencesync.report.exhibits import technical_facts
+from evidencesync.report.verdicts import some_text
 from evidencesync.report.volumes import Choices, Volume
 
-_KEYGEN: Final = "ssh-keygen -Y verify -f my_signers"
+_STEPS: Final = (
+    'verify() { ssh-keygen -Y verify -f my_signers -r revoked -I "$1" -n "$2" -s "$A/$3.sig" < "$A/$3"; }',
+    'verify "$EXAMINER" manifest@evidencesync manifest.jsonl',
+    "verify vault receipt@evidencesync receipt.json",
+    '(cd "$A" && sha256sum --quiet --strict -c SHA256SUMS)',
+    '(cd "$A" && b3sum --quiet --check BLAKE3SUMS)',
+    '(cd "$A" && sha256sum acquired.json manifest.jsonl manifest.jsonl.sig SHA256SUMS BLAKE3SUMS chunks.bin)',
+)
 
 
 def annexes(report: Report, volume: Volume, choices: Choices) -> Iterator[Section]:
@@ -22,6 +32,7 @@ def annexes(report: Report, volume: Volume, choices: Choices) -> Iterator[Sectio
     if is_first:
         yield _trust(report)
     yield _how_to_verify(volume)
+    yield _technical(volume)
     if is_first:
         yield Section("Words", 2, "words", [Facts([Fact(word, meaning) for word, meaning in texts.GLOSSARY])], new_page=True)
         yield Section("Limits", 2, "limits", [Bullets([*texts.MEANS_NOT, *texts.LIMITS])])
@@ -71,27 +82,33 @@ def _validity(after: str | None, before: str | None, *, revoked: bool) -> str:
 
 
 def _how_to_verify(volume: Volume) -> Section:
+    """The steps once, and for each acquisition the line that says which it is."""
+    which = [
+        f"A={shlex.quote(f'{shown.item.folder}/acquisitions/{one.number:04}')} "
+        f"EXAMINER={shlex.quote(safe_text(one.header.examiner.principal))}"
+        for shown in volume.items
+        for one in shown.acquisitions
+        if one.header is not None
+    ]
     blocks: list[AnyBlock] = [Paragraph(texts.VERIFY_INTRO)]
-    for shown in volume.items:
-        item = shown.item
-        for one in shown.acquisitions:
-            if one.header is None:
-                continue
-            principal = shlex.quote(safe_text(one.header.examiner.principal))
-            lines = [
-                f"cd {shlex.quote(f'{item.folder}/acquisitions/{one.number:04}')}",
-                f"{_KEYGEN} -I {principal} -n manifest@evidencesync -s manifest.jsonl.sig < manifest.jsonl",
-                f"{_KEYGEN} -I vault -n receipt@evidencesync -s receipt.json.sig < receipt.json",
-                "sha256sum --quiet -c SHA256SUMS",
-                "b3sum --quiet --check BLAKE3SUMS",
-                "sha256sum manifest.jsonl manifest.jsonl.sig SHA256SUMS BLAKE3SUMS chunks.bin",
-            ]
-            blocks += [
-                Paragraph(f"Item {safe_text(item.item, 80)}, acquisition {one.number}, from the vault's folder:"),
-                Commands(lines),
-            ]
+    if which:
+        blocks += [Paragraph(texts.VERIFY_WHICH), Commands(which), Paragraph(texts.VERIFY_STEPS), Commands(list(_STEPS))]
     blocks.append(Paragraph(texts.VERIFY_REST))
     return Section("How to verify without evidencesync", 2, "verify", blocks, new_page=True)
+
+
+def _technical(volume: Volume) -> Section:
+    """How contents were cut and which algorithms SSH used: each once, and where they differ, for which acquisitions."""
+    used: dict[tuple[str, str], list[str]] = {}
+    for caption, one in _captions(volume):
+        for named in technical_facts(one.header) if one.header is not None else ():
+            used.setdefault(named, []).append(caption)
+    labels = Counter(label for label, _ in used)
+    facts = [
+        Fact(label, value if labels[label] == 1 else f"{value} ({some_text(captions)})")
+        for (label, value), captions in used.items()
+    ]
+    return Section("Technical details", 2, "technical", [Facts(facts) if facts else Paragraph("None are stated.")])
 
 
 def _files(volume: Volume) -> Section:

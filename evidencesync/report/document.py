@@ -175,6 +175,14 @@ class Detail(Part, frozen=True):
     record: int
 
 
+class HandOver(Part, frozen=True):
+    """A hand-over that nobody has accepted yet: its record's number, its signer, and the principal that it names."""
+
+    record: int
+    principal: str
+    to: str
+
+
 class Item(Part, frozen=True):
     """One exhibit. `held_by` is the principal who accepted it last; null where it was never handed over."""
 
@@ -184,6 +192,7 @@ class Item(Part, frozen=True):
     head: Head | None
     known: list[Detail]
     held_by: str | None
+    open_hand_over: HandOver | None
     custody: list[CustodyStep]
     acquisitions: list[Acquisition]
     differences: list[Differences]

@@ -22,11 +22,23 @@ from evidencesync.report.blocks import (
     Table,
 )
 from evidencesync.report.charts import custody_timeline, new_and_reused, sizes_by_type, strip_map
-from evidencesync.report.document import Acquisition, Contents, CustodyStep, Detail, DifferenceKind, Differences, Item, PathPair
+from evidencesync.report.document import (
+    Acquisition,
+    Contents,
+    CustodyStep,
+    Detail,
+    DifferenceKind,
+    Differences,
+    HandOver,
+    Item,
+    PathPair,
+)
 from evidencesync.report.volumes import ShownItem
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import ManifestHeader, Receipt
+
+_TECHNICAL: Final = ("chunking",)  # options of an acquisition
 
 
 def exhibit_sections(shown: ShownItem) -> Iterator[Section]:
@@ -65,6 +77,7 @@ def _overview(anchor: str, item: Item) -> Section:
                 Fact("Item", safe_text(item.item)),
                 *(_detail(one) for one in item.known),
                 *([Fact("Held by", safe_text(item.held_by))] if item.held_by is not None else []),
+                *([_open(item.open_hand_over)] if item.open_hand_over is not None else []),
                 Fact("Folder in the vault", item.folder, exact=True),
                 Fact("Acquisitions shown", str(len(item.acquisitions))),
                 Fact("Head of its custody chain", head, exact=True),
@@ -83,6 +96,11 @@ def _continued(anchor: str, item: Item) -> Section:
 
 def _detail(one: Detail) -> Fact:
     return Fact(labels.label_text(one.name), f"{safe_text(one.value)} (custody record {one.record})")
+
+
+def _open(handed: HandOver) -> Fact:
+    who_to_whom = f"{safe_text(handed.principal)} to {safe_text(handed.to)}"
+    return Fact("Hand-over", f"open since custody record {handed.record}: {who_to_whom}, who has not accepted it")
 
 
 def _said(message: str) -> str:
@@ -138,7 +156,8 @@ def _header_facts(header: ManifestHeader) -> Iterator[Fact]:
     yield Fact("Direction", labels.DIRECTIONS[header.direction])
     yield Fact("Tool", f"{safe_text(method.tool)} {safe_text(method.version)}")
     yield Fact("Command", shell_text(*method.command_line), exact=True)
-    for label, value in labels.options_text(method.options):
+    chosen = {name: value for name, value in method.options.items() if name not in _TECHNICAL}
+    for label, value in labels.options_text(chosen):
         yield Fact(label, value)
     if header.ssh is None:
         yield Fact("Way", "on one machine, without a network")
@@ -146,14 +165,20 @@ def _header_facts(header: ManifestHeader) -> Iterator[Fact]:
         ssh = header.ssh
         yield Fact("Way", f"SSH to {safe_text(ssh.user)}@{safe_text(ssh.host)}, port {ssh.port}")
         yield Fact("Host key of the server", ssh.host_key, exact=True)
-        if ssh.algorithms:
-            yield Fact("Algorithms", ", ".join(f"{safe_text(name)} {safe_text(value)}" for name, value in ssh.algorithms.items()))
     yield Fact("Started", utc_time_text(header.started))
     difference = clock_difference(header)
     measured = "" if difference is None else f"; {difference}"
     yield Fact("Clock of the acquiring machine", f"shown to its user as UTC{header.clock.utc_offset}{measured}")
     for note in header.notes:
         yield Fact("Note", safe_text(note, 4000))
+
+
+def technical_facts(header: ManifestHeader) -> Iterator[tuple[str, str]]:
+    """What is mostly the same for all acquisitions, and of use to few readers: it stands in an annex."""
+    yield from labels.options_text({name: value for name, value in header.method.options.items() if name in _TECHNICAL})
+    if header.ssh is not None and header.ssh.algorithms:
+        said = ", ".join(f"{safe_text(name)} {safe_text(value)}" for name, value in header.ssh.algorithms.items())
+        yield "Algorithms of SSH", said
 
 
 def _filters(header: ManifestHeader, contents: Contents) -> Iterator[AnyBlock]:

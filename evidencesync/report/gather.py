@@ -23,6 +23,7 @@ from evidencesync.report.document import (
     Acquisition,
     CustodyStep,
     Detail,
+    HandOver,
     Item,
     Report,
     SignatureState,
@@ -167,6 +168,7 @@ def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> tupl
     for record in records:
         details.add(record)
         statements.add(record)
+    handed = statements.pending
     shown_item = Item(
         case=case,
         item=title,
@@ -174,6 +176,7 @@ def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> tupl
         head=checked or _head(ledger, case, title),
         known=[Detail(one.name, one.value, one.record) for one in details.known()],
         held_by=statements.held_by,
+        open_hand_over=HandOver(handed.record, handed.principal, handed.to) if handed is not None else None,
         custody=custody,
         acquisitions=[_acquisition(layout, number) for number in numbers],
         differences=[count_differences(layout, number - 1, number) for number in numbers if number > 1],

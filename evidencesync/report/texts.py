@@ -134,10 +134,16 @@ LIMITS: Final[list[str]] = [
     ),
 ]
 VERIFY_INTRO: Final = (
-    "With ssh-keygen, sha256sum and b3sum alone. The file my_signers must come from you, not from the vault: one line for each "
-    "examiner's key, and one for the vault's. Compare the keys with their owners, over another channel."
+    "With bash, ssh-keygen, sha256sum and b3sum alone, in the vault's folder. Two files must come from you, not from the vault; "
+    "write their full paths where my_signers and revoked stand. my_signers has one line for each examiner's key, and one for the "
+    "vault's. revoked has one line for each key that counts for nothing; it may be empty. Compare the keys with their owners, "
+    "over another channel."
 )
-VERIFY_REST: Final = "The digests that sha256sum prints in the last step must be those in receipt.json."
+VERIFY_WHICH: Final = "For one acquisition after the other, type its line:"
+VERIFY_STEPS: Final = "and after it these steps:"
+VERIFY_REST: Final = (
+    "Each of the two lines by ssh-keygen begins with Good. The digests that the last step prints must be those in receipt.json."
+)
 
 
 # Found by setting each character in PDF/A with typst 0.15; a test sets all of them again. Left out: scripts that are written

@@ -401,14 +401,22 @@ def test_what_the_report_tells_an_expert_to_type_works(
         require_program(program)
     assert make(whole, tmp_path / "r.html", "--verdict", verdict) == 0
     blocks = re.findall(r"<pre tabindex=\"0\"><code>(.*?)</code></pre>", (tmp_path / "r.html").read_text(), re.DOTALL)
-    assert len(blocks) == 3
-    signers = whole.vault.layout.root / "trusted_signers"
-    for block in blocks:
-        lines = [line for line in html.unescape(block).splitlines() if line and not line.startswith("b3sum")]
-        script = "set -e\n" + "\n".join(lines).replace("my_signers", str(signers))
-        done: Any = subprocess.run(["sh", "-c", script], cwd=whole.vault.layout.root, capture_output=True, text=True, check=False)
+    which, steps = ([line for line in html.unescape(block).splitlines() if line] for block in blocks)
+    assert len(which) == 3
+    (tmp_path / "revoked").touch()
+    steps = [line for line in steps if "b3sum" not in line]
+    script = "\n".join(steps).replace("my_signers", str(whole.vault.layout.root / "trusted_signers"))
+    script = script.replace("-r revoked", f"-r {tmp_path / 'revoked'}")
+    for number, line in enumerate(which, 1):
+        done: Any = subprocess.run(
+            ["bash", "-c", f"set -e\n{line}\n{script}"], cwd=whole.vault.layout.root, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("Good") == 2
+        receipt = json.loads((whole.acquisition(number) / "receipt.json").read_text())
+        printed = dict(reversed(row.split()) for row in done.stdout.splitlines() if not row.startswith("Good"))
+        assert printed["acquired.json"] == receipt["acquired_sha256"]
+        assert printed["manifest.jsonl"] == receipt["manifest_sha256"]
 
 
 def test_a_signed_report_is_recorded_and_ssh_keygen_checks_it(

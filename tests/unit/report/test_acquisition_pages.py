@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from evidencesync.custody.documents import Clock
+from evidencesync.custody.documents import Clock, CustodyRecord, Person
 from evidencesync.report.blocks import Facts
-from evidencesync.report.document import Acquisition
+from evidencesync.report.document import Acquisition, HandOver
 from evidencesync.report.exhibits import exhibit_sections
 from evidencesync.report.gather import VerdictSource, gather
 from evidencesync.report.judging import ReportScope
 from evidencesync.report.volumes import volumes
+from evidencesync.vault.ledger import sign_record
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import make_bench
 from tests.support.moments import LONG_AFTER_NS
@@ -59,3 +61,33 @@ def test_an_interruption_is_not_called_a_lost_link(facts: Any, count: int, said:
     shown = facts(receipt=msgspec.structs.replace(receipt, transfer=transfer))
     assert shown["Interruptions"] == said
     assert not [label for label in shown if "lost" in label]
+
+
+def test_a_hand_over_that_nobody_accepted_is_told_to_be_open(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    signer, ledger = bench.request().signer, bench.vault.item(bench.name).ledger
+    head = ledger.head()
+    record = CustodyRecord(
+        format="evidencesync-custody/1",
+        vault_id=bench.vault.settings.id,
+        sequence=head.sequence + 1,
+        type="handed-over",
+        time="2026-06-01T10:00:00.000000Z",
+        case=bench.name.case.text,
+        item=bench.name.item.text,
+        actor=Person(name="Ana", principal="ana@lab", key=signer.public_key.fingerprint),
+        previous_sha256=head.sha256,
+        details={"to": "ben@lab"},
+    )
+    ledger.append(*sign_record(record, signer))
+    verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS)
+    source = VerdictSource(verdict, given=False, trusted=None)
+    gathered = gather(bench.vault, ReportScope("2026/11", None, None), source, now_ns=LONG_AFTER_NS)
+    (item,) = gathered.report.items
+    assert item.open_hand_over == HandOver(record.sequence, "ana@lab", "ben@lab")
+    (volume,) = volumes(gathered, ["r.html"])
+    blocks = [block for section in exhibit_sections(volume.items[0]) for block in section.blocks if isinstance(block, Facts)]
+    said = {fact.label: fact.value for block in blocks for fact in block.facts}["Hand-over"]
+    assert said == f"open since custody record {record.sequence}: ana@lab to ben@lab, who has not accepted it"
