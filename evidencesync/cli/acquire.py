@@ -344,7 +344,8 @@ def require_folder_for_list(places: Places) -> None:
 def parse_compress(text: str) -> Literal["auto", "always", "never"]:
     """The value of --compress. Raises UsageError."""
     if text not in {"auto", "always", "never"}:
-        raise UsageError(f"--compress is auto, always or never, not {safe_text(text, 40)}")
+        hint = "Leave it out for auto, which compresses what gets smaller."
+        raise UsageError(f"--compress is auto, always or never, not {safe_text(text, 40)}", hint=hint)
     return cast('Literal["auto", "always", "never"]', text)
 
 

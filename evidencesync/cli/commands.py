@@ -60,8 +60,16 @@ _UNKNOWN: Final = re.compile(
     r"(No such (?:option|command)):? '?(\S+?)'?(?:[.:]? ?(?:\(Possible|Did you mean).*|\.)?$", re.IGNORECASE
 )
 """What typer says of an unknown name; some versions add names that they think are meant."""
-_FROM_OTHERS: Final = {"check": "verify", "ls": "list", "copy": "restore", "sync": "push", "backup": "push", "log": "show"}
-"""What other programs call it."""
+_FROM_OTHERS: Final = {
+    "check": "verify",
+    "ls": "list",
+    "copy": "restore",
+    "sync": "push",
+    "backup": "push",
+    "log": "show",
+    "--note": "--text",
+}
+"""What other programs, or other commands, call it."""
 
 # Depending on its version, typer has a copy of click or uses click itself. This is the base class of the errors that either of
 # them raises for a malformed command line.
@@ -159,8 +167,8 @@ def _close_to(given: str, command: Any) -> list[str]:
         known = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
     else:
         known = list(getattr(command, "commands", ()))
-        if given in _FROM_OTHERS:
-            return [_FROM_OTHERS[given]] if _FROM_OTHERS[given] in known else []
+    if given in _FROM_OTHERS:
+        return [_FROM_OTHERS[given]] if _FROM_OTHERS[given] in known else []
     begin_so = [name for name in known if name.startswith(given) and len(given) > 3]
     return (begin_so or difflib.get_close_matches(given, known, n=2, cutoff=0.7))[:2]
 

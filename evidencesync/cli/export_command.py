@@ -142,7 +142,8 @@ def _parse_format(text: str) -> Format:
     try:
         return Format(text)
     except ValueError as error:
-        raise UsageError(f"--format is bagit, hashdeep or case-uco, not {safe_text(text, 40)}") from error
+        hint = "bagit holds the files, hashdeep lists digests, case-uco describes. For a plain folder: evidencesync restore"
+        raise UsageError(f"--format is bagit, hashdeep or case-uco, not {safe_text(text, 40)}", hint=hint) from error
 
 
 def _record(wanted: ExportRequest, exported: Exported, verifier: Verifier) -> ExportRecord:
@@ -230,7 +231,8 @@ def _lines(output: ExportOutput, verdict: Verdict) -> Iterator[str]:
     for recipient in output.recipients:
         yield f"  encrypted    for {recipient}"
     if output.not_listed:
-        yield f"  not listed   {count_text(output.not_listed, 'entry', 'entries')} that are no files with content"
+        what = ("entry that is no file with content", "entries that are no files with content")
+        yield f"  not listed   {count_text(output.not_listed, *what)}"
     if output.left_out:
         yield f"  LEFT OUT     {count_text(output.left_out, 'name')} that the format cannot carry"
     for finding in _source(verdict):

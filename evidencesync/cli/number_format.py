@@ -49,7 +49,9 @@ def parse_rate(text: str) -> int:
     Raises UsageError for anything else, and for nothing.
     """
     rate = _parse_amount(text, a_second=True)
-    if not rate:
+    if rate == 0:
+        raise UsageError("a rate of 0 would send nothing", hint="For no limit, leave it out.")
+    if rate is None:
         raise UsageError(f"not a rate: {safe_text(text, 40)}", hint=f"Write bytes a second: {_HOW}")
     return rate
 

@@ -115,7 +115,7 @@ class FileChoice:
         from evidencesync.outside import NewFile, closed_vault
         from evidencesync.report.volumes import SIGNATURE, volume_count, volume_names
 
-        hint = "Reports are never replaced, and never lie in a vault. Choose another place."
+        hint = "Choose another place, which may not lie in a vault: -o FILE"
         count = volume_count(acquisitions) if self.kind == "pdf" else 1
         with contextlib.ExitStack() as stack:
             places = [

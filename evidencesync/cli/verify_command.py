@@ -15,7 +15,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.options import PartChoice, RecordChoice, TsaRoots, VaultPath, local_vault
 from evidencesync.cli.trust_files import load_trusted
-from evidencesync.errors import EvidenceSyncError
+from evidencesync.errors import CommandKind, EvidenceSyncError, VaultNotFoundError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode
@@ -162,7 +162,9 @@ def verdict_lines(verdict: Verdict, *, with_heads: bool = False) -> Iterator[str
         size_text(checked.bytes),
     ]
     source = "signers from outside" if verdict.trust == "outside" else "the vault's own list of signers"
-    yield f"checked {', '.join(parts)}; {' and '.join(map(safe_text, verdict.digests))}; trust: {source}"
+    is_vault = all(finding.slug != VaultNotFoundError.slug for finding in verdict.findings)
+    if is_vault:
+        yield f"checked {', '.join(parts)}; {' and '.join(map(safe_text, verdict.digests))}; trust: {source}"
     for head in verdict.heads if with_heads else ():
         whose = "the vault" if head.case is None else f"{safe_text(head.case)} / {safe_text(head.item or '')}"
         yield f"chain head of {whose}: {head.sequence} {head.sha256}"
@@ -170,6 +172,8 @@ def verdict_lines(verdict: Verdict, *, with_heads: bool = False) -> Iterator[str
         for finding in verdict.findings:
             if finding.severity == severity:
                 yield from _finding_lines(finding)
+    if not is_vault:
+        yield f"hint: {VaultNotFoundError('').hint_for(CommandKind.CHECKS)}"
     counts = Counter(finding.severity for finding in verdict.findings)
     if counts:
         told = [count_text(counts[severity], severity, _MANY[severity]) for severity in _WORST_FIRST if counts[severity]]

@@ -71,6 +71,7 @@ from evidencesync.vault.settings import VaultSettings
 from evidencesync.vault.writer import Machine, locked_for_writing, name_writer
 
 _MODE: Final = 0o644
+_WHO_HINT: Final = "Who is trusted is listed by: evidencesync trust list VAULT"
 _PATIENCE_SECONDS: Final = 3600  # by the file system's clock, so that two machines agree
 _FILES: Final = (TRUSTED_SIGNERS, REVOKED_KEYS)
 
@@ -295,7 +296,7 @@ class TrustStore:
             known.signer for known in self.signers() if who in known.signer.principals or who == known.signer.key.fingerprint
         ]
         if not found:
-            raise NotThereError(f"the vault trusts no signer called '{safe_text(who, 80)}'")
+            raise NotThereError(f"the vault trusts no signer called '{safe_text(who, 80)}'", hint=_WHO_HINT)
         return found
 
     def _require_foreign(self, key: PublicKey) -> None:
@@ -389,7 +390,7 @@ def _with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
         else:
             lines.append(line)
     if not retired:
-        raise NotThereError(f"the key {key.fingerprint} is not trusted now")
+        raise NotThereError(f"the key {key.fingerprint} is not trusted now", hint=_WHO_HINT)
     return replace(files, trusted_signers=b"\n".join(lines))
 
 

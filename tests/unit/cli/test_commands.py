@@ -42,6 +42,7 @@ def test_a_mistyped_command_is_held_against_all_of_them(capsys: pytest.CaptureFi
         (["push", "a", "v", "--exmaniner", "1"], "Did you mean --examiner? See: evidencesync push --help"),
         (["custody", "shwo"], "Did you mean show? See: evidencesync custody --help"),
         (["check", "v"], "Did you mean verify? See: evidencesync --help"),
+        (["custody", "note", "v", "--note", "x"], "Did you mean --text? See: evidencesync custody note --help"),
         (["verify", "v", "-z"], "See: evidencesync verify --help"),
     ],
 )

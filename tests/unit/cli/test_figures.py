@@ -81,6 +81,13 @@ def test_rates_are_read(text: str, rate: int) -> None:
     assert parse_rate(text) == rate
 
 
+@pytest.mark.parametrize("text", ["0", "0K", "0.0"])
+def test_a_rate_of_0_is_no_way_to_say_no_limit(text: str) -> None:
+    with pytest.raises(UsageError, match="would send nothing") as refused:
+        parse_rate(text)
+    assert refused.value.hint == "For no limit, leave it out."
+
+
 @pytest.mark.parametrize("text", ["", "0", "0K", "-1", "1e9", "M", "1iB", "5 Mib/m", "1.M", "٣", "9" * 40, "0.0001"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(UsageError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from evidencesync.cli.verify_command import verdict_lines
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Asked, Checked, Finding, Verdict
@@ -33,6 +35,14 @@ def test_the_worst_findings_stand_last_where_they_are_seen_and_are_counted() -> 
     lines = list(verdict_lines(verdict(*found)))
     assert [line.partition("] ")[2] for line in lines if "a-slug" in line] == ["two", "three", "one", "four"]
     assert lines[-2:] == ["findings: 2 errors, 1 warning, 1 info", "verdict: FAIL"]
+
+
+def test_a_place_that_is_no_vault_has_a_hint_and_no_counts() -> None:
+    missing = msgspec.structs.replace(finding("error", "not a vault: /tmp"), slug="vault-not-found")
+    lines = list(verdict_lines(verdict(missing)))
+    assert lines[0].endswith("not a vault: /tmp")
+    assert "hint: Look at the path: a vault is a folder with vault.toml in it." in lines
+    assert not [line for line in lines if line.startswith("checked ")]
 
 
 def test_where_nothing_was_found_nothing_is_counted() -> None:
