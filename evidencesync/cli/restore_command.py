@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from evidencesync.vault.item import VaultItem
 
 _NAMED: Final = 10  # of each kind, for people; `--json` has more
+_NAMED_HARMLESS: Final = 3  # of what is no failure: an ordinary user lacks the owner of nearly every entry
 _ALL: Final = "all"
 _MAX_SCOPE: Final = 2000  # characters of the paths that a record names
 _STAGES: Final = {
@@ -242,7 +243,8 @@ def restore_lines(output: RestoreOutput) -> Iterator[str]:
 
     for lack, count in output.lacks.items():
         yield f"{LACKS[lack][0]}: {count:,}"
-        named = [one for one in output.lacking if one.lack == lack][:_NAMED]
+        most = _NAMED_HARMLESS if LACKS[lack][1] is ExitCode.COMPLETE else _NAMED
+        named = [one for one in output.lacking if one.lack == lack][:most]
         for one in named:
             yield f"    {_shown_path(one)}" + (f"  ({one.reason})" if one.reason else "")
         if count > len(named):

@@ -1,0 +1,53 @@
+"""What `restore` prints of a copy for people: each kind of lack is counted, and the first ones are named."""
+
+from __future__ import annotations
+
+import pytest
+
+from evidencesync.cli.file_outputs import LackOutput, RestoreOutput
+from evidencesync.cli.restore_command import restore_lines
+from evidencesync.restore.refusals import Lack
+
+
+def lines(lack: Lack, count: int) -> list[str]:
+    lacking = [LackOutput(lack, f"file {number}", None, "Operation not permitted") for number in range(min(count, 200))]
+    output = RestoreOutput(
+        case="1",
+        item="A",
+        acquisition=1,
+        destination="/out",
+        scope="all",
+        manifest_sha256="0" * 64,
+        trust="vault",
+        verdict="complete",
+        entries={"file": count},
+        files=count,
+        bytes=0,
+        shared_bytes=0,
+        read_back=True,
+        record=None,
+        record_problem=None,
+        lacks={lack: count},
+        lacking=lacking,
+    )
+    return list(restore_lines(output))
+
+
+@pytest.mark.parametrize(("lack", "named"), [("owner", 3), ("mode", 3), ("damaged", 10), ("unreadable", 10)])
+def test_of_what_is_no_failure_three_are_named_and_of_failures_ten(lack: Lack, named: int) -> None:
+    shown = lines(lack, 1234)
+    assert shown[0].endswith(": 1,234")
+    assert shown[1 : 2 + named] == [
+        *(f"    file {number}  (Operation not permitted)" for number in range(named)),
+        f"    ... and {1234 - named:,} more",
+    ]
+
+
+def test_few_are_all_named() -> None:
+    shown = lines("owner", 2)
+    assert shown[:4] == [
+        "owner or group not set: 2",
+        "    file 0  (Operation not permitted)",
+        "    file 1  (Operation not permitted)",
+        "1 / A, acquisition 1, restored to /out",
+    ]
