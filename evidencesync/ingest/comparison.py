@@ -57,15 +57,17 @@ def _entries(pages: Iterable[tuple[int, int]], read: ReadPage) -> Iterator[Whole
 
 def _lines(pages: Iterable[tuple[int, int]], read: ReadPage) -> Iterator[CheckedLine]:
     """Yields the lines of entries. A further line of an entry that stands in an equal page is left out, with what it changes."""
+    path, end = None, 0
     for offset, length in pages:
         page = read(offset, length)
+        path, end = path if offset == end else None, offset + length
         if is_header(page) or is_footer(page):
             continue
-        path = b""
         for line in decode_run(page, 0):
             if isinstance(line, Entry):
                 path = from_json_fields(line.path, line.path_b64)
-            yield path, line
+            if path is not None:
+                yield path, line
 
 
 def _count(found: Iterator[EntryDifference | None]) -> Changes:
