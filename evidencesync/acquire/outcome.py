@@ -9,6 +9,7 @@ from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
 from evidencesync.acquire.signing import ManifestSums, Signed
+from evidencesync.acquire.unchanged import other_source
 from evidencesync.custody.chain import ChainSubject, follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE, CustodyRecord, ManifestHeader, Receipt
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
@@ -188,6 +189,7 @@ class ConcludedPush:
             documents=self._documents(),
             contradictions=checked.contradictions,
             changes=self.changes,
+            other_source=other_source(handshake, self.header),
         )
 
     def _documents(self) -> Documents:

@@ -85,7 +85,8 @@ class PushOutcome:
     `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half of a round trip; and
     `source_clock_offset_ns` that of the machine that was pulled from, where it told. `contradictions`: times of the vault's
     documents that cannot be true, each in a sentence. `changes` counts what differs from the previous acquisition, as the vault
-    says; None for the first one, from an older vault, and where a lost acknowledgement was repeated.
+    says; None for the first one, from an older vault, and where a lost acknowledgement was repeated. `other_source`: where the
+    previous acquisition came from, if that was another machine or path.
     """
 
     name: ItemName
@@ -114,3 +115,4 @@ class PushOutcome:
     source_clock_offset_ns: int | None = None
     contradictions: list[str] = field(default_factory=list)
     changes: Changes | None = None
+    other_source: str | None = None

@@ -1,8 +1,9 @@
-"""Finds out whether a source is what the previous acquisition has of it, so that there need be no other one.
+"""Compares a source with the previous acquisition: whether it is the same one, and whether it is unchanged.
 
-The vault's word is not taken for it. It shows the first and the last line of the previous manifest; between them go the entries
-that were read now. If no byte of these is another one, the whole has the digest of the previous manifest. It must stand in the
-last record of an acquisition in the custody chain, which the vault has signed, and has shown before.
+An unchanged source need not be published again. The vault's word is not taken for it. It shows the first and the last line of
+the previous manifest; between them go the entries that were read now. If no byte of these is another one, the whole has the
+digest of the previous manifest. It must stand in the last record of an acquisition in the custody chain, which the vault has
+signed, and has shown before.
 """
 
 from __future__ import annotations
@@ -16,10 +17,31 @@ from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import decode_header
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import new_sha256
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
+from evidencesync.evidence.path import from_json_fields
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.localstate.heads import RememberedHead
 from evidencesync.protocol.pages import is_footer, is_header
+
+
+def other_source(handshake: Handshake, header: ManifestHeader) -> str | None:
+    """Returns where the previous acquisition of the item came from, if that is another machine or path. It is safe to show.
+
+    A person may have named the wrong source, or the wrong item. It is the vault's word, and decides nothing.
+    """
+    if handshake.previous is None:
+        return None
+    try:
+        before, now = decode_header(handshake.previous.header).source, header.source
+    except MalformedDocumentError:
+        return None
+    known = before.machine_id is not None and now.machine_id is not None
+    same_machine = before.machine_id == now.machine_id if known else before.host == now.host
+    path = from_json_fields(before.path, before.path_b64) if (before.path, before.path_b64) != (None, None) else b""
+    if same_machine and (before.path, before.path_b64) == (now.path, now.path_b64):
+        return None
+    return safe_text(f"{before.host}:".encode() + path, 300)
 
 
 class EntriesCheck:

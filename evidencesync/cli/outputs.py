@@ -183,7 +183,8 @@ class PushOutput(Output, frozen=True):
     `vault_clock_ahead_seconds` is below 0 where the vault's clock is behind this machine's; `source_clock_ahead_seconds` is
     the same of the machine that was pulled from, null where it does not tell (SFTP), or is this one. `times_contradict`: times
     that the vault has signed and that cannot be true, each in a sentence; empty in most cases. `changes` is null for a first
-    acquisition, and where the vault did not say.
+    acquisition, and where the vault did not say. `other_source`: where the acquisition before came from, `HOST:PATH`, if that
+    was another machine or path.
     """
 
     case: str
@@ -226,6 +227,7 @@ class PushOutput(Output, frozen=True):
     receipts: str
     manifest_kept: bool
     changes: ChangesOutput | None
+    other_source: str | None
 
 
 class UnchangedOutput(Output, frozen=True):

@@ -94,6 +94,7 @@ def push_output(outcome: PushOutcome, kept: FinishedReceipt) -> PushOutput:
         receipts=safe_text(str(kept.folder)),
         manifest_kept=kept.lacks is None,
         changes=changes_output(outcome),
+        other_source=outcome.other_source,
     )
 
 
@@ -156,6 +157,8 @@ def push_lines(
         if outcome.vault_head is not None:
             yield f"  vault head   {outcome.vault_head.sha256} (record {outcome.vault_head.sequence})"
         yield f"  receipt      {safe_text(str(kept.folder))}"
+    if outcome.other_source is not None:
+        yield f"  note         acquisition {outcome.acquisition - 1} came from another source: {outcome.other_source}"
     yield from _warning_lines(outcome, kept)
     yield from own_lines(request.rules)
     yield from empty_lines(tally)

@@ -233,6 +233,18 @@ def test_the_command_says_what_has_changed_and_in_one_line_if_asked(lab: Lab) ->
     assert document["changes"] == {"since": 4, "added": 0, "removed": 0, "moved": 0, "changed": 0, "metadata": 0}
 
 
+def test_another_source_than_the_last_one_is_named(lab: Lab) -> None:
+    """The wrong source, or the wrong item, may have been typed: what is published cannot be taken back."""
+    assert "another source" not in lab.push().out
+    assert "another source" not in lab.push().out
+    (lab.folder / "other\x1b").mkdir()
+    (lab.folder / "other\x1b" / "x").write_bytes(b"x")
+    said = lab.push(source="other\x1b")
+    assert f"acquisition 2 came from another source: {os.uname().nodename}:{lab.folder}/evidence" in said.out
+    assert lab.push("--json").document["other_source"].endswith("other\\x1b")
+    assert lab.push("--json").document["other_source"] is None
+
+
 def test_the_command_skips_an_unchanged_source_and_says_so(lab: Lab) -> None:
     assert lab.push().code == 0
     done = lab.push("--skip-unchanged")
