@@ -2,9 +2,9 @@
 
 What is typed wins, then `EVIDENCESYNC_VAULT` and `EVIDENCESYNC_CASE`, then the settings `vault` and `case`. A command that takes
 one of them says so on stderr, with the place it comes from. VAULT counts as left out only where every other argument that a
-command needs is there, and no more: `trust retire ana@lab`. A case is taken by commands that need one. Those that may be narrowed
-to a case (`verify`) never are by this: a verdict about less than was asked for would look the same. `init`, `serve` and
-`receipts check` mean a vault only where it is typed.
+command needs is there, and no more: `trust retire ana@lab`. `push VAULT` has lost its source, and is refused. A case is taken
+by commands that need one. Those that may be narrowed to a case (`verify`) never are by this: a verdict about less than was
+asked for would look the same. `init`, `serve` and `receipts check` mean a vault only where it is typed.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ def fill_in(values: MutableMapping[str, Any], typed: Mapping[str, bool], setting
         else:
             values[name], place = found
             said.append(f"{name} {safe_text(values[name])} ({place})")
+    if "vault" in values and not typed.get("vault", True) and _is_vault(values.get("source")):
+        shown = safe_text(values["source"], 200)
+        raise UsageError(f"{shown} is itself a vault, and no other was named", hint="Type both: the source, then the vault.")
     if missing:
         variables = " and ".join(VARIABLES[name] for name in missing)
         shown = ", ".join("--case" if name == "case" else name.upper() for name in missing)
@@ -97,6 +100,13 @@ def _rooted(vault: str) -> str:
     raise ConfigurationError(
         f"{VAULT_VARIABLE} is a relative path: {safe_text(vault, 200)}", hint="Set it to the whole path, or to an address."
     )
+
+
+def _is_vault(source: object) -> bool:
+    """Whether a SOURCE is a vault on this machine: then it may be the source that was left out, and it would become evidence."""
+    from evidencesync.outside import VAULT_MARKS
+
+    return isinstance(source, str) and all(os.path.exists(os.path.join(source, mark)) for mark in VAULT_MARKS)
 
 
 def _is_local(vault: str) -> bool:

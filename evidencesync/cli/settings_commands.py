@@ -249,8 +249,14 @@ def _check(file: Path, key: str, check: Callable[[Any], object], value: str | fl
 def _checks() -> dict[str, Callable[[Any], object]]:
     from evidencesync.cli.acquire import parse_compress
     from evidencesync.cli.number_format import parse_rate
+    from evidencesync.cli.options import parse_address
     from evidencesync.evidence.identity import Title
-    from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import parse_program
 
-    return {"vault": Address.parse, "case": Title, "ssh": parse_program, "compress": parse_compress, "limit-rate": parse_rate}
+    return {
+        "vault": lambda text: parse_address(text, "vault"),
+        "case": Title,
+        "ssh": parse_program,
+        "compress": parse_compress,
+        "limit-rate": parse_rate,
+    }

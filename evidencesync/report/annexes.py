@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.number_format import count_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Bullets, Column, Commands, Fact, Facts, FileTable, Paragraph, Section, Table
@@ -84,8 +83,8 @@ def _validity(after: str | None, before: str | None, *, revoked: bool) -> str:
 def _how_to_verify(volume: Volume) -> Section:
     """The steps once, and for each acquisition the line that says which it is."""
     which = [
-        f"A={shlex.quote(f'{shown.item.folder}/acquisitions/{one.number:04}')} "
-        f"EXAMINER={shlex.quote(safe_text(one.header.examiner.principal))}"
+        f"A={shell_text(f'{shown.item.folder}/acquisitions/{one.number:04}')} "
+        f"EXAMINER={shell_text(one.header.examiner.principal)}"
         for shown in volume.items
         for one in shown.acquisitions
         if one.header is not None

@@ -125,6 +125,15 @@ def test_a_vault_that_depends_on_the_folder_is_refused(
     assert main(["list"]) == 0
 
 
+@pytest.mark.parametrize("name", ["push", "watch"])
+def test_a_vault_is_no_source_where_the_vault_is_left_out(
+    name: str, vaults: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(VAULT_VARIABLE, f"{vaults}/one")
+    assert main([name, f"{vaults}/two", "--case", "c", "--item", "i"]) == 2
+    assert f"{vaults}/two is itself a vault, and no other was named" in capsys.readouterr().err
+
+
 def test_a_vault_of_another_machine_is_taken_where_it_may_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VAULT_VARIABLE, "ana@vault.lab:/srv/vault")
     assert parsed("push", ["push", "evidence", "--case", "c", "--item", "i"])["vault"] == "ana@vault.lab:/srv/vault"

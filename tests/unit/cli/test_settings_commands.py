@@ -114,6 +114,7 @@ def test_a_file_that_is_there_is_edited_as_it_is(
         ('limit-rate = "fast"', "limit-rate: not a rate: fast"),
         ('compress = "max"', "compress: --compress is auto, always or never"),
         ('vault = "ssh://"', "vault: "),
+        ('vault = "vault@vault.lab"', "vault: vault@vault.lab names a server, but no vault on it"),
         ('ssh = "\'"', "ssh: "),
         ("not toml", "config.toml: "),
     ],
