@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from evidencesync.cli.command import Run, command, group
-from evidencesync.cli.settings import LoadedSettings, load_settings, setting_keys, variable_of
+from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings, setting_keys, settings_file, variable_of
 from evidencesync.errors import CommandKind, ConfigurationError, EvidenceSyncError, NoHomeError, UsageError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def path(run: Run) -> ExitCode:
     file = _named(run.settings)
     exists, shown = os.path.lexists(file), safe_text(str(file))
     if not exists:
-        run.console.print_message("note: there is no such file yet; evidencesync settings edit makes it")
+        run.console.print_message(f"note: there is no such file yet; {_edit_text(file)} makes it")
     run.console.print_result(SettingsPathOutput(shown, exists), [shown])
     return ExitCode.COMPLETE
 
@@ -235,8 +235,17 @@ def _checked(file: Path) -> LoadedSettings:
             if (value := _value(loaded, key)) is not None:
                 _check(file, key, check, value)
     except ConfigurationError as error:
-        raise ConfigurationError(error.message, hint="Edit it again: evidencesync settings edit") from error
+        raise ConfigurationError(error.message, hint=f"Edit it again: {_edit_text(file)}") from error
     return loaded
+
+
+def _edit_text(file: Path) -> str:
+    """The command that edits this very file."""
+    try:
+        usual = settings_file(os.environ.get(CONFIG_VARIABLE) or None)
+    except NoHomeError:
+        usual = None
+    return shell_text("evidencesync", "settings", "edit", *([] if usual == file else ["--config", str(file)]))
 
 
 def _check(file: Path, key: str, check: Callable[[Any], object], value: str | float) -> None:

@@ -131,6 +131,17 @@ def test_what_is_wrong_after_editing_is_said_and_can_be_edited_again(
     assert main(["settings", "edit"]) == 0
 
 
+def test_what_is_to_be_typed_names_the_file_that_was_named(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = str(tmp_path / "my file.toml")
+    assert main(["settings", "path", "--config", mine]) == 0
+    assert f"evidencesync settings edit --config '{mine}' makes it" in capsys.readouterr().err
+    edited_by('echo wrong > "$1"', monkeypatch)
+    assert main(["settings", "edit", "--config", mine]) == 2
+    assert f"Edit it again: evidencesync settings edit --config '{mine}'\n" in capsys.readouterr().err
+
+
 def test_visual_comes_before_editor_and_without_both_nobody_is_asked(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
