@@ -22,7 +22,7 @@ SENTENCES: Final[dict[State, str]] = {
 }
 MEANS: Final[dict[State, list[str]]] = {
     "pass": [
-        "Every stored file has the size and the digests that its signed manifest states.",
+        "Every stored file has the size that its signed manifest states, and each digest of it that was checked: see Checked.",
         "Every manifest, receipt and custody record has a good signature, by a key that was trusted for it at the time.",
         "No acquisition, file or custody record is missing up to the chain heads named below.",
     ],

@@ -123,6 +123,13 @@ def test_volumes_that_have_their_names_go_where_the_first_finds_its_own_taken_me
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("r-1.pdf", "mine")]
 
 
+def test_a_pass_claims_no_digest_that_was_not_checked(bench: Bench, tmp_path: Path) -> None:
+    assert make(bench, tmp_path / "r.html") == 0
+    text = (tmp_path / "r.html").read_text()
+    assert "by BLAKE3" in text
+    assert "states, and each digest of it that was checked: see Checked." in text
+
+
 def test_more_acquisitions_than_all_volumes_hold_are_refused_before_anything_is_checked(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
