@@ -22,13 +22,15 @@ SENTENCES: Final[dict[State, str]] = {
 }
 MEANS: Final[dict[State, list[str]]] = {
     "pass": [
-        "Every stored file has the size that its signed manifest states, and each digest of it that was checked: see Checked.",
         "Every manifest, receipt and custody record has a good signature, by a key that was trusted for it at the time.",
         "No acquisition, file or custody record is missing up to the chain heads named below.",
     ],
     "fail": [
         "At least one check failed. What it means for the evidence stands beside each finding.",
-        "What no finding names was checked and is as it was acquired, unless a finding says that it could not be checked.",
+        (
+            "What was checked, and no finding names, is as it was acquired. A finding also says where something could not be "
+            "checked, or where there are more findings than are listed."
+        ),
     ],
     "incomplete": [
         "Nothing that was checked is wrong, but not all could be checked.",
@@ -39,6 +41,14 @@ MEANS: Final[dict[State, list[str]]] = {
         "Make the report again without --verdict: then everything is checked first.",
     ],
 }
+DIGESTS_CHECKED: Final = (
+    "Every stored file that was checked has the size and the {digests} digest that its signed manifest states."
+)
+NO_DIGEST_CHECKED: Final = "No digest of a stored file was computed."
+DIGESTS_NOT_CHECKED: Final = (
+    "Not computed again for this verdict: {digests}. The report shows them as the manifests state them. To check them, too: "
+    "verify with --all-digests."
+)
 MEANS_NOT: Final[list[str]] = [
     "It says nothing about what happened to the evidence before it was acquired.",
     "It says nothing about what the files contain, or whether that is true.",

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
+from evidencesync.custody import labels
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text
+from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, Paragraph, Section, Table
-from evidencesync.report.document import Item, Judgement
+from evidencesync.report.document import Item, Judgement, Report
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Finding, shown_place
 
@@ -38,6 +40,20 @@ def all_findings_text(judgement: Judgement) -> str:
     """How many findings there are, and of which severity."""
     said = severities_text(judgement.findings)
     return f"{len(judgement.findings):,}: {said}" if "," in said else said or "none"
+
+
+def means(report: Report) -> list[str]:
+    """What the verdict means. A pass says which digests were computed for it, and which of the manifests' were not."""
+    judgement = report.judgement
+    said = texts.MEANS[judgement.state]
+    if judgement.state != "pass":
+        return said
+    stated = {name for item in report.items for one in item.acquisitions if one.header for name in one.header.method.digests}
+    left = [name for name in labels.DIGESTS if name in stated and name not in judgement.digests]
+    computed = labels.digests_text(judgement.digests).replace(", ", " and ")
+    first = texts.DIGESTS_CHECKED.format(digests=computed) if computed else texts.NO_DIGEST_CHECKED
+    more = [texts.DIGESTS_NOT_CHECKED.format(digests=labels.digests_text(left))] if left else []
+    return [first, *more, *said]
 
 
 def findings_about(judgement: Judgement, item: Item, number: int | None) -> str:

@@ -22,7 +22,7 @@ from evidencesync.report.gather import Gathered
 from evidencesync.report.html_report import write_html
 from evidencesync.report.manifests import manifest_lines
 from evidencesync.report.pdf_report import write_pdf
-from evidencesync.report.verdicts import all_findings_text, findings_about, findings_section, some_text, touched_text
+from evidencesync.report.verdicts import all_findings_text, findings_about, findings_section, means, some_text, touched_text
 from evidencesync.report.volumes import Choices, Volume
 
 Form = Literal["html", "pdf", "json", "certificate", "statement"]
@@ -71,7 +71,7 @@ def _first_page(report: Report, volume: Volume, choices: Choices) -> FirstPage:
         when=_when(judgement),
         facts=[*_volume_facts(volume), *_people(report, choices), *_first_facts(report)],
         items=_item_table(report.judgement, volume),
-        means=texts.MEANS[judgement.state],
+        means=means(report),
         means_not=texts.MEANS_NOT,
     )
 

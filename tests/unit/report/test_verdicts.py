@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from evidencesync.report import texts
 from evidencesync.report.document import Report
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
-from evidencesync.report.verdicts import all_findings_text, findings_about, touched_text
+from evidencesync.report.verdicts import all_findings_text, findings_about, means, touched_text
 from evidencesync.report.volumes import Choices, volumes
 from evidencesync.report.write import compose
 from evidencesync.verify.audit import audit_vault
@@ -42,6 +43,19 @@ def test_page_one_says_which_acquisition_has_failed(gathered: Gathered) -> None:
     place = [column.title for column in first.items.columns].index("Findings")
     assert [row[place].partition(",")[0] for row in first.items.rows] == ["none", "✗ 1 error"]
     assert first.sentence.endswith("The errors are about 1 acquisition (item E1, acquisition 2).")
+
+
+def test_a_pass_says_which_digests_were_computed_for_it_and_which_were_not(report: Report) -> None:
+    def said(*digests: str) -> list[str]:
+        judgement = msgspec.structs.replace(report.judgement, state="pass", digests=list(digests))
+        return means(msgspec.structs.replace(report, judgement=judgement))
+
+    one, both = said("blake3"), said("blake3", "sha256")
+    assert "has the size and the BLAKE3 digest that its signed manifest states" in one[0]
+    assert one[1].startswith("Not computed again for this verdict: SHA-256.")
+    assert "has the size and the BLAKE3 and SHA-256 digest that its signed manifest states" in both[0]
+    assert not any("Not computed" in text for text in both)
+    assert said()[0] == texts.NO_DIGEST_CHECKED
 
 
 def test_all_findings_are_counted_by_their_severity(report: Report) -> None:
