@@ -16,11 +16,15 @@ from evidencesync.errors import MalformedDocumentError, StorageError
 from evidencesync.evidence.digest import ChunkDigest
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields
+from evidencesync.limits import MIB
 from evidencesync.protocol.messages import Changes
 from evidencesync.protocol.pages import is_footer, is_header
 
 MAX_MOVES: Final = 100_000
 """Where more entries than this are on one side alone, it is not looked for what was moved: their digests would take memory."""
+
+MAX_COMPARED: Final = 64 * MIB
+"""Where more bytes of manifest than this differ on one side, nothing is compared: it would hold up the push for a minute."""
 
 ReadPage = Callable[[int, int], bytes]
 """Reads a page: offset and length in its manifest. Raises StorageError."""
@@ -43,7 +47,9 @@ class ManifestComparison:
         self._size += length
 
     def changes(self, read_new: ReadPage) -> Changes | None:
-        """Compares what is left on either side. Returns None where a manifest cannot be read (any more)."""
+        """Compares what is left on either side. Returns None where that is too much, or a manifest cannot be read (any more)."""
+        if max(sum(length for _, length in pages) for pages in (self._removed.values(), self._added)) > MAX_COMPARED:
+            return None
         before = _entries(sorted(self._removed.values()), self._read_previous)
         try:
             return _count(differences(before, _entries(self._added, read_new)))

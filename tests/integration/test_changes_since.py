@@ -94,6 +94,18 @@ def test_where_too_much_differs_it_is_not_looked_for_what_was_moved(bench: Bench
     assert bench.push().changes == Changes(3, 3, None, 0, 1)
 
 
+def test_where_nearly_all_of_a_large_source_differs_nothing_is_compared(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would hold up the push."""
+    monkeypatch.setattr(comparison, "MAX_COMPARED", 4000)
+    for number in range(10):
+        (bench.source / f"{number}").write_bytes(b"%d" % number)
+    bench.push()
+    assert bench.push().changes == Changes(0, 0, 0, 0, 0)
+    for number in range(10):
+        (bench.source / f"{number}").chmod(0o600)
+    assert bench.push().changes is None
+
+
 def test_a_previous_manifest_that_cannot_be_read_keeps_no_push_from_its_end(bench: Bench) -> None:
     (bench.source / "a").write_bytes(b"a")
     bench.push()
