@@ -127,7 +127,8 @@ def test_a_pass_claims_no_digest_that_was_not_checked(bench: Bench, tmp_path: Pa
     assert make(bench, tmp_path / "r.html") == 0
     text = (tmp_path / "r.html").read_text()
     assert "by BLAKE3" in text
-    assert "states, and each digest of it that was checked: see Checked." in text
+    assert "has the size and the BLAKE3 digest that its signed manifest states." in text
+    assert "Not computed again for this verdict: SHA-256." in text
 
 
 def test_more_acquisitions_than_all_volumes_hold_are_refused_before_anything_is_checked(
