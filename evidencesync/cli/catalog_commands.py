@@ -174,7 +174,7 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
         yield f"  note          {safe_text(note, 400)}"
     yield f"  started       {header.started}"
     yield f"  finished      {footer.finished}"
-    yield f"  entries       {output.entries:,} ({kinds_text(footer.counts)}), {size_text(footer.bytes)}"
+    yield f"  entries       {output.entries:,} ({kinds_text(footer.counts, footer.flags)}), {size_text(footer.bytes)}"
     flags = ", ".join(f"{count:,} {FLAGS.get(flag, safe_text(flag))}" for flag, count in footer.flags.items())
     yield f"  flags         {flags or 'none'}"
     state = SourceState.of_manifest(header, footer)

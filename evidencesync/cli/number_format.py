@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from evidencesync.custody.labels import counts_text
+from evidencesync.custody.labels import entries_text
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
@@ -27,9 +27,9 @@ def rate_text(size_bytes: float, seconds: float) -> str:
     return f"{size_text(size_bytes / seconds)}/s" if seconds > 0 else "-"
 
 
-def kinds_text(counts: Mapping[str, int]) -> str:
-    """How many entries there are of each type: `1 file, 2 folders`; `none` of no type at all."""
-    return safe_text(counts_text(counts)) or "none"
+def kinds_text(counts: Mapping[str, int], flags: Mapping[str, int] | None = None) -> str:
+    """How many entries there are of each type: `1 file, 2 folders`; `none` of no type at all. `flags`: see `entries_text`."""
+    return safe_text(entries_text(counts, flags or {})) or "none"
 
 
 def stored_text(stored: Stored) -> str:

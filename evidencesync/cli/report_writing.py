@@ -23,7 +23,7 @@ from evidencesync.custody.sshsig import sign_document
 from evidencesync.errors import EvidenceSyncError, InternalError
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.evidence.number_format import count_text, size_text
+from evidencesync.evidence.number_format import size_text
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.outside import NewFile
 from evidencesync.report.document import Item
@@ -155,15 +155,15 @@ def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifi
     return RecordedReport(item.case, item.item, record.sequence, None, None)
 
 
-def report_lines(output: ReportOutput) -> Iterator[str]:
-    """What was written and recorded, for people."""
+def report_lines(output: ReportOutput, found: str) -> Iterator[str]:
+    """What was written and recorded, for people. `found` is how many findings the report's first page states."""
     for one in output.volumes or [ReportFile(output.file, output.sha256, output.bytes, output.signature)]:
         yield f"{one.file}  {size_text(one.bytes)}"
         yield f"  sha256   {one.sha256}"
         if one.signature is not None:
             yield f"  signed   {one.signature}"
     reason = "" if output.reason is None else f": {output.reason}"
-    how = f"{count_text(output.findings, 'finding')}, checked {time_text(output.checked_at)}"
+    how = f"findings: {found}; checked {time_text(output.checked_at)}"
     yield f"  verdict  {_WORDS[output.state]}{reason} ({how})"
     for entry in output.recorded:
         whose = f"{safe_text(entry.case)} / {safe_text(entry.item)}"

@@ -387,7 +387,7 @@ def dry_run_lines(name: ItemName, rules: FilterRules, output: DryRunOutput, seen
     """The survey for people."""
     yield f"{name}: DRY RUN, nothing was sent and nothing written"
     yield f"  would read   {count_text(output.files, 'file')}, {size_text(output.bytes)}"
-    yield f"  entries      {kinds_text(output.entries)}"
+    yield f"  entries      {kinds_text(output.entries, output.flags)}"
     for line in output.filters:
         yield f"  filter       {line}"
     yield from own_lines(rules)

@@ -90,6 +90,22 @@ def counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {type_text(kind) if count == 1 else _PLURALS.get(kind, kind)}" for kind, count in counts.items())
 
 
+def entries_text(counts: Mapping[str, int], flags: Mapping[str, int], left_out: Mapping[str, int] | None = None) -> str:
+    """Counts of a manifest's entries in words: what filters left out, and what had vanished, is told apart. Empty for none.
+
+    `left_out` counts by type what filters left out. Where that is not known, it is a part of all that are counted.
+    """
+    skipped, vanished, apart = flags.get("skipped", 0), flags.get("vanished", 0), left_out or {}
+    if sum(apart.values()) != skipped or any(count > counts.get(kind, 0) for kind, count in apart.items()):
+        apart = {}
+    kept = {kind: count - apart.get(kind, 0) for kind, count in counts.items()}
+    said = [counts_text({kind: count for kind, count in kept.items() if count}) or ("nothing" if apart else "")]
+    said += [f"of which {skipped:,} {'was' if skipped == 1 else 'were'} seen and left out"] if skipped and not apart else []
+    said += [f"of which {vanished:,} {'was' if vanished == 1 else 'were'} not there when it was read"] if vanished else []
+    said += [f"and {counts_text(apart)} that {'was' if skipped == 1 else 'were'} seen and left out"] if apart else []
+    return ", ".join(filter(None, said))
+
+
 def label_text(name: str) -> str:
     """The name of a detail or a fact as words: `serial_number` is `Serial number`. Safe to show."""
     words = [_ABBREVIATIONS.get(word, word) for word in name.replace("_", " ").split(" ")]

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.labels import counts_text
+from evidencesync.custody.labels import entries_text
 from evidencesync.custody.statements import ItemHistory
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
@@ -133,7 +133,7 @@ class _Graph:
     def provenance(self) -> Iterator[bytes]:
         """Yields the record of what was acquired. It names each file, and is too long to be held in memory."""
         header, footer = self._acquisition.header, self._acquisition.footer
-        counts = counts_text(footer.counts)
+        counts = entries_text(footer.counts, footer.flags)
         gaps = "; ".join(f"{flag} {count}" for flag, count in footer.flags.items())
         node = self._node(
             "provenance-acquisition",

@@ -134,7 +134,7 @@ def _manifest_facts(one: Acquisition) -> Iterator[Fact]:
     yield Fact("Fingerprint for the notebook", one.fingerprint or "cannot be read", exact=True)
     yield Fact("SHA-256 of the manifest", one.contents.manifest_sha256 or "cannot be read", exact=True)
     if one.footer is not None:
-        counts = safe_text(labels.counts_text(one.footer.counts))
+        counts = safe_text(labels.entries_text(one.footer.counts, one.footer.flags, one.contents.filtered))
         yield Fact("Entries of the list", counts)
         yield Fact("Bytes that are kept", f"{one.footer.bytes:,} bytes ({size_text(one.footer.bytes)})")
         yield Fact("Gaps at the source", gaps_text(one))

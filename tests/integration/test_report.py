@@ -94,6 +94,15 @@ def test_a_good_case_passes_and_what_is_printed_is_about_the_file(
     assert [name.name for name in tmp_path.iterdir()] == [file.name]
 
 
+def test_the_terminal_and_page_one_count_the_findings_alike(
+    whole: Bench, tmp_path: Path, verdict: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["report", str(whole.vault.layout.root), *CASE, "-o", str(tmp_path / "r.html"), "--verdict", verdict]
+    assert main(command) == 0
+    assert "PASS (findings: 1 for information; checked" in " ".join(capfd.readouterr().out.split())
+    assert "<dt>Findings</dt><dd><bdi>1 for information</bdi>" in (tmp_path / "r.html").read_text()
+
+
 def test_damage_fails_with_the_code_of_verify_and_stands_on_page_one(tmp_path: Path) -> None:
     bench = make_reported_vault(tmp_path)
     damage(bench, 2, "disk.img", 1_100_000)

@@ -14,6 +14,7 @@ from evidencesync.custody.labels import (
     counts_text,
     device_facts_text,
     digests_text,
+    entries_text,
     label_text,
     options_text,
 )
@@ -53,3 +54,14 @@ def test_options_and_details_are_words() -> None:
     ]
     assert label_text("report_sha256") == "Report SHA-256"
     assert digests_text(["blake3", "sha256", "\x1b"]) == "BLAKE3, SHA-256, \\x1b"
+
+
+def test_what_was_left_out_or_gone_is_not_counted_among_what_is_there() -> None:
+    counts = {"file": 71, "directory": 2}
+    assert entries_text(counts, {}) == "71 files, 2 folders"
+    assert entries_text(counts, {"skipped": 6}, {"file": 5, "directory": 1}) == (
+        "66 files, 1 folder, and 5 files, 1 folder that were seen and left out"
+    )
+    assert entries_text(counts, {"skipped": 5}) == "71 files, 2 folders, of which 5 were seen and left out"
+    assert entries_text(counts, {"vanished": 1}) == "71 files, 2 folders, of which 1 was not there when it was read"
+    assert entries_text({"file": 1}, {"skipped": 1}, {"file": 1}) == "nothing, and 1 file that was seen and left out"
