@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-Tone = Literal["plain", "note", "warning"]
+Tone = Literal["plain", "note", "warning", "error"]
 ColumnKind = Literal["text", "exact", "number"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Final
 
@@ -109,6 +110,8 @@ _STEPS: Final = 12  # marks on a time line: the first and the last, and a gap be
 _ACQUISITIONS: Final = 20  # bars; the latest
 _CELLS: Final = 704
 _BAR: Final = 360  # the longest bar: so there is room for the words beside it, in any font
+_DAMAGED: Final = "NOT as it was acquired"
+_DAMAGED_NAMED: Final = 20
 _MAP_INKS: Final[dict[RangeKind, str]] = {"data": "dots", "zero": "empty", "changed": "solid", "unreadable": "cross"}
 _MAP_WORDS: Final[dict[RangeKind, str]] = {
     "data": "content",
@@ -217,8 +220,11 @@ def new_and_reused(name: str, item: Item) -> Picture | None:
     return Picture("What of each acquisition was new to the vault, and what it had already", "; ".join(said), canvas.svg())
 
 
-def strip_map(name: str, number: int, file: FileMap) -> Picture:
-    """A file from its first byte to its last, in one strip. If a cell holds several kinds, the most severe is drawn."""
+def strip_map(name: str, number: int, file: FileMap, damaged: Sequence[tuple[int, int]] = ()) -> Picture:
+    """A file from its first byte to its last, in one strip. If a cell holds several kinds, the most severe is drawn.
+
+    `damaged`: offset and length of what is not as it was acquired. What was added behind the end is marked there.
+    """
     shown = safe_text(_raw(file), 80)
     totals = {one.name: one for one in file.totals}
     kinds: list[RangeKind] = ["data", "zero", "changed", "unreadable"]
@@ -229,13 +235,24 @@ def strip_map(name: str, number: int, file: FileMap) -> Picture:
     ]
     against = f"; changed against acquisition {file.compared_with}" if file.compared_with is not None else ""
     alternative = f"{size_text(file.size)}: {'; '.join(said)}{against}."
+    if damaged:
+        places = ", ".join(f"{length:,} at {offset:,}" for offset, length in damaged[:_DAMAGED_NAMED])
+        more = f" and {len(damaged) - _DAMAGED_NAMED:,} more ranges" if len(damaged) > _DAMAGED_NAMED else ""
+        alternative += f" NOT as it was acquired, bytes: {places}{more}."
     canvas = Canvas(name, "Strip map", alternative, 74)
     for kind, start, end in _cells(file):
         canvas.rect(8 + start, 6, end - start, 30, _MAP_INKS[kind])
     canvas.text(8, 49, "0", size=11)
     canvas.text(8 + _CELLS, 49, f"{file.size:,} bytes", size=11, anchor="end")
     canvas.legend(60, [(_MAP_INKS[kind], _MAP_WORDS[kind]) for kind in kinds])
-    return Picture(f"Acquisition {number}: {shown}: where there is what{against}", alternative, canvas.svg())
+    for offset, length in damaged:
+        middle = min(max(offset + length // 2, 0), file.size)
+        canvas.mark(8 + middle * _CELLS / max(file.size, 1), 21, "cross", "cross")
+    if damaged:
+        canvas.mark(480, 65, "cross", "cross")
+        canvas.text(494, 69.5, _DAMAGED)
+    wrong = f"; {_DAMAGED} at the crosses" if damaged else ""
+    return Picture(f"Acquisition {number}: {shown}: where there is what{against}{wrong}", alternative, canvas.svg())
 
 
 def _raw(file: FileMap) -> bytes:

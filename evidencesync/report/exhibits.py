@@ -31,9 +31,12 @@ from evidencesync.report.document import (
     Differences,
     HandOver,
     Item,
+    Judgement,
     PathPair,
 )
+from evidencesync.report.verdicts import errors_about, some_text
 from evidencesync.report.volumes import ShownItem
+from evidencesync.verify.findings import Finding, shown_place
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import ManifestHeader, Receipt
@@ -41,12 +44,13 @@ if TYPE_CHECKING:
 _TECHNICAL: Final = ("chunking",)  # options of an acquisition
 
 
-def exhibit_sections(shown: ShownItem) -> Iterator[Section]:
+def exhibit_sections(shown: ShownItem, judgement: Judgement) -> Iterator[Section]:
     """All sections of an item that a file of the report shows."""
     anchor, item = f"item-{shown.number}", shown.item
     yield _overview(anchor, item) if shown.begins else _continued(anchor, item)
     for one in shown.acquisitions:
-        yield Section(f"Acquisition {one.number}", 3, f"{anchor}-{one.number}", list(_acquisition(f"{anchor}-{one.number}", one)))
+        name, errors = f"{anchor}-{one.number}", errors_about(judgement, item, one.number)
+        yield Section(f"Acquisition {one.number}", 3, name, [*_errors(errors), *_acquisition(name, one, errors)])
     if shown.begins:
         yield _custody(anchor, item)
     for differences in shown.differences:
@@ -111,7 +115,28 @@ def _said(message: str) -> str:
 # --- Acquisitions ------------------------------------------------------------------------------------------------------
 
 
-def _acquisition(anchor: str, one: Acquisition) -> Iterator[AnyBlock]:
+def _errors(errors: list[Finding]) -> Iterator[AnyBlock]:
+    """What the check found wrong, where it is: the findings themselves stand further in front."""
+    if errors:
+        places = some_text(place for finding in errors if (place := shown_place(finding)))
+        yield Paragraph(
+            f"✗ {count_text(len(errors), 'error')} about this acquisition, see Findings: {places or 'no file'}.", "error"
+        )
+
+
+def _damaged(errors: list[Finding], path: PathPair) -> list[tuple[int, int]]:
+    """Offset and length of each range of a file that is not as it was acquired."""
+    ending = b"/data/" + from_json_fields(path.path, path.path_b64)
+    return [
+        (one.offset, one.length)
+        for one in errors
+        if one.offset is not None and one.length is not None and (one.path or one.path_b64) is not None
+        # cases/CASE/ITEM/acquisitions/NUMBER/data/...: what follows the first five folders
+        if b"/" + from_json_fields(one.path, one.path_b64).split(b"/", 5)[-1] == ending
+    ]
+
+
+def _acquisition(anchor: str, one: Acquisition, errors: list[Finding]) -> Iterator[AnyBlock]:
     if one.problem is not None:
         yield Paragraph(f"A document of this acquisition cannot be read: {_said(one.problem)}.", "warning")
     if one.contents.problem is not None:
@@ -127,7 +152,7 @@ def _acquisition(anchor: str, one: Acquisition) -> Iterator[AnyBlock]:
         yield picture
     yield from _gaps(one)
     for number, file in enumerate(one.maps):
-        yield strip_map(f"{anchor}-map-{number}", one.number, file)
+        yield strip_map(f"{anchor}-map-{number}", one.number, file, _damaged(errors, file.file))
 
 
 def _manifest_facts(one: Acquisition) -> Iterator[Fact]:

@@ -56,14 +56,24 @@ def means(report: Report) -> list[str]:
     return [first, *more, *said]
 
 
-def findings_about(judgement: Judgement, item: Item, number: int | None) -> str:
-    """What was found about an acquisition, or without a number about its item as a whole."""
+def errors_about(judgement: Judgement, item: Item, number: int) -> list[Finding]:
+    """The errors about an acquisition; none where the verdict is not about what is shown."""
+    about = _about(judgement, item, number) if judgement.state != "not-verified" else []
+    return [finding for finding in about if finding.severity == "error"]
+
+
+def _about(judgement: Judgement, item: Item, number: int | None) -> list[Finding]:
     case_folder, item_folder = item.folder.split("/")[-2:]
-    about = [
+    return [
         finding
         for finding in judgement.findings
         if finding.acquisition == number and finding.case in (item.case, case_folder) and finding.item in (item.item, item_folder)
     ]
+
+
+def findings_about(judgement: Judgement, item: Item, number: int | None) -> str:
+    """What was found about an acquisition, or without a number about its item as a whole."""
+    about = _about(judgement, item, number)
     if about:
         mark = "✗ " if any(finding.severity == "error" for finding in about) else ""
         return f"{mark}{severities_text(about)}"

@@ -36,7 +36,7 @@ def compose(report: Report, volume: Volume, choices: Choices) -> Pages:
     if volume.number == 1:
         sections.append(findings_section(report.judgement))
     for shown in volume.items:
-        sections += exhibit_sections(shown)
+        sections += exhibit_sections(shown, report.judgement)
     sections += annexes(report, volume, choices)
     return Pages(
         made_at=report.made_at,

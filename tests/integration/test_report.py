@@ -113,6 +113,10 @@ def test_damage_fails_with_the_code_of_verify_and_stands_on_page_one(tmp_path: P
     assert "The errors are about 2 acquisitions (item E1, acquisition 2; item E1, acquisition 3)." in " ".join(page.split())
     written = (tmp_path / "r.html").read_text()
     assert '<div class="verdict fail">' in written
+    assert re.search(r"<desc[^>]*>(12.6 MB: [^<]* NOT as it was acquired, bytes: [^<]*)</desc>", written)
+    assert written.count("NOT as it was acquired at the crosses") == 2
+    assert re.search(r'<p class="error">✗ \d+ errors? about this acquisition, see Findings: [^<]*/0002/data/disk.img \[', written)
+    assert "about this acquisition, see Findings" in run("pdftotext", tmp_path / "r.pdf", "-")
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["judgement"]["state"] == "fail"
     assert any(finding["slug"] == "file-damaged" for finding in report["judgement"]["findings"])

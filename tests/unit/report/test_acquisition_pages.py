@@ -36,7 +36,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     def facts_of(**changed: Any) -> dict[str, str]:
         one: Acquisition = msgspec.structs.replace(shown.acquisitions[0], **changed)
-        sections = exhibit_sections(replace(shown, acquisitions=[one]))
+        sections = exhibit_sections(replace(shown, acquisitions=[one]), gathered.report.judgement)
         blocks = [block for section in sections if section.title == "Acquisition 1" for block in section.blocks]
         return {fact.label: fact.value for block in blocks if isinstance(block, Facts) for fact in block.facts}
 
@@ -88,6 +88,11 @@ def test_a_hand_over_that_nobody_accepted_is_told_to_be_open(tmp_path: Path) -> 
     (item,) = gathered.report.items
     assert item.open_hand_over == HandOver(record.sequence, "ana@lab", "ben@lab")
     (volume,) = volumes(gathered, ["r.html"])
-    blocks = [block for section in exhibit_sections(volume.items[0]) for block in section.blocks if isinstance(block, Facts)]
+    blocks = [
+        block
+        for section in exhibit_sections(volume.items[0], gathered.report.judgement)
+        for block in section.blocks
+        if isinstance(block, Facts)
+    ]
     said = {fact.label: fact.value for block in blocks for fact in block.facts}["Hand-over"]
     assert said == f"open since custody record {record.sequence}: ana@lab to ben@lab, who has not accepted it"
