@@ -177,7 +177,7 @@ def report(
     from evidencesync.cli.verify_record import load_verifier
     from evidencesync.report.gather import count_acquisitions, gather
     from evidencesync.report.pdf_report import require_typst
-    from evidencesync.report.verdicts import all_findings_text
+    from evidencesync.report.verdicts import severities_text
     from evidencesync.report.volumes import Choices
     from evidencesync.vault.vault import Vault
 
@@ -207,7 +207,7 @@ def report(
             places = stack.enter_context(to.opened(root, found, signed=signing.sign))
         made = write_files(gathered, places, to.kind, Choices(to.files or to.kind != "pdf", signed_by(verifier)))
         result = made.output if verifier is None else sign_files(made, places, gathered, root, verifier)
-    run.console.print_result(result, report_lines(result, all_findings_text(gathered.report.judgement)))
+    run.console.print_result(result, report_lines(result, severities_text(gathered.report.judgement.findings) or "none"))
     return ExitCode(result.exit_code)
 
 

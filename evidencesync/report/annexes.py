@@ -33,7 +33,7 @@ def annexes(report: Report, volume: Volume, choices: Choices) -> Iterator[Sectio
     yield _how_to_verify(volume)
     yield _technical(volume)
     if is_first:
-        yield Section("Words", 2, "words", [Facts([Fact(word, meaning) for word, meaning in texts.GLOSSARY])], new_page=True)
+        yield Section("Words", 2, "words", [Facts([Fact(word, meaning) for word, meaning in texts.GLOSSARY])])
         yield Section("Limits", 2, "limits", [Bullets([*texts.MEANS_NOT, *texts.LIMITS])])
     yield _files(volume) if choices.files else _where_files_are(volume)
 
@@ -45,7 +45,7 @@ def volume_section(volume: Volume) -> Section:
         known = volume.sha256.get(number)
         digest = "this file" if number == volume.number else f"SHA-256 {known}" if known else texts.DIGEST_ELSEWHERE
         facts.append(Fact(f"Volume {number}: {shows}", f"{safe_text(name, 200)}, {digest}", exact=True))
-    return Section("Volumes", 2, "volumes", [Paragraph(texts.VOLUMES), Facts(facts)], new_page=True)
+    return Section("Volumes", 2, "volumes", [Paragraph(texts.VOLUMES), Facts(facts)])
 
 
 def _trust(report: Report) -> Section:
@@ -93,7 +93,7 @@ def _how_to_verify(volume: Volume) -> Section:
     if which:
         blocks += [Paragraph(texts.VERIFY_WHICH), Commands(which), Paragraph(texts.VERIFY_STEPS), Commands(list(_STEPS))]
     blocks.append(Paragraph(texts.VERIFY_REST))
-    return Section("How to verify without evidencesync", 2, "verify", blocks, new_page=True)
+    return Section("How to verify without evidencesync", 2, "verify", blocks)
 
 
 def _technical(volume: Volume) -> Section:

@@ -247,7 +247,8 @@ def strip_map(name: str, number: int, file: FileMap, damaged: Sequence[tuple[int
     canvas.legend(60, [(_MAP_INKS[kind], _MAP_WORDS[kind]) for kind in kinds])
     for offset, length in damaged:
         middle = min(max(offset + length // 2, 0), file.size)
-        canvas.mark(8 + middle * _CELLS / max(file.size, 1), 21, "cross", "cross")
+        for shape in ("square", "cross"):  # white below it: red does not stand out from the strip
+            canvas.mark(8 + middle * _CELLS / max(file.size, 1), 21, shape, "cross")
     if damaged:
         canvas.mark(480, 65, "cross", "cross")
         canvas.text(494, 69.5, _DAMAGED)

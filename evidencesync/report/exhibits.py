@@ -47,7 +47,7 @@ _TECHNICAL: Final = ("chunking",)  # options of an acquisition
 def exhibit_sections(shown: ShownItem, judgement: Judgement) -> Iterator[Section]:
     """All sections of an item that a file of the report shows."""
     anchor, item = f"item-{shown.number}", shown.item
-    yield _overview(anchor, item) if shown.begins else _continued(anchor, item)
+    yield _overview(anchor, item, is_next=shown.number > 1) if shown.begins else _continued(anchor, item)
     for one in shown.acquisitions:
         name, errors = f"{anchor}-{one.number}", errors_about(judgement, item, one.number)
         yield Section(f"Acquisition {one.number}", 3, name, [*_errors(errors), *_acquisition(name, one, errors)])
@@ -69,7 +69,7 @@ def utc_time_text(moment: str) -> str:
     return f"{moment[:10]} {moment[11:26]} UTC"
 
 
-def _overview(anchor: str, item: Item) -> Section:
+def _overview(anchor: str, item: Item, *, is_next: bool) -> Section:
     head = "cannot be read" if item.head is None else f"record {item.head.sequence}, SHA-256 {item.head.sha256}"
     blocks: list[AnyBlock] = []
     if item.problem is not None:
@@ -91,11 +91,11 @@ def _overview(anchor: str, item: Item) -> Section:
     picture = new_and_reused(f"{anchor}-sent", item)
     if picture is not None:
         blocks.append(picture)
-    return Section(f"Item {safe_text(item.item, 120)}", 2, anchor, blocks, new_page=True)
+    return Section(f"Item {safe_text(item.item, 120)}", 2, anchor, blocks, new_page=is_next)
 
 
 def _continued(anchor: str, item: Item) -> Section:
-    return Section(f"Item {safe_text(item.item, 120)}, continued", 2, anchor, [Paragraph(texts.CONTINUED, "note")], new_page=True)
+    return Section(f"Item {safe_text(item.item, 120)}, continued", 2, anchor, [Paragraph(texts.CONTINUED, "note")])
 
 
 def _detail(one: Detail) -> Fact:

@@ -94,6 +94,13 @@ def test_a_good_case_passes_and_what_is_printed_is_about_the_file(
     assert [name.name for name in tmp_path.iterdir()] == [file.name]
 
 
+def test_no_page_break_leaves_a_page_nearly_empty(whole: Bench, tmp_path: Path, verdict: str) -> None:
+    assert make(whole, tmp_path / "r.pdf", "--verdict", verdict, *days_after(verdict, 1)) == 0
+    pages = [text for text in run("pdftotext", "-raw", tmp_path / "r.pdf", "-").split("\f") if text.strip()]
+    assert re.search(r"Findings, the gravest first[^\f]*Folder in the vault", pages[1])
+    assert all(len(page) > 400 for page in pages[:-1])
+
+
 def test_the_terminal_and_page_one_count_the_findings_alike(
     whole: Bench, tmp_path: Path, verdict: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
