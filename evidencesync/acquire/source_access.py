@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import PageRead, SourceEvent, SourceReading, SourceTally, StreamBegun, StreamEnded
@@ -16,7 +16,6 @@ from evidencesync.delta.chunker import Segment
 from evidencesync.errors import NothingLeftError
 from evidencesync.evidence.number_format import count_text
 from evidencesync.evidence.utc_time import UtcTime
-from evidencesync.limits import MIB
 from evidencesync.protocol.sender import Sender
 from evidencesync.source.device import geometry_of
 from evidencesync.source.filters import FilterRules
@@ -24,9 +23,6 @@ from evidencesync.source.root import SourceRoot, resolve_source
 from evidencesync.source.walker import walk
 
 Emit = Callable[[SourceEvent, int], None]
-_LEAST: Final = 64 * MIB  # smaller files are not measured
-_SAMPLES: Final = 64
-_MOST_EXTENTS: Final = 10_000
 
 
 class Reading(Protocol):

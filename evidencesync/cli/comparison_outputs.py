@@ -192,7 +192,7 @@ class ChangedOutput(Output, frozen=True):
 
 
 class DifferenceCounts(Output, frozen=True):
-    """All differences, whether they are listed or not."""
+    """All differences, whether they are listed or not. `filtered`: a filter left it out of one acquisition, so nobody knows."""
 
     same: Count
     added: Count
@@ -200,6 +200,7 @@ class DifferenceCounts(Output, frozen=True):
     moved: Count
     changed: Count
     metadata: Count
+    filtered: Count
 
 
 class SourceOutput(Output, frozen=True):

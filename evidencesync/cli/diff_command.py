@@ -105,6 +105,7 @@ def _output(
             moved=found.moved_count,
             changed=found.changed_count,
             metadata=found.metadata_count,
+            filtered=found.filtered_count,
         ),
         added=[LoneOutput(*to_json_fields(one.path), one.type, one.size) for one in found.added],
         removed=[LoneOutput(*to_json_fields(one.path), one.type, one.size) for one in found.removed],
@@ -159,6 +160,8 @@ def diff_lines(output: DiffOutput) -> Iterator[str]:
         f"  {counts.added:,} added (+), {counts.removed:,} removed (-), {counts.moved:,} moved (>), "
         f"{counts.changed:,} changed (*), {counts.metadata:,} with other metadata (m), {counts.same:,} the same"
     )
+    if counts.filtered:
+        yield f"  {counts.filtered:,} not compared: a filter left them out of one of the two"
 
 
 def _more(mark: str, count: int, named: Sequence[object]) -> Iterator[str]:

@@ -160,7 +160,7 @@ class ChangesOutput(Output, frozen=True):
     """How many entries differ from those of acquisition `since`, as the vault says: what `diff` counts.
 
     What was moved counts neither as added nor as removed. `moved` is null where too much differs to look for it. `metadata`:
-    everything that is content is the same.
+    everything that is content is the same. `filtered`: a filter left it out of one of both.
     """
 
     since: AcquisitionNumber
@@ -169,6 +169,7 @@ class ChangesOutput(Output, frozen=True):
     moved: Count | None
     changed: Count
     metadata: Count
+    filtered: Count
 
 
 class PushOutput(Output, frozen=True):

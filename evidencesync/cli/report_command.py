@@ -186,10 +186,8 @@ def report(
     made_ns = now_ns if to.time_of_report is None else _parse_time(to.time_of_report)
     if to.kind == "pdf":
         require_typst()
-    if to.kind in _DRAFTS and signing.sign:
-        raise UsageError("a draft is not signed: a person completes it, and signs what it has become")
-    if to.kind in _DRAFTS and verdict is not None:
-        raise UsageError("a draft states only what is verified now, and no earlier verdict", hint="Leave out --verdict.")
+    if to.kind in _DRAFTS:
+        _check_draft(signing, verdict)
     opened = Vault.open(local_vault(vault))
     root = opened.layout.root
     with contextlib.ExitStack() as stack:
@@ -209,6 +207,14 @@ def report(
         result = made.output if verifier is None else sign_files(made, places, gathered, root, verifier)
     run.console.print_result(result, report_lines(result, severities_text(gathered.report.judgement.findings) or "none"))
     return ExitCode(result.exit_code)
+
+
+def _check_draft(signing: ReportSignChoice, verdict: str | None) -> None:
+    """Raises UsageError for options that a draft does not take."""
+    if signing.sign:
+        raise UsageError("a draft is not signed: a person completes it, and signs what it has become")
+    if verdict is not None:
+        raise UsageError("a draft states only what is verified now, and no earlier verdict", hint="Leave out --verdict.")
 
 
 def _parse_time(text: str) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+import msgspec
+
 from evidencesync.cli.number_format import kinds_text, rate_text, stored_text
 from evidencesync.cli.outputs import ChangesOutput, FlaggedPath, Output, PushOutput, PushVerdict, UnchangedOutput
 from evidencesync.custody.wholeness import SourceState
@@ -110,6 +112,7 @@ def changes_output(outcome: PushOutcome) -> ChangesOutput | None:
         moved=found.moved,
         changed=found.changed,
         metadata=found.metadata,
+        filtered=found.filtered,
     )
 
 
@@ -157,6 +160,8 @@ def push_lines(
         if outcome.vault_head is not None:
             yield f"  vault head   {outcome.vault_head.sha256} (record {outcome.vault_head.sequence})"
         yield f"  receipt      {safe_text(str(kept.folder))}"
+    if request.skip_unchanged and outcome.acquisition > 1 and (why := _why_published(outcome)) is not None:
+        yield f"  note         published although --skip-unchanged was given: {why}"
     if outcome.other_source is not None:
         yield f"  note         acquisition {outcome.acquisition - 1} came from another source: {outcome.other_source}"
     yield from _warning_lines(outcome, kept)
@@ -173,9 +178,20 @@ def changes_text(changes: Changes, since: int) -> str:
     said = [f"{count:,} {what}" for what, count in counts.items() if count]
     if changes.metadata:
         said.append(f"other attributes of {changes.metadata:,}")
+    if changes.filtered:
+        said.append(f"{changes.filtered:,} left out of one of both by a filter")
     if changes.moved is None:
         said.append("moves not looked for")
     return f"since acquisition {since}: {', '.join(said)}" if said else f"nothing changed since acquisition {since}"
+
+
+def _why_published(outcome: PushOutcome) -> str | None:
+    """Why a source was published that has no difference to name; None where there is one."""
+    if outcome.changes is None:
+        return f"it could not be compared with acquisition {outcome.acquisition - 1}"
+    if any((value or 0) > 0 for value in msgspec.structs.astuple(outcome.changes)):
+        return None
+    return "something differs that is not counted, such as the numbers of mounts, holes, filters, or the system of the machine"
 
 
 def _transfer_lines(outcome: PushOutcome, address: Address, *, pulled: bool) -> Iterator[str]:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import BinaryIO, Final, NamedTuple
 
 from evidencesync.compare.store import Side, pair_rows
-from evidencesync.custody.differences import EntryDifference, Unseen, differences
+from evidencesync.custody.differences import EntryDifference, differences
 from evidencesync.custody.manifest import whole_entries
 from evidencesync.delta.recipe import ByteRange, Recipe, changed_ranges, find_recipes
 from evidencesync.errors import MalformedDocumentError, MissingOrExtraError, StorageError
@@ -74,13 +74,10 @@ class AcquisitionDifference:
     metadata: list[EntryDifference] = field(default_factory=list)
 
 
-def compare_acquisitions(
-    item: ItemLayout, before: int, after: int, limit: int, *, beside_filters: bool = False
-) -> AcquisitionDifference:
+def compare_acquisitions(item: ItemLayout, before: int, after: int, limit: int) -> AcquisitionDifference:
     """Compares two acquisitions; of each kind of difference, `limit` are named.
 
-    With `beside_filters`, what a filter left out of one of them is only counted: it is neither added nor removed.
-
+    What a filter left out of one of them is only counted: it is neither added nor removed.
     Raises MissingOrExtraError, MalformedDocumentError, StorageError for documents that cannot be read.
     """
     found = AcquisitionDifference()
@@ -88,7 +85,7 @@ def compare_acquisitions(
     with ExitStack() as stack:
         unpaired = stack.enter_context(closing(_UnpairedEntries()))
         lines = [stack.enter_context(closing(read_published(item, number))) for number in (before, after)]
-        for one in differences(whole_entries(lines[0]), whole_entries(lines[1]), Unseen() if beside_filters else None):
+        for one in differences(whole_entries(lines[0]), whole_entries(lines[1])):
             if one is None:
                 found.same += 1
             elif one.kind == "filtered":

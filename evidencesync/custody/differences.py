@@ -51,7 +51,7 @@ class EntryDifference(NamedTuple):
     fields: list[FieldChange]
 
 
-class Unseen:
+class _LeftOut:
     """Tells what a filter left out of one of two acquisitions: also what lies in a folder that was left out.
 
     So nothing is called gone, or added, because of a filter. Entries come in the order of a walk: a folder, then what is in it.
@@ -74,16 +74,15 @@ class Unseen:
         return True
 
 
-def differences(
-    before: Iterator[WholeEntry], after: Iterator[WholeEntry], unseen: Unseen | None = None
-) -> Iterator[EntryDifference | None]:
+def differences(before: Iterator[WholeEntry], after: Iterator[WholeEntry]) -> Iterator[EntryDifference | None]:
     """All paths of two manifests in their common order; None for one about which they agree. Holds two entries at a time.
 
-    With `unseen`, what a filter left out of one of them is `filtered`, and nothing else.
+    What a filter left out of one of them is `filtered`, and nothing else.
     """
+    left_out = _LeftOut()
     for one, other in pair_in_order(before, after, _order, _order):
         known = one or other
-        if unseen is not None and known is not None and unseen.covers(one, other):
+        if known is not None and left_out.covers(one, other):
             yield EntryDifference("filtered", known.path, one.entry if one else None, other.entry if other else None, [])
         elif one is not None and other is not None:
             yield _compare(one, other)

@@ -90,4 +90,6 @@ def _count(found: Iterator[EntryDifference | None]) -> Changes:
     moved = None
     if max(counts["added"], counts["removed"]) <= MAX_MOVES:
         moved = (contents["added"] & contents["removed"]).total()
-    return Changes(counts["added"] - (moved or 0), counts["removed"] - (moved or 0), moved, counts["changed"], counts["metadata"])
+    apart = moved or 0
+    added, removed = counts["added"] - apart, counts["removed"] - apart
+    return Changes(added, removed, moved, counts["changed"], counts["metadata"], counts["filtered"])

@@ -362,7 +362,8 @@ class Changes(Message, frozen=True):
     """How many entries differ from the previous acquisition, for a display alone. Before Published, from CHANGES_VERSION on.
 
     `moved`: the same content under another path, counted in neither `added` nor `removed`; None where too much differs to look
-    for it. `metadata`: the content is the same. It is not sent where there is no previous manifest to read.
+    for it. `metadata`: the content is the same. `filtered`: a filter left it out of one of both. It is not sent where there is no
+    previous manifest to read.
     """
 
     added: Size
@@ -370,6 +371,7 @@ class Changes(Message, frozen=True):
     moved: Size | None
     changed: Size
     metadata: Size
+    filtered: Size
 
 
 class Withdraw(Message, frozen=True):

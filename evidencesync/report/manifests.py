@@ -106,7 +106,7 @@ def _largest(sizes: dict[str, list[int]]) -> list[NamedSize]:
 def count_differences(item: ItemLayout, earlier: int, later: int) -> Differences:
     """Counts and first differences of two acquisitions. A manifest that cannot be read is the `problem`."""
     try:
-        found = compare_acquisitions(item, earlier, later, MAX_REPORT_DIFFERENCES, beside_filters=True)
+        found = compare_acquisitions(item, earlier, later, MAX_REPORT_DIFFERENCES)
     except EvidenceSyncError as error:
         return Differences(earlier, later, {}, [], error.message)
     counts = {

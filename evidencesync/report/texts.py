@@ -23,7 +23,7 @@ SENTENCES: Final[dict[State, str]] = {
 MEANS: Final[dict[State, list[str]]] = {
     "pass": [
         "Every manifest, receipt and custody record has a good signature, by a key that was trusted for it at the time.",
-        "No acquisition, file or custody record is missing up to the chain heads named below.",
+        "Of what was checked, no acquisition, file or custody record is missing up to the chain heads named below.",
     ],
     "fail": [
         "At least one check failed. What it means for the evidence stands beside each finding.",

@@ -79,9 +79,16 @@ def test_the_counts_are_those_of_diff(bench: Bench, seed: int) -> None:
         said = bench.push().changes
         item = bench.vault.layout.item(bench.name)
         found = compare_acquisitions(item, number - 1, number, 0)
-        counted = (found.added_count, found.removed_count, found.moved_count, found.changed_count, found.metadata_count)
+        counted = (
+            found.added_count,
+            found.removed_count,
+            found.moved_count,
+            found.changed_count,
+            found.metadata_count,
+            found.filtered_count,
+        )
         assert said == Changes(*counted)
-    assert bench.push().changes == Changes(0, 0, 0, 0, 0)
+    assert bench.push().changes == Changes(0, 0, 0, 0, 0, 0)
 
 
 def test_where_too_much_differs_it_is_not_looked_for_what_was_moved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +98,7 @@ def test_where_too_much_differs_it_is_not_looked_for_what_was_moved(bench: Bench
     bench.push()
     for number in range(3):
         (bench.source / f"{number}").rename(bench.source / f"moved {number}")
-    assert bench.push().changes == Changes(3, 3, None, 0, 1)
+    assert bench.push().changes == Changes(3, 3, None, 0, 1, 0)
 
 
 def test_where_nearly_all_of_a_large_source_differs_nothing_is_compared(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +107,7 @@ def test_where_nearly_all_of_a_large_source_differs_nothing_is_compared(bench: B
     for number in range(10):
         (bench.source / f"{number}").write_bytes(b"%d" % number)
     bench.push()
-    assert bench.push().changes == Changes(0, 0, 0, 0, 0)
+    assert bench.push().changes == Changes(0, 0, 0, 0, 0, 0)
     for number in range(10):
         (bench.source / f"{number}").chmod(0o600)
     assert bench.push().changes is None
@@ -115,6 +122,16 @@ def test_a_previous_manifest_that_cannot_be_read_keeps_no_push_from_its_end(benc
     manifest.write_bytes(whole.replace(b'"type":"file"', b'"type":"fire"'))
     (bench.source / "b").write_bytes(b"b")
     assert bench.push().changes is None
+
+
+def test_what_a_filter_leaves_out_now_is_not_called_removed(bench: Bench) -> None:
+    for name in ("kept", "folder/a", "folder/b"):
+        (bench.source / name).parent.mkdir(exist_ok=True)
+        (bench.source / name).write_bytes(name.encode())
+    bench.push()
+    filtered = bench.push(rules=FilterRules.from_patterns(["folder"], ()))
+    assert filtered.changes == Changes(0, 0, 0, 0, 0, 3)
+    assert bench.push().changes == Changes(0, 0, 0, 0, 0, 3)
 
 
 def test_an_unchanged_source_is_published_no_second_time(bench: Bench) -> None:
@@ -177,7 +194,7 @@ def test_a_pull_compares_and_skips_as_a_push_does(bench: Bench) -> None:
     assert (found.value.acquisition, found.value.tally.manifest.contents) == (1, FILES)
     assert os.listdir(bench.vault.layout.item(bench.name).incoming) == []
     (bench.source / "7").write_bytes(b"seven")
-    assert pull_from(bench, skip_unchanged=True).changes == Changes(0, 0, 0, 1, 0)
+    assert pull_from(bench, skip_unchanged=True).changes == Changes(0, 0, 0, 1, 0, 0)
 
 
 @pytest.mark.parametrize("old", [handshake, failures])
@@ -242,7 +259,7 @@ def test_the_command_says_what_has_changed_and_in_one_line_if_asked(lab: Lab) ->
         assert words in verbose
     document = lab.push("--json").document
     assert schema_errors(document, "push-output") == []
-    assert document["changes"] == {"since": 4, "added": 0, "removed": 0, "moved": 0, "changed": 0, "metadata": 0}
+    assert document["changes"] == {"since": 4, "added": 0, "removed": 0, "moved": 0, "changed": 0, "metadata": 0, "filtered": 0}
 
 
 def test_another_source_than_the_last_one_is_named(lab: Lab) -> None:

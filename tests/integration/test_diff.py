@@ -159,3 +159,14 @@ def test_a_source_with_an_odd_name_is_shown_and_not_obeyed(lab: Lab) -> None:
     assert shown.code == 0
     assert "/odd \\xff\\x1b[31m\\x0a\n" in shown.out
     assert "\x1b" not in shown.out
+
+
+def test_what_a_filter_left_out_of_one_acquisition_is_neither_added_nor_removed(lab: Lab) -> None:
+    for name in ("kept", "folder/a", "folder/b"):
+        lab.write(name, name.encode())
+    assert lab.push().code == 0
+    assert lab.push("--exclude", "folder").code == 0
+    said = diff(lab, "--json").document
+    assert schema_errors(said, "diff-output") == []
+    assert (said["added"], said["removed"], said["counts"]["filtered"]) == ([], [], 3)
+    assert "3 not compared: a filter left them out of one of the two" in diff(lab).out

@@ -166,7 +166,9 @@ def test_a_state_of_the_item_that_cannot_be_is_not_signed(bench: Bench, changes:
     assert got == []
 
 
-@pytest.mark.parametrize("message", [Previous(b"{}", b"{}"), Changes(0, 0, 0, 0, 0)], ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize(
+    "message", [Previous(b"{}", b"{}"), Changes(0, 0, 0, 0, 0, 0)], ids=lambda message: type(message).__name__
+)
 def test_what_a_vault_says_once_may_not_be_said_for_ever(bench: Bench, message: Message) -> None:
     """Else a vault could keep an examiner waiting, and say something all the time."""
 

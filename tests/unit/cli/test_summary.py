@@ -77,11 +77,30 @@ def test_one_line_says_the_verdict_and_hides_no_warning() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        (None, "it could not be compared with acquisition 2"),
+        (Changes(0, 0, 0, 0, 0, 0), "something differs that is not counted"),
+        (Changes(0, 0, 0, 1, 0, 0), None),
+    ],
+)
+def test_whoever_wanted_no_unchanged_acquisition_is_told_why_there_is_one(changes: Changes | None, said: str | None) -> None:
+    outcome, kept = dataclasses.replace(make_outcome(), changes=changes), FinishedReceipt(Path("/r"), None)
+    request = dataclasses.replace(make_request(), skip_unchanged=True)
+    text = "\n".join(push_lines(outcome, request, Address.parse("/v"), kept))
+    assert ("although --skip-unchanged was given" in text) == (said is not None)
+    assert said is None or said in text
+    first = "\n".join(push_lines(dataclasses.replace(outcome, acquisition=1), request, Address.parse("/v"), kept))
+    assert "--skip-unchanged" not in first
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
         (None, None),
-        (Changes(0, 0, 0, 0, 0), "nothing changed since acquisition 2"),
-        (Changes(2, 0, 1, 1, 0), "since acquisition 2: 2 added, 1 changed, 1 moved"),
-        (Changes(0, 1234, 0, 0, 5), "since acquisition 2: 1,234 removed, other attributes of 5"),
-        (Changes(200_000, 1, None, 0, 0), "since acquisition 2: 200,000 added, 1 removed, moves not looked for"),
+        (Changes(0, 0, 0, 0, 0, 0), "nothing changed since acquisition 2"),
+        (Changes(2, 0, 1, 1, 0, 0), "since acquisition 2: 2 added, 1 changed, 1 moved"),
+        (Changes(0, 1234, 0, 0, 5, 0), "since acquisition 2: 1,234 removed, other attributes of 5"),
+        (Changes(1, 0, 0, 0, 0, 3), "since acquisition 2: 1 added, 3 left out of one of both by a filter"),
+        (Changes(200_000, 1, None, 0, 0, 0), "since acquisition 2: 200,000 added, 1 removed, moves not looked for"),
     ],
 )
 def test_what_has_changed_is_said_in_a_few_words(changes: Changes | None, said: str | None) -> None:

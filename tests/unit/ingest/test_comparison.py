@@ -35,10 +35,10 @@ def test_a_further_line_of_an_entry_in_an_equal_page_is_not_another_entrys() -> 
     equal = _file("c")
     before = [_file("a", 1) + _file("b"), equal, _more("QQ==")]
     after = [_file("a", 2) + _file("b"), equal, _more("Qg==")]
-    assert _compared(before, after) == Changes(0, 0, 0, 1, 0)
+    assert _compared(before, after) == Changes(0, 0, 0, 1, 0, 0)
 
 
 def test_a_further_line_in_the_next_page_is_its_entrys() -> None:
     before = [_file("a", 1) + _file("b"), _more("QQ==")]
     after = [_file("a", 2) + _file("b"), _more("Qg==")]
-    assert _compared(before, after) == Changes(0, 0, 0, 1, 1)
+    assert _compared(before, after) == Changes(0, 0, 0, 1, 1, 0)
