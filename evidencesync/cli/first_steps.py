@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 SSHD_FOLDER: Final = Path("/etc/ssh")
 _HOST_KEY_FILE: Final = "ssh_host_ed25519_key"  # assumed to be sshd's: what else HostKey may name, not everybody can read
+_OTHER_ROUTE: Final = (
+    "(where others reach this machine by another name or port: ssh://USER@NAME:PORT, and ssh://USER@NAME:PORT/PATH for the vault)"
+)
 _MAX_SSHD_CONFIG: Final = 256 * 1024
 _PORT: Final = re.compile(r"\s*port(?:\s+|\s*=\s*)\"?(?P<port>[0-9]{1,5})\"?\s*(?:#.*)?", re.IGNORECASE)
 _MATCH: Final = re.compile(r"\s*match\s", re.IGNORECASE)
@@ -49,6 +52,7 @@ class FirstSteps:
         path = str(root)
         if not trusted or safe_text(path) != path:
             return cls([], [])
+        # Not shell_text: sshd gives this to the account's login shell, which may know no $'...' (dash). POSIX sh quotes so.
         served = shlex.join([*_this_program(), "serve", "--vault", path]).replace('"', '\\"')
         lines = [f'restrict,command="{served}" {key.line(who)}' for key, who in trusted]
         address = _address(path)
@@ -64,6 +68,7 @@ class FirstSteps:
             if "--fingerprint" in self.commands[0].split():
                 where = SSHD_FOLDER / _HOST_KEY_FILE
                 yield f"           (fingerprint from {where}; if sshd uses another key, compare it yourself)"
+            yield f"           {_OTHER_ROUTE}"
             yield from self.commands
 
 

@@ -25,7 +25,7 @@ from evidencesync.errors import NoHomeError, PassphraseError, SigningKeyError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.home import expand, home_folder, read_named
 from evidencesync.limits import MAX_AGENT_REPLY, MAX_PRIVATE_KEY
-from evidencesync.ssh.private_files import require_private
+from evidencesync.ssh.private_files import NO_FILE_HINT, require_private
 
 _LIST_SECONDS: Final = 10.0
 _SIGN_SECONDS: Final = 120.0  # a person may have to touch a token, or to confirm
@@ -143,7 +143,6 @@ AskPassphrase = Callable[[str], str]
 """Asks a person for a passphrase with a prompt; may raise InterruptedRunError."""
 
 _PASSPHRASE_TRIES: Final = 3
-_NO_FILE_HINT: Final = "Name one that is there, with --sign-key FILE or -i FILE; ls ~/.ssh shows the usual ones."
 _OPENSSH_FILE: Final = re.compile(
     rb"\s*-----BEGIN OPENSSH PRIVATE KEY-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END OPENSSH PRIVATE KEY-----\s*"
 )
@@ -373,7 +372,9 @@ def _read(path: Path) -> bytes:
     try:
         data = read_named(path, MAX_PRIVATE_KEY, lambda fd, found: require_private(fd, found, path))
     except FileNotFoundError as error:
-        raise SigningKeyError(f"the key file {shown} does not exist", hint=_NO_FILE_HINT) from error
+        raise SigningKeyError(
+            f"the key file {shown} does not exist", hint=NO_FILE_HINT.format(option="--sign-key FILE or -i FILE")
+        ) from error
     except OSError as error:
         raise SigningKeyError(f"the key {shown} cannot be read: {error.strerror or 'unknown reason'}") from error
     if len(data) > MAX_PRIVATE_KEY:

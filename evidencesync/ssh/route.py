@@ -27,7 +27,7 @@ from evidencesync.home import require_regular
 from evidencesync.ssh.address import Address, parse_server
 from evidencesync.ssh.known_hosts import as_ssh_finds, known_hosts, trust_command, without_tokens
 from evidencesync.ssh.options import SshOptions, missing_program
-from evidencesync.ssh.private_files import check_key_file
+from evidencesync.ssh.private_files import NO_FILE_HINT, check_key_file
 
 _MAX_HOPS: Final = 8  # jump hosts on the way; more is a config that goes round in circles
 # Override whatever a configuration says. Every version since 7.4 knows these.
@@ -82,7 +82,6 @@ _NOBODY_HINT: Final = "ssh works only for a user whom the password database know
 _REVOKING: Final = ("revokedhostkeys", "knownhostscommand")  # as `ssh -G` calls them
 _BATCH: Final = "BatchMode=yes"  # see `_timeout_settings`
 _NO_COMMAND: Final = b"without a command to execute"
-_NO_KEY_FILE_HINT: Final = "Name one that is there, with -i FILE; ls ~/.ssh shows the usual ones."
 _CLIENT_HINT: Final = "It must be OpenSSH's client, 7.4 or later."
 _ANSWER_SECONDS: Final = 60.0  # `ssh -G` may resolve names, and run the commands of `Match exec`
 # Settings that name files which ssh opens, as `ssh -G` prints them; and the suffixes of what it opens beside a key.
@@ -373,7 +372,7 @@ def _identity(file: Path) -> str:
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             text = f"the key file {safe_text(str(file), 200)}, which -i or the settings name, does not exist"
-            raise SigningKeyError(text, hint=_NO_KEY_FILE_HINT) from error
+            raise SigningKeyError(text, hint=NO_FILE_HINT.format(option="-i FILE")) from error
         raise SigningKeyError(
             f"no SSH key can be read from {safe_text(str(file))}: {error.strerror}",
             hint="Name the key with -i FILE, or load it into ssh-agent.",

@@ -89,10 +89,16 @@ def test_the_fingerprint_of_the_host_key_comes_along_and_where_it_is_from(machin
     (machine / "ssh_host_ed25519_key.pub").write_text(f"{LINE} root@vault\n")
     assert steps().commands[0] == f"evidencesync host trust keeper@vault.lab --fingerprint {KEY.fingerprint}"
     note = f"           (fingerprint from {machine}/ssh_host_ed25519_key; if sshd uses another key, compare it yourself)"
-    assert list(steps().lines())[-3:-2] == [note]
+    assert list(steps().lines())[-4:-3] == [note]
     (machine / "ssh_host_ed25519_key.pub").write_text("nonsense")
     assert steps().commands[0] == "evidencesync host trust keeper@vault.lab"
     assert "fingerprint" not in "".join(steps().lines())
+
+
+def test_it_says_what_is_typed_where_others_reach_the_machine_by_another_name_or_port() -> None:
+    note = list(steps().lines())[-3]
+    assert "another name or port" in note
+    assert "ssh://USER@NAME:PORT" in note
 
 
 def test_what_cannot_be_typed_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,8 +169,8 @@ def test_a_key_that_is_trusted_later_gets_the_same_lines(
     (tmp_path / "ben.pub").write_text(f"{OTHER} ben@laptop\n")
     assert run_in_process(["trust", "add", str(tmp_path / "vault"), str(tmp_path / "ben.pub")]) == 0
     lines, before = capsys.readouterr().out.splitlines(), made.splitlines()
-    assert lines[-4].endswith(" ben@laptop")
-    assert [line.replace(f"{OTHER} ben@", f"{LINE} ana@") for line in lines[-5:]] == before[-5:]
+    assert lines[-5].endswith(" ben@laptop")
+    assert [line.replace(f"{OTHER} ben@", f"{LINE} ana@") for line in lines[-6:]] == before[-6:]
 
 
 def test_names_for_some_of_the_keys_are_refused(init: Callable[..., tuple[int, str]]) -> None:
