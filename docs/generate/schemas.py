@@ -28,6 +28,7 @@ from evidencesync.cli.custody_outputs import (
     TimestampRequestOutput,
     TimestampShowOutput,
 )
+from evidencesync.cli.dry_run_output import DryRunOutput
 from evidencesync.cli.file_outputs import ExportOutput, ReportOutput, RestoreOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
@@ -44,7 +45,6 @@ from evidencesync.cli.outputs import (
     VaultWriterOutput,
 )
 from evidencesync.cli.settings_outputs import SettingsEditOutput, SettingsOutput, SettingsPathOutput
-from evidencesync.cli.summary import DryRunOutput
 from evidencesync.cli.watch_events import WatchOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry

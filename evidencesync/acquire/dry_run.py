@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 
-from evidencesync.acquire.reading import MAX_LISTED_FLAGS
-from evidencesync.custody.wholeness import ManifestTally
-from evidencesync.evidence.entry import Entry, Flag
+from evidencesync.acquire.reading import SourceTally
+from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.source.device import find_device, geometry_of
 from evidencesync.source.filters import FilterRules
@@ -19,27 +19,14 @@ from evidencesync.source.walker import Found, walk
 class DryRun:
     """Counts of a source. `files` and `size` (bytes) are of the files that would be read.
 
-    `flagged`: the first paths that would not be read whole, including listed names that cannot be reached.
+    `tally` has what would not be read whole, including listed names that cannot be reached. `left_out` counts what is left out
+    by each rule, as `FilterRules.why_skipped` names it.
     """
 
-    entries: ManifestTally = field(default_factory=ManifestTally)
-    flagged: list[tuple[bytes, Flag]] = field(default_factory=list)
+    tally: SourceTally = field(default_factory=SourceTally)
     files: int = 0
     size: int = 0
-    not_there: set[bytes] = field(default_factory=set)
-    not_there_count: int = 0
-    listed_folders: int = 0
-
-    def add_not_there(self, path: bytes) -> None:
-        """Counts a name of a list that is not there, or a folder on the way to one."""
-        self.not_there_count += 1
-        if len(self.not_there) < MAX_LISTED_FLAGS:
-            self.not_there.add(path)
-
-    def flag(self, path: bytes, flag: Flag) -> None:
-        """Keeps a flagged path, as long as there is room."""
-        if len(self.flagged) < MAX_LISTED_FLAGS:
-            self.flagged.append((path, flag))
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def plan_acquisition(source: SourceRoot, rules: FilterRules) -> DryRun:
@@ -48,19 +35,22 @@ def plan_acquisition(source: SourceRoot, rules: FilterRules) -> DryRun:
     A device is opened to find its size, and not read. Raises SourceNotFoundError.
     """
     seen = DryRun()
+    tally, device = seen.tally, -1
 
     def record_unreached(path: bytes) -> None:
-        seen.entries.remark("listed-not-reached", 1)
-        seen.flag(path, "vanished")
-        seen.add_not_there(path)
+        tally.manifest.remark("listed-not-reached", 1)
+        tally.add_flag(path, "vanished")
+        tally.add_not_there(path)
 
     there = find_device(source) if source.is_device else walk(source.path, rules, unreached=record_unreached)
     for found in there:
         if not found.path and found.stat is None:  # the folder above a single file: not part of the source
             continue
         flag = found.flag
+        if not found.path and found.stat is not None:
+            device = found.stat.st_dev
         if not found.noatime and found.stat is not None:
-            seen.entries.remark("access-time-changed", os.fstat(found.folder_fd).st_atime_ns != found.stat.st_atime_ns)
+            tally.manifest.remark("access-time-changed", os.fstat(found.folder_fd).st_atime_ns != found.stat.st_atime_ns)
         if source.is_device:
             seen.files, seen.size = 1, geometry_of(source).size
         elif flag is None and found.entry_type == "file" and found.stat is not None:
@@ -70,11 +60,15 @@ def plan_acquisition(source: SourceRoot, rules: FilterRules) -> DryRun:
             else:
                 flag = "unreadable"
         if flag is not None:
-            seen.flag(found.path, flag)
+            tally.add_flag(found.path, flag)
+        if flag == "skipped" and found.stat is not None:
+            above = os.fstat(found.dir_fd)
+            own = rules.is_own((above.st_dev, above.st_ino), found.name)
+            seen.left_out[rules.why_skipped(found.path, found.stat, device, own=own)] += 1
         if found.listed and flag == "vanished":
-            seen.add_not_there(found.path)
-        seen.listed_folders += found.entry_type == "directory" and flag != "vanished" and rules.names_folder(found.path)
-        seen.entries.add(Entry(found.entry_type, *to_json_fields(found.path), flags=[flag] if flag is not None else None))
+            tally.add_not_there(found.path)
+        tally.listed_folders += found.entry_type == "directory" and flag != "vanished" and rules.names_folder(found.path)
+        tally.manifest.add(Entry(found.entry_type, *to_json_fields(found.path), flags=[flag] if flag is not None else None))
     return seen
 
 

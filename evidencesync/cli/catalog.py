@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,7 @@ from evidencesync.custody.wholeness import SourceState, is_count
 from evidencesync.errors import ChainError, EvidenceSyncError, MissingOrExtraError
 from evidencesync.evidence.display import escape_line, safe_text, shell_text
 from evidencesync.evidence.entry import Count, Entry
+from evidencesync.evidence.identity import Title
 from evidencesync.evidence.number_format import count_text, notebook_fingerprint, size_text
 from evidencesync.evidence.path import from_json_fields, to_json_fields, walk_order
 from evidencesync.evidence.utc_time import format_utc_time, parse_file_time
@@ -41,6 +42,7 @@ from evidencesync.vault.catalog import (
     load_footer,
     load_header,
     load_receipt,
+    nothing_of,
     read_published,
     recorded_acquisitions,
     removed_acquisition,
@@ -57,17 +59,57 @@ if TYPE_CHECKING:
     from evidencesync.vault.item import VaultItem
 
 
-def list_output(path: Path, memory: HeadMemory) -> tuple[ListOutput, set[ExitCode]]:
-    """All that a vault holds or is known to have held, and the exit codes of what is gone or could not be read.
+def list_output(
+    path: Path, memory: HeadMemory, case: str | None = None, item: str | None = None
+) -> tuple[ListOutput, set[ExitCode]]:
+    """All that a vault, a case or an item holds or is known to have held, and the exit codes of what is gone or unreadable.
 
     A damaged item hides no other item, nor does a case that cannot be read. What was removed is listed with its problem, as far
-    as the vault's own chain, an item's chain or `memory` tell.
+    as the vault's own chain, an item's chain or `memory` tell. Raises NotThereError for a case or an item that is unknown.
     """
-    vault = Vault.open(path)
+    vault, wanted = Vault.open(path), _Wanted.of(case, item)
     known = KnownHeads(memory, vault)
     problems = {code_of(error) for error in known.problems}
+    items = _list_items(vault, known, wanted, problems)
+    if case is not None and not items:
+        what = f"case {safe_text(case)}" if item is None else f"item {safe_text(case)} / {safe_text(item)}"
+        error = nothing_of(vault.layout, wanted.case or "", wanted.item, what)
+        items = _list_items(vault, known, wanted, problems)  # once more: a first push may have ended meanwhile
+        if not items:
+            raise error
+    settings = vault.settings
+    transfers = transfer_outputs([one for one in find_transfers(vault.layout) if wanted.takes(one.case, one.item)])
+    sequence, sha256 = (None, None) if known.own is None else (known.own.sequence, known.own.sha256)
+    worst = known.worst_problem()
+    problem = None if worst is None else _problem(worst)
+    return ListOutput(settings.id, settings.name, settings.key, sequence, sha256, items, problem, transfers), problems
+
+
+class _Wanted(NamedTuple):
+    """The case and item that are asked for, by number and by folder; None: all of them."""
+
+    titles: tuple[str | None, str | None]
+    case: str | None
+    item: str | None
+
+    @classmethod
+    def of(cls, case: str | None, item: str | None) -> _Wanted:
+        folders = (None if title is None else Title(title).folder for title in (case, item))
+        return cls((case, item), *folders)
+
+    def takes(self, case: str, item: str | None = None) -> bool:
+        """Whether a case's folder, or an item's in it, is asked for."""
+        return self.case in (None, case) and (item is None or self.item in (None, item))
+
+    def is_about(self, listed: ListedItem) -> bool:
+        """Whether an item has the numbers, and not others of the same folder. True where its own cannot be read."""
+        own = (listed.case, listed.item)
+        return None in own or all(title in (None, number) for title, number in zip(self.titles, own, strict=True))
+
+
+def _list_items(vault: Vault, known: KnownHeads, wanted: _Wanted, problems: set[ExitCode]) -> list[ListedItem]:
     items, listed_places, unread_cases = [], set[str](), set[str]()
-    for case in case_folders(vault.layout):
+    for case in filter(wanted.takes, case_folders(vault.layout)):
         try:
             names = item_folders(vault.layout, case)
         except EvidenceSyncError as error:
@@ -77,21 +119,21 @@ def list_output(path: Path, memory: HeadMemory) -> tuple[ListOutput, set[ExitCod
             continue
         for item in names:
             place = f"{case}/{item}"
+            if not wanted.takes(case, item):
+                continue
             listed = _list_item(ItemLayout(vault.layout.case(case) / item), place, known.of(place), problems)
             if listed is not None:
-                items.append(listed)
                 listed_places.add(place)
+                if wanted.is_about(listed):
+                    items.append(listed)
     for place in known.places:
-        if place not in listed_places and place.partition("/")[0] not in unread_cases:
+        case, _, item = place.partition("/")
+        if place not in listed_places and case not in unread_cases and wanted.takes(case, item):
             last = max(known.of(place))
             gone = ChainError(f"{last.witness} that this item had {count_text(last.sequence, 'custody record')}; it is gone")
             problems.add(code_of(gone))
             items.append(ListedItem(None, None, place, None, None, [], _problem(gone)))
-    settings, transfers = vault.settings, transfer_outputs(find_transfers(vault.layout))
-    sequence, sha256 = (None, None) if known.own is None else (known.own.sequence, known.own.sha256)
-    worst = known.worst_problem()
-    problem = None if worst is None else _problem(worst)
-    return ListOutput(settings.id, settings.name, settings.key, sequence, sha256, items, problem, transfers), problems
+    return items
 
 
 def show_output(item: VaultItem, acquisition: int | None) -> ShowOutput:

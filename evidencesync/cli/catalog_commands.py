@@ -12,7 +12,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.lines import time_text, wrapped
 from evidencesync.cli.number_format import kinds_text, stored_text
-from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
+from evidencesync.cli.options import ItemChoice, ItemsChoice, VaultPath, local_vault
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, size_text
@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Adds `list` and `show`."""
-    command(app, "list", "evidencesync list /srv/vault", "evidencesync list /srv/vault --json", kind=CommandKind.SHOWS)(
-        list_vault
-    )
+    command(
+        app,
+        "list",
+        "evidencesync list /srv/vault",
+        "evidencesync list /srv/vault --case 2024-017 --item LAPTOP-1",
+        "evidencesync list /srv/vault --json",
+        kind=CommandKind.SHOWS,
+    )(list_vault)
     command(
         app,
         "show",
@@ -38,7 +43,7 @@ def add_commands(app: typer.Typer) -> None:
     )(show_acquisition)
 
 
-def list_vault(run: Run, vault: VaultPath) -> ExitCode:
+def list_vault(run: Run, vault: VaultPath, part: ItemsChoice) -> ExitCode:
     """Lists cases, items and acquisitions from their documents. Nothing is verified: see `evidencesync verify`.
 
     What the vault's own chain, an item's chain or this machine's memory knows of, and is not there, is listed as gone.
@@ -46,7 +51,8 @@ def list_vault(run: Run, vault: VaultPath) -> ExitCode:
     from evidencesync.cli.catalog import list_output
     from evidencesync.cli.own_state import audit_memory
 
-    output, problems = list_output(local_vault(vault), audit_memory(run))
+    part.check()
+    output, problems = list_output(local_vault(vault), audit_memory(run), part.case, part.item)
     run.console.print_result(output, _list_lines(output))
     return most_severe(problems)
 

@@ -311,13 +311,26 @@ class RecordChoice(SignerChoice):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PartChoice:
-    """The part of a vault that a command is about; by default all of it."""
+class ItemsChoice:
+    """The cases and items that a command is about; by default all of a vault."""
 
     GROUP: ClassVar = WHAT
 
     case: Annotated[str | None, typer.Option(metavar="CASE", help="Only this case.")] = None
     item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only this item; needs --case.")] = None
+
+    def check(self) -> None:
+        """Raises UsageError for an item without its case."""
+        if self.item is not None and self.case is None:
+            raise UsageError("--item needs --case")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PartChoice(ItemsChoice):
+    """The part of a vault that a command is about; by default all of it."""
+
+    GROUP: ClassVar = WHAT
+
     acquisition: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=9999, help="Only this acquisition; needs --item.")
     ] = None

@@ -111,12 +111,13 @@ def _dry_run(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     """Walks the source, and prints what a push would read. The code is 3 if something cannot be read."""
     from evidencesync.acquire.dry_run import plan_acquisition
     from evidencesync.acquire.source_access import refuse_empty
-    from evidencesync.cli.summary import dry_run_lines, dry_run_output
+    from evidencesync.cli.dry_run_output import dry_run_lines, dry_run_output
     from evidencesync.source.root import resolve_source
 
     seen = plan_acquisition(resolve_source(source.path), source.rules)
     if not source.allow_empty:
-        refuse_empty(source.rules, seen.entries, seen.listed_folders)
+        refuse_empty(source.rules, seen.tally.manifest, seen.tally.listed_folders)
     output = dry_run_output(item.name(), source.rules, seen)
-    run.console.print_result(output, dry_run_lines(item.name(), source.rules, output, seen))
+    shown = dry_run_lines(item.name(), source.rules, output, seen, everything=run.console.verbose)
+    run.console.print_result(output, shown)
     return CODES[output.verdict]

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from evidencesync.cli.number_format import kinds_text, rate_text, stored_text
-from evidencesync.cli.outputs import ChangesOutput, FlaggedPath, Output, PushOutput, PushVerdict, UnchangedOutput
-from evidencesync.custody.wholeness import SourceState
+from evidencesync.cli.number_format import rate_text, stored_text
+from evidencesync.cli.outputs import ChangesOutput, FlaggedPath, PushOutput, PushVerdict, UnchangedOutput
 from evidencesync.evidence.display import safe_text, shell_text
-from evidencesync.evidence.entry import Count, Remark
+from evidencesync.evidence.entry import Remark
 from evidencesync.evidence.number_format import count_text, duration_text, notebook_fingerprint, share_text, size_text
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
-    from evidencesync.acquire.dry_run import DryRun
     from evidencesync.acquire.reading import SourceTally
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.acquire.unchanged import UnchangedSource
     from evidencesync.custody.wholeness import ManifestTally
     from evidencesync.evidence.entry import Flag, Remark
-    from evidencesync.evidence.identity import ItemName
     from evidencesync.localstate.receipts import FinishedReceipt
     from evidencesync.protocol.messages import Changes
     from evidencesync.source.filters import FilterRules
@@ -167,8 +164,7 @@ def push_lines(
     yield from _warning_lines(outcome, kept)
     yield from own_lines(request.rules)
     yield from empty_lines(tally)
-    missing = Missing(outcome.tally.not_there, outcome.tally.not_there_count, request.rules)
-    yield from flagged_lines(outcome.tally.manifest, outcome.tally.flagged, missing, _reading_lines(outcome.tally))
+    yield from flagged_lines(outcome.tally, request.rules, left_out=detail == "everything")
     yield f"  next         {_next_command(request, address)}"
 
 
@@ -281,13 +277,14 @@ def own_lines(rules: FilterRules) -> Iterator[str]:
 
 
 def flagged_lines(
-    tally: ManifestTally, flagged: list[tuple[bytes, Flag]], missing: Missing, reading: Iterable[str] = ()
+    tally: SourceTally, rules: FilterRules, *, left_out: bool = False, rest: str = "the manifest lists them all"
 ) -> Iterator[str]:
     """What was not read as it should be, or what only the end of the walk could tell; then the first paths by name.
 
-    `reading` says more of the reading itself, and stands between the two.
+    With `left_out` what filters left out is named, too. `rest` says where paths are found that are not named here.
     """
-    flags, remarks = tally.flags, tally.remarks
+    missing = Missing(tally.not_there, tally.not_there_count, rules)
+    flags, remarks = tally.manifest.flags, tally.manifest.remarks
     absent = missing.count - remarks.get("listed-not-reached", 0)
     for flag, count in flags.items():
         others = count - absent if flag == "vanished" else count
@@ -298,8 +295,8 @@ def flagged_lines(
         yield f"  {count_text(absent, 'entry', 'entries')} listed but not there"
     for remark, count in remarks.items():
         yield f"  {_REMARK_WORDS[remark].format(count=f'{count:,}')}"
-    yield from reading
-    shown = _worth_naming(flagged)
+    yield from _reading_lines(tally)
+    shown = _worth_naming(tally.flagged)
     for path, flag in shown:
         word = "listed but not there" if flag == "vanished" and path in missing.paths else flag
         yield f"    {word}: {safe_text(path, 300) if path else '.'}"
@@ -307,9 +304,19 @@ def flagged_lines(
     named += sum(remarks.get(remark, 0) for remark in _NAMED_REMARKS)
     more = named - len(shown)
     if more > 0:
-        yield f"    and {more:,} more: the manifest lists them all"
+        yield f"    and {more:,} more: {rest}"
+    if left_out:
+        yield from _left_out_lines(tally, rest)
     if missing.count and missing.rules.listed is not None:
         yield f"    {missing.rules.listed.hint}"
+
+
+def _left_out_lines(tally: SourceTally, rest: str) -> Iterator[str]:
+    skipped = [path for path, flag in tally.flagged if flag == "skipped"]
+    for path in skipped:
+        yield f"    left out: {safe_text(path, 300)}"
+    if (more := tally.manifest.flags.get("skipped", 0) - len(skipped)) > 0:
+        yield f"    and {more:,} more left out: {rest}"
 
 
 def _reading_lines(tally: SourceTally) -> Iterator[str]:
@@ -344,72 +351,3 @@ def _next_command(request: PushRequest, address: Address) -> str:
     ]
     shown = shell_text(*verify)
     return shown if address.local else f"{shown}   (on {safe_text(address.host)})"
-
-
-class DryRunOutput(Output, frozen=True):
-    """What a push would take of a source. `files` and `bytes` are what would be read, by the sizes that the files state.
-
-    `entries` counts all by type, `flags` by flag; `listed_not_there` are names of a list that are not there,
-    folders on the way to them included. `flagged` is cut after 1000 paths. `filters` are the rules as a manifest
-    would state them. `checked` and `not_checked` say how far this can be relied on.
-    """
-
-    case: str
-    item: str
-    dry_run: Literal[True]
-    verdict: Literal["complete", "gaps"]
-    files: Count
-    bytes: Count
-    entries: dict[str, Count]
-    flags: dict[str, Count]
-    listed_not_there: Count
-    remarks: dict[Remark, Count]
-    flagged: list[FlaggedPath]
-    filters: list[str]
-    checked: list[str]
-    not_checked: list[str]
-
-
-_CHECKED: Final = ["names, types and sizes of everything in the source", "permissions to read it, as the system states them"]
-_NOT_CHECKED: Final = [
-    "the content: none of it was read, so nothing is known of bad sectors, or of changes while it is read",
-    "the vault: it was not asked what it has, so what would travel may be much less; nor whether it would let you in",
-]
-
-
-def dry_run_output(name: ItemName, rules: FilterRules, seen: DryRun) -> DryRunOutput:
-    """The survey as a document."""
-    entries = seen.entries
-    gaps = SourceState.of(entries.flags, entries.remarks).verdict == "gaps"
-    return DryRunOutput(
-        case=name.case.text,
-        item=name.item.text,
-        dry_run=True,
-        verdict="gaps" if gaps else "complete",
-        files=seen.files,
-        bytes=seen.size,
-        entries=entries.counts,
-        flags=entries.flags,
-        listed_not_there=seen.not_there_count,
-        remarks=entries.remarks,
-        flagged=[FlaggedPath(flag, *to_json_fields(path)) for path, flag in seen.flagged],
-        filters=rules.lines(),
-        checked=_CHECKED,
-        not_checked=_NOT_CHECKED,
-    )
-
-
-def dry_run_lines(name: ItemName, rules: FilterRules, output: DryRunOutput, seen: DryRun) -> Iterator[str]:
-    """The survey for people."""
-    yield f"{name}: DRY RUN, nothing was sent and nothing written"
-    yield f"  would read   {count_text(output.files, 'file')}, {size_text(output.bytes)}"
-    yield f"  entries      {kinds_text(output.entries, output.flags)}"
-    for line in output.filters:
-        yield f"  filter       {line}"
-    yield from own_lines(rules)
-    yield from empty_lines(seen.entries)
-    yield from flagged_lines(seen.entries, seen.flagged, Missing(seen.not_there, seen.not_there_count, rules))
-    for line in output.checked:
-        yield f"  checked      {line}"
-    for line in output.not_checked:
-        yield f"  NOT checked  {line}"

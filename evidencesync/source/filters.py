@@ -176,6 +176,13 @@ def _member(step: str, at: int) -> tuple[str, int]:
     return step[at], at + 1
 
 
+# The words by which a manifest states rules (docs/formats.md).
+_EXCLUDE: Final = "exclude"
+_MAX_SIZE: Final = "max-size"
+_ONE_FILE_SYSTEM: Final = "one-file-system"
+_OWN: Final = "own-folder"
+_NOT_LISTED: Final = "files-from"
+
 _REMEMBERED: Final = 256  # folders whose result is cached: a walk asks about all names of one folder in a row
 
 
@@ -266,6 +273,25 @@ class FilterRules:
             return True
         return self.passes_over(path, is_folder=stat.S_ISDIR(status.st_mode))
 
+    def why_skipped(self, path: bytes, status: os.stat_result, device: int, *, own: bool = False) -> str:
+        """The rule by which an entry is recorded as skipped, as `lines` writes it; of `own` state and a list the first word.
+
+        Of patterns it is the one that decides: the last that matches the entry, else the last that matches the nearest folder.
+        """
+        if own:
+            return _OWN
+        if self.is_on_another_file_system(status, device):
+            return _ONE_FILE_SYSTEM
+        if self.max_size is not None and status.st_size > self.max_size and stat.S_ISREG(status.st_mode):
+            return f"{_MAX_SIZE} {self.max_size}"
+        at, is_folder = _text(path), stat.S_ISDIR(status.st_mode)
+        while at:
+            for text, pattern in zip(reversed(self.excludes), reversed(self._excluding), strict=True):
+                if pattern.matches(at, is_folder=is_folder):
+                    return f"{_EXCLUDE} {safe_text(text)}"
+            at, is_folder = at.rpartition("/")[0], True
+        return _NOT_LISTED
+
     def is_on_another_file_system(self, status: os.stat_result, device: int) -> bool:
         """Whether this is a folder of another file system than the root's, and the rules leave such folders out.
 
@@ -328,12 +354,12 @@ class FilterRules:
     def lines(self) -> list[str]:
         """The rules as the manifest's header states them, escaped for display, in the order in which they apply."""
         return [
-            *(f"exclude {safe_text(pattern)}" for pattern in self.excludes),
+            *(f"{_EXCLUDE} {safe_text(pattern)}" for pattern in self.excludes),
             *(f"include {safe_text(pattern)}" for pattern in self.includes),
-            *([f"max-size {self.max_size}"] if self.max_size is not None else []),
-            *(["one-file-system"] if self.one_file_system else []),
-            *(f"own-folder {safe_text(folder.path)}" for folder in self.own),
-            *([f"files-from {self.listed.count} names, sha256 {self.listed.sha256}"] if self.listed is not None else []),
+            *([f"{_MAX_SIZE} {self.max_size}"] if self.max_size is not None else []),
+            *([_ONE_FILE_SYSTEM] if self.one_file_system else []),
+            *(f"{_OWN} {safe_text(folder.path)}" for folder in self.own),
+            *([f"{_NOT_LISTED} {self.listed.count} names, sha256 {self.listed.sha256}"] if self.listed is not None else []),
         ]
 
 

@@ -112,11 +112,33 @@ def test_a_dry_run_says_what_a_push_would_take_and_changes_nothing(lab: Lab) -> 
     assert (said["files"], said["bytes"], said["flags"]) == (1, 5, {"skipped": 3})
     assert said["entries"] == {"file": 4, "directory": 2, "fifo": 1}
     assert said["filters"] == ["exclude *.log", "max-size 4096"]
+    assert sum(said["left_out"].values()) == said["flags"]["skipped"]
     shown = lab.push(*options)
     for part in ("DRY RUN, nothing was sent", "1 file, 5 B", "3 entries left out by a filter", "NOT checked"):
         assert part in shown.out
     assert differences(before, list_folder(lab.folder)) == []
     assert lab.push(*options[:-1], "--json").document["files"] == said["files"]
+
+
+def test_a_dry_run_says_what_each_rule_leaves_out_and_names_it_to_whom_asks_for_more(lab: Lab) -> None:
+    options = ("--exclude", "*.log", "--exclude", "*.lgo", "--exclude", "logs/", "--max-size", "4K", "--dry-run")
+    shown = lab.push(*options).out.splitlines()
+    assert "  filter       exclude *.lgo: leaves out nothing" in shown
+    assert "  filter       exclude logs/: leaves out 1 entry" in shown
+    assert "  filter       max-size 4096: leaves out 1 entry" in shown
+    assert not any(line.startswith("    left out: ") for line in shown)
+    named = {line for line in lab.push(*options, "-v").out.splitlines() if line.startswith("    left out: ")}
+    assert {"    left out: logs", "    left out: large"} <= named
+
+
+def test_many_that_are_left_out_hide_none_that_cannot_be_read(lab: Lab) -> None:
+    for number in range(1001):
+        lab.write(f"{number:04}.tmp", b"")
+    lab.write("unread", b"secret").chmod(0)
+    done = lab.push("--exclude", "*.tmp", "--dry-run", unprivileged=True)
+    assert (done.code, "    unreadable: unread" in done.out) == (3, True), done
+    more = lab.push("--exclude", "*.tmp", "--dry-run", "-v", unprivileged=True).out
+    assert "    and 1 more left out: --json names the first 1,000 of each kind" in more
 
 
 def test_a_dry_run_tells_what_may_not_be_read(lab: Lab) -> None:

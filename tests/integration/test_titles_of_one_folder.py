@@ -39,6 +39,7 @@ def test_a_number_that_the_vault_does_not_have_is_not_there_for_every_command_th
         ("restore", "vault", "copy"),
         ("export", "vault", "list", "--format", "hashdeep"),
         ("report", "vault", "-o", "report.json"),
+        ("list", "vault"),
         ("show", "vault"),
         ("custody", "show", "vault"),
         ("timestamp", "show", "vault"),

@@ -172,12 +172,12 @@ def test_what_counts_as_nothing(tmp_path: Path, content: bytes | None, rules: di
     listed = ListedNames.parse(content, b"\n") if content is not None else None
     chosen = FilterRules.from_patterns(listed=listed, **rules)
     found = plan_acquisition(resolve_source(tmp_path), chosen)
-    assert leaves_nothing(chosen, found.entries, found.listed_folders) == is_refused
+    assert leaves_nothing(chosen, found.tally.manifest, found.tally.listed_folders) == is_refused
 
 
 def test_nothing_is_left_out_of_what_is_empty(tmp_path: Path) -> None:
     chosen = FilterRules.from_patterns(["*"], max_size=1, one_file_system=True)
-    assert not leaves_nothing(chosen, plan_acquisition(resolve_source(tmp_path), chosen).entries)
+    assert not leaves_nothing(chosen, plan_acquisition(resolve_source(tmp_path), chosen).tally.manifest)
 
 
 def test_a_single_file_has_nothing_to_list(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_all_of_an_overlay_is_one_file_system_whatever_layer_a_file_lies_in(
             names = ["", "fifo", "folder", "folder/deep", "folder/deep/below", "folder/new", "link", "old"]
             assert flags(merged) == dict.fromkeys(names)
             seen = plan_acquisition(resolve_source(os.fsencode(merged)), RULES)
-            assert (seen.files, seen.entries.flags) == (3, {})
+            assert (seen.files, seen.tally.manifest.flags) == (3, {})
             before = look(os.fsencode(merged), RULES)
             (merged / "folder/deep/below").write_bytes(b"BELOW")
             assert before is not None
