@@ -26,6 +26,7 @@ MAX_MANIFEST_LINE: Final = 512 * KIB
 MAX_HEADER_LINE: Final = 512 * KIB
 MAX_TYPED: Final = MAX_HEADER_LINE - 96 * KIB  # of it, notes, filters and command line; the rest tells of source and examiner
 MAX_RECORD: Final = 1 * MIB  # one receipt or custody record; read whole
+MAX_STATED_INDEX: Final = 64 * MIB  # what the vault's chain states of about 500,000 items; of more, its records are read
 MAX_RECORDS: Final = 256  # custody records in one message
 MAX_CHAIN: Final = 64 * MIB  # an item's whole chain in a session: about 60,000 records
 MAX_DETAILS: Final = 100  # details in a record by an examiner

@@ -22,8 +22,9 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
-from evidencesync.vault.heads import SEEN, StatedHead, require_stated, stated_heads
+from evidencesync.vault.heads import SEEN, require_stated
 from evidencesync.vault.ledger import ChainHead, Ledger
+from evidencesync.vault.stated import StatedHead, stated_heads
 from evidencesync.vault.vault import Vault
 
 

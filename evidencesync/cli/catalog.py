@@ -48,9 +48,10 @@ from evidencesync.vault.catalog import (
     removed_acquisition,
     stored_name,
 )
-from evidencesync.vault.heads import StatedHead, require_stated
+from evidencesync.vault.heads import require_stated
 from evidencesync.vault.layout import ACQUIRED, MAX_ACQUISITION, ItemLayout
 from evidencesync.vault.ledger import Ledger, iter_records
+from evidencesync.vault.stated import StatedHead
 from evidencesync.vault.vault import Vault
 
 if TYPE_CHECKING:

@@ -11,33 +11,27 @@ the chain afterwards: then a push that ends meanwhile adds to the chain, and not
 
 from __future__ import annotations
 
-import contextlib
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
-from evidencesync.custody.record import decode_record
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import (
     ChainError,
     ForkedError,
-    MalformedDocumentError,
     MissingOrExtraError,
     RolledBackError,
     SignatureError,
     StorageError,
 )
 from evidencesync.evidence.digest import sha512_of
-from evidencesync.evidence.identity import ItemName, is_folder_name
-from evidencesync.files.disk import load_file, opened_folder
-from evidencesync.limits import MAX_RECORD
+from evidencesync.evidence.identity import ItemName
 from evidencesync.vault.catalog import case_folders, is_folder, item_folders
 from evidencesync.vault.layout import ItemLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, StoredRecord, sign_record
+from evidencesync.vault.stated import StatedHead, stated_of
 from evidencesync.vault.trust import record_upon
 from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import locked_for_writing
@@ -45,9 +39,7 @@ from evidencesync.vault.writer import locked_for_writing
 _ITEMS_PER_RECORD: Final = 2000  # about a third of the largest record
 _WHAT: Final = "the vault's custody chain"
 _LOOKED_BACK: Final = 100  # records in which a statement from before a crash is looked for
-OWN: Final = "the vault's own chain says"
 SEEN: Final = "this machine has seen"
-_HEAD: Final = re.compile(r"([0-9]{1,6}) ([0-9a-f]{64})")
 _HINT: Final = "Records were removed, or an older copy was put back. See what else is wrong: evidencesync verify VAULT"
 
 
@@ -113,76 +105,6 @@ def _is_stated(ledger: Ledger, details: Mapping[str, str], looked_back: int | No
     return any(details.items() <= ledger.load(file).record.details.items() for file in reversed(recent))
 
 
-class StatedHead(NamedTuple):
-    """A record that a chain had, by number and SHA-256, and who states it (`OWN`, `SEEN`)."""
-
-    sequence: int
-    sha256: str
-    witness: str
-
-
-Stated = Mapping[str, Iterable[StatedHead]]
-"""By place (`CASE/ITEM`, the folders' names), what is stated of an item's chain."""
-
-
-def parse_head(text: str) -> tuple[int, str] | None:
-    """Returns number and digest as a `heads` record states them; None for any other text."""
-    match = _HEAD.fullmatch(text)
-    return (int(match[1]), match[2]) if match is not None else None
-
-
-@dataclass(slots=True)
-class _Statements:
-    """What the vault's own chain states of one item's chain, in order: the highest head, and those that are out of order.
-
-    Each statement is higher than the one before, or the same. Any other says that something was put back in between: then both
-    are held against the chain, however far it has gone on since.
-    """
-
-    highest: StatedHead | None = None
-    out_of_order: set[StatedHead] = field(default_factory=set)
-
-    def add(self, text: str) -> None:
-        """Adds the next one; what is no head is left out."""
-        head = parse_head(text)
-        if head is None or not head[0]:
-            return
-        stated = StatedHead(*head, OWN)
-        if self.highest is None or stated.sequence > self.highest.sequence:
-            self.highest = stated
-        elif stated != self.highest:
-            self.out_of_order |= {self.highest, stated}
-
-    def all(self) -> set[StatedHead]:
-        """Returns the heads that the chain must have."""
-        return self.out_of_order if self.highest is None else self.out_of_order | {self.highest}
-
-
-def stated_heads(own: Ledger) -> tuple[dict[str, set[StatedHead]], StorageError | None]:
-    """Returns the heads that the vault's own chain states of each item: the highest, and all that contradict each other.
-
-    A record that the disk does not give is left out: the second value says so. Raises ChainError, MissingOrExtraError,
-    MalformedDocumentError; StorageError where not even the folder can be listed.
-    """
-    found: dict[str, _Statements] = {}
-    unread: StorageError | None = None
-    files = [file for file in own.files() if file.kind == "heads"]
-    with opened_folder(own.folder) as folder:
-        for file in files:
-            try:
-                data = load_file(folder, file.name, MAX_RECORD)
-            except StorageError as error:
-                unread = error
-                continue
-            if data is None:
-                raise ChainError(f"custody record {file.sequence} is missing")
-            for place, text in decode_record(data).details.items():
-                case, _, item = place.partition("/")
-                if is_folder_name(case) and is_folder_name(item):
-                    found.setdefault(place, _Statements()).add(text)
-    return {place: heads for place, one in found.items() if (heads := one.all())}, unread
-
-
 def require_as_stated(vault: Vault, name: ItemName, ledger: Ledger) -> None:
     """Holds an item's chain to what the vault states of it, before anything is added to it. Call under the item's lock.
 
@@ -190,20 +112,13 @@ def require_as_stated(vault: Vault, name: ItemName, ledger: Ledger) -> None:
     A statement that cannot be read, or is damaged, keeps nobody from the item: `verify` reports it.
     Raises ChainError, and SignatureError for a record that a disk has changed: that is nobody's other history.
     """
-    stated, named = _Statements(), f'"{name.place}"'.encode()
-    files = [file for file in vault.ledger.files() if file.kind == "heads"]
-    with opened_folder(vault.ledger.folder) as folder:
-        for file in files:
-            with contextlib.suppress(StorageError, MalformedDocumentError):
-                data = load_file(folder, file.name, MAX_RECORD)
-                if data is not None and named in data:
-                    stated.add(decode_record(data).details.get(name.place, ""))
+    stated = stated_of(vault, name.place)
     whose = f"the custody chain of {name}"
     try:
-        require_stated(ledger, whose, stated.all())
+        require_stated(ledger, whose, stated)
     except ChainError:
         files = ledger.files()
-        for one in stated.all():
+        for one in stated:
             record = ledger.load(files[one.sequence - 1]) if one.sequence <= len(files) else None
             if record is not None and record.sha256 != one.sha256:
                 _require_undamaged(record, whose)

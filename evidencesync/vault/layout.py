@@ -20,6 +20,8 @@ CUSTODY: Final = "custody"
 HOST_KEY: Final = "host_key"  # of the embedded SSH server
 CASES: Final = "cases"
 INDEX: Final = "index"
+STATED_HEADS: Final = "stated-heads"  # in the index: see `vault.stated`
+NEW_STATED_HEADS: Final = ".new-stated-heads"
 
 ACQUISITIONS: Final = "acquisitions"
 INCOMING: Final = "incoming"

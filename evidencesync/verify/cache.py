@@ -14,12 +14,22 @@ from urllib.parse import quote
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import is_folder_name
 from evidencesync.vault.index.index import BEYOND_CASES
-from evidencesync.vault.layout import ACQUISITIONS, CASES, INDEX, MAX_ACQUISITION, acquisition_folder, acquisition_number
+from evidencesync.vault.layout import (
+    ACQUISITIONS,
+    CASES,
+    INDEX,
+    MAX_ACQUISITION,
+    NEW_STATED_HEADS,
+    STATED_HEADS,
+    acquisition_folder,
+    acquisition_number,
+)
 from evidencesync.verify.checks import Check
 from evidencesync.verify.documents import CheckedFolder, reason
 
 _SUFFIX: Final = ".sqlite"
 _JOURNALS: Final = ("-journal", "-wal", "-shm")
+_OTHERS: Final = (BEYOND_CASES, STATED_HEADS, NEW_STATED_HEADS)  # unused; signed, and as good as none where it does not fit
 _QUERY: Final = "SELECT i.folder, a.number FROM acquisitions a JOIN items i ON i.id = a.item LIMIT 1000000"
 _BUSY_SECONDS: Final = 2.0
 # SQLite's errors for a file that cannot be opened or read, whatever is in it. READONLY: its journal needs a writer.
@@ -53,10 +63,7 @@ def check_index(
     for raw in sorted(folder.names):
         name = raw.decode("utf-8", "replace")
         case = name.removesuffix(_SUFFIX)
-        if name.endswith(tuple(_SUFFIX + journal for journal in _JOURNALS)) or (name, folder.names[raw]) == (
-            BEYOND_CASES,
-            "file",
-        ):
+        if name.endswith(tuple(_SUFFIX + journal for journal in _JOURNALS)) or (name in _OTHERS and folder.names[raw] == "file"):
             continue
         if folder.names[raw] != "file" or not name.endswith(_SUFFIX) or not is_folder_name(case):
             folder.report.report(Check.INDEX, "foreign-entry", f"a {folder.names[raw]} that is no index", raw)

@@ -14,7 +14,6 @@ from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import LaterFormatError, MalformedDocumentError, SignatureError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_SIGNATURE, MAX_VAULT_TOML
-from evidencesync.vault.heads import parse_head
 from evidencesync.vault.layout import (
     CASES,
     CUSTODY,
@@ -28,6 +27,7 @@ from evidencesync.vault.layout import (
     VAULT_KEY_PUBLIC,
 )
 from evidencesync.vault.settings import VaultSettings, parse_settings
+from evidencesync.vault.stated import parse_head
 from evidencesync.vault.vault import FIRST_RECORD, Identity, recorded_identity
 from evidencesync.verify.chains import ChainReader
 from evidencesync.verify.checks import Check

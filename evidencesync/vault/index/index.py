@@ -25,7 +25,7 @@ from evidencesync.files.disk import locked_folder, storing
 from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, read_published
 from evidencesync.vault.index.case_index import CaseIndex, KnownContent, RowPlace
 from evidencesync.vault.index.recipes import ChunkPlace, RecipeWindows, SegmentReader, iter_long_recipes, open_recipes
-from evidencesync.vault.layout import ItemLayout, Location, Scope, VaultLayout
+from evidencesync.vault.layout import STATED_HEADS, ItemLayout, Location, Scope, VaultLayout
 
 _MAX_OPEN_CASES: Final = 64
 _CACHE: Final = 16 * 1024  # KiB, for the case of the session
@@ -136,9 +136,10 @@ class Index:
             self._remove(f"{case}{_SUFFIX}")
 
     def remove_beyond_cases(self) -> None:
-        """Removes the file that an earlier version kept beside the cases' indexes."""
+        """Removes what lies beside the cases' indexes: of stated heads (`vault.stated`), and a file of an earlier version."""
         with self._lock:
             self._remove(BEYOND_CASES)
+            self._remove(STATED_HEADS)
 
     def _places_of(self, digest: SegmentDigest, scope: Scope) -> Iterator[RowPlace]:
         following = self._segments.follows(scope)

@@ -21,9 +21,10 @@ from evidencesync.exit_codes import ExitCode
 from evidencesync.files import placing
 from evidencesync.files.disk import opened_folder, storage_error
 from evidencesync.vault import reservations
-from evidencesync.vault.heads import SEEN, StatedHead, record_heads, require_as_stated, require_stated, state_head, stated_heads
+from evidencesync.vault.heads import SEEN, record_heads, require_as_stated, require_stated, state_head
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, sign_record
 from evidencesync.vault.reservations import NewRecord
+from evidencesync.vault.stated import StatedHead, stated_heads
 from evidencesync.vault.trust import vault_record
 from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import Acquirer

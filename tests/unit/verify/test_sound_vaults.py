@@ -19,6 +19,7 @@ from evidencesync.vault.catalog import stated_totals
 from evidencesync.vault.file_checks import FileChecks
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.index.index import BEYOND_CASES, rebuild
+from evidencesync.vault.layout import NEW_STATED_HEADS, STATED_HEADS
 from evidencesync.verify.context import VerifyProgress
 from tests.support.unreadable import Unreadable
 from tests.unit.vault.acquiring import Acquirer, item_name, new_signer, new_vault
@@ -122,6 +123,13 @@ def test_a_damaged_index_is_a_warning_alone(made: Made) -> None:
     (made.path / "index" / "2026-117-2db29d5b.sqlite").write_bytes(b"not SQLite" * 100)
     verdict = made.audit()
     assert (verdict.verdict, slugs(verdict, "warning", "error")) == ("pass", {"index-differs"})
+
+
+@pytest.mark.parametrize("name", [STATED_HEADS, NEW_STATED_HEADS, BEYOND_CASES])
+def test_what_lies_beside_the_indexes_of_cases_is_nothing_to_warn_of(made: Made, name: str) -> None:
+    (made.path / "index").mkdir(exist_ok=True)
+    (made.path / "index" / name).write_bytes(b"half")
+    assert made.audit().findings == []
 
 
 @pytest.mark.parametrize("how", ["open", "read"])
