@@ -219,7 +219,8 @@ class _Pull:
         self._progress.stage = "finishing"
         self._source.link.close()
         tally = self._checked.tally
-        if self._checked.entries is not None and self._checked.entries.is_same(header, tally):
+        entries = self._checked.entries
+        if entries is not None and entries.is_same(header, tally) and not entries.lacks:
             self._withdraw()
             raise unchanged(self._request, handshake, tally, time.monotonic() - began, format_utc_time(self._now()))
         self._add_page(self._source.pages, encode_footer(tally.manifest.footer(format_utc_time(self._now()))))
@@ -337,6 +338,8 @@ class _Pull:
             raise ProtocolError(f"the message {type(message).__name__} is out of order")
         if isinstance(message, PagesStored):
             self._stored = message.count
+        if self._checked.entries is not None:
+            self._checked.entries.take_answer(message)
 
     def _write(self, frames: bytes) -> None:
         """Writes frames to the vault's end. Raises the reason of the vault's end where it takes nothing more.

@@ -18,7 +18,7 @@ from typing import Final
 from evidencesync.acquire.connect import wait_for_place
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.outcome import ConcludedPush, CountedTraffic
-from evidencesync.acquire.reading import PageRead, SourceEvent
+from evidencesync.acquire.reading import PageRead, SourceEvent, SourceTally
 from evidencesync.acquire.request import PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Signed, make_header, sign
@@ -34,6 +34,7 @@ from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock, set_seconds
 from evidencesync.connection.progress import Progress
+from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import encode_header
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import (
@@ -209,9 +210,9 @@ class _Push:
         first = encode_header(header)
         self._take_lines(first)
         sender.add_page(first, [])
-        self._transfer(sender, handshake)
+        self._transfer(sender, handshake, lambda: self._is_read)
         self._refuse_empty(reading)
-        if self._entries is not None and self._entries.is_same(header, reading.tally):
+        if self._is_unchanged(sender, handshake, header, reading.tally):
             self._withdraw(sender)
             raise unchanged(request, handshake, reading.tally, time.monotonic() - started, format_utc_time(self._now()))
         sums = self._manifest.sums()
@@ -270,9 +271,9 @@ class _Push:
 
     # Moving.
 
-    def _transfer(self, sender: Sender, handshake: Handshake) -> None:
-        """Sends the source, over as many links as it takes; returns when everything was read and given to the sender."""
-        while not self._is_read:
+    def _transfer(self, sender: Sender, handshake: Handshake, is_done: Callable[[], bool]) -> None:
+        """Reads and sends the source, over as many links as it takes, until `is_done`."""
+        while not is_done():
             try:
                 self._step(sender)
             except LinkLostError as lost:
@@ -282,7 +283,7 @@ class _Push:
         """Sends the frames that are due, and handles one item of the source or one message of the vault."""
         self._send(sender)
         connection = self._connection
-        may_read = sender.has_room
+        may_read = sender.has_room and not self._is_read
         if self._must_write(local=may_read):
             connection.writer.write_some()
             return
@@ -304,6 +305,8 @@ class _Push:
     def _take_answer(self, sender: Sender, message: Message) -> None:
         before = sender.stored
         sender.receive(message)
+        if self._entries is not None:
+            self._entries.take_answer(message)
         if sender.stored != before:  # only new storage is progress: a message alone must not renew the attempts
             self._connection.reset_attempts()
 
@@ -339,6 +342,14 @@ class _Push:
         sender.resume(answer)
 
     # The end.
+
+    def _is_unchanged(self, sender: Sender, handshake: Handshake, header: ManifestHeader, tally: SourceTally) -> bool:
+        """Returns whether nothing need be published: for that the vault must have found all of it on its disk, too."""
+        entries = self._entries
+        if entries is None or not entries.is_same(header, tally):
+            return False
+        self._transfer(sender, handshake, lambda: sender.all_stored or entries.lacks)
+        return not entries.lacks
 
     def _withdraw(self, sender: Sender) -> None:
         """Ends the session without an acquisition, and waits until the vault has removed what it had staged.

@@ -4,6 +4,8 @@ An unchanged source need not be published again. The vault's word is not taken f
 the previous manifest; between them go the entries that were read now. If no byte of these is another one, the whole has the
 digest of the previous manifest. It must stand in the last record of an acquisition in the custody chain, which the vault has
 signed, and has shown before.
+
+Nor is it unchanged where the vault asks for contents: then it has lost what that acquisition had, and may get it only now.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.acquire.request import PushRequest
 from evidencesync.custody.documents import ManifestHeader
-from evidencesync.custody.manifest import decode_header
+from evidencesync.custody.manifest import decode_footer, decode_header
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import new_sha256
 from evidencesync.evidence.display import safe_text
@@ -22,6 +24,7 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.localstate.heads import RememberedHead
+from evidencesync.protocol.messages import Message, Need, SegmentAnswer, Want
 from evidencesync.protocol.pages import is_footer, is_header
 
 
@@ -51,6 +54,9 @@ class EntriesCheck:
         self._sha256 = handshake.ready.previous_manifest_sha256
         # Where the vault has not shown that record, its word is all there is.
         self._previous = handshake.previous if handshake.shown.item.received is not None else None
+        self._knows_nothing = handshake.ready.known_contents == 0
+        self.lacks = False
+        """Whether the vault has asked for a content."""
         self._hasher = new_sha256()
         if self._previous is not None:
             self._hasher.update(self._previous.header)
@@ -60,6 +66,14 @@ class EntriesCheck:
         if not is_header(page) and not is_footer(page):
             self._hasher.update(page)
 
+    def take_answer(self, answer: Message) -> None:
+        """Takes an answer of the vault. Of an unchanged source it asks for no content, but where it has lost some."""
+        match answer:
+            case SegmentAnswer(known=known):
+                self.lacks |= not known
+            case Want(missing=missing) | Need(missing=missing):
+                self.lacks |= any(missing)
+
     def is_same(self, header: ManifestHeader, tally: SourceTally) -> bool:
         """Returns, once all pages were added, whether every entry is the same and the source was read whole, and quiet meanwhile.
 
@@ -68,11 +82,14 @@ class EntriesCheck:
         """
         if self._previous is None or tally.state.verdict != "complete":
             return False
+        if self._knows_nothing and tally.manifest.bytes:  # then all was sent, and nothing asked
+            return False
         self._hasher.update(self._previous.footer)
         if self._hasher.digest() != self._sha256:
             return False
         try:
             before = decode_header(self._previous.header)
+            decode_footer(self._previous.footer)  # one line: a vault could put entries before it that are not there any more
         except MalformedDocumentError:
             return False
         return (before.source, before.method.filters) == (header.source, header.method.filters)

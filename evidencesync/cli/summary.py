@@ -187,6 +187,8 @@ def _why_published(outcome: PushOutcome) -> str | None:
         return f"it could not be compared with acquisition {outcome.acquisition - 1}"
     if any((value or 0) > 0 for value in msgspec.structs.astuple(outcome.changes)):
         return None
+    if outcome.literal_bytes:
+        return f"not all of what acquisition {outcome.acquisition - 1} has could be found in the vault, and it was sent again"
     return "something differs that is not counted, such as the numbers of mounts, holes, filters, or the system of the machine"
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import random
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
 
 from evidencesync.acquire import handshake
+from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.push import push
 from evidencesync.acquire.session_recorder import SessionRecorder
-from evidencesync.acquire.unchanged import UnchangedSource
+from evidencesync.acquire.unchanged import EntriesCheck, UnchangedSource
 from evidencesync.compare.acquisitions import compare_acquisitions
 from evidencesync.connection.progress import Progress
+from evidencesync.custody.manifest import decode_header
 from evidencesync.errors import ChainError, LinkLostError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.ingest import comparison, session
@@ -22,7 +27,7 @@ from evidencesync.ingest.pages import PreviousManifest
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol import failures
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.messages import CHANGES_VERSION, VERSIONS, Changes, Withdraw
+from evidencesync.protocol.messages import CHANGES_VERSION, VERSIONS, Changes, Previous, Withdraw
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.listed import ListedNames
 from tests.integration.cli_program import Lab, drop_file_privileges, schema_errors
@@ -328,6 +333,58 @@ def test_a_source_is_unchanged_only_by_a_record_that_the_vault_has_shown(bench: 
     _lie_about_the_first(bench, monkeypatch)
     state(bench, "noted", {"text": "seen"})
     assert bench.push(source=os.fsencode(bench.source / "one"), skip_unchanged=True).acquisition == 3
+
+
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_entries_that_a_vault_puts_before_the_last_line_do_not_hide_that_they_are_gone(bench: Bench, hidden: int) -> None:
+    for name in ("a", "b"):
+        (bench.source / name).write_bytes(b"x")
+    tally = bench.push().tally
+    manifest = (bench.acquisition(1) / "manifest.jsonl").read_bytes()
+    lines = manifest.splitlines(keepends=True)
+    seen = len(lines) - 1 - hidden
+    shown = SimpleNamespace(
+        ready=SimpleNamespace(previous_manifest_sha256=sha256_of(manifest), known_contents=1),
+        previous=Previous(lines[0], b"".join(lines[seen:])),
+        shown=SimpleNamespace(item=SimpleNamespace(received="shown")),
+    )
+    check = EntriesCheck(cast("Handshake", shown))
+    for line in lines[:seen]:
+        check.add(line)
+    assert check.is_same(decode_header(lines[0]), tally) is not bool(hidden)
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+@pytest.mark.parametrize("size", [20, 600_000])
+@pytest.mark.parametrize("way", ["push", "pull"])
+def test_where_the_vault_has_lost_a_content_an_unchanged_source_is_published_again(
+    bench: Bench, way: str, size: int, harm: str
+) -> None:
+    """The source may be the only place that still has it, and may not have it for long."""
+    acquire = bench.push if way == "push" else partial(pull_from, bench)
+    (bench.source / "a").write_bytes(random.Random(1).randbytes(size))
+    acquire()
+    file = bench.acquisition(1) / "data" / "a"
+    if harm == "gone":
+        file.unlink()
+    else:
+        file.chmod(0o600)
+        file.write_bytes(b"X" + file.read_bytes()[1:])
+    again = acquire(skip_unchanged=True)
+    assert (again.acquisition, again.literal_bytes > 0) == (2, True)
+    with pytest.raises(UnchangedSource):
+        acquire(skip_unchanged=True)
+
+
+def test_where_the_vaults_index_is_gone_an_unchanged_source_is_published_again_or_found(bench: Bench) -> None:
+    """It is a cache: it is made again from what is published."""
+    (bench.source / "a").write_bytes(random.Random(1).randbytes(600_000))
+    (bench.source / "b").write_bytes(b"b")
+    bench.push()
+    for path in bench.vault.layout.root.rglob("*.sqlite*"):
+        path.unlink()
+    with pytest.raises(UnchangedSource):
+        bench.push(skip_unchanged=True)
 
 
 def test_a_record_that_came_after_the_acquisition_does_not_hide_it(bench: Bench) -> None:

@@ -83,13 +83,20 @@ def test_one_line_says_the_verdict_and_hides_no_warning() -> None:
     ],
 )
 def test_whoever_wanted_no_unchanged_acquisition_is_told_why_there_is_one(changes: Changes | None, said: str | None) -> None:
-    outcome, kept = dataclasses.replace(make_outcome(), changes=changes), FinishedReceipt(Path("/r"), None)
+    outcome, kept = dataclasses.replace(make_outcome(), changes=changes, literal_bytes=0), FinishedReceipt(Path("/r"), None)
     request = dataclasses.replace(make_request(), skip_unchanged=True)
     text = "\n".join(push_lines(outcome, request, Address.parse("/v"), kept))
     assert ("although --skip-unchanged was given" in text) == (said is not None)
     assert said is None or said in text
     first = "\n".join(push_lines(dataclasses.replace(outcome, acquisition=1), request, Address.parse("/v"), kept))
     assert "--skip-unchanged" not in first
+
+
+def test_that_the_vault_had_lost_what_is_unchanged_is_why_it_was_published() -> None:
+    outcome = dataclasses.replace(make_outcome(), changes=Changes(0, 0, 0, 0, 0, 0), literal_bytes=1)
+    request = dataclasses.replace(make_request(), skip_unchanged=True)
+    text = "\n".join(push_lines(outcome, request, Address.parse("/v"), FinishedReceipt(Path("/r"), None)))
+    assert "not all of what acquisition 2 has could be found in the vault" in text
 
 
 @pytest.mark.parametrize(
