@@ -16,6 +16,7 @@ import typer.main
 from evidencesync.cli.commands import PROGRAM, make_app
 from evidencesync.cli.defaults import takes_default
 from evidencesync.cli.settings import setting_keys
+from evidencesync.connection.waiting import may_pass
 from evidencesync.errors import CommandKind, EvidenceSyncError
 from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
 from evidencesync.protocol.failures import all_errors
@@ -65,6 +66,10 @@ A signed document in any other form than this version writes is 32 (`malformed-d
 **What is gone**: `list`, `show`, `diff`, `timestamp` and `report --verdict` are no checks, but they show no less than is
 known without saying so: a removed acquisition is 31; a case, an item or the end of a chain that the vault's own
 chain has stated, or that this machine has seen, is 34.
+
+**What waiting may end**: slugs with a `*` below may come from what passes by itself. `watch` tries again, and so may a script;
+where only the link is concerned, `push` and `pull` do by themselves, up to `--retries` times. All others need a person first.
+`not-there`, `vault-not-found` and `no-remote` are waited for only where the vault was reached before.
 
 With `--json` the slug says more exactly what happened, in `error.slug`.
 """
@@ -124,7 +129,8 @@ def exit_codes_text() -> str:
     ]
     for error in sorted(errors, key=lambda error: (int(error.exit_code), error.slug)):
         meaning = (inspect.getdoc(error) or "").split("\n\n")[0].replace("\n", " ")
-        lines.append(f"| `{error.slug}` | {int(error.exit_code)} | {meaning} | {_hints_text(error)} |")
+        again = " *" if may_pass(error("")) else ""
+        lines.append(f"| `{error.slug}`{again} | {int(error.exit_code)} | {meaning} | {_hints_text(error)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -14,9 +14,9 @@ from typing import Any, Final, Generic, TypeVar
 from evidencesync.acquire.connect import not_regained, pause_seconds
 from evidencesync.acquire.reading import CHEAP_TO_READ_AGAIN
 from evidencesync.connection.progress import Progress
+from evidencesync.connection.waiting import is_of_the_way
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import (
-    ConnectError,
     EvidenceSyncError,
     HostKeyChangedError,
     LinkLostError,
@@ -29,7 +29,6 @@ from evidencesync.ssh.sftp_answers import SftpFile, SftpStatus
 
 _T = TypeVar("_T")
 Question = Callable[[SftpSource], Coroutine[Any, Any, _T]]
-_RETRIED: Final = (ConnectError, LinkLostError)  # errors that another attempt may not meet
 _BLOCK: Final = 4 * MIB
 _TAKEN_AT_ONCE: Final = 1 * MIB
 _SEAM: Final = 32 * KIB
@@ -119,7 +118,9 @@ class SftpConnection:
             self._attempts += 1
             try:
                 self._switch_to(self._again())
-            except _RETRIED as error:
+            except EvidenceSyncError as error:
+                if not is_of_the_way(error):
+                    raise
                 reason = error
                 continue
             if self._progress.stage == "reconnecting":

@@ -14,13 +14,12 @@ from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.inbox import Inbox, alive_seconds, listen
 from evidencesync.connection.link import Link, ThreadedLink, timeout_on
 from evidencesync.connection.progress import Progress
+from evidencesync.connection.waiting import is_of_the_way
 from evidencesync.connection.writer import BufferedWriter
 from evidencesync.errors import (
-    ConnectError,
     EvidenceSyncError,
     InterruptedRunError,
     LinkLostError,
-    LockedError,
     ProtocolError,
     SessionGoneError,
 )
@@ -32,8 +31,6 @@ _M = TypeVar("_M", bound=Message)
 LocalT = TypeVar("LocalT")
 _LAST_WORD_SECONDS: Final = 3.0
 _STAGES: Final = ("receiving", "syncing", "read-back", "publishing")  # in the order in which a vault comes to them
-# Errors that another attempt may not meet. A lock: the vault may not have noticed yet that the link is lost.
-_RETRIED: Final = (ConnectError, LinkLostError, LockedError)
 
 
 def connect_again(again: Callable[[], Link], request: PushRequest, progress: Progress) -> Link:
@@ -44,8 +41,9 @@ def connect_again(again: Callable[[], Link], request: PushRequest, progress: Pro
         time.sleep(pause_seconds(attempt))
         try:
             return again()
-        except _RETRIED:
-            continue
+        except EvidenceSyncError as error:
+            if not is_of_the_way(error):
+                raise
     return again()
 
 
@@ -148,7 +146,7 @@ class VaultConnection(Generic[LocalT]):
         attempt would change (a changed host key, a refused login, another vault).
         """
         reason: EvidenceSyncError = self.reason_for(lost)
-        if not isinstance(reason, _RETRIED) or self._again is None:
+        if not is_of_the_way(reason) or self._again is None:
             raise reason
         before, self._progress.stage = self._progress.stage, "reconnecting"
         self._progress.interruptions += 1
@@ -159,9 +157,9 @@ class VaultConnection(Generic[LocalT]):
             try:
                 self._take_link(self._again())
                 answer = resume_session(self._request, self._link, self.expect, self._now, handshake, self._reconnect_seconds())
-            except SessionGoneError:
-                raise
-            except _RETRIED as error:
+            except EvidenceSyncError as error:
+                if isinstance(error, SessionGoneError) or not is_of_the_way(error):
+                    raise
                 reason = error
                 continue
             self._progress.stage = before

@@ -106,8 +106,10 @@ def watch_source(
     """Follows a source that changes: pushes it at once, and again each time that it has changed and settled.
 
     Each push is a normal acquisition with its own connection. An unchanged source is not pushed, also after a restart. A change
-    during a push is noticed after it. A failed push is reported and tried again later. The watch ends only with an error that a
-    person must fix, and with its code (2, 12, 21, 22, 32, 34, 40, a sealed item, receipts that cannot be kept). It waits for a
+    during a push is noticed after it. A failed push is reported and tried again later, after 5 seconds at first and up to 5
+    minutes. The watch ends only with an error that a person must fix, and with its code (2, 12, 21, 22, 32, 34, 40, a sealed
+    item, another writing machine, another version, receipts that cannot be kept). No vault (10), or no evidencesync (20,
+    `no-remote`), ends it at the first push; later they are tried 100 times in a row, which is about 8 hours. It waits for a
     source that is not there.
 
     SIGTERM, SIGHUP and Ctrl-C end it. If all that the last check of the source found is in the vault, the code is that of the

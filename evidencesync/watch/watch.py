@@ -13,15 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, NoReturn, Protocol
 
-from evidencesync.errors import (
-    EvidenceSyncError,
-    NothingLeftError,
-    SealedError,
-    SourceNotFoundError,
-    UnkeptReceiptError,
-    VersionError,
-)
-from evidencesync.exit_codes import ExitCode
+from evidencesync.connection.waiting import may_pass
+from evidencesync.errors import EvidenceSyncError
 from evidencesync.source.changes import ChangeNotices, SourceSnapshot, is_silent, look
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.origin import file_system_of
@@ -35,18 +28,8 @@ REST_FACTOR: Final = 10.0
 FIRST_RETRY_SECONDS: Final = 5.0
 LAST_RETRY_SECONDS: Final = 300.0
 
-_FINAL: Final = frozenset(
-    {
-        ExitCode.USAGE,
-        ExitCode.KEY,
-        ExitCode.HOST_KEY,
-        ExitCode.AUTHENTICATION,
-        ExitCode.SIGNATURE,
-        ExitCode.CHAIN,
-        ExitCode.PEER,
-        ExitCode.INTERRUPTED,
-    }
-)
+MOST_REFUSALS: Final = 100
+"""Attempts in a row, about eight hours, while the vault is not where it was: its disk may be mounted again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +76,11 @@ class Decision:
     _has_notice: bool = False
     _failures: int = 0
     _retry_at: float = field(default=float("-inf"))
+
+    @property
+    def failures(self) -> int:
+        """Pushes that have failed since the last that did not."""
+        return self._failures
 
     @property
     def is_all_in_vault(self) -> bool:
@@ -159,15 +147,13 @@ class Decision:
         )
 
 
-def is_final(error: EvidenceSyncError) -> bool:
-    """Returns whether no later push can succeed before a person changes something.
+def is_final(error: EvidenceSyncError, decision: Decision) -> bool:
+    """Returns whether a watch ends with this error of a push, before `record_failure`: waiting alone does not help (`may_pass`).
 
-    A missing source may come back, and one of which filters leave nothing may get files: neither is final. Receipts that cannot
-    be kept are final: every further push would publish an acquisition without a receipt here.
+    Where the first push finds no vault, or no evidencesync, the address is wrong. Later, or after a restart, it is waited for.
     """
-    if isinstance(error, SourceNotFoundError | NothingLeftError):
-        return False
-    return error.exit_code in _FINAL or isinstance(error, SealedError | VersionError | UnkeptReceiptError)
+    was_there = decision.in_vault is not None and decision.failures < MOST_REFUSALS - 1
+    return not may_pass(error, was_there=was_there)
 
 
 class Observer(Protocol):
@@ -224,7 +210,7 @@ def watch(
             try:
                 push(decision.seen)
             except EvidenceSyncError as error:
-                if is_final(error):
+                if is_final(error, decision):
                     raise
                 listener.failed(error, decision.record_failure(clock()))
             else:

@@ -18,10 +18,10 @@ from evidencesync.watch.watch import (
     FULL_LOOK_SECONDS,
     LAST_RETRY_SECONDS,
     LEAST_REST_SECONDS,
+    MOST_REFUSALS,
     REST_FACTOR,
     Decision,
     WatchIntervals,
-    is_final,
     watch,
 )
 
@@ -243,17 +243,36 @@ def test_looks_have_a_rest_between_them_that_grows_with_what_they_cost() -> None
         assert all(later - earlier >= cost + rest - 1e-6 for earlier, later in pairwise(world.looks))
 
 
-ENDING = [2, 12, 21, 22, 32, 34, 40, 130]
+ENDING = [2, 10, 12, 21, 22, 32, 34, 40, 130]
+ALSO = {
+    errors.SealedError,
+    errors.OtherWriterError,
+    errors.VersionError,
+    errors.NoRemoteError,
+    errors.UnkeptReceiptError,
+}
+PASSING = {errors.SourceNotFoundError, errors.NothingLeftError}
+PLACES = [errors.NotThereError, errors.VaultNotFoundError, errors.NoRemoteError]
 
 
 @pytest.mark.parametrize("kind", all_errors())
 def test_which_errors_end_a_watch(kind: type[EvidenceSyncError]) -> None:
-    ends = kind.exit_code in ENDING or kind in {errors.SealedError, errors.VersionError, errors.UnkeptReceiptError}
-    assert is_final(kind("x")) == (ends and kind not in {errors.SourceNotFoundError, errors.NothingLeftError})
+    ends = (kind.exit_code in ENDING or kind in ALSO) and kind not in PASSING
     world = World([], until=60, failures=[kind("x")])
-    with pytest.raises(kind if is_final(kind("x")) else OverError):
+    with pytest.raises(kind if ends else OverError):
         watch(Decision(PACE, None), world, world.push, world, lambda: world.now)
-    assert len(world.pushes) == (0 if is_final(kind("x")) else 1)
+    assert len(world.pushes) == (0 if ends else 1)
+
+
+@pytest.mark.parametrize("failures", [MOST_REFUSALS - 1, MOST_REFUSALS])
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_vault_that_was_there_is_waited_for_and_not_for_ever(kind: type[EvidenceSyncError], failures: int) -> None:
+    world = World([], until=48 * HOUR, failures=[kind("x") for _ in range(failures)])
+    comes_back = failures < MOST_REFUSALS
+    with pytest.raises(OverError if comes_back else kind):
+        watch(Decision(PACE, b"before"), world, world.push, world, lambda: world.now)
+    assert len(world.pushes) == comes_back
+    assert 7 * HOUR < world.tries[-1] < 9 * HOUR
 
 
 @pytest.mark.slow
