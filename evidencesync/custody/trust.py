@@ -128,6 +128,17 @@ class TrustedSigners:
             for signer in self.signers
         )
 
+    def end_of(self, key: PublicKey, retired_ns: int) -> int:
+        """When the trust in a key ended that was retired at `retired_ns`: then, or later where it had begun by a fast clock.
+
+        No interval of a list ends before it begins, so a key that was added by such a clock ends just after that.
+        """
+        at = retired_ns // _NANOSECONDS
+        lines = [one for one in self.signers if one.key == key and (one.valid_before is None or one.valid_before >= at)]
+        if any(one.valid_after is None or one.valid_after <= at for one in lines):
+            return retired_ns
+        return min((one.valid_before * _NANOSECONDS for one in lines if one.valid_before is not None), default=retired_ns)
+
     def check(self, principal: str, key: PublicKey, namespace: str, at_ns: int) -> None:
         """Checks that the key is trusted under this principal, for a namespace at a time. Raises UntrustedSignerError."""
         who = f"the key {key.fingerprint} of {safe_text(principal, 80)}"

@@ -171,10 +171,11 @@ class SignatureJudge:
         before it retired a key was signed before that, also where a clock was ahead. Signers from outside were retired by
         others (see `_may_be_older`), and a trusted timestamp needs no such correction.
         """
-        if self.vault_revoked is not None:
-            return at
         retired = self._retired_after(key, at)
-        return replace(at, ns=retired, source=_RETIREMENT, earliest_ns=None) if retired is not None and retired < at.ns else at
+        if self.vault_revoked is not None or self.trust is None or retired is None:
+            return at
+        ended = self.trust.signers.end_of(key, retired)
+        return replace(at, ns=ended, source=_RETIREMENT, earliest_ns=None) if ended < at.ns else at
 
     def _reason_not_judged(
         self, key: PublicKey, namespace: str, principal: str | None, at: SignedAt, *, time_known: bool

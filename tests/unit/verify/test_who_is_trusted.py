@@ -9,7 +9,7 @@ from evidencesync.errors import TrustFileError
 from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 from evidencesync.vault.heads import state_head
 from tests.support.forger import append_record
-from tests.unit.vault.acquiring import STARTED, item_name, new_signer
+from tests.unit.vault.acquiring import STARTED, Acquirer, item_name, new_signer, new_vault
 from tests.unit.verify.sample import Made, edit, flip, only, slugs
 
 RECEIVED_NS = parse_utc_time(STARTED)
@@ -99,6 +99,20 @@ def test_what_was_signed_before_a_key_was_retired_by_a_fast_clock_and_again_by_a
         vault.trust.retire(made.examiner.public_key, at_ns=at_ns)
     verdict = made.audit()
     assert (verdict.verdict, slugs(verdict)) == ("pass", set())
+
+
+@pytest.mark.parametrize("days", [-30, -2])
+def test_what_was_signed_by_a_key_that_a_fast_clock_added_counts_after_a_right_one_has_retired_it(made: Made, days: int) -> None:
+    """The clock was ahead while the key was added and evidence received; it was set right, and the examiner left."""
+    path, ben = made.path.parent / "other", new_signer()
+    vault = new_vault(path, made.examiner)
+    vault.trust.add(ben.public_key, "ana", at_ns=RECEIVED_NS - DAY_NS)  # a second key
+    Acquirer(vault, ben).acquire({b"x": b"1"})
+    state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS)
+    vault.trust.retire(ben.public_key, at_ns=RECEIVED_NS + days * DAY_NS)
+    verdict = Made(path, made.examiner).audit()
+    assert (verdict.verdict, slugs(verdict)) == ("pass", set())
+    assert "retired-signer" in slugs(verdict, "info")
 
 
 def test_a_renamed_folder_does_not_make_a_retired_signer_an_untrusted_one(made: Made) -> None:
