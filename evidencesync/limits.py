@@ -111,6 +111,10 @@ LEAST_RATE: Final = 100  # bytes a second: a long frame over a slow link takes t
 HANDSHAKE_SECONDS: Final = 60.0  # until a trusted key is proved: a person may have to touch a token
 RECONNECT_SECONDS: Final = 1200.0  # for a sender that does not state how long it may take to come back
 MAX_RECONNECT_SECONDS: Final = 3600.0
+# An end that says it works is not silent; but what it does must show at some time. It may hash terabytes that were left, or read
+# round bad sectors, before it has anything to show.
+MAX_STANDSTILL_SECONDS: Final = 24 * 3600.0
+MAX_CUSTODY_WORK_SECONDS: Final = 3600.0  # for one answer: a quarter of an hour for a lock, the rest for a long chain
 NONCE: Final = 32
 PROOF: Final = 16  # bytes of a proof of possession, which earlier versions send; it is ignored
 MAX_PUBLIC_KEY: Final = 16 * KIB

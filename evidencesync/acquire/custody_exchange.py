@@ -17,6 +17,7 @@ from evidencesync.connection.inbox import SilenceTimer, end_of, message_of_vault
 from evidencesync.connection.link import Link, timeout_on
 from evidencesync.connection.not_begun import HINT, decoded, silent
 from evidencesync.connection.read_ahead import ReadAhead
+from evidencesync.connection.waiting import Standstill
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
@@ -30,7 +31,7 @@ from evidencesync.evidence.display import is_clean
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.number_format import seconds_text
 from evidencesync.evidence.utc_time import UtcTime
-from evidencesync.limits import MAX_CHAIN, MAX_SHOWN_RECORDS, MAX_TITLE
+from evidencesync.limits import MAX_CHAIN, MAX_CUSTODY_WORK_SECONDS, MAX_SHOWN_RECORDS, MAX_TITLE
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import PROTOCOL_VERSION, SIGNS_VERSION, Append, Message, Records, Standing, Status
@@ -233,7 +234,9 @@ class CustodyExchange:
 
     def _expect(self, *kinds: type[_M]) -> _M:
         message = next(self._frames, None)
+        work = Standstill("the vault's end", MAX_CUSTODY_WORK_SECONDS, timeout_on(self._link, self._request.timeout_seconds))
         while isinstance(message, Status) and self._version >= SIGNS_VERSION:  # it works, and is not silent
+            work.go_on()
             message = next(self._frames, None)
         if isinstance(message, kinds):
             return message

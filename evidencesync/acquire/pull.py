@@ -184,7 +184,7 @@ class _Pull:
         self._progress = progress
         self._now = now
         self._checked = checked
-        self._source = RemoteSource(link, progress)
+        self._source = RemoteSource(link, progress, request.timeout_seconds)
         self._connection: VaultConnection[Frames] = VaultConnection(near, request, progress, now, None)
         self._stored = 0
         self._changes: Changes | None = None

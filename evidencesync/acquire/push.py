@@ -287,7 +287,7 @@ class _Push:
         if self._must_write(local=may_read):
             connection.writer.write_some()
             return
-        item, message = connection.inbox.take(local=may_read, timeout_seconds=connection.timeout_seconds)
+        item, message = connection.take_any(local=may_read)
         if item is None and message is None:
             connection.send(Alive())
         if message is not None and not isinstance(message, Status):

@@ -13,6 +13,7 @@ from evidencesync.connection.inbox import Inbox
 from evidencesync.connection.link import Link
 from evidencesync.connection.not_begun import decoded, ending_of, not_started
 from evidencesync.connection.progress import Progress
+from evidencesync.connection.waiting import Standstill
 from evidencesync.custody.documents import Origin
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import (
@@ -26,7 +27,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.files.shortages import unexpected
-from evidencesync.limits import MAX_PATTERN, MAX_PATTERNS
+from evidencesync.limits import MAX_PATTERN, MAX_PATTERNS, MAX_STANDSTILL_SECONDS
 from evidencesync.protocol.failures import error_of_far_end
 from evidencesync.protocol.framing import DATA_FRAME, MESSAGE_TYPES, FrameDecoder, decode_message, encode_frame, frame_of
 from evidencesync.protocol.messages import (
@@ -65,18 +66,21 @@ _PASSED_ON: Final = frozenset(
         if kind in (Alive, Files, Open, Resembles, SegmentOffer, Chunks, SegmentData, ChunkData, Close, Pieces)
     }
 )
+_SAYS_NOTHING: Final = frozenset(number for number, kind in MESSAGE_TYPES.items() if kind in (Alive, SourceSeen))
 
 
 class RemoteSource:
     """The link to the source's end. Used by one thread; a second one receives frames into an inbox."""
 
-    def __init__(self, link: Link, progress: Progress) -> None:
+    def __init__(self, link: Link, progress: Progress, timeout_seconds: float) -> None:
         self.link = link
         self.end: SourceEnd | None = None
         self.pages = 1
         """How many pages were named so far, including the manifest's first, which is not the source's."""
         self._progress = progress
         self._gone = False
+        self._standstill = Standstill("the source's end", MAX_STANDSTILL_SECONDS, timeout_seconds)
+        self._seen: SourceSeen | None = None
 
     def listen(self, inbox: Inbox[Frames, Message]) -> None:
         """Starts the thread that receives frames."""
@@ -128,8 +132,12 @@ class RemoteSource:
                 self._gone = True
 
     def take(self, frames: Frames) -> bytes:
-        """Returns those frames that are for the vault's end, unchanged. Raises ProtocolError, and the error of the other end."""
+        """Returns those frames that are for the vault's end, unchanged. Raises ProtocolError, and the error of the other end.
+
+        Raises LinkLostError for a source that says for long that it is there, and nothing else.
+        """
         passed: list[bytes] = []
+        before = self._seen
         for frame_type, body in frames:
             if frame_type not in _PASSED_ON:
                 message = _decode(frame_type, body)
@@ -138,6 +146,10 @@ class RemoteSource:
                     continue
                 self._count_page(message)
             passed.append(encode_frame(frame_type, body))
+        if self._seen == before and all(frame_type in _SAYS_NOTHING for frame_type, _ in frames):
+            self._standstill.go_on()
+        else:
+            self._standstill.end()
         return b"".join(passed)
 
     def _count_page(self, message: PageOffer | Page) -> None:
@@ -161,6 +173,7 @@ class RemoteSource:
                 raise ProtocolError(f"the message {type(message).__name__} from a source is out of order")
 
     def _record_progress(self, seen: SourceSeen) -> None:
+        self._seen = seen
         progress = self._progress
         progress.files, progress.hole_bytes, progress.bad_bytes = seen.files, seen.hole_bytes, seen.bad_bytes
         known = max(seen.stored_bytes - seen.sent_bytes, 0)

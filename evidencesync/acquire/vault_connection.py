@@ -14,7 +14,7 @@ from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.inbox import Inbox, alive_seconds, listen
 from evidencesync.connection.link import Link, ThreadedLink, timeout_on
 from evidencesync.connection.progress import Progress
-from evidencesync.connection.waiting import is_of_the_way
+from evidencesync.connection.waiting import Standstill, is_of_the_way
 from evidencesync.connection.writer import BufferedWriter
 from evidencesync.errors import (
     EvidenceSyncError,
@@ -23,6 +23,7 @@ from evidencesync.errors import (
     ProtocolError,
     SessionGoneError,
 )
+from evidencesync.limits import MAX_STANDSTILL_SECONDS
 from evidencesync.protocol.failures import failure_of
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Message, Published, Resumed, Status
@@ -63,6 +64,7 @@ class VaultConnection(Generic[LocalT]):
         self._attempts = 0
         self._stood = (0, 0)
         self._worked = (-1, 0)
+        self._standstill = Standstill("the vault's end", MAX_STANDSTILL_SECONDS, self.timeout_seconds)
         self._wire_sent = 0
         self._wire_received = 0
         self._listener = listen(link, self.inbox)
@@ -120,7 +122,7 @@ class VaultConnection(Generic[LocalT]):
 
     def take(self, *kinds: type[_M]) -> _M | None:
         """Waits for one message, and returns it if it is of one of these kinds. A Status updates the progress: then None."""
-        _, message = self.inbox.take(local=False, timeout_seconds=self.timeout_seconds)
+        _, message = self.take_any(local=False)
         if isinstance(message, Status):
             self._progress.stage = "finishing" if message.stage == "receiving" else message.stage
             self._progress.stage_done, self._progress.stage_total = message.done, message.total
@@ -134,9 +136,17 @@ class VaultConnection(Generic[LocalT]):
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise ProtocolError(f"a {type(message).__name__} message stands where {expected} was expected")
 
+    def take_any(self, *, local: bool) -> tuple[LocalT | None, Message | None]:
+        """Takes the next item as `Inbox.take` does. Raises LinkLostError also for a vault that says much and does nothing."""
+        item, message = self.inbox.take(local=local, timeout_seconds=self.timeout_seconds)
+        if message is not None:
+            self._standstill.go_on()
+        return item, message
+
     def reset_attempts(self) -> None:
         """Renews all attempts, after the vault has made progress."""
         self._attempts = 0
+        self._standstill.end()
 
     def reconnect(self, lost: LinkLostError, handshake: Handshake) -> Resumed | Published:
         """Resumes the session over a new link; returns where the vault stands, or the acknowledgement that was lost.

@@ -1,7 +1,8 @@
-"""States which failures waiting may end, and which a person has to end: whoever tries again asks here."""
+"""States how long waiting may last, and which failures it may end: whoever waits for another end, or tries again, asks here."""
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from evidencesync.errors import (
@@ -27,6 +28,7 @@ from evidencesync.errors import (
     UsageError,
     VersionError,
 )
+from evidencesync.evidence.number_format import duration_text
 
 PLACES: Final = (NotThereError, NoRemoteError)
 """What was looked for is not there: a vault, or evidencesync itself. A disk may be mounted again, a program installed again."""
@@ -60,3 +62,26 @@ def may_pass(error: EvidenceSyncError, *, was_there: bool = False) -> bool:
 def is_of_the_way(error: EvidenceSyncError) -> bool:
     """Whether another attempt to come back to a session may succeed. A lock: the vault may not have noticed a lost link yet."""
     return isinstance(error, ConnectError | LinkLostError | LockedError) and may_pass(error, was_there=True)
+
+
+class Standstill:
+    """Bounds how long an end may say that it is there, and show nothing for it. `who` it is, for the error."""
+
+    def __init__(self, who: str, most_seconds: float, timeout_seconds: float) -> None:
+        """`timeout_seconds`: who works says so within it. After a longer pause it was not working, and the time begins anew."""
+        self._who, self._most, self._timeout = who, most_seconds, timeout_seconds
+        self._since = self._last = time.monotonic()
+
+    def end(self) -> None:
+        """Records that something was done."""
+        self._since = self._last = time.monotonic()
+
+    def go_on(self) -> None:
+        """Records that something was only said. Raises LinkLostError when that has lasted too long."""
+        now = time.monotonic()
+        if now - self._last > self._timeout:
+            self._since = now
+        self._last = now
+        if now - self._since > self._most:
+            lasted = duration_text(now - self._since)
+            raise LinkLostError(f"{self._who} has said for {lasted} that it works, and has done nothing")

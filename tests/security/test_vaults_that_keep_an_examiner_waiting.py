@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from evidencesync.acquire import custody_exchange, vault_connection
+from evidencesync.acquire import custody_exchange, remote_source, vault_connection
 from evidencesync.acquire.custody import RecordDraft, append_record, read_chain
 from evidencesync.acquire.push import push
 from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import AuthenticationError, LimitExceededError, LinkLostError, ProtocolError
-from evidencesync.protocol.messages import Begin, Page, PageOffer, PagesStored, Records, Resumed, SegmentsStored
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import (
+    PREAMBLE,
+    PROTOCOL_VERSION,
+    SIGNS_VERSION,
+    Alive,
+    Begin,
+    Message,
+    Page,
+    PageOffer,
+    PagesStored,
+    Records,
+    Resumed,
+    SegmentsStored,
+    SourceSeen,
+    Status,
+)
+from tests.security.test_hostile_source import OFFER
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.custody_client import custody_request
-from tests.support.hostile_vault import MadeUpVault, TamperedLink
+from tests.support.hostile_vault import MadeUpVault, TamperedLink, push_to
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.pulling import pull_from
 
 TIMEOUT = 0.4
 
@@ -92,14 +111,14 @@ def test_a_vault_that_gives_a_byte_now_and_then_is_a_silent_one(bench: Bench, wh
     assert not thread.is_alive()
 
 
-def answer_with(bench: Bench, say: Callable[[MadeUpVault], object]) -> BaseException | None:
+def answer_with(bench: Bench, say: Callable[[MadeUpVault], object], version: int = PROTOCOL_VERSION) -> BaseException | None:
     """What asking a made-up vault for a chain ends with, where it says something again and again."""
     ours, theirs = local_pair()
 
     def run() -> None:
         vault = MadeUpVault(bench, theirs)
         try:
-            vault.welcome()
+            vault.welcome(version=version)
             for _ in range(100_000):
                 say(vault)
         except LinkLostError:
@@ -190,3 +209,53 @@ def test_who_thinks_for_longer_than_the_timeout_before_he_signs_loses_no_link(be
     appended = append_record(lambda: Halves(link, lambda message: message), request, think)
     assert appended.record.record.sequence == 3
     thread.join(PATIENCE_SECONDS)
+
+
+AT_WORK = Status("receiving", 0, 0)
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (custody_exchange, vault_connection, remote_source):
+        for name in ("MAX_STANDSTILL_SECONDS", "MAX_CUSTODY_WORK_SECONDS"):
+            monkeypatch.setattr(module, name, TIMEOUT, raising=False)
+
+
+def say_for_ever(say: Callable[[], object]) -> None:
+    rate = threading.Event()
+    with contextlib.suppress(LinkLostError):
+        while not rate.wait(TIMEOUT / 40):  # the rate of the attack: a flood has a bound of its own
+            say()
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_a_vault_that_always_works_and_shows_no_chain_is_given_up(bench: Bench) -> None:
+    error = answer_with(bench, lambda vault: vault.say(AT_WORK), SIGNS_VERSION)
+    assert isinstance(error, LinkLostError), error
+    assert "done nothing" in error.message
+
+
+@pytest.mark.usefixtures("short_patience")
+@pytest.mark.parametrize("word", [AT_WORK, PagesStored(0)], ids=["it works", "it has stored what it had stored"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_vault_that_always_works_and_stores_nothing_is_given_up(bench: Bench, begun: bool, word: Message) -> None:
+    def script(vault: MadeUpVault) -> None:
+        vault.ready() if begun else vault.welcome()
+        say_for_ever(lambda: vault.say(word if begun else AT_WORK))
+
+    error = ended(lambda: push_to(bench, script))
+    assert isinstance(error, LinkLostError), error
+    assert "done nothing" in error.message
+
+
+@pytest.mark.usefixtures("short_patience")
+@pytest.mark.parametrize("word", [Alive(), SourceSeen(0, 0, 0, 0, 0, None, None, b"")])
+def test_a_source_that_is_always_there_and_gives_nothing_is_given_up(bench: Bench, word: Message) -> None:
+    def serve(link: LocalLink) -> None:
+        link.write(PREAMBLE + frame_of(OFFER))
+        link.read()
+        say_for_ever(lambda: link.write(frame_of(word)))
+
+    error = ended(lambda: pull_from(bench, serve))
+    assert isinstance(error, LinkLostError), error
+    assert "done nothing" in error.message

@@ -21,7 +21,7 @@ def _listen_to_vault(link: LocalLink, inbox: Inbox[Frames, Message]) -> None:
 
 
 def _listen_to_source(link: LocalLink, inbox: Inbox[Frames, Message]) -> None:
-    RemoteSource(link, Progress()).listen(inbox)
+    RemoteSource(link, Progress(), 1.0).listen(inbox)
 
 
 ENDS = pytest.mark.parametrize(("begin", "local"), [(_listen_to_vault, False), (_listen_to_source, True)])
