@@ -195,7 +195,7 @@ class HeadMemory:
         forgotten = 0
         try:
             with self._opened() as heads, opened_folder(_vault_folder(vault_id), heads) as vault, _locked(vault):
-                for name in os.listdir(vault) if subject is None else self._named(vault, subject):
+                for name in set(os.listdir(vault)) if subject is None else self._named(vault, subject):
                     os.unlink(name, dir_fd=vault)
                     forgotten += not name.startswith(DRAFT)
                 os.fsync(vault)  # what was forgotten must not come back and accuse

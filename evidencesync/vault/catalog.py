@@ -271,7 +271,7 @@ def _holds_anything(folder: Path) -> bool:
 def _subfolders(folder: Path) -> list[str]:
     with storing(f"list {shown_path(folder)}"):
         try:
-            names = os.listdir(folder)
+            names = set(os.listdir(folder))  # a listing of a folder that changes may have a name twice (NFS)
         except FileNotFoundError:
             return []
         return sorted(name for name in names if is_folder_name(name) and is_folder(folder / name))

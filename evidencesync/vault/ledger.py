@@ -109,7 +109,7 @@ class Ledger:
         """Lists the folder once, and returns its records by number. Raises MissingOrExtraError for a name that is no record's."""
         with storing(lambda: f"list the custody records in {safe_text(os.fsencode(self.folder), 300)}"):
             try:
-                names = os.listdir(self.folder)
+                names = set(os.listdir(self.folder))  # a listing of a folder that changes may have a name twice (NFS)
             except (FileNotFoundError, NotADirectoryError) as error:  # a missing folder is not a failed read
                 shown = safe_text(os.fsencode(self.folder), 300)
                 raise MissingOrExtraError(f"the folder of custody records is missing: {shown}", hint=_VERIFY) from error

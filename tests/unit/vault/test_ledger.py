@@ -21,6 +21,7 @@ from evidencesync.exit_codes import ExitCode
 from evidencesync.files import placing
 from evidencesync.files.disk import opened_folder, storage_error
 from evidencesync.vault import reservations
+from evidencesync.vault.catalog import case_folders
 from evidencesync.vault.heads import SEEN, record_heads, require_as_stated, require_stated, state_head
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, sign_record
 from evidencesync.vault.reservations import NewRecord
@@ -255,6 +256,15 @@ def test_a_list_made_while_others_add_to_a_large_folder_is_made_again(vault: Vau
 
     monkeypatch.setattr(os, "listdir", lacking)
     assert [file.sequence for file in vault.ledger.files()] == [1, 2, 3, 4, 5]
+
+
+def test_a_name_that_a_list_has_twice_is_one_record_and_one_item(acquirer: Acquirer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a network file system lists a folder that changes meanwhile."""
+    acquirer.acquire({b"x": b"1"})
+    vault, listdir = acquirer.vault, os.listdir
+    once = ([file.name for file in vault.ledger.files()], case_folders(vault.layout))
+    monkeypatch.setattr(os, "listdir", lambda folder: [*listdir(folder), *listdir(folder)])
+    assert ([file.name for file in vault.ledger.files()], case_folders(vault.layout)) == once
 
 
 def test_a_record_too_large_for_one_is_malformed_and_nobody_on_the_other_end_is_blamed(vault: Vault) -> None:
