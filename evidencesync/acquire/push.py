@@ -49,7 +49,6 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.shortages import unexpected
-from evidencesync.protocol.data_frames import SenderCounts
 from evidencesync.protocol.messages import (
     Alive,
     Changes,
@@ -322,17 +321,7 @@ class _Push:
         writer.put(sender.take_output())
         sender.data.link_rate = writer.link_rate
         counts = sender.counts
-        self._progress.take_stored(counts.stored_bytes, counts.known_bytes, self._arrived_over_link(counts))
-
-    def _arrived_over_link(self, counts: SenderCounts) -> int | None:
-        """Estimates how much has crossed the network: of what was written, megabytes wait in buffers of ssh and the kernel."""
-        if self._connection.link.peer is None:
-            return None
-        written = self._connection.wire_sent
-        if self._request.limit_rate is not None:
-            return written  # it was written as slowly as it may travel
-        arrived = written * counts.arrived_bytes // counts.literal_bytes if counts.literal_bytes else written
-        return max(arrived, self._progress.link_bytes or 0)  # by the end, compression may have become better or worse
+        self._progress.take_stored(counts.stored_bytes, counts.known_bytes, counts.acknowledged_on_link)
 
     def _resume(self, sender: Sender, lost: LinkLostError, handshake: Handshake) -> None:
         """Reconnects, and resumes where the vault stands; the sender still has everything that the vault has not stored."""

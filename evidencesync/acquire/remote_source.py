@@ -176,8 +176,7 @@ class RemoteSource:
         self._seen = seen
         progress = self._progress
         progress.files, progress.hole_bytes, progress.bad_bytes = seen.files, seen.hole_bytes, seen.bad_bytes
-        known = max(seen.stored_bytes - seen.sent_bytes, 0)
-        progress.take_stored(seen.stored_bytes, known, self.link.wire_received)
+        progress.take_stored(seen.stored_bytes, max(seen.stored_bytes - seen.sent_bytes, 0), seen.sent_bytes)
         progress.total_files, progress.total_bytes, progress.path = seen.total_files, seen.total_bytes, seen.path
 
 

@@ -31,7 +31,7 @@ from evidencesync.protocol.messages import Message, Published, Resumed, Status
 _M = TypeVar("_M", bound=Message)
 LocalT = TypeVar("LocalT")
 _LAST_WORD_SECONDS: Final = 3.0
-_STAGES: Final = ("receiving", "syncing", "read-back", "publishing")  # in the order in which a vault comes to them
+_STAGES: Final = ("syncing", "read-back", "publishing")  # in the order in which a vault comes to them
 
 
 def connect_again(again: Callable[[], Link], request: PushRequest, progress: Progress) -> Link:
@@ -67,7 +67,7 @@ class VaultConnection(Generic[LocalT]):
         self._standstill = Standstill("the vault's end", MAX_STANDSTILL_SECONDS, self.timeout_seconds)
         self._wire_sent = 0
         self._wire_received = 0
-        self._listener = listen(link, self.inbox)
+        self._listener = listen(link, self.inbox, self._take_sign)
 
     @property
     def link(self) -> Link:
@@ -124,12 +124,7 @@ class VaultConnection(Generic[LocalT]):
         """Waits for one message, and returns it if it is of one of these kinds. A Status updates the progress: then None."""
         _, message = self.take_any(local=False)
         if isinstance(message, Status):
-            self._progress.stage = "finishing" if message.stage == "receiving" else message.stage
-            self._progress.stage_done, self._progress.stage_total = message.done, message.total
-            worked = (_STAGES.index(message.stage), message.done)
-            if worked > self._worked:  # a Status alone is no progress: a vault could send it and close the link, for ever
-                self._worked = worked
-                self.reset_attempts()
+            self._take_stage(message)
             return None
         if isinstance(message, kinds):
             return message
@@ -142,6 +137,23 @@ class VaultConnection(Generic[LocalT]):
         if message is not None:
             self._standstill.go_on()
         return item, message
+
+    def _take_sign(self, status: Status) -> None:
+        """Records what has arrived. Called in the listener's thread: this one may wait for a slow link to take a block."""
+        if status.stage == "receiving":
+            self._progress.received_bytes = status.done
+            if self._link.peer is not None and status.total:
+                self._progress.link_bytes = status.total
+
+    def _take_stage(self, status: Status) -> None:
+        if status.stage == "receiving":
+            return
+        progress = self._progress
+        progress.stage, progress.stage_done, progress.stage_total = status.stage, status.done, status.total
+        worked = (_STAGES.index(status.stage), status.done)
+        if worked > self._worked:  # a Status alone is no progress: a vault could send it and close the link, for ever
+            self._worked = worked
+            self.reset_attempts()
 
     def reset_attempts(self) -> None:
         """Renews all attempts, after the vault has made progress."""
@@ -211,5 +223,6 @@ class VaultConnection(Generic[LocalT]):
     def _take_link(self, link: Link) -> None:
         self._wire_sent, self._wire_received = self.wire_sent, self.wire_received
         self._link = link
+        self._progress.received_bytes = 0
         self.writer.take_link(link)
-        self._listener = listen(link, self.inbox)
+        self._listener = listen(link, self.inbox, self._take_sign)

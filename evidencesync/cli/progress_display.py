@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 _PER_SECOND: Final = 5
 _WIDTH: Final = 60
 _RATE_SECONDS: Final = 8.0  # over which a rate is taken: a slow link brings a segment in a second or two
+_SURE_SECONDS: Final = 2.0  # before, one rise more or less would halve or double the time left
 _SENDING: Final = frozenset({"reading", "finishing"})
 _STAGES: Final = {
     "connecting": "connecting",
     "waiting": "the server has no place for us; waiting for one",
     "reconnecting": "the link is lost; trying to get it back",
-    "reading": "stored",
-    "finishing": "stored",
+    "reading": "arrived",
+    "finishing": "arrived",
     "syncing": "the vault writes to its disk",
     "read-back": "the vault reads back",
     "publishing": "the vault signs and publishes",
@@ -122,6 +123,8 @@ class Meter:
     def describe_rest(self, now: float, done: int, total: int | None) -> list[str]:
         """How long the rest takes; nothing where that is not known. It goes down from one rise to the next, too."""
         rate = self.rate(now, done)
+        if now - self._seen[0][0] < _SURE_SECONDS:
+            return []
         coming = rate * min(now - self._seen[-1][0], self._usual)
         return [f"{duration_text((total - done - coming) / rate)} left"] if rate > 0 and total and total > done + coming else []
 
@@ -138,13 +141,13 @@ def describe_rate(rate: float) -> list[str]:
 
 @dataclass(slots=True)
 class PushView:
-    """A push or a pull: how much of the source the vault has stored, the link's rate, time left, and what the vault had already.
+    """A push or a pull: how much of the source the vault has, the link's rate, time left, and what the vault had already.
 
     Reading runs ahead of the link by up to a window, so what was read says nothing of how far a run is.
     """
 
     progress: Progress
-    _stored: Meter = field(default_factory=Meter)
+    _arrived: Meter = field(default_factory=Meter)
     _link: Meter = field(default_factory=Meter)
     _stage: Meter = field(default_factory=Meter)
 
@@ -154,12 +157,12 @@ class PushView:
         done, total = self.extent()
         if progress.stage not in _SENDING:
             return "  ".join([stage, *self._stage.describe(now, done, total)])
-        rate = self._stored.rate(now, done)
+        rate = self._arrived.rate(now, done)
         link = None if progress.link_bytes is None else self._link.rate(now, progress.link_bytes)
         rates = describe_rate(rate) if link is None else [f"link {text}" for text in describe_rate(link)]
         known = [f"vault had {size_text(progress.known_bytes)}"] if progress.known_bytes else []
         return "  ".join(
-            [f"{stage} {describe_amount(done, total)}", *self._stored.describe_rest(now, done, total), *rates, *known]
+            [f"{stage} {describe_amount(done, total)}", *self._arrived.describe_rest(now, done, total), *rates, *known]
         )
 
     def extent(self) -> tuple[int, int | None]:
@@ -167,7 +170,7 @@ class PushView:
         progress = self.progress
         if progress.stage in _SENDING:
             total = progress.total_bytes
-            return progress.stored_bytes, None if total is None else progress.to_store(total)
+            return progress.arrived_bytes, None if total is None else progress.to_arrive(total)
         return progress.stage_done, progress.stage_total or None
 
     def place(self) -> str:

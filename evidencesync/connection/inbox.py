@@ -21,7 +21,7 @@ from evidencesync.files.shortages import unexpected
 from evidencesync.limits import ALIVE_SECONDS, LEAST_RATE, LEAST_SILENCE_SECONDS, MIB, SILENCE_SECONDS
 from evidencesync.protocol.failures import error_of_far_end
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message
-from evidencesync.protocol.messages import Failure, Message
+from evidencesync.protocol.messages import Failure, Message, Status
 
 _QUEUED_BYTES = 16 * MIB
 _QUEUED_ITEMS = 512
@@ -219,23 +219,28 @@ class Inbox(Generic[LocalT, PeerT]):
                 raise silent(self.peer_frames, "the other end", timeout_seconds)
 
 
-def listen(link: Link, inbox: Inbox[LocalT, Message]) -> threading.Thread:
-    """Starts the thread that receives messages; the error that ends it is raised by `Inbox.take`."""
-    thread = threading.Thread(target=_listen, args=(link, inbox, inbox.begin_link()), name="listener", daemon=True)
+def listen(link: Link, inbox: Inbox[LocalT, Message], on_status: Callable[[Status], None] = lambda _: None) -> threading.Thread:
+    """Starts the thread that receives messages; the error that ends it is raised by `Inbox.take`.
+
+    `on_status` is called in that thread with each Status, which goes to the inbox, too.
+    """
+    thread = threading.Thread(target=_listen, args=(link, inbox, inbox.begin_link(), on_status), name="listener", daemon=True)
     thread.start()
     return thread
 
 
-def _listen(link: Link, inbox: Inbox[LocalT, Message], number: int) -> None:
+def _listen(link: Link, inbox: Inbox[LocalT, Message], number: int, on_status: Callable[[Status], None]) -> None:
     frames = inbox.peer_frames = FrameDecoder()
     try:
         while block := link.read():
             inbox.peer_arrived += len(block)
             whole = decoded(frames, block, HINT)
             if whole:  # counted by their own lengths: a long message may come in many blocks
-                inbox.put_peer(
-                    number, [message_of_vault(kind, body) for kind, body in whole], sum(len(body) for _, body in whole)
-                )
+                messages = [message_of_vault(kind, body) for kind, body in whole]
+                for message in messages:
+                    if isinstance(message, Status):
+                        on_status(message)
+                inbox.put_peer(number, messages, sum(len(body) for _, body in whole))
         raise end_of(frames, link)
     except EvidenceSyncError as error:
         inbox.fail_peer(number, error)

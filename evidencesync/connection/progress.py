@@ -16,7 +16,7 @@ class Progress:
     With `count_ahead` there is a display, and a folder is counted while it is being read: `total_files` and `total_bytes` are
     None until they are known. In the stages after reading, `stage_done` of `stage_total` bytes are done.
 
-    What is read runs ahead of what has arrived, by up to a window. Only `stored_bytes` says how far a run is.
+    What is read runs ahead of what has arrived, by up to a window. Only `arrived_bytes` says how far a run is.
     """
 
     stage: Stage = "connecting"
@@ -33,8 +33,12 @@ class Progress:
     """Bytes of the source that the vault says it has stored, zeros included."""
     known_bytes: int = 0
     """Of `stored_bytes`, those that the vault had already, so that they were not sent."""
+    sent_bytes: int = 0
+    """Of `stored_bytes`, those that were sent on the present link."""
+    received_bytes: int = 0
+    """Bytes of content that the vault says it has received on the present link, stored or about to be."""
     link_bytes: int | None = None
-    """Bytes that went over the network in the direction of the vault; None where there is none."""
+    """Bytes that have arrived over the network in the direction of the vault; None where there is none, or nobody says so."""
     total_files: int | None = None
     total_bytes: int | None = None
     stage_done: int = 0
@@ -44,19 +48,24 @@ class Progress:
     notify: Callable[[str], None] = lambda _line: None
     """Called with a line about an event of the run, such as a wait, for users without a display."""
 
-    def take_stored(self, stored_bytes: int, known_bytes: int, link_bytes: int | None) -> None:
-        """Records how far the vault is, and how much went over the network."""
-        self.stored_bytes, self.known_bytes, self.link_bytes = stored_bytes, known_bytes, link_bytes
+    def take_stored(self, stored_bytes: int, known_bytes: int, sent_bytes: int) -> None:
+        """Records how far the vault is."""
+        self.stored_bytes, self.known_bytes, self.sent_bytes = stored_bytes, known_bytes, sent_bytes
 
-    def to_store(self, total_bytes: int) -> int:
-        """Returns how many of all bytes the vault will have to store, as far as it is known.
+    @property
+    def arrived_bytes(self) -> int:
+        """Bytes of the source that the vault has, stored or about to be. They are more where a lost link had brought others."""
+        return self.stored_bytes + max(self.received_bytes - self.sent_bytes, 0)
+
+    def to_arrive(self, total_bytes: int) -> int:
+        """Returns how many of all bytes will have to arrive, as far as it is known.
 
         The count and the reading walk a source each by itself: what has gone in between may have been missed, and never counted.
         """
-        return max(total_bytes - self.missed_bytes, self.stored_bytes)
+        return max(total_bytes - self.missed_bytes, self.arrived_bytes)
 
     def restart(self) -> None:
         """Resets the counters: the source is read again from its start."""
         self.stage = "connecting"
         self.files = self.hole_bytes = self.bad_bytes = self.missed_bytes = 0
-        self.stored_bytes = self.known_bytes = 0
+        self.stored_bytes = self.known_bytes = self.sent_bytes = self.received_bytes = 0

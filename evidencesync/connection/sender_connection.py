@@ -76,6 +76,7 @@ class SenderIdentity:
 SIGN_SECONDS: Final = 1.0
 LAST_WORD_SECONDS: Final = 5.0  # a sender that takes nothing at the end of a session is not waited for longer
 _LEAST_SIGN_SECONDS: Final = 0.05
+_PROGRESS_SECONDS: Final = 0.5
 
 
 def sign_seconds(patience: Patience) -> float:
@@ -88,7 +89,8 @@ class SenderConnection:
 
     Between `begin_signs_of_life` and `end_signs_of_life` a second thread sends a Status about once a second while the
     using thread does anything but wait for the sender: however long that takes, a vault that works is not silent. It also does
-    while bytes of the sender arrive: on a slow line, what it has written lies in the buffers of its machine for minutes.
+    while bytes of the sender arrive, and whenever there is progress to tell: on a slow line, what it has written lies in the
+    buffers of its machine for minutes.
     """
 
     def __init__(self, link: Link) -> None:
@@ -122,6 +124,11 @@ class SenderConnection:
     def wire_sent(self) -> int:
         """Bytes sent over all links."""
         return self._wire_sent + self._link.wire_sent
+
+    @property
+    def data_begun(self) -> int:
+        """Bytes that have come of a data frame that is not complete yet."""
+        return self._decoder.data_begun
 
     def set_patience(self, patience: Patience) -> None:
         """Takes over the sender's timeouts, within our bounds: for silence, and for reconnecting."""
@@ -209,13 +216,13 @@ class SenderConnection:
             self._signs.join(seconds)
 
     def _send_signs(self, describe: Callable[[], Status]) -> None:
-        arrived = self.wire_received
-        while not self._signs_end.wait(self._sign_seconds / 2):
+        arrived, told = self.wire_received, describe()
+        while not self._signs_end.wait(min(self._sign_seconds / 2, _PROGRESS_SECONDS)):
             with self._writing:
-                is_due = time.monotonic() - self._last_word >= self._sign_seconds
-                if is_due and (not self._ahead.is_waiting or self.wire_received != arrived):
-                    self.try_send(describe())
-                    arrived = self.wire_received
+                sign, is_silent = describe(), time.monotonic() - self._last_word >= self._sign_seconds
+                if sign != told or (is_silent and (not self._ahead.is_waiting or self.wire_received != arrived)):
+                    self.try_send(sign)
+                    arrived, told = self.wire_received, sign
 
     def send_last(self, message: Message) -> None:
         """Sends the last message, if the sender takes it, and what is being sent before it, within some seconds."""
@@ -282,7 +289,8 @@ class SenderConnection:
         self._lost = False
         self._attached_ns = time.time_ns()
         self._ahead: ReadAhead = ReadAhead(link)
-        self._frames = _frames(self._ahead, begun=begun)
+        self._decoder = FrameDecoder(begun=begun)
+        self._frames = _frames(self._ahead, self._decoder)
 
     def _replace_link(self, link: SocketLink | None) -> bool:
         if link is None:
@@ -303,7 +311,6 @@ class SenderConnection:
         self._ahead.give_up(LinkLostError("the sender has come back on another link, or another session was let in"))
 
 
-def _frames(ahead: ReadAhead, *, begun: bool) -> Iterator[tuple[int, memoryview]]:
-    decoder = FrameDecoder(begun=begun)
+def _frames(ahead: ReadAhead, decoder: FrameDecoder) -> Iterator[tuple[int, memoryview]]:
     while True:
         yield from decoder.update(ahead.take())

@@ -114,6 +114,7 @@ class IngestSession:
         self._done_bytes = 0
         self._total_bytes = 0
         self._has_received = False
+        self._receiver = Receiver()
         self._damaged: set[Location] = set()
         self._manifests: list[PreviousManifest] = []
         self._vault_shown = 0
@@ -152,7 +153,7 @@ class IngestSession:
             streams = StreamIntake(context, staging, leftovers)
             stack.callback(streams.close)
             pages = self._make_page_intake(context, streams, staging, leftovers, state, comparison)
-            finish = self._receive_all(context.receiver, streams, pages)
+            finish = self._receive_all(streams, pages)
             self._connection.committed = True
             if finish is None:
                 self._connection.close_session_socket()  # it lies in the staging area
@@ -173,7 +174,7 @@ class IngestSession:
         name = self._item.name
         previous = (name.case.folder, name.item.folder, state.next_acquisition - 1)
         key = piece_key(admitted.session)
-        return IngestContext(Receiver(), lookup, self._scope, basis, admitted.read_back, key, previous, contents)
+        return IngestContext(self._receiver, lookup, self._scope, basis, admitted.read_back, key, previous, contents)
 
     def _begin_comparison(self) -> ManifestComparison | None:
         """Shows the sender the ends of the previous manifest, and begins to compare with it, where it can be read."""
@@ -269,7 +270,7 @@ class IngestSession:
 
     # Transfer.
 
-    def _receive_all(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish | None:
+    def _receive_all(self, streams: StreamIntake, pages: PageIntake) -> Finish | None:
         """Receives everything, over as many links as it takes; returns when the end is announced and nothing is missing.
 
         Returns None where the sender withdraws.
@@ -278,27 +279,27 @@ class IngestSession:
         while True:
             try:
                 if lost:
-                    receiver = self._resume(streams, pages)
-                return self._receive_frames(receiver, streams, pages)
+                    self._resume(streams, pages)
+                return self._receive_frames(streams, pages)
             except LinkLostError:
                 # A sender that was lost before it had sent anything has nothing here to resume.
                 if not self._has_received or not self._connection.wait():
                     raise
                 lost = True
 
-    def _resume(self, streams: StreamIntake, pages: PageIntake) -> Receiver:
+    def _resume(self, streams: StreamIntake, pages: PageIntake) -> None:
         """Goes back to what is stored, and sends the sender that position."""
         stored = streams.stored
         resumed = Resumed(pages.stored, stored.segments, stored.streams, stored.left is not None, concluding=False)
-        receiver = Receiver(resumed, stored.left)
+        receiver = self._receiver = Receiver(resumed, stored.left)
         streams.rewind(receiver)
         self._connection.send(resumed)  # before the pages: they may send answers, which the sender expects after it
         pages.rewind(receiver)
-        return receiver
 
-    def _receive_frames(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish | None:
+    def _receive_frames(self, streams: StreamIntake, pages: PageIntake) -> Finish | None:
         """Stores what arrives on one link. The end may be announced while answers to earlier requests are still under way."""
         finish: Finish | None = None
+        receiver = self._receiver
         for frame_type, body in self._connection.frames():
             self._has_received = True
             for event in receiver.receive(frame_type, body):
@@ -397,7 +398,9 @@ class IngestSession:
         self._done_bytes += size
 
     def status(self) -> Status:
-        """Returns what this end does, for a sender that would else hear nothing. Called in another thread."""
+        """Returns what this end does, and how far it is. Called in another thread."""
+        if self._stage == "receiving":
+            return Status("receiving", self._receiver.content_bytes(self._connection.data_begun), self._connection.wire_received)
         return Status(self._stage, self._done_bytes, self._total_bytes)
 
     def _while_working(self, stage: Stage, work: Callable[[], _T]) -> _T:

@@ -171,19 +171,29 @@ def copy_if_small(block: memoryview) -> memoryview:
 class SenderCounts:
     """Counts bytes of content: `literal_bytes` were sent, `zero_bytes` lay in runs of zeros.
 
-    `stored_bytes` the receiver says it has stored: `arrived_bytes` of these were sent, and `known_bytes` it had already.
+    `stored_bytes` the receiver says it has stored: `acknowledged_bytes` of these were sent, and `known_bytes` it had already.
     """
 
     literal_bytes: int = 0
     zero_bytes: int = 0
     stored_bytes: int = 0
-    arrived_bytes: int = 0
+    acknowledged_bytes: int = 0
     known_bytes: int = 0
+    _acknowledged_before: int = 0
+
+    @property
+    def acknowledged_on_link(self) -> int:
+        """The part of `acknowledged_bytes` since the present link began."""
+        return self.acknowledged_bytes - self._acknowledged_before
+
+    def begin_link(self) -> None:
+        """A new link begins."""
+        self._acknowledged_before = self.acknowledged_bytes
 
     def add_stored(self, size: int, sent: int, zeros: int = 0) -> None:
         """Counts `size` bytes that are stored; `sent` is more than that where some were sent twice."""
         self.stored_bytes += size
-        self.arrived_bytes += sent
+        self.acknowledged_bytes += sent
         self.known_bytes += max(size - sent - zeros, 0)
 
 

@@ -194,6 +194,11 @@ class FrameDecoder:
         return None
 
     @property
+    def data_begun(self) -> int:
+        """How many bytes have come of a data frame that is not complete yet. May be read in another thread."""
+        return self._filled if self._body is not None and self._frame_type == DATA_FRAME else 0
+
+    @property
     def is_empty(self) -> bool:
         """Whether the stream is between two frames; if it ends anywhere else, it was cut off."""
         return self.started and not self._head and self._body is None

@@ -335,7 +335,11 @@ class Finish(Message, frozen=True):
 
 
 class Status(Message, frozen=True):
-    """The vault's progress after the last byte has arrived; also its keep-alive."""
+    """The vault's progress; also its keep-alive.
+
+    While it is `receiving`, `done` bytes of content have arrived on this link, as they were read at the source, and `total` bytes
+    of all kinds on all links of the session; both are 0 from a vault that does not count them. Later, `done` of `total` is done.
+    """
 
     stage: Literal["receiving", "syncing", "read-back", "publishing"]
     done: Size

@@ -183,11 +183,19 @@ class IncomingData:
     def __init__(self) -> None:
         self._data = DataDecoder()
         self._announced: _Announced | None = None
+        self.content_bytes = 0
+        """Bytes of content that have arrived; the lines of pages are none."""
 
     @property
     def is_due(self) -> bool:
         """Whether data must come next."""
         return self._announced is not None
+
+    @property
+    def is_content_due(self) -> bool:
+        """Whether content must come next."""
+        announced = self._announced
+        return announced is not None and not isinstance(announced.head, Page)
 
     def announce(self, head: Announcement) -> Arrival | None:
         """Records that data follows; returns the event at once where its size is 0."""
@@ -205,6 +213,8 @@ class IncomingData:
         if len(block) < announced.left and len(block) <= MAX_DATA - MAX_CHUNK:
             raise ProtocolError("data in smaller parts than any sender makes")
         announced.left -= len(block)
+        if self.is_content_due:
+            self.content_bytes += len(block)
         announced.blocks.append(copy_if_small(block))
         return None if announced.left else self._complete(announced)
 
@@ -237,6 +247,13 @@ class Receiver:
         self._data = IncomingData()
         self._output: list[bytes] = []
         self._finished = False
+
+    def content_bytes(self, data_begun: int) -> int:
+        """Returns how many bytes of content have arrived on this link, stored or not, with those of a data frame that has begun.
+
+        May be called in another thread.
+        """
+        return self._data.content_bytes + (data_begun if self._data.is_content_due else 0)
 
     def take_output(self) -> bytes:
         """Returns the answers to send now."""

@@ -201,6 +201,7 @@ class Sender:
         self._out.clear()
         self._release_pages(resumed.pages)
         self._release_segments(resumed.segments)
+        self.counts.begin_link()
         for sent in self._log.since(resumed):
             match sent:
                 case SentPage(number):

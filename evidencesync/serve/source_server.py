@@ -237,7 +237,7 @@ class _SourceServer:
     def _send(self, sender: Sender, writer: BufferedWriter) -> None:
         writer.put(sender.take_output())
         sender.data.link_rate = writer.link_rate
-        self._progress.take_stored(sender.counts.stored_bytes, sender.counts.known_bytes, None)
+        self._progress.take_stored(sender.counts.stored_bytes, sender.counts.known_bytes, 0)
         if time.monotonic() - self._progress_sent >= _PROGRESS_SECONDS:
             self._send_progress()
 
@@ -253,7 +253,7 @@ class _SourceServer:
                 progress.bad_bytes,
                 progress.stored_bytes - progress.known_bytes,
                 progress.total_files,
-                None if progress.total_bytes is None else min(progress.to_store(progress.total_bytes), MAX_FILE_SIZE),
+                None if progress.total_bytes is None else min(progress.to_arrive(progress.total_bytes), MAX_FILE_SIZE),
                 progress.path,
             )
         )

@@ -101,9 +101,9 @@ class Proxy:
         """Resets every open connection, at both ends."""
         self._run(self._reset)
 
-    def stall(self) -> None:
-        """Every open connection stays, and nothing moves on it any more."""
-        self._run(self._stall)
+    def stall(self, *directions: Direction) -> None:
+        """Every open connection stays, and nothing moves on it any more, or not in these directions."""
+        self._run(lambda: self._stall(directions or ("up", "down")))
 
     def go(self) -> None:
         """Ends every stall."""
@@ -155,13 +155,15 @@ class Proxy:
         self._connections[task] = connection
         task.add_done_callback(self._forget)
 
-    def _stall(self) -> None:
+    def _stall(self, directions: Iterable[Direction]) -> None:
         for connection in self._connections.values():
-            connection.gate.clear()
+            for direction in directions:
+                connection.gates[direction].clear()
 
     def _go(self) -> None:
         for connection in self._connections.values():
-            connection.gate.set()
+            for gate in connection.gates.values():
+                gate.set()
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._on_end(self._connections.pop(task).trip)
@@ -179,21 +181,29 @@ class _Connection:
 
     def __init__(self, client: socket.socket, line: NetworkLine, trip: Trip, *, keep_log: bool) -> None:
         self.trip = trip
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.gates: dict[Direction, asyncio.Event] = {"up": asyncio.Event(), "down": asyncio.Event()}
+        for gate in self.gates.values():
+            gate.set()
         self._client = client
         self._line = line
         self._keep_log = keep_log
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.time()
-        self._flows = {"up": Flow(line, self.gate, self._note_up), "down": Flow(line, self.gate, self._note_down)}
+        self._flows = {
+            "up": Flow(line, self.gates["up"], self._note_up),
+            "down": Flow(line, self.gates["down"], self._note_down),
+        }
         self._broken = self._loop.create_future()
 
     def expect(self, trouble: Trouble) -> None:
         """Arms a trouble."""
         flow = self._flows[trouble.direction]
         flow.stop_after = trouble.after_bytes
-        flow.on_stop = self._reset_here if trouble.kind == "reset" else self.gate.clear
+        flow.on_stop = self._reset_here if trouble.kind == "reset" else self._stall
+
+    def _stall(self) -> None:
+        for gate in self.gates.values():
+            gate.clear()
 
     def reset(self) -> None:
         """Drops both ends with RST."""
@@ -201,7 +211,7 @@ class _Connection:
             self._broken.set_result(None)
 
     def _reset_here(self) -> None:
-        self.gate.clear()  # not a byte more, whoever runs next
+        self._stall()  # not a byte more, whoever runs next
         self.reset()
 
     async def run(self, target: Address) -> None:

@@ -14,11 +14,11 @@ from evidencesync.verify.context import VerifyProgress
 def test_a_push_says_what_is_stored_how_fast_the_link_is_how_long_it_takes_and_what_the_vault_had() -> None:
     progress = Progress(stage="reading", total_bytes=10_000_000)
     view = PushView(progress)
-    progress.take_stored(0, 0, 0)
-    assert view.headline(0.0) == "stored 0 B of 10.0 MB"
+    progress.stored_bytes, progress.known_bytes, progress.link_bytes = 0, 0, 0
+    assert view.headline(0.0) == "arrived 0 B of 10.0 MB"
     progress.files = 1200
-    progress.take_stored(4_000_000, 3_000_000, 1_000_000)
-    assert view.headline(2.0) == "stored 4.0 of 10.0 MB  3.0 s left  link 500.0 kB/s  vault had 3.0 MB"
+    progress.stored_bytes, progress.known_bytes, progress.link_bytes = 4_000_000, 3_000_000, 1_000_000
+    assert view.headline(2.0) == "arrived 4.0 of 10.0 MB  3.0 s left  link 500.0 kB/s  vault had 3.0 MB"
     assert view.place() == "read 1,200 files"
     progress.stage, progress.stage_done, progress.stage_total = "read-back", 1_000_000, 4_000_000
     assert view.headline(3.0) == "the vault reads back  1.0 of 4.0 MB"
@@ -29,16 +29,16 @@ def test_a_push_to_a_vault_on_this_machine_speaks_of_no_link() -> None:
     progress = Progress(stage="reading", total_bytes=10_000_000)
     view = PushView(progress)
     view.headline(0.0)
-    progress.take_stored(4_000_000, 0, None)
-    assert view.headline(2.0) == "stored 4.0 of 10.0 MB  3.0 s left  2.0 MB/s"
+    progress.stored_bytes, progress.known_bytes, progress.link_bytes = 4_000_000, 0, None
+    assert view.headline(2.0) == "arrived 4.0 of 10.0 MB  3.0 s left  2.0 MB/s"
 
 
 def test_the_longest_headline_fits_a_terminal_of_80_columns() -> None:
     progress = Progress(stage="reading", total_bytes=999_900_000_000, missed_bytes=1)
     view = PushView(progress)
-    progress.take_stored(0, 0, 0)
+    progress.stored_bytes, progress.known_bytes, progress.link_bytes = 0, 0, 0
     view.headline(0.0)
-    progress.take_stored(99_900_000_000, 99_900_000_000, 99_900_000_000)
+    progress.stored_bytes, progress.known_bytes, progress.link_bytes = 99_900_000_000, 99_900_000_000, 99_900_000_000
     assert len(view.headline(99.9)) <= 80
 
 
@@ -51,16 +51,16 @@ def test_what_is_read_is_named_with_its_holes_and_its_bad_bytes() -> None:
 
 def test_files_that_cannot_be_read_are_no_part_of_what_is_left() -> None:
     progress = Progress(stage="finishing", total_bytes=10_000_000, missed_bytes=4_000_000)
-    progress.take_stored(6_000_000, 0, None)
-    assert PushView(progress).headline(0.0) == "stored 6.0 of 6.0 MB"
+    progress.stored_bytes, progress.known_bytes, progress.link_bytes = 6_000_000, 0, None
+    assert PushView(progress).headline(0.0) == "arrived 6.0 of 6.0 MB"
 
 
 def test_without_a_total_nothing_is_promised() -> None:
     progress = Progress(stage="reading", files=3, stored_bytes=5)
     view = PushView(progress)
     view.headline(0.0)
-    progress.take_stored(5_000_005, 0, None)
-    assert view.headline(1.0) == "stored 5.0 MB  5.0 MB/s"
+    progress.stored_bytes, progress.known_bytes, progress.link_bytes = 5_000_005, 0, None
+    assert view.headline(1.0) == "arrived 5.0 MB  5.0 MB/s"
     assert view.extent() == (5_000_005, None)
 
 

@@ -58,4 +58,5 @@ def test_a_session_ends_although_a_sign_of_life_is_stuck(monkeypatch: pytest.Mon
     link.close()
     assert not stuck
     assert link.timeout_seconds == 0.05
-    assert not any(thread.name == "signs of life" for thread in threading.enumerate())
+    assert connection._signs is not None
+    assert not connection._signs.is_alive()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.limits import MAX_FRAME_BODY, MAX_PREAMBLE
-from evidencesync.protocol.framing import FrameDecoder, encode_frame, frame_of
+from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, encode_frame, frame_of
 from evidencesync.protocol.messages import PREAMBLE, PagesStored, Status
 
 Frame = tuple[int, bytes]
@@ -166,3 +166,14 @@ def test_frame_of_is_the_frame_of_a_messages_bytes() -> None:
         (25, b"\x91\x05"),
         (41, b"\x93\xa7syncing\x01\x02"),
     ]
+
+
+def test_how_much_has_come_of_a_data_frame_is_known_before_it_is_complete() -> None:
+    decoder = FrameDecoder(begun=True)
+    frame = encode_frame(DATA_FRAME, b"x" * 100)
+    assert not feed(decoder, frame[:-60])
+    assert decoder.data_begun == 40
+    assert feed(decoder, frame[-60:]) == [(DATA_FRAME, b"x" * 100)]
+    assert decoder.data_begun == 0
+    feed(decoder, frame_of(PagesStored(5))[:-1])
+    assert decoder.data_begun == 0

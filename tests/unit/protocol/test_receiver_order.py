@@ -421,6 +421,16 @@ def test_pages_and_their_files() -> None:
     ]
 
 
+def test_content_that_arrives_is_counted_and_lines_are_not() -> None:
+    receiver = Receiver()
+    play(receiver, page(0, 10, with_files=True), b"0123456789")
+    assert receiver.content_bytes(5) == 0  # what comes now is no data
+    play(receiver, Files(0, 1, b"\1", 3))
+    assert receiver.content_bytes(2) == 2
+    play(receiver, b"abc")
+    assert receiver.content_bytes(0) == 3
+
+
 def test_streams_and_their_segments() -> None:
     receiver = Receiver()
     events = play(
