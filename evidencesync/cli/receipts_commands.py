@@ -236,27 +236,32 @@ def _against_memory(memory: HeadMemory, vault: Vault, name: ItemName) -> list[Ev
 
 
 def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing: bool = False) -> list[Path]:
-    from evidencesync.localstate.receipt_checks import is_like_receipt, kept_folders
+    from evidencesync.localstate.receipt_folders import is_like_receipt, kept_folders
     from evidencesync.localstate.receipts import default_receipts
 
     if named:
         return [expand(one) for one in named]
     folder = default_receipts(chosen_receipts(run, receipts))
+    found, others = list[Path](), list[Path]()
     try:
-        found = kept_folders(folder)
+        found, others = kept_folders(folder)
     except FileNotFoundError:
-        found = []
+        pass  # nothing was kept yet
     except NotADirectoryError as error:
         raise UsageError(f"{safe_text(str(folder), 200)} is no folder", hint="Name another folder: --receipts DIR") from error
     except OSError as error:
         if is_shortage(error):
             raise unexpected(error) from error
         raise IncompleteError(f"the receipts in {safe_text(str(folder), 200)} cannot be read: {error.strerror}") from error
-    if found and not any(map(is_like_receipt, found)):
+    if (found or others) and not any(map(is_like_receipt, found)):
         shown = safe_text(str(folder), 200)
         raise UsageError(f"{shown} holds folders, and none of them is a receipt", hint="Name another folder: --receipts DIR")
     if not found and not may_be_missing:
         raise NotThereError(f"no receipts are kept in {safe_text(str(folder), 200)}", hint="Name another folder: --receipts DIR")
+    if others:
+        shown = safe_text(os.fsencode(others[0]), 200)
+        more = f", and {len(others) - 1} more" if len(others) > 1 else ""
+        run.console.print_notice(f"no receipt lies in {count_text(len(others), 'folder')} here: {shown}{more}")
     return found
 
 

@@ -58,10 +58,9 @@ from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.files.disk import document_blocks
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.localstate.files import load_file, open_file, opened_folder
-from evidencesync.localstate.receipts import ITEM_RECORDS, MANIFEST, SIGNATURE, VAULT_RECORDS
+from evidencesync.localstate.receipts import DOCUMENTS, ITEM_RECORDS, MANIFEST, SIGNATURE, VAULT_RECORDS
 
-_DOCUMENTS: Final = ("acquired.json", "receipt.json", "received.json")
-_SMALL: Final = (*_DOCUMENTS, *(name + SIGNATURE for name in _DOCUMENTS), MANIFEST + SIGNATURE)
+_SMALL: Final = (*DOCUMENTS, *(name + SIGNATURE for name in DOCUMENTS), MANIFEST + SIGNATURE)
 _BRING_VAULT: Final = "check with --vault VAULT"
 
 
@@ -112,19 +111,6 @@ def read_kept(folder: Path) -> CheckedReceipt:
     run = _Check(CheckedReceipt(folder), None, 0)
     run.read()
     return run.found
-
-
-def kept_folders(receipts: Path) -> list[Path]:
-    """Returns the receipts in a folder, by name. Raises OSError."""
-    return sorted(one for one in receipts.iterdir() if one.is_dir() and not one.name.startswith("."))
-
-
-def is_like_receipt(folder: Path) -> bool:
-    """Returns whether a folder has any file that only a receipt has; True where it cannot be read."""
-    try:
-        return not {*_SMALL, MANIFEST, VAULT_RECORDS}.isdisjoint(os.listdir(folder))
-    except OSError:
-        return True
 
 
 class _Check:
@@ -274,7 +260,7 @@ class _Check:
         """5."""
         found = self.found
         receipt, acquired, received = found.receipt, found.acquired, found.received
-        if receipt is None or acquired is None or received is None or not self._verified.issuperset(_DOCUMENTS):
+        if receipt is None or acquired is None or received is None or not self._verified.issuperset(DOCUMENTS):
             return  # reported already; and what nobody vouches for is not held against the others
         acquired_sha256, receipt_sha256 = (sha256_of(found.documents[name]).hex() for name in ("acquired.json", "receipt.json"))
         subject = (receipt.vault_id, receipt.case, receipt.item, receipt.acquisition, receipt.manifest_sha256)

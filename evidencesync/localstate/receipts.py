@@ -37,6 +37,7 @@ from evidencesync.localstate.files import (
 from evidencesync.outside import Closed, refused_place
 
 MANIFEST: Final = "manifest.jsonl"
+DOCUMENTS: Final = ("acquired.json", "receipt.json", "received.json")
 ITEM_RECORDS: Final = "custody"
 VAULT_RECORDS: Final = "vault-custody"
 SIGNATURE: Final = ".sig"

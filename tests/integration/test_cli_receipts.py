@@ -103,6 +103,27 @@ def test_a_receipt_that_lost_most_of_its_documents_is_missing_them(lab: Lab) -> 
     assert lab.run("receipts", "check", "--receipts", "kept").code == 31
 
 
+def test_receipts_that_a_person_sorts_into_folders_are_found_there(lab: Lab) -> None:
+    for _ in range(3):
+        assert lab.push("--receipts", "kept").code == 0
+    kept = lab.folder / "kept"
+    second, third = sorted(kept.iterdir())[1:]
+    (kept / "2024" / "spring").mkdir(parents=True)
+    second.rename(kept / "2024" / second.name)
+    third.rename(kept / "2024" / "spring" / third.name)
+    (kept / "notes of mine").mkdir()
+    (kept / "notes of mine" / "text").write_bytes(b"x")
+    for command in (("list",), ("check", "--vault", "vault")):
+        done = lab.run("receipts", *command, "--receipts", "kept", "--json")
+        assert done.code == 0, done
+        assert [one["acquisition"] for one in done.document["receipts"]] == [2, 3, 1]
+        assert "no receipt lies in 1 folder here" in done.err
+        assert "notes of mine" in done.err
+    for file in (kept / "2024" / second.name).glob("*"):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    assert lab.run("receipts", "check", "--receipts", "kept").code == 31
+
+
 def test_receipts_that_cannot_be_looked_for_are_neither_there_nor_missing(lab: Lab) -> None:
     assert lab.push("--receipts", "kept").code == 0
     for command in ("list", "check"):
