@@ -18,6 +18,12 @@ def size_text(size_bytes: float) -> str:
     return f"{size:.1f} {_UNITS[-1]}"
 
 
+def bytes_text(size_bytes: int) -> str:
+    """Formats an exact size, and beside it what it is about: `512 bytes`, `1,412,000 bytes (1.4 MB)`."""
+    exact = count_text(size_bytes, "byte")
+    return exact if size_bytes < 1000 else f"{exact} ({size_text(size_bytes)})"
+
+
 def duration_text(seconds: float) -> str:
     """Formats a duration in its two largest units: `0.4 s`, `3 min 05 s`, `2 h 10 min`."""
     if seconds < 59.95:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from evidencesync.evidence.display import safe_text, shell_text
-from evidencesync.evidence.number_format import count_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Bullets, Column, Commands, Fact, Facts, FileTable, Paragraph, Section, Table
 from evidencesync.report.document import Acquisition, Report
@@ -25,6 +24,14 @@ _STEPS: Final = (
 )
 
 
+_SIGNS: Final = {
+    "session@evidencesync": "transfers",
+    "manifest@evidencesync": "manifests",
+    "receipt@evidencesync": "receipts",
+    "custody@evidencesync": "custody records",
+}
+
+
 def annexes(report: Report, volume: Volume, choices: Choices) -> Iterator[Section]:
     """All that follows the items; what is about the report as a whole stands in the first volume."""
     is_first = volume.number == 1
@@ -35,7 +42,7 @@ def annexes(report: Report, volume: Volume, choices: Choices) -> Iterator[Sectio
     if is_first:
         yield Section("Words", 2, "words", [Facts([Fact(word, meaning) for word, meaning in texts.GLOSSARY])])
         yield Section("Limits", 2, "limits", [Bullets([*texts.MEANS_NOT, *texts.LIMITS])])
-    yield _files(volume) if choices.files else _where_files_are(volume)
+    yield _files(volume) if choices.files else Section("Files", 2, "files", [Paragraph(texts.NO_FILES)])
 
 
 def volume_section(volume: Volume) -> Section:
@@ -57,13 +64,18 @@ def _trust(report: Report) -> Section:
         [
             ", ".join(signer.principals),
             f"{signer.key} ({signer.algorithm})",
-            ", ".join(name.partition("@")[0] for name in signer.namespaces) or "anything",
+            ", ".join(_SIGNS.get(name, name) for name in signer.namespaces) or "anything",
             _validity(signer.valid_after, signer.valid_before, revoked=signer.revoked),
         ]
         for signer in trust.signers
     ]
     if rows:
-        columns = [Column("Name", "text", 2), Column("Key", "exact", 6), Column("Signs", "text", 3), Column("Trusted", "text", 4)]
+        columns = [
+            Column("Name", "text", 3),
+            Column("Key", "exact", 7),
+            Column("Counts for", "text", 4),
+            Column("Trusted (UTC)", "text", 4),
+        ]
         blocks.append(Table("Signers", columns, rows))
     blocks.append(
         Facts(
@@ -116,14 +128,6 @@ def _files(volume: Volume) -> Section:
         digest = one.contents.manifest_sha256 or "unknown: it cannot be read to its end"
         blocks.append(FileTable(index, caption, one.contents.entries, digest))
     return Section("Files", 2, "files", blocks, new_page=True)
-
-
-def _where_files_are(volume: Volume) -> Section:
-    facts = []
-    for caption, one in _captions(volume):
-        digest = f"SHA-256 {one.contents.manifest_sha256}" if one.contents.manifest_sha256 else "cannot be read to its end"
-        facts.append(Fact(caption, f"{count_text(one.contents.entries, 'entry', 'entries')}, {digest}", exact=True))
-    return Section("Files", 2, "files", [Paragraph(texts.NO_FILES), Facts(facts)])
 
 
 def _captions(volume: Volume) -> Iterator[tuple[str, Acquisition]]:

@@ -97,7 +97,10 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class FirstPage(msgspec.Struct, frozen=True):
-    """The first page, with everything that a reader must understand in ten seconds."""
+    """The first page, with everything that a reader must understand in ten seconds.
+
+    `reservations`: what stands beside the verdict, because nobody may miss it.
+    """
 
     title: str
     subject: str
@@ -105,6 +108,7 @@ class FirstPage(msgspec.Struct, frozen=True):
     symbol: str
     word: str
     sentence: str
+    reservations: list[str]
     when: str
     facts: list[Fact]
     items: Table

@@ -172,7 +172,7 @@ def sizes_by_type(name: str, acquisition: Acquisition) -> Picture | None:
     """Bytes by file type, which is the part of the name after the last dot."""
     types = acquisition.contents.types
     largest = max((one.bytes for one in types), default=0)
-    if not largest:
+    if not largest or len(types) == 1:
         return None
     labels = [_type_label(one.name) for one in types]
     said = [f"{label}: {count_text(one.files, 'file')}, {size_text(one.bytes)}" for label, one in zip(labels, types, strict=True)]
@@ -253,7 +253,7 @@ def strip_map(name: str, number: int, file: FileMap, damaged: Sequence[tuple[int
         canvas.mark(480, 65, "cross", "cross")
         canvas.text(494, 69.5, _DAMAGED)
     wrong = f"; {_DAMAGED} at the crosses" if damaged else ""
-    return Picture(f"Acquisition {number}: {shown}: where there is what{against}{wrong}", alternative, canvas.svg())
+    return Picture(f"Acquisition {number}: {shown}: what lies where in the file{against}{wrong}", alternative, canvas.svg())
 
 
 def _raw(file: FileMap) -> bytes:

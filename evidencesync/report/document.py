@@ -78,11 +78,12 @@ class UnreadRange(Part, frozen=True):
 
 
 class FlaggedEntry(Part, frozen=True):
-    """An entry that could not be read whole, or changed meanwhile."""
+    """An entry that could not be read whole, or changed meanwhile. `kept`: the vault has content of it."""
 
     file: PathPair
     type: str
     flags: list[str]
+    kept: bool
 
 
 class Contents(Part, frozen=True):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.custody import labels
 from evidencesync.custody.times import clock_difference
 from evidencesync.evidence.display import person_text, safe_text, shell_text
-from evidencesync.evidence.number_format import count_text, duration_text, size_text
+from evidencesync.evidence.number_format import bytes_text, count_text, duration_text, size_text
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
 from evidencesync.report.blocks import (
@@ -29,6 +31,7 @@ from evidencesync.report.document import (
     Detail,
     DifferenceKind,
     Differences,
+    FlaggedEntry,
     HandOver,
     Item,
     Judgement,
@@ -39,15 +42,17 @@ from evidencesync.report.volumes import ShownItem
 from evidencesync.verify.findings import Finding, shown_place
 
 if TYPE_CHECKING:
-    from evidencesync.custody.documents import ManifestHeader, Receipt
+    from evidencesync.custody.documents import ManifestFooter, ManifestHeader, Receipt
 
-_TECHNICAL: Final = ("chunking",)  # options of an acquisition
+_TECHNICAL: Final = ("chunking", "on-read-error")  # options of an acquisition
+_KEY: Final = 23  # characters by which a key is told in a table: SHA256: and 16 more
+_IN_TABLE: Final = ("read-back",)  # the table of the three points has it
 
 
 def exhibit_sections(shown: ShownItem, judgement: Judgement) -> Iterator[Section]:
     """All sections of an item that a file of the report shows."""
     anchor, item = f"item-{shown.number}", shown.item
-    yield _overview(anchor, item, is_next=shown.number > 1) if shown.begins else _continued(anchor, item)
+    yield _overview(anchor, item) if shown.begins else _continued(anchor, item)
     for one in shown.acquisitions:
         name, errors = f"{anchor}-{one.number}", errors_about(judgement, item, one.number)
         yield Section(f"Acquisition {one.number}", 3, name, [*_errors(errors), *_acquisition(name, one, errors)])
@@ -69,7 +74,7 @@ def utc_time_text(moment: str) -> str:
     return f"{moment[:10]} {moment[11:26]} UTC"
 
 
-def _overview(anchor: str, item: Item, *, is_next: bool) -> Section:
+def _overview(anchor: str, item: Item) -> Section:
     head = "cannot be read" if item.head is None else f"record {item.head.sequence}, SHA-256 {item.head.sha256}"
     blocks: list[AnyBlock] = []
     if item.problem is not None:
@@ -91,7 +96,7 @@ def _overview(anchor: str, item: Item, *, is_next: bool) -> Section:
     picture = new_and_reused(f"{anchor}-sent", item)
     if picture is not None:
         blocks.append(picture)
-    return Section(f"Item {safe_text(item.item, 120)}", 2, anchor, blocks, new_page=is_next)
+    return Section(f"Item {safe_text(item.item, 120)}", 2, anchor, blocks)
 
 
 def _continued(anchor: str, item: Item) -> Section:
@@ -141,7 +146,7 @@ def _acquisition(anchor: str, one: Acquisition, errors: list[Finding]) -> Iterat
         yield Paragraph(f"A document of this acquisition cannot be read: {_said(one.problem)}.", "warning")
     if one.contents.problem is not None:
         yield Paragraph(f"The manifest cannot be read to its end: {_said(one.contents.problem)}.", "warning")
-    yield Facts([*_manifest_facts(one), *(_header_facts(one.header) if one.header is not None else [])])
+    yield Facts([*_manifest_facts(one), *(_header_facts(one.header, one.footer) if one.header is not None else [])])
     if one.header is not None:
         yield from _filters(one.header, one.contents)
     if one.receipt is not None:
@@ -161,13 +166,12 @@ def _manifest_facts(one: Acquisition) -> Iterator[Fact]:
     if one.footer is not None:
         counts = safe_text(labels.entries_text(one.footer.counts, one.footer.flags, one.contents.filtered))
         yield Fact("Entries of the list", counts)
-        yield Fact("Bytes that are kept", f"{one.footer.bytes:,} bytes ({size_text(one.footer.bytes)})")
+        yield Fact("Bytes that are kept", bytes_text(one.footer.bytes))
         yield Fact("Gaps at the source", gaps_text(one))
-        yield Fact("Finished at the source", utc_time_text(one.footer.finished))
     yield Fact("Trusted timestamp", "there is one: see the custody chain" if one.timestamped else "none")
 
 
-def _header_facts(header: ManifestHeader) -> Iterator[Fact]:
+def _header_facts(header: ManifestHeader, footer: ManifestFooter | None) -> Iterator[Fact]:
     examiner, source, method = header.examiner, header.source, header.method
     details = [safe_text(text) for text in (examiner.role, examiner.organisation) if text]
     yield Fact("Examiner", ", ".join([person_text(examiner.name, examiner.principal), *details]))
@@ -178,19 +182,19 @@ def _header_facts(header: ManifestHeader) -> Iterator[Fact]:
     yield Fact("System at the source", ", ".join(safe_text(part) for part in system if part))
     for label, value in labels.device_facts_text(source.device or {}):
         yield Fact(f"Device: {label[:1].lower()}{label[1:]}", value)
+    yield Fact("Started", utc_time_text(header.started))
+    if footer is not None:
+        yield Fact("Finished at the source", utc_time_text(footer.finished))
     yield Fact("Direction", labels.DIRECTIONS[header.direction])
     yield Fact("Tool", f"{safe_text(method.tool)} {safe_text(method.version)}")
     yield Fact("Command", shell_text(*method.command_line), exact=True)
-    chosen = {name: value for name, value in method.options.items() if name not in _TECHNICAL}
+    chosen = {name: value for name, value in method.options.items() if name not in (*_TECHNICAL, *_IN_TABLE)}
     for label, value in labels.options_text(chosen):
         yield Fact(label, value)
-    if header.ssh is None:
-        yield Fact("Way", "on one machine, without a network")
-    else:
+    if header.ssh is not None:
         ssh = header.ssh
-        yield Fact("Way", f"SSH to {safe_text(ssh.user)}@{safe_text(ssh.host)}, port {ssh.port}")
+        yield Fact("Connection", f"SSH to {safe_text(ssh.user)}@{safe_text(ssh.host)}, port {ssh.port}")
         yield Fact("Host key of the server", ssh.host_key, exact=True)
-    yield Fact("Started", utc_time_text(header.started))
     difference = clock_difference(header)
     measured = "" if difference is None else f"; {difference}"
     yield Fact("Clock of the acquiring machine", f"shown to its user as UTC{header.clock.utc_offset}{measured}")
@@ -232,12 +236,11 @@ def _transfer_facts(receipt: Receipt) -> Iterator[Fact]:
     transfer, stored = receipt.transfer, receipt.stored
     yield Fact("Received and stored", utc_time_text(receipt.finished))
     yield Fact("Received from", safe_text(receipt.received_from, 400))
-    yield Fact("Read at the source", f"{receipt.points.source.bytes:,} bytes ({size_text(receipt.points.source.bytes)})")
-    yield Fact("Travelled over the link", f"{transfer.wire_received_bytes:,} bytes ({size_text(transfer.wire_received_bytes)})")
-    yield Fact("New to the vault", f"{transfer.literal_bytes:,} bytes ({size_text(transfer.literal_bytes)})")
-    yield Fact("In the vault already", f"{transfer.reused_bytes:,} bytes ({size_text(transfer.reused_bytes)})")
-    yield Fact("Zeros, which never travel", f"{transfer.zero_bytes:,} bytes ({size_text(transfer.zero_bytes)})")
-    yield Fact("Time", duration_text(float(transfer.seconds)))
+    yield Fact("Travelled over the link", bytes_text(transfer.wire_received_bytes))
+    yield Fact("New to the vault", bytes_text(transfer.literal_bytes))
+    yield Fact("In the vault already", bytes_text(transfer.reused_bytes))
+    yield Fact("Zeros, which never travel", bytes_text(transfer.zero_bytes))
+    yield Fact("Duration of the transfer", duration_text(float(transfer.seconds)))
     yield Fact("Interruptions", texts.INTERRUPTIONS.format(count=transfer.interruptions) if transfer.interruptions else "none")
     ways = (("written", stored.written), ("linked", stored.linked), ("reflinked", stored.reflinked), ("copied", stored.copied))
     said = [f"{count_text(tally.files, 'file')} {way} ({size_text(tally.bytes)})" for way, tally in ways if tally.files]
@@ -250,10 +253,10 @@ def gaps_text(one: Acquisition) -> str:
     if one.footer is not None:
         said.update(one.footer.flags)
         said.update({str(remark): count for remark, count in (one.footer.remarks or {}).items()})
-    parts = [f"{said[what]:,} {labels.FLAGS[what]}" for what in labels.GAP_FLAGS if said.get(what)]
+    parts = [f"{count_text(said[what], 'entry', 'entries')} {labels.FLAGS[what]}" for what in labels.GAP_FLAGS if said.get(what)]
     if one.contents.unread_count:
         ranges = count_text(one.contents.unread_count, "range")
-        parts.append(f"{ranges} that could not be read ({count_text(one.contents.unread_bytes, 'byte')})")
+        parts.append(f"{ranges} of bytes that could not be read ({bytes_text(one.contents.unread_bytes)})")
     if one.footer is None or one.contents.problem is not None:
         parts.append("not known: a document cannot be read")
     return ", ".join(parts) or texts.NO_GAPS
@@ -263,13 +266,11 @@ def _gaps(one: Acquisition) -> Iterator[AnyBlock]:
     """What could not be read, or changed while it was read."""
     contents = one.contents
     if not contents.flagged_count and not contents.unread_count:
-        if contents.problem is None:
-            yield Paragraph(texts.WHOLE_BUT_FILTERED if contents.filtered else texts.WHOLE)
         return
     yield Paragraph(texts.GAPS, "warning")
     if contents.flagged:
         rows = [
-            [shown_path(entry.file), labels.type_text(entry.type), ", ".join(labels.FLAGS[flag] for flag in entry.flags)]
+            [shown_path(entry.file), labels.type_text(entry.type), ", ".join(_flag_text(entry, flag) for flag in entry.flags)]
             for entry in contents.flagged
         ]
         columns = [Column("Path", "exact", 6), Column("Type", "text", 2), Column("Remark", "text", 3)]
@@ -283,7 +284,7 @@ def _gaps(one: Acquisition) -> Iterator[AnyBlock]:
                 shown_path(each.file),
                 f"{each.range.offset:,}",
                 f"{each.range.length:,}",
-                f"{each.range.errno}, {fills[each.range.fill]}",
+                f"{_error_text(each.range.errno)}; {fills[each.range.fill]}",
             ]
             for each in contents.unread
         ]
@@ -294,9 +295,21 @@ def _gaps(one: Acquisition) -> Iterator[AnyBlock]:
             Column("Error", "text", 3),
         ]
         caption = (
-            f"{count_text(contents.unread_count, 'range')} that could not be read, {count_text(contents.unread_bytes, 'byte')}"
+            f"{count_text(contents.unread_count, 'range')} of bytes that could not be read, {bytes_text(contents.unread_bytes)}"
         )
         yield Table(caption, columns, rows)
+
+
+def _flag_text(entry: FlaggedEntry, flag: str) -> str:
+    """Why an entry is not whole. Of a file that could not be read it is said whether the vault has any of it."""
+    if flag != "unreadable" or entry.type != "file":
+        return labels.FLAGS[flag]
+    return texts.READ_IN_PART if entry.kept else texts.NOT_KEPT
+
+
+def _error_text(number: int) -> str:
+    """An error of the source's system, in words; a number that none has stays one."""
+    return f"{os.strerror(number)} ({number})" if number in errno.errorcode else f"error {number}"
 
 
 # --- Custody and differences -------------------------------------------------------------------------------------------
@@ -307,21 +320,23 @@ def _custody(anchor: str, item: Item) -> Section:
         return Section("Custody", 3, f"{anchor}-custody", [Paragraph("The custody records cannot be read.", "warning")])
     rows = [_custody_row(step) for step in item.custody]
     columns = [
-        Column("No.", "number", 1),
-        Column("Record", "text", 4),
-        Column("Time", "text", 4),
-        Column("By", "text", 4),
-        Column("Details", "text", 5),
-        Column("Signature", "text", 6),
+        Column("No.", "number", 2),
+        Column("Record", "text", 5),
+        Column("Time (UTC)", "text", 6),
+        Column("By", "text", 8),
+        Column("Details", "text", 10),
+        Column("Signature", "text", 7),
     ]
-    table = Table("Every record of the chain, and its signature", columns, rows)
+    table = Table(texts.EVERY_RECORD, columns, rows)
     return Section("Custody", 3, f"{anchor}-custody", [custody_timeline(f"{anchor}-time", item), table])
 
 
 def _custody_row(step: CustodyStep) -> list[str]:
     state = {"good": "✓ good", "refused": "✗ refused", "not-checked": "? not checked"}[step.signature]
-    signature = f"{state}: {_said(step.signature_detail)}"
     record = step.record
+    # a good signature is by the key that the record names
+    signer = f"{safe_text(record.actor.key)[:_KEY]}…" if record and step.signature == "good" else _said(step.signature_detail)
+    signature = f"{state}: {signer}"
     if record is None:
         return [str(step.sequence), "cannot be read", "-", "-", "-", signature]
     about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
@@ -331,7 +346,7 @@ def _custody_row(step: CustodyStep) -> list[str]:
     return [
         str(step.sequence),
         f"{record.type.replace('-', ' ')}{about}",
-        utc_time_text(record.time),
+        f"{record.time[:10]} {record.time[11:26]}",
         who,
         details or "-",
         signature,
@@ -344,7 +359,7 @@ _COUNTED: Final = {
     "removed": "gone",
     "moved": "moved (the same content under another path)",
     "changed": "changed",
-    "metadata": "with other attributes alone",
+    "metadata": "with the same content and other attributes, such as times",
     "filtered": "left out by a filter in one of them",
 }
 _NAMED: Final = ("added", "removed", "moved", "changed")

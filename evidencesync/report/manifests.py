@@ -62,7 +62,7 @@ def survey(item: ItemLayout, number: int) -> Contents:
                 elif line.flags:
                     counts["flagged"] += 1
                     if len(flagged) < MAX_REPORT_LISTED:
-                        flagged.append(FlaggedEntry(path_pair(raw), line.type, list(line.flags)))
+                        flagged.append(FlaggedEntry(path_pair(raw), line.type, list(line.flags), line.has_content))
             for error in line.read_errors or ():
                 counts["unread"] += 1
                 counts["unread bytes"] += error.length

@@ -50,10 +50,19 @@ DIGESTS_NOT_CHECKED: Final = (
     "verify with --all-digests."
 )
 MEANS_NOT: Final[list[str]] = [
-    "It says nothing about what happened to the evidence before it was acquired.",
+    "The verdict says nothing about what happened to the evidence before it was acquired.",
     "It says nothing about what the files contain, or whether that is true.",
+    (
+        "What people and machines have stated (names, notes, descriptions, times, commands) is shown as it stands in the "
+        "documents. A check can find that it was changed since, not whether it is true."
+    ),
     "Whether evidence is admitted, and what it weighs, is for the court to decide.",
 ]
+NOT_COMPLETE: Final = (
+    "{some} of {all}: not complete, because something could not be read at the source, or changed while it was read. See Gaps at "
+    "the source."
+)
+LEFT_SOME_OUT: Final = "{some} of {all}: filtered, so that something may have been left out on purpose. See Left out by filters."
 OLD_VERDICT: Final = "The verdict was handed in as a file and not checked again: what happened to bytes since is not known."
 OWN_LIST: Final = (
     "Who is trusted is stated by the vault itself. Whoever doubts the vault checks with a list of their own: see How to verify."
@@ -68,7 +77,7 @@ POINTS: Final = {
 INTERRUPTIONS: Final = "{count:,}: links that were lost, and earlier attempts that were gone on from"
 NO_READ_BACK: Final = "not taken: SHA-256 is then the statement of the source alone"
 
-NO_GAPS: Final = "none: everything that was seen was read whole"
+NO_GAPS: Final = "none: all that was to be read was read whole, and nothing changed while it was read"
 NOT_FILTERED: Final = "nothing: there were no filters"
 FILTERED: Final = "{what}; filters were set for {acquisitions}, whose pages have the rules"
 LEFT_OUT: Final = (
@@ -76,16 +85,17 @@ LEFT_OUT: Final = (
     "The names stand in the manifest, with the remark skipped."
 )
 NOTHING_LEFT_OUT: Final = "No entry is marked as left out."
-WHOLE: Final = "Everything that was seen was read whole, and nothing changed while it was read."
-WHOLE_BUT_FILTERED: Final = "Everything else that was seen was read whole, and nothing changed while it was read."
+READ_IN_PART: Final = "could only be read in part"
+NOT_KEPT: Final = "could not be read: the vault has no content of it"
 GAPS: Final = "What could not be read is recorded as such: bytes that stand in its place are not evidence."
 FILES_IN_PDF: Final = "The first {shown:,} of {total:,} are shown. The full list is manifest.jsonl, whose SHA-256 is {digest}."
+EVERY_RECORD: Final = "Every record of the chain, and whose key signed it (keys are cut here, and whole under Signers and trust)"
 ROWS_LEFT_OUT: Final = "{left:,} more rows stand in the HTML report and in the JSON report"
 ALL_FILES_IN_PDF: Final = "All {total:,} entries. The full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
 FILES_IN_HTML: Final = "All {total:,} entries; the full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
 NO_FILES: Final = (
-    "The names of all files stand in the manifests, which are attached to this file unless the last page says otherwise. "
-    "A report made with --files shows the lists, and so does an HTML report."
+    "The names of all files stand in the manifests, which are attached to this file unless the last page says otherwise. The "
+    "SHA-256 of each stands at its acquisition. A report made with --files shows the lists, and so does an HTML report."
 )
 VOLUME: Final = "{number} of {total}. The verdict and the figures below are of all volumes; the table is of this one."
 VOLUMES: Final = (

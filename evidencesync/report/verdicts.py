@@ -20,11 +20,16 @@ _ORDER: Final = {"error": 0, "warning": 1, "info": 2}
 _NAMED_ONES: Final = 10  # on page one
 
 
-def some_text(values: Iterable[str]) -> str:
-    """Each value once, in its order; of many the first."""
+def some_of(values: Iterable[str]) -> list[str]:
+    """Each value once, in its order; of many the first, and how many more there are."""
     each = list(dict.fromkeys(values))
     more = [f"and {len(each) - _NAMED_ONES:,} more"] if len(each) > _NAMED_ONES else []
-    return "; ".join([*each[:_NAMED_ONES], *more])
+    return [*each[:_NAMED_ONES], *more]
+
+
+def some_text(values: Iterable[str]) -> str:
+    """The same as one text."""
+    return "; ".join(some_of(values))
 
 
 def severities_text(findings: Iterable[Finding]) -> str:
@@ -72,10 +77,10 @@ def _about(judgement: Judgement, item: Item, number: int | None) -> list[Finding
 
 
 def findings_about(judgement: Judgement, item: Item, number: int | None) -> str:
-    """What was found about an acquisition, or without a number about its item as a whole."""
-    about = _about(judgement, item, number)
+    """The errors and warnings about an acquisition, or without a number about its item as a whole."""
+    about = [finding for finding in _about(judgement, item, number) if finding.severity != "info"]
     if about:
-        mark = "✗ " if any(finding.severity == "error" for finding in about) else ""
+        mark = "✗ " if any(finding.severity == "error" for finding in about) else "! "
         return f"{mark}{severities_text(about)}"
     if judgement.state == "not-verified":
         return "not checked"
@@ -110,9 +115,9 @@ def findings_section(judgement: Judgement) -> Section:
         blocks.append(Paragraph("None: no check found anything to say."))
     else:
         columns = [
-            Column("Severity", "text", 2),
-            Column("Finding, and what it means", "text", 7),
-            Column("Where", "exact", 6),
+            Column("Severity", "text", 4),
+            Column("What it means, and the finding in detail", "text", 17),
+            Column("Where", "exact", 11),
         ]
         rows = [_finding_row(finding) for finding in ordered[:_FINDINGS_SHOWN]]
         blocks.append(Table("Findings, the gravest first", columns, rows))
@@ -133,14 +138,15 @@ def findings_section(judgement: Judgement) -> Section:
 
 
 def _finding_row(finding: Finding) -> list[str]:
-    meaning = MEANINGS[finding.slug].text if finding.slug in MEANINGS else ""
+    known = MEANINGS[finding.slug].text if finding.slug in MEANINGS else ""
+    meaning = f"{known[:1].upper()}{known[1:]}. In detail: " if known else ""
     about = [] if finding.item is None else [f"item {safe_text(finding.item, 80)}"]
     about += [] if finding.acquisition is None else [f"acquisition {finding.acquisition}"]
-    message = _safe_message(finding.message)
+    message = _safe_message(finding.message)  # may begin with the name of a file: no letter of it is changed
     where = ", ".join([*about, *([shown_place(finding)] if shown_place(finding) else [])])
     return [
-        {"error": "✗ error", "warning": "! warning", "info": "i information"}[finding.severity],
-        f"{message[:1].upper()}{message[1:]}. {meaning[:1].upper()}{meaning[1:]} (check {finding.check}, {finding.slug}).",
+        {"error": "✗ error", "warning": "! warning", "info": "information"}[finding.severity],
+        f"{meaning}{message} (check {finding.check}, {finding.slug}).",
         where or "the vault as a whole",
     ]
 

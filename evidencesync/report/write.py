@@ -22,7 +22,15 @@ from evidencesync.report.gather import Gathered
 from evidencesync.report.html_report import write_html
 from evidencesync.report.manifests import manifest_lines
 from evidencesync.report.pdf_report import write_pdf
-from evidencesync.report.verdicts import all_findings_text, findings_about, findings_section, means, some_text, touched_text
+from evidencesync.report.verdicts import (
+    all_findings_text,
+    findings_about,
+    findings_section,
+    means,
+    some_of,
+    some_text,
+    touched_text,
+)
 from evidencesync.report.volumes import Choices, Volume
 
 Form = Literal["html", "pdf", "json", "certificate", "statement"]
@@ -68,6 +76,7 @@ def _first_page(report: Report, volume: Volume, choices: Choices) -> FirstPage:
         symbol=symbol,
         word=word,
         sentence=sentence,
+        reservations=_reservations(report.items),
         when=_when(judgement),
         facts=[*_volume_facts(volume), *_people(report, choices), *_first_facts(report)],
         items=_item_table(report.judgement, volume),
@@ -93,29 +102,47 @@ def _volume_facts(volume: Volume) -> list[Fact]:
 def _people(report: Report, choices: Choices) -> list[Fact]:
     """Who acquired, for which organisation, and who signs this report. What no document states is said to be not stated."""
     people = [one.header.examiner for item in report.items for one in item.acquisitions if one.header is not None]
-    names = some_text(person_text(one.name, one.principal, 200, 200) for one in people)
+    names = dict.fromkeys(f"{person_text(one.name, one.principal, 200, 200)}, key {safe_text(one.key, 80)}" for one in people)
     roles = some_text(safe_text(one.role, 200) for one in people if one.role)
     organisations = some_text(safe_text(one.organisation, 200) for one in people if one.organisation)
     return [
-        Fact("Examiner", names or "cannot be read"),
+        *(Fact("Examiner", name, exact=True) for name in some_of(names) or ["cannot be read"]),
         *([Fact("Role", roles)] if roles else []),
         Fact("Organisation", organisations or "not stated"),
+        Fact("Acquired", _period(report.items)),
         Fact("Report signed by", choices.signed_by or "nobody: it is not signed"),
     ]
 
 
-def _first_facts(report: Report) -> list[Fact]:
-    judgement = report.judgement
-    checked = judgement.checked
+def _period(items: list[Item]) -> str:
+    """When the shown acquisitions began: the first, and the last."""
+    started = sorted(one.header.started for item in items for one in item.acquisitions if one.header is not None)
+    if not started:
+        return "cannot be read"
+    first, last = time_text(started[0]), time_text(started[-1])
+    return first if first == last else f"between {first} and {last}"
+
+
+def _checked(report: Report) -> str:
+    """How much was checked. Records that stand on no page are the vault's own, if the check was made for this report."""
+    checked, shown = report.judgement.checked, sum(len(item.custody) for item in report.items)
+    own = checked.records - shown if report.judgement.source == "checked" else 0
     parts = [
         count_text(checked.acquisitions, "acquisition"),
-        count_text(checked.records, "custody record"),
         count_text(checked.files, "file"),
         size_text(checked.bytes),
+        count_text(checked.records, "custody record")
+        + (f" ({shown:,} shown here, {own:,} of the vault's own chain)" if own > 0 else ""),
     ]
+    return f"{', '.join(parts)}; contents by {digests_text(report.judgement.digests) or 'no digest'}"
+
+
+def _first_facts(report: Report) -> list[Fact]:
+    judgement = report.judgement
+    harmless = judgement.findings and all(finding.severity == "info" for finding in judgement.findings)
     return [
-        Fact("Findings", all_findings_text(judgement)),
-        Fact("Checked", f"{', '.join(parts)}, by {digests_text(judgement.digests) or 'no digest'}"),
+        Fact("Findings", all_findings_text(judgement) + ("; no error, no warning" if harmless else "")),
+        Fact("Checked", _checked(report)),
         Fact("Gaps at the source", _gaps(report.items)),
         Fact("Left out by filters", _filtered(report.items)),
         Fact("Trust", texts.OUTSIDE_LIST if judgement.trust == "outside" else texts.OWN_LIST),
@@ -131,15 +158,25 @@ def state_of(one: Acquisition) -> SourceState | None:
     return SourceState.of_manifest(one.header, one.footer, one.contents.unread_bytes)
 
 
+def _reservations(items: list[Item]) -> list[str]:
+    """How many acquisitions have not all of their source: a pass is about what was acquired."""
+    states = [state_of(one) for item in items for one in item.acquisitions]
+    total = count_text(len(states), "acquisition")
+    gaps = sum(state is None or state.verdict != "complete" for state in states)
+    filtered = sum(state is not None and state.filtered for state in states)
+    counted = ((gaps, texts.NOT_COMPLETE), (filtered, texts.LEFT_SOME_OUT))
+    return [text.format(some=f"{some:,}", all=total) for some, text in counted if some]
+
+
 def _gaps(items: list[Item]) -> str:
     """The gaps of each acquisition that has any: a pass says nothing about what was not read."""
-    said = []
+    said: dict[str, list[str]] = {}
     for item in items:
         for one in item.acquisitions:
             gaps = gaps_text(one)
             if gaps != texts.NO_GAPS:
-                said.append(f"item {safe_text(item.item, 80)}, acquisition {one.number}: {gaps}")
-    return some_text(said) or texts.NO_GAPS
+                said.setdefault(gaps, []).append(f"item {safe_text(item.item, 80)}, acquisition {one.number}")
+    return some_text(f"{some_text(acquisitions)}: {gaps}" for gaps, acquisitions in said.items()) or texts.NO_GAPS
 
 
 def _filtered(items: list[Item]) -> str:
@@ -162,20 +199,20 @@ def _item_table(judgement: Judgement, volume: Volume) -> Table:
             rows.append([safe_text(item.item, 80), "-", who, "-", "-", findings_about(judgement, item, None), "-"])
         for one in shown.acquisitions:
             who = "cannot be read" if one.header is None else safe_text(one.header.examiner.name, 80)
-            when = time_text(one.header.started) if one.header is not None else "-"
+            when = f"{one.header.started[:10]} {one.header.started[11:19]}" if one.header is not None else "-"
             state = state_of(one)
-            read = state.words if state is not None else "cannot be read"
+            read = "! cannot be read" if state is None else f"{'' if state.verdict == 'complete' else '! '}{state.words}"
             found = findings_about(judgement, item, one.number)
             fingerprint = one.fingerprint or "cannot be read"
             rows.append([safe_text(item.item, 80), str(one.number), who, when, read, found, fingerprint])
     columns = [
-        Column("Item", "text", 3),
-        Column("No.", "number", 1),
-        Column("Acquired by", "text", 3),
-        Column("Started", "text", 4),
-        Column("Source", "text", 3),
-        Column("Findings", "text", 3),
-        Column("Fingerprint for the notebook", "exact", 5),
+        Column("Item", "text", 8),
+        Column("No.", "number", 3),
+        Column("Acquired by", "text", 7),
+        Column("Started (UTC)", "text", 10),
+        Column("Source", "text", 11),
+        Column("Errors", "text", 7),
+        Column("Fingerprint for the notebook", "exact", 13),
     ]
     return Table("Items and acquisitions", columns, rows)
 

@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from evidencesync.custody.documents import Clock, CustodyRecord, Person
-from evidencesync.report.blocks import Facts
-from evidencesync.report.document import Acquisition, HandOver
+from evidencesync.evidence.entry import ReadError
+from evidencesync.report import texts
+from evidencesync.report.blocks import AnyBlock, Facts, Table
+from evidencesync.report.document import Acquisition, FlaggedEntry, HandOver, PathPair, UnreadRange
 from evidencesync.report.exhibits import exhibit_sections
 from evidencesync.report.gather import VerdictSource, gather
 from evidencesync.report.judging import ReportScope
@@ -34,13 +36,17 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (volume,) = volumes(gathered, ["r.html"])
     (shown,) = volume.items
 
-    def facts_of(**changed: Any) -> dict[str, str]:
+    def blocks_of(title: str, **changed: Any) -> list[AnyBlock]:
         one: Acquisition = msgspec.structs.replace(shown.acquisitions[0], **changed)
         sections = exhibit_sections(replace(shown, acquisitions=[one]), gathered.report.judgement)
-        blocks = [block for section in sections if section.title == "Acquisition 1" for block in section.blocks]
+        return [block for section in sections if section.title == title for block in section.blocks]
+
+    def facts_of(**changed: Any) -> dict[str, str]:
+        blocks = blocks_of("Acquisition 1", **changed)
         return {fact.label: fact.value for block in blocks if isinstance(block, Facts) for fact in block.facts}
 
     facts_of.shown = shown.acquisitions[0]  # type: ignore[attr-defined]
+    facts_of.blocks = blocks_of  # type: ignore[attr-defined]
     return facts_of
 
 
@@ -61,6 +67,33 @@ def test_an_interruption_is_not_called_a_lost_link(facts: Any, count: int, said:
     shown = facts(receipt=msgspec.structs.replace(receipt, transfer=transfer))
     assert shown["Interruptions"] == said
     assert not [label for label in shown if "lost" in label]
+
+
+def test_of_a_file_that_could_not_be_read_it_is_said_whether_the_vault_has_any_of_it_and_why_in_words(facts: Any) -> None:
+    def flagged(name: str, kind: str, *, kept: bool) -> FlaggedEntry:
+        return FlaggedEntry(PathPair(name, None), kind, ["unreadable"], kept)
+
+    entries = [
+        flagged("part.img", "file", kept=True),
+        flagged("locked", "file", kept=False),
+        flagged("in", "directory", kept=False),
+    ]
+    ranges = [UnreadRange(PathPair("part.img", None), ReadError(0, 512, number, "zero")) for number in (5, 10**30)]
+    contents = msgspec.structs.replace(
+        facts.shown.contents, flagged=entries, flagged_count=3, unread=ranges, unread_count=2, unread_bytes=1024
+    )
+    tables = [block for block in facts.blocks("Acquisition 1", contents=contents) if isinstance(block, Table)]
+    last = {table.caption: [row[-1] for row in table.rows] for table in tables}
+    assert last["3 entries with remarks"] == [texts.READ_IN_PART, texts.NOT_KEPT, "could not be read, or not whole"]
+    assert last["2 ranges of bytes that could not be read, 1,024 bytes (1.0 kB)"] == [
+        "Input/output error (5); zeros stand there",
+        f"error {10**30}; zeros stand there",
+    ]
+
+
+def test_the_custody_table_cuts_keys(facts: Any) -> None:
+    (table,) = (block for block in facts.blocks("Custody") if isinstance(block, Table))
+    assert table.rows[0][-1] == f"✓ good: {facts.shown.header.examiner.key[:23]}…"
 
 
 def test_a_hand_over_that_nobody_accepted_is_told_to_be_open(tmp_path: Path) -> None:

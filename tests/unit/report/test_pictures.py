@@ -132,7 +132,7 @@ def test_the_words_beside_the_longest_bar_have_room(gathered: Gathered) -> None:
     (one, *_) = item.acquisitions
     assert one.receipt is not None
     transfer = msgspec.structs.replace(one.receipt.transfer, literal_bytes=999, reused_bytes=999_900_000, zero_bytes=0)
-    types = [NamedSize("e01", 12_345_678, 999_900_000)]
+    types = [NamedSize("e01", 12_345_678, 999_900_000), NamedSize("", 1, 1)]
     large = msgspec.structs.replace(
         one,
         receipt=msgspec.structs.replace(one.receipt, transfer=transfer),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
 from evidencesync.report import texts
+from evidencesync.report.blocks import Table
 from evidencesync.report.document import Report
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
-from evidencesync.report.verdicts import all_findings_text, findings_about, means, touched_text
+from evidencesync.report.verdicts import all_findings_text, findings_about, findings_section, means, touched_text
 from evidencesync.report.volumes import Choices, volumes
 from evidencesync.report.write import compose
 from evidencesync.verify.audit import audit_vault
@@ -40,7 +43,7 @@ def report(gathered: Gathered) -> Report:
 def test_page_one_says_which_acquisition_has_failed(gathered: Gathered) -> None:
     (volume,) = volumes(gathered, ["r.html"])
     first = compose(gathered.report, volume, Choices()).first
-    place = [column.title for column in first.items.columns].index("Findings")
+    place = [column.title for column in first.items.columns].index("Errors")
     assert [row[place].partition(",")[0] for row in first.items.rows] == ["none", "✗ 1 error"]
     assert first.sentence.endswith("The errors are about 1 acquisition (item E1, acquisition 2).")
 
@@ -56,6 +59,45 @@ def test_a_pass_says_which_digests_were_computed_for_it_and_which_were_not(repor
     assert "has the size and the BLAKE3 and SHA-256 digest that its signed manifest states" in both[0]
     assert not any("Not computed" in text for text in both)
     assert said()[0] == texts.NO_DIGEST_CHECKED
+
+
+def test_what_an_acquisition_lacks_stands_in_the_box_of_the_verdict(gathered: Gathered) -> None:
+    def said(flags: dict[str, int], *filters: str) -> tuple[list[str], str]:
+        (item,) = gathered.report.items
+        one, other = item.acquisitions
+        assert one.header is not None
+        assert one.footer is not None
+        method = msgspec.structs.replace(one.header.method, filters=list(filters))
+        changed = msgspec.structs.replace(
+            one,
+            header=msgspec.structs.replace(one.header, method=method),
+            footer=msgspec.structs.replace(one.footer, flags=flags),
+        )
+        items = [msgspec.structs.replace(item, acquisitions=[changed, other])]
+        found = replace(gathered, report=msgspec.structs.replace(gathered.report, items=items))
+        (volume,) = volumes(found, ["r.html"])
+        first = compose(found.report, volume, Choices()).first
+        return first.reservations, first.items.rows[0][4]
+
+    gap = texts.NOT_COMPLETE.format(some=1, all="2 acquisitions")
+    assert said({}) == ([], "complete")
+    assert said({"unreadable": 1}) == ([gap], "! with gaps")
+    assert said({"changed-while-read": 1}) == ([gap], "! changed while it was read")
+    assert said({}, "exclude *.tmp") == ([texts.LEFT_SOME_OUT.format(some=1, all="2 acquisitions")], "filtered")
+
+
+def test_the_records_that_were_checked_and_stand_on_no_page_are_the_vaults_own(gathered: Gathered) -> None:
+    (volume,) = volumes(gathered, ["r.html"])
+    facts = {fact.label: fact.value for fact in compose(gathered.report, volume, Choices()).first.facts}
+    own = len(list((gathered.layouts[0].root.parents[2] / "custody").glob("*.json")))
+    assert f"{4 + own} custody records (4 shown here, {own} of the vault's own chain)" in facts["Checked"]
+
+
+def test_no_letter_of_a_file_name_is_changed_in_a_finding(report: Report) -> None:
+    finding = msgspec.structs.replace(report.judgement.findings[0], message="etc/passwd is not what was acquired")
+    section = findings_section(msgspec.structs.replace(report.judgement, findings=[finding]))
+    (row,) = next(block for block in section.blocks if isinstance(block, Table)).rows
+    assert ". In detail: etc/passwd is not what was acquired (check " in row[1]
 
 
 def test_all_findings_are_counted_by_their_severity(report: Report) -> None:
