@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Final, Literal
 
-from evidencesync.custody.labels import device_facts_text, digests_text
+from evidencesync.custody.labels import device_facts_text, digests_text, label_text
 from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.evidence.path import from_json_fields
@@ -148,7 +148,7 @@ def _known(item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
     for label, value in device_facts_text(source.device or {}):
         yield f"Device: {label[:1].lower()}{label[1:]}", value
     for detail in item.known:
-        yield f"As stated in custody record {detail.record}, {safe_text(detail.name, 80)}", safe_text(detail.value, 1000)
+        yield f"As stated in custody record {detail.record}, {label_text(detail.name)}", safe_text(detail.value, 1000)
 
 
 def _rtf(text: str) -> bytes:

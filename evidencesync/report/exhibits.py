@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from evidencesync.custody.documents import ManifestFooter, ManifestHeader, Receipt
 
 _TECHNICAL: Final = ("chunking", "on-read-error")  # options of an acquisition
-_KEY: Final = 23  # characters by which a key is told in a table: SHA256: and 16 more
+_KEY: Final = 16  # characters by which a key is told in a table
 _IN_TABLE: Final = ("read-back",)  # the table of the three points has it
 
 
@@ -335,7 +335,11 @@ def _custody_row(step: CustodyStep) -> list[str]:
     state = {"good": "✓ good", "refused": "✗ refused", "not-checked": "? not checked"}[step.signature]
     record = step.record
     # a good signature is by the key that the record names
-    signer = f"{safe_text(record.actor.key)[:_KEY]}…" if record and step.signature == "good" else _said(step.signature_detail)
+    signer = (
+        f"{safe_text(record.actor.key).removeprefix('SHA256:')[:_KEY]}…"
+        if record and step.signature == "good"
+        else _said(step.signature_detail)
+    )
     signature = f"{state}: {signer}"
     if record is None:
         return [str(step.sequence), "cannot be read", "-", "-", "-", signature]

@@ -101,6 +101,18 @@ def test_no_page_break_leaves_a_page_nearly_empty(whole: Bench, tmp_path: Path, 
     assert all(len(page) > 400 for page in pages[:-1])
 
 
+@pytest.mark.parametrize("more", [("--acquisition", "1", "--item", "E1"), ("--files",)])
+def test_pages_are_counted_and_the_contents_name_the_page_of_each_heading(
+    whole: Bench, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    assert make(whole, tmp_path / "r.pdf", *more) == 0
+    pages = run("pdftotext", "-layout", tmp_path / "r.pdf", "-").split("\f")[:-1]
+    assert all(f"page {number} of {len(pages)}" in text for number, text in enumerate(pages, 1))
+    named = re.findall(r"(?m)^ *([A-Z][A-Za-z0-9 ]+?) +\.[.\u2060 ]{9,}(\d+)$", pages[1])
+    assert {"Findings", "Custody", "Limits"} < {title for title, _ in named}
+    assert [(title, page) for title, page in named if title not in pages[int(page) - 1]] == []
+
+
 def test_the_terminal_and_page_one_count_the_findings_alike(
     whole: Bench, tmp_path: Path, verdict: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
