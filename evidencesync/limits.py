@@ -115,6 +115,7 @@ MAX_RECONNECT_SECONDS: Final = 3600.0
 # round bad sectors, before it has anything to show.
 MAX_STANDSTILL_SECONDS: Final = 24 * 3600.0
 MAX_CUSTODY_WORK_SECONDS: Final = 3600.0  # for one answer: a quarter of an hour for a lock, the rest for a long chain
+MAX_ALIKE: Final = 8  # numbers of items, and of cases, that are nearly a new item's, and are told to its sender
 NONCE: Final = 32
 PROOF: Final = 16  # bytes of a proof of possession, which earlier versions send; it is ignored
 MAX_PUBLIC_KEY: Final = 16 * KIB

@@ -28,6 +28,7 @@ from evidencesync.protocol.messages import (
     PATIENT_VERSION,
     PREAMBLE,
     VERSIONS,
+    Alike,
     Begin,
     Changes,
     Hello,
@@ -94,7 +95,8 @@ RecallHeads = Callable[[str, PublicKey], tuple[int, int]]
 class Handshake:
     """The results of the handshake: the vault, its key, how far its clock is ahead of ours (nanoseconds), the item's state.
 
-    `shown` has the chains that the vault has shown; `previous` the ends of the previous manifest, where it has shown them.
+    `shown` has the chains that the vault has shown; `previous` the ends of the previous manifest, where it has shown them;
+    `alike` the numbers that a new one may be taken for, where it has named some.
     """
 
     vault_id: str
@@ -103,6 +105,7 @@ class Handshake:
     ready: Ready
     shown: ShownChains
     previous: Previous | None = None
+    alike: Alike | None = None
 
 
 def begin_session(
@@ -135,19 +138,24 @@ def begin_session(
     begin = _begin(request, welcome, vault_key, (item_seen, own_seen), resumes=False)
     link.write(_patience(request, welcome, reconnect_seconds, request.least_bytes) + frame_of(begin))
     previous: Previous | None = None
-    while isinstance(answer := expect(Ready, Records, Previous), Records | Previous):
+    alike: Alike | None = None
+    while isinstance(answer := expect(Ready, Records, Previous, Alike), Records | Previous | Alike):
         if isinstance(answer, Records):
             shown.take(answer)
-        elif previous is None:
+        elif isinstance(answer, Previous) and previous is None:
             previous = answer
+        elif isinstance(answer, Alike) and alike is None:
+            alike = answer
         else:
-            raise ProtocolError("the vault shows the ends of two manifests")
+            raise ProtocolError("the vault says twice what came before")
     if not isinstance(answer, Ready):
         raise ProtocolError("the vault's end does not say where it stands")
     _check_state(answer)
+    if alike is not None and not all(map(is_clean, (*alike.items, *alike.cases))):
+        raise ProtocolError("the vault names an impossible case or item")
     _log_state(answer)
     shown.finish_handshake(answer)
-    return Handshake(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, answer, shown, previous)
+    return Handshake(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, answer, shown, previous, alike)
 
 
 def resume_session(

@@ -190,6 +190,7 @@ class ConcludedPush:
             contradictions=checked.contradictions,
             changes=self.changes,
             other_source=other_source(handshake, self.header),
+            alike=handshake.alike,
         )
 
     def _documents(self) -> Documents:

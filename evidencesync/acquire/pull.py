@@ -50,7 +50,6 @@ from evidencesync.protocol.messages import (
     PROTOCOL_VERSION,
     Alive,
     Changes,
-    Fetch,
     Finish,
     Message,
     Need,
@@ -62,10 +61,13 @@ from evidencesync.protocol.messages import (
     Records,
     SegmentAnswer,
     SegmentsStored,
-    SourceOffer,
     Status,
     Want,
     Withdraw,
+)
+from evidencesync.protocol.pull_messages import (
+    Fetch,
+    SourceOffer,
 )
 
 _ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)

@@ -47,6 +47,8 @@ from evidencesync.protocol.messages import (
     Resembles,
     SegmentData,
     SegmentOffer,
+)
+from evidencesync.protocol.pull_messages import (
     SourceAsk,
     SourceEnd,
     SourceOffer,

@@ -11,7 +11,7 @@ from evidencesync.custody.sshsig import SigningKey
 from evidencesync.evidence.identity import ItemName
 from evidencesync.localstate.heads import RememberedHead
 from evidencesync.protocol.data_frames import Compress
-from evidencesync.protocol.messages import Changes
+from evidencesync.protocol.messages import Alike, Changes
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.salvage import OnReadError
 
@@ -86,7 +86,8 @@ class PushOutcome:
     `source_clock_offset_ns` that of the machine that was pulled from, where it told. `contradictions`: times of the vault's
     documents that cannot be true, each in a sentence. `changes` counts what differs from the previous acquisition, as the vault
     says; None for the first one, from an older vault, and where a lost acknowledgement was repeated. `other_source`: where the
-    previous acquisition came from, if that was another machine or path.
+    previous acquisition came from, if that was another machine or path. `alike`: numbers that the vault has, and that those of a
+    new item may be mistaken for.
     """
 
     name: ItemName
@@ -116,3 +117,4 @@ class PushOutcome:
     contradictions: list[str] = field(default_factory=list)
     changes: Changes | None = None
     other_source: str | None = None
+    alike: Alike | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from evidencesync.cli.number_format import kinds_text
 from evidencesync.cli.outputs import FlaggedPath, Output
-from evidencesync.cli.summary import empty_lines, flagged_lines, own_lines
+from evidencesync.cli.summary import alike_lines, empty_lines, flagged_lines, own_lines
 from evidencesync.custody.wholeness import SourceState
 from evidencesync.evidence.entry import Count, Remark
 from evidencesync.evidence.number_format import count_text, size_text
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evidencesync.acquire.dry_run import DryRun
     from evidencesync.evidence.identity import ItemName
     from evidencesync.source.filters import FilterRules
+    from evidencesync.vault.alike import AlikeNumbers
 
 _REST: Final = "--json names the first 1,000 of each kind"
 
@@ -27,7 +28,7 @@ class DryRunOutput(Output, frozen=True):
     `entries` counts all by type, `flags` by flag; `listed_not_there` are names of a list that are not there,
     folders on the way to them included. `flagged` is cut after 1000 paths. `filters` are the rules as a manifest
     would state them, and `left_out` counts what each of them leaves out (a folder with all that is in it as one).
-    `checked` and `not_checked` say how far this can be relied on.
+    `alike_*`: as for a push, where the vault lies on this machine. `checked` and `not_checked` say how far this can be relied on.
     """
 
     case: str
@@ -43,6 +44,8 @@ class DryRunOutput(Output, frozen=True):
     flagged: list[FlaggedPath]
     filters: list[str]
     left_out: dict[str, Count]
+    alike_items: list[str]
+    alike_cases: list[str]
     checked: list[str]
     not_checked: list[str]
 
@@ -54,8 +57,8 @@ _NOT_CHECKED: Final = [
 ]
 
 
-def dry_run_output(name: ItemName, rules: FilterRules, seen: DryRun) -> DryRunOutput:
-    """The survey as a document."""
+def dry_run_output(name: ItemName, rules: FilterRules, seen: DryRun, alike: AlikeNumbers) -> DryRunOutput:
+    """The survey as a document. `alike`: numbers of the vault that a new item may be mistaken for."""
     tally, entries = seen.tally, seen.tally.manifest
     gaps = SourceState.of(entries.flags, entries.remarks).verdict == "gaps"
     return DryRunOutput(
@@ -72,6 +75,8 @@ def dry_run_output(name: ItemName, rules: FilterRules, seen: DryRun) -> DryRunOu
         flagged=[FlaggedPath(flag, *to_json_fields(path)) for path, flag in tally.flagged],
         filters=rules.lines(),
         left_out=dict(seen.left_out),
+        alike_items=alike.items,
+        alike_cases=alike.cases,
         checked=_CHECKED,
         not_checked=_NOT_CHECKED,
     )
@@ -86,6 +91,7 @@ def dry_run_lines(
     yield f"  entries      {kinds_text(output.entries, output.flags)}"
     for line in output.filters:
         yield f"  filter       {line}{_effect(line, seen.left_out)}"
+    yield from alike_lines(name, output.alike_items, output.alike_cases)
     yield from own_lines(rules)
     yield from empty_lines(seen.tally.manifest)
     yield from flagged_lines(seen.tally, rules, left_out=everything, rest=_REST)

@@ -185,7 +185,7 @@ class PushOutput(Output, frozen=True):
     the same of the machine that was pulled from, null where it does not tell (SFTP), or is this one. `times_contradict`: times
     that the vault has signed and that cannot be true, each in a sentence; empty in most cases. `changes` is null for a first
     acquisition, and where the vault did not say. `other_source`: where the acquisition before came from, `HOST:PATH`, if that
-    was another machine or path.
+    was another machine or path. `alike_*`: numbers that the vault has, and that are nearly those of this new item.
     """
 
     case: str
@@ -229,6 +229,8 @@ class PushOutput(Output, frozen=True):
     manifest_kept: bool
     changes: ChangesOutput | None
     other_source: str | None
+    alike_items: list[str]
+    alike_cases: list[str]
 
 
 class UnchangedOutput(Output, frozen=True):

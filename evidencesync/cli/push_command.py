@@ -26,6 +26,8 @@ from evidencesync.exit_codes import ExitCode
 from evidencesync.home import at_home
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.connection.progress import Progress
@@ -83,7 +85,7 @@ def push_source(
     stated = how.details(item.name())
     if how.dry_run:
         rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), None)
-        return _dry_run(run, Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty), item)
+        return _dry_run(run, Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty), folders.vault, item)
     asker = make_asker(run.console.terminal)
 
     def options() -> SshOptions:
@@ -107,17 +109,23 @@ def push_source(
             return acquire(run, own_state, request, address, work)
 
 
-def _dry_run(run: Run, source: Places, item: ItemChoice) -> ExitCode:
-    """Walks the source, and prints what a push would read. The code is 3 if something cannot be read."""
+def _dry_run(run: Run, source: Places, vault: Path | None, item: ItemChoice) -> ExitCode:
+    """Walks the source, and prints what a push would read. The code is 3 if something cannot be read.
+
+    `vault`: the folder of a vault on this machine.
+    """
     from evidencesync.acquire.dry_run import plan_acquisition
     from evidencesync.acquire.source_access import refuse_empty
     from evidencesync.cli.dry_run_output import dry_run_lines, dry_run_output
     from evidencesync.source.root import resolve_source
+    from evidencesync.vault.alike import AlikeNumbers, find_alike
+    from evidencesync.vault.layout import VaultLayout
 
     seen = plan_acquisition(resolve_source(source.path), source.rules)
     if not source.allow_empty:
         refuse_empty(source.rules, seen.tally.manifest, seen.tally.listed_folders)
-    output = dry_run_output(item.name(), source.rules, seen)
+    alike = find_alike(VaultLayout(vault), item.name()) if vault is not None else AlikeNumbers([], [])
+    output = dry_run_output(item.name(), source.rules, seen, alike)
     shown = dry_run_lines(item.name(), source.rules, output, seen, everything=run.console.verbose)
     run.console.print_result(output, shown)
     return CODES[output.verdict]

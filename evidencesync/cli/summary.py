@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from evidencesync.acquire.unchanged import UnchangedSource
     from evidencesync.custody.wholeness import ManifestTally
     from evidencesync.evidence.entry import Flag, Remark
+    from evidencesync.evidence.identity import ItemName
     from evidencesync.localstate.receipts import FinishedReceipt
     from evidencesync.protocol.messages import Changes
     from evidencesync.source.filters import FilterRules
@@ -94,6 +95,8 @@ def push_output(outcome: PushOutcome, kept: FinishedReceipt) -> PushOutput:
         manifest_kept=kept.lacks is None,
         changes=changes_output(outcome),
         other_source=outcome.other_source,
+        alike_items=list(outcome.alike.items) if outcome.alike is not None else [],
+        alike_cases=list(outcome.alike.cases) if outcome.alike is not None else [],
     )
 
 
@@ -206,8 +209,17 @@ def _transfer_lines(outcome: PushOutcome, address: Address, *, pulled: bool) -> 
     yield f"  rate         {rate_text(tally.bytes, outcome.seconds)}"
 
 
+def alike_lines(name: ItemName, items: Sequence[str], cases: Sequence[str]) -> Iterator[str]:
+    """Says that a new item or case may be another spelling of one that is there: what is published cannot be moved."""
+    for what, own, alike, where in (("item", name.item, items, "the case"), ("case", name.case, cases, "the vault")):
+        if alike:
+            yield f"  note         new {what} {safe_text(own.text)}; {where} has {', '.join(map(safe_text, alike))}, too"
+
+
 def _warning_lines(outcome: PushOutcome, kept: FinishedReceipt) -> Iterator[str]:
     """What a person has to look at, although the acquisition is published."""
+    if outcome.alike is not None:
+        yield from alike_lines(outcome.name, outcome.alike.items, outcome.alike.cases)
     if outcome.damaged:
         files = count_text(outcome.damaged, "file")
         yield f"  WARNING      {files} of earlier acquisitions damaged or unreadable in the vault, and not used: run verify there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,9 @@ from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.limits import MAX_FOLDER_NAME, MAX_TITLE
 
 _FOLDER: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_MARKS: Final = re.compile(r"[\W_]+")
+_NOT_BETWEEN_DIGITS: Final = re.compile(r"(?<!\d) | (?!\d)")
+_LEADING_ZEROS: Final = re.compile(r"(?<!\d)0+(?=\d)")
 _NOT_SAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -30,6 +34,17 @@ def folder_name(title: str) -> str:
     digest = hashlib.sha256(title.encode("utf-8")).hexdigest()[:8]
     readable = _NOT_SAFE.sub("-", title).strip(".-") or "x"
     return f"{readable[: MAX_FOLDER_NAME - 9]}-{digest}"
+
+
+def likeness(title: str) -> str:
+    """Returns what a number has in common with other spellings of it: `LAPTOP-1`, `Laptop_01` and `laptop 1` have the same.
+
+    Compatible characters (NFKC), letters' case, leading zeros, and marks and spaces do not count, but between two digits:
+    `1-11` is not `11-1`. It is empty for a number without letters and digits, which is like no other.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", title).casefold())
+    spaced = _MARKS.sub(" ", folded).strip()
+    return _LEADING_ZEROS.sub("", _NOT_BETWEEN_DIGITS.sub("", spaced))
 
 
 @dataclass(frozen=True, slots=True)

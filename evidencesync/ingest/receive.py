@@ -48,8 +48,10 @@ from evidencesync.protocol.messages import (
     Message,
     Patience,
     Published,
-    SourceAsk,
     Status,
+)
+from evidencesync.protocol.pull_messages import (
+    SourceAsk,
 )
 from evidencesync.vault.heads import state_head, was_stated
 from evidencesync.vault.item import VaultItem

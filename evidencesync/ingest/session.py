@@ -38,7 +38,7 @@ from evidencesync.ingest.receipt import (
 )
 from evidencesync.ingest.session_contents import SessionContents
 from evidencesync.ingest.streams import StreamIntake
-from evidencesync.protocol.messages import Finish, Message, Previous, Published, Ready, Resumed, Status, Withdraw
+from evidencesync.protocol.messages import Alike, Finish, Message, Previous, Published, Ready, Resumed, Status, Withdraw
 from evidencesync.protocol.receiver import (
     ChunksArrived,
     ChunksListed,
@@ -56,6 +56,7 @@ from evidencesync.protocol.receiver import (
     StreamResembles,
     WithdrawalRequested,
 )
+from evidencesync.vault.alike import find_alike
 from evidencesync.vault.heads import require_as_stated, state_head
 from evidencesync.vault.index.index import Index, catch_up
 from evidencesync.vault.item import ItemState, VaultItem
@@ -149,6 +150,7 @@ class IngestSession:
             # The sender checks both chains before it signs anything: so they go before Ready.
             self._show_chains()
             comparison = self._begin_comparison()
+            self._send_alike(state)
             self._connection.send(_ready(admitted, state, known, self._lookup_scope, leftovers.count))
             streams = StreamIntake(context, staging, leftovers)
             stack.callback(streams.close)
@@ -188,6 +190,13 @@ class IngestSession:
         if ends is not None:
             self._connection.send(Previous(*ends))
         return ManifestComparison(previous.positions, previous.read)
+
+    def _send_alike(self, state: ItemState) -> None:
+        """Tells the sender of a new item which numbers the vault has that are nearly the same."""
+        if state.next_acquisition == 1 and self.compares:
+            found = self._while_working("receiving", partial(find_alike, self._vault.layout, self._item.name))
+            if any(found):
+                self._connection.send(Alike(*found))
 
     def _compare(self, comparison: ManifestComparison | None, staging: Staging) -> list[Message]:
         """Says what has changed since the previous acquisition; nothing where that is not known."""

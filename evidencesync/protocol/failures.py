@@ -23,7 +23,8 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
-from evidencesync.protocol.messages import HANDSHAKE, PROTOCOL_VERSION, VERSIONS, Failure
+from evidencesync.protocol.framing import HANDSHAKE
+from evidencesync.protocol.messages import PROTOCOL_VERSION, VERSIONS, Failure
 
 _DONE: Final = frozenset({ExitCode.COMPLETE, ExitCode.GAPS, ExitCode.SOURCE_CHANGED})
 """Exit codes that mean that an acquisition was published: a peer's Failure must never produce one."""

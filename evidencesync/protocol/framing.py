@@ -14,8 +14,8 @@ import msgspec
 from evidencesync.errors import LimitExceededError, ProtocolError, VersionError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.limits import FRAME_HEADER, MAX_FRAME_BODY, MAX_PREAMBLE
-from evidencesync.protocol import messages
-from evidencesync.protocol.messages import HANDSHAKE, PREAMBLE, Message
+from evidencesync.protocol import messages, pull_messages
+from evidencesync.protocol.messages import PREAMBLE, Message
 
 _HEADER: Final = struct.Struct(">IB")
 
@@ -33,6 +33,7 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     13: messages.Ready,
     14: messages.Resumed,
     15: messages.Previous,
+    16: messages.Alike,
     20: messages.PageOffer,
     21: messages.PageAnswer,
     22: messages.Page,
@@ -59,12 +60,25 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     50: messages.Records,
     51: messages.Standing,
     52: messages.Append,
-    70: messages.SourceAsk,
-    71: messages.SourceOffer,
-    72: messages.Fetch,
-    73: messages.SourceSeen,
-    74: messages.SourceEnd,
+    70: pull_messages.SourceAsk,
+    71: pull_messages.SourceOffer,
+    72: pull_messages.Fetch,
+    73: pull_messages.SourceSeen,
+    74: pull_messages.SourceEnd,
 }
+HANDSHAKE: Final = (
+    messages.Patience,
+    messages.Hello,
+    messages.Welcome,
+    messages.Begin,
+    messages.Ready,
+    messages.Resumed,
+    messages.Standing,
+    pull_messages.SourceAsk,
+    pull_messages.SourceOffer,
+    pull_messages.Fetch,
+)
+"""The messages of the handshake. A build from before the first release may have other fields in them."""
 _TYPE_OF: Final = {message: number for number, message in MESSAGE_TYPES.items()}
 _DECODERS: Final = {number: msgspec.msgpack.Decoder(message) for number, message in MESSAGE_TYPES.items()}
 _ENCODER: Final = msgspec.msgpack.Encoder()

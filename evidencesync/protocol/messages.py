@@ -10,25 +10,21 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from evidencesync.evidence.entry import Remark
 from evidencesync.limits import (
-    MAX_DEVICE_FACTS,
+    MAX_ALIKE,
     MAX_ERROR_TEXT,
-    MAX_FACT,
     MAX_FILE_SIZE,
     MAX_HEADER_LINE,
     MAX_PAGE,
     MAX_PAGE_LINES,
     MAX_PATH,
-    MAX_PATTERN,
-    MAX_PATTERNS,
     MAX_PUBLIC_KEY,
     MAX_RECORD,
     MAX_RECORDS,
-    MAX_RETRIES_CHANGED,
     MAX_SEGMENT_PIECES,
     MAX_SEGMENT_ROWS,
     MAX_SIGNATURE,
+    MAX_TITLE,
     NONCE,
     PIECE_DIGEST,
     PROOF,
@@ -41,7 +37,8 @@ PATIENT_VERSION: Final = 101
 SIGNS_VERSION: Final = 102
 """With its second addition: in a custody session, too, a vault that works says Status."""
 CHANGES_VERSION: Final = 103
-"""With its third addition: Previous and Changes compare with the previous acquisition, Withdraw ends a session without one."""
+"""With its third addition: Previous and Changes compare with the previous acquisition, Withdraw ends a session without one, Alike
+says what a new item may be taken for."""
 VERSIONS: Final = (PROTOCOL_VERSION, PATIENT_VERSION, SIGNS_VERSION, CHANGES_VERSION)
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""
@@ -62,9 +59,7 @@ Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(max_length=MAX_SIGNATURE)]
 DocumentBytes = Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD - 64 * 1024)]
 Digest16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-Patterns = Annotated[list[Annotated[bytes, msgspec.Meta(max_length=MAX_PATTERN)]], msgspec.Meta(max_length=MAX_PATTERNS)]
-FactName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{1,40}$", max_length=40)]
-FactText = Annotated[str, msgspec.Meta(max_length=MAX_FACT)]
+AlikeTitles = Annotated[list[Annotated[str, msgspec.Meta(max_length=MAX_TITLE)]], msgspec.Meta(max_length=MAX_ALIKE)]
 Bitmap = Annotated[bytes, msgspec.Meta(max_length=128)]  # one bit each for MAX_PAGE_LINES or MAX_SEGMENT_ROWS
 
 
@@ -149,6 +144,16 @@ class Previous(Message, frozen=True):
 
     header: Annotated[bytes, msgspec.Meta(max_length=MAX_HEADER_LINE)]
     footer: Annotated[bytes, msgspec.Meta(max_length=MAX_HEADER_LINE)]
+
+
+class Alike(Message, frozen=True):
+    """Numbers of items and cases that are nearly those of a new item. Before Ready, from CHANGES_VERSION on.
+
+    It is a hint for a person, and not sent where there are none.
+    """
+
+    items: AlikeTitles
+    cases: AlikeTitles
 
 
 class Resumed(Message, frozen=True):
@@ -411,93 +416,9 @@ class Append(Message, frozen=True):
     signature: Signature
 
 
-class SourceAsk(Message, frozen=True):
-    """The first message of a pull, from the vault's side to the source's: the path to read, and how to cut contents.
-
-    An empty `path` (or `/`) means the served source. `excludes` and `includes` are filter patterns as bytes. With `counts` the
-    source is counted ahead, for a display.
-    """
-
-    versions: Annotated[list[U32], msgspec.Meta(min_length=1, max_length=16)]
-    tool: ShortText
-    parameters: ShortText
-    path: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
-    excludes: Patterns
-    includes: Patterns
-    max_size: Size | None
-    one_file_system: bool
-    on_read_error: Literal["zero", "skip", "fail"]
-    retries_changed: Annotated[int, msgspec.Meta(ge=0, le=MAX_RETRIES_CHANGED)] | None
-    counts: bool
-
-
-class SourceOffer(Message, frozen=True):
-    """The source's end describes its machine, the real path of the source, and its clock.
-
-    `named` is the requested path, before a symbolic link was resolved that was itself named as the source.
-    """
-
-    version: U32
-    tool: ShortText
-    parameters: ShortText
-    clock: Nanoseconds
-    host: ShortText
-    operating_system: ShortText
-    path: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
-    named: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
-    file_system: ShortText | None
-    machine_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)] | None
-    device: Annotated[dict[FactName, FactText], msgspec.Meta(max_length=MAX_DEVICE_FACTS)] | None
-
-
-class Fetch(Message, frozen=True):
-    """The vault is ready: the source's end sends pages from number 1 on. It learns only what it needs for that.
-
-    `piece_key` keys the digests of pieces. Case, item, examiner and session are not disclosed.
-    """
-
-    knows_nothing: bool
-    has_previous: bool
-    piece_key: Digest32
-    compress: Literal["auto", "always", "never"]
-    limit_rate: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None
-
-
-class SourceSeen(Message, frozen=True):
-    """The progress at the source's end, for a display alone.
-
-    `files` were read; `stored_bytes` the vault's side has stored, and `sent_bytes` of these were sent or are zeros.
-    """
-
-    files: Size
-    stored_bytes: Size
-    hole_bytes: Size
-    bad_bytes: Size
-    sent_bytes: Size
-    total_files: Size | None
-    total_bytes: Size | None
-    path: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
-
-
-class SourceEnd(Message, frozen=True):
-    """Everything was read, and sent in `pages` pages, including the header, which the vault's side has made.
-
-    `remarks` are known only at the end of reading; the manifest's footer counts them. `read_again` counts repeated readings of
-    files that had changed, for the summary.
-    """
-
-    pages: U32
-    read_again: Size
-    remarks: Annotated[dict[Remark, Size], msgspec.Meta(max_length=8)]
-
-
 class Failure(Message, frozen=True):
     """Why the session ends. The slug is one of the tool's own; everything in it is shown only in safe form."""
 
     slug: Annotated[str, msgspec.Meta(max_length=64)]
     message: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TEXT)]
     hint: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TEXT)] | None
-
-
-HANDSHAKE: Final = (Patience, Hello, Welcome, Begin, Ready, Resumed, Standing, SourceAsk, SourceOffer, Fetch)
-"""The messages of the handshake. A build from before the first release may have other fields in them."""

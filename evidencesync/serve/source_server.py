@@ -34,15 +34,17 @@ from evidencesync.protocol.messages import (
     PREAMBLE,
     PROTOCOL_VERSION,
     Alive,
-    Fetch,
     Hello,
     Message,
     Patience,
+    clock_for,
+)
+from evidencesync.protocol.pull_messages import (
+    Fetch,
     SourceAsk,
     SourceEnd,
     SourceOffer,
     SourceSeen,
-    clock_for,
 )
 from evidencesync.protocol.sender import Sender
 from evidencesync.source.filters import FilterRules

@@ -31,7 +31,14 @@ from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.ingest.receive import receive
 from evidencesync.limits import ALIVE_SECONDS, LEAST_SILENCE_SECONDS, SILENCE_SECONDS
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.messages import PREAMBLE, Alive, Patience, SourceAsk
+from evidencesync.protocol.messages import (
+    PREAMBLE,
+    Alive,
+    Patience,
+)
+from evidencesync.protocol.pull_messages import (
+    SourceAsk,
+)
 from evidencesync.serve import source_server as offering_module
 from evidencesync.serve.serving import StdioLink
 from evidencesync.serve.source_server import serve_source

@@ -42,6 +42,8 @@ from evidencesync.protocol.messages import (
     Ready,
     Resumed,
     SegmentOffer,
+)
+from evidencesync.protocol.pull_messages import (
     SourceEnd,
     SourceOffer,
     SourceSeen,

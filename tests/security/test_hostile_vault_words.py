@@ -14,6 +14,7 @@ from evidencesync.protocol.failures import all_errors
 from evidencesync.protocol.framing import DATA_FRAME, encode_frame, frame_of
 from evidencesync.protocol.messages import (
     PREAMBLE,
+    Alike,
     Begin,
     Changes,
     Close,
@@ -167,18 +168,27 @@ def test_a_state_of_the_item_that_cannot_be_is_not_signed(bench: Bench, changes:
 
 
 @pytest.mark.parametrize(
-    "message", [Previous(b"{}", b"{}"), Changes(0, 0, 0, 0, 0, 0)], ids=lambda message: type(message).__name__
+    "message", [Previous(b"{}", b"{}"), Alike(["x"], []), Changes(0, 0, 0, 0, 0, 0)], ids=lambda message: type(message).__name__
 )
 def test_what_a_vault_says_once_may_not_be_said_for_ever(bench: Bench, message: Message) -> None:
     """Else a vault could keep an examiner waiting, and say something all the time."""
 
     def script(vault: MadeUpVault) -> None:
-        if isinstance(message, Previous):
+        if isinstance(message, Previous | Alike):
             vault.welcome()
         else:
             vault.ready()
             vault.hear(Finish)
         vault.say(message, message)
+
+    with pytest.raises(PeerError):
+        push_to(bench, script)
+
+
+def test_a_number_that_no_vault_can_have_is_not_shown(bench: Bench) -> None:
+    def script(vault: MadeUpVault) -> None:
+        vault.welcome()
+        vault.say(Alike(["LAPTOP\x1b[2J"], []), Ready("ana", 1, 0, None, None, 0, "case", 0))
 
     with pytest.raises(PeerError):
         push_to(bench, script)
@@ -194,6 +204,7 @@ NOT_TO_A_SENDER: list[Message] = [
     Close(0, 0, bytes(32)),
     PUBLISHED,
     Previous(b"{}", b"{}"),
+    Alike([], []),
     Withdraw(),
 ]
 NOT_OPEN: list[Message] = [

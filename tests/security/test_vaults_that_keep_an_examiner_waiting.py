@@ -30,8 +30,10 @@ from evidencesync.protocol.messages import (
     Records,
     Resumed,
     SegmentsStored,
-    SourceSeen,
     Status,
+)
+from evidencesync.protocol.pull_messages import (
+    SourceSeen,
 )
 from tests.security.test_hostile_source import OFFER
 from tests.support.bench_of_evidence import Bench, make_bench

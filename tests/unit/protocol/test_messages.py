@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from evidencesync.errors import LimitExceededError, PeerError, ProtocolError, VersionError
 from evidencesync.limits import (
+    MAX_ALIKE,
     MAX_DEVICE_FACTS,
     MAX_ERROR_TEXT,
     MAX_FACT,
@@ -32,13 +33,14 @@ from evidencesync.limits import (
     MAX_SEGMENT_PIECES,
     MAX_SEGMENT_ROWS,
     MAX_SIGNATURE,
+    MAX_TITLE,
     PIECE_DIGEST,
     WINDOW,
 )
 from evidencesync.protocol.failures import error_of
-from evidencesync.protocol.framing import DATA_FRAME, MESSAGE_TYPES, decode_message, encode_message
+from evidencesync.protocol.framing import DATA_FRAME, HANDSHAKE, MESSAGE_TYPES, decode_message, encode_message
 from evidencesync.protocol.messages import (
-    HANDSHAKE,
+    Alike,
     Alive,
     Append,
     Begin,
@@ -47,7 +49,6 @@ from evidencesync.protocol.messages import (
     Chunks,
     Close,
     Failure,
-    Fetch,
     Files,
     Finish,
     Hello,
@@ -71,15 +72,18 @@ from evidencesync.protocol.messages import (
     SegmentData,
     SegmentOffer,
     SegmentsStored,
-    SourceAsk,
-    SourceEnd,
-    SourceOffer,
-    SourceSeen,
     Standing,
     Status,
     Want,
     Welcome,
     Withdraw,
+)
+from evidencesync.protocol.pull_messages import (
+    Fetch,
+    SourceAsk,
+    SourceEnd,
+    SourceOffer,
+    SourceSeen,
 )
 
 TYPES = sorted(MESSAGE_TYPES)
@@ -120,6 +124,8 @@ EXAMPLES: list[Message] = [
     Finish(MAX_FILE_SIZE, bytes(32), b"s" * MAX_SIGNATURE, b"r" * (MAX_RECORD - 65_536), b"s" * MAX_SIGNATURE, 2**32 - 1),
     Status("read-back", 1, 2),
     Previous(b"h" * MAX_HEADER_LINE, b"f"),
+    Alike(["LAPTOP-1"] * MAX_ALIKE, []),
+    Alike([], ["x" * MAX_TITLE]),
     Changes(0, 1, None, 2, MAX_FILE_SIZE, 0),
     Changes(0, 0, 3, 0, 0, 0),
     Withdraw(),
