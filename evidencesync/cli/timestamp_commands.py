@@ -307,16 +307,20 @@ def _show_one(item: VaultItem, number: int, roots: Roots | None, problems: set[E
     from evidencesync.cli.custody_outputs import ShownTimestamp
     from evidencesync.cli.outputs import Problem
     from evidencesync.evidence.display import escape_line
-    from evidencesync.vault.timestamps import find_record, load_answer, load_stamped
+    from evidencesync.vault.timestamps import find_record, load_answer, load_stamped, lost_file
 
     try:
         answer = load_answer(item, number)
         stored = find_record(item, number)
         record = None if stored is None else stored.record.sequence
+        problem = None
+        if (lost := lost_file(stored, answer)) is not None:
+            problems.add(lost.exit_code)
+            problem = Problem(lost.slug, escape_line(lost.message))
         if answer is None:
-            return ShownTimestamp(number, None, record, None)
+            return ShownTimestamp(number, None, record, problem)
         token = answer.check(load_stamped(item, number), roots)
-        return ShownTimestamp(number, _token_output(token, answer, checked=roots is not None), record, None)
+        return ShownTimestamp(number, _token_output(token, answer, checked=roots is not None), record, problem)
     except EvidenceSyncError as error:
         problems.add(error.exit_code)
         return ShownTimestamp(number, None, None, Problem(error.slug, escape_line(error.message)))
@@ -343,6 +347,8 @@ def _show_lines(output: TimestampShowOutput) -> Iterator[str]:
         record = "no record" if one.record is None else f"record {one.record}"
         if one.problem is not None:
             yield f"{one.acquisition:04}  BAD: {one.problem.message}"
+            if one.token is not None:
+                yield from _token_lines(one.token)
         elif one.token is None:
             yield f"{one.acquisition:04}  no timestamp"
         else:

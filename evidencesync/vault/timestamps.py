@@ -87,8 +87,11 @@ def load_answer(item: VaultItem, number: int) -> Answer | None:
 def load_begun_request(item: VaultItem, number: int) -> Request | None:
     """Reads a request that was stored without its response, by a command that was cut short; None where there is none.
 
-    It is never replaced, so only a response to it can be attached. Raises TimestampError for a request of another program.
+    It is never replaced, so only a response to it can be attached. Raises TimestampError for a request of another program, and
+    where a record names the response: no other one can be attached.
     """
+    if load_answer(item, number) is None and (lost := lost_file(find_record(item, number), None)) is not None:
+        raise lost
     with opened_folder(item.layout.acquisition(number)) as folder:
         data = load_file(folder, TIMESTAMP_REQUEST, MAX_TIMESTAMP)
         if data is None or load_file(folder, TIMESTAMP, MAX_TIMESTAMP) is not None:
@@ -111,6 +114,17 @@ def is_attached(vault: Vault, item: VaultItem, number: int) -> bool:
 def find_record(item: VaultItem, number: int) -> StoredRecord | None:
     """Returns the last `timestamped` record of an acquisition."""
     return _last_record(item.ledger, number)
+
+
+def lost_file(record: StoredRecord | None, answer: Answer | None) -> TimestampError | None:
+    """Returns the error for an answer, or its request, that a record names and that is not there; None where nothing is lost."""
+    if record is None or (answer is not None and (answer.request is not None or "request_sha256" not in record.record.details)):
+        return None
+    lost = "timestamp" if answer is None else "request of its timestamp"
+    return TimestampError(
+        f"record {record.record.sequence} of the custody chain names a {lost} that is not there",
+        hint="Put it back: evidencesync timestamp attach VAULT RESPONSE --request FILE, if both were kept elsewhere.",
+    )
 
 
 def attach(
@@ -145,7 +159,7 @@ def attach(
             require_as_stated(vault, item.name, item.ledger)
             before_writing()
             known = _known(item, number, details)
-            _store(item, number, answer)  # 4
+            _store(item, number, answer, is_recorded=known is not None)  # 4
             if known is not None:
                 state_head(vault, item.name, item.ledger.head(), at_ns=at_ns, may_be_stated=True)
                 return Attached(token, known)
@@ -191,16 +205,17 @@ def _timestamped(
     )
 
 
-def _store(item: VaultItem, number: int, answer: Answer) -> None:
+def _store(item: VaultItem, number: int, answer: Answer, *, is_recorded: bool) -> None:
     """Puts the files in place: the request first, so that a response is never without it. Raises TimestampError.
 
+    Where a record names these very bytes, a file that was lost is put back, whichever it is.
     They are written in the custody folder first, where leftovers are recognised by their names and removed.
     """
     with opened_folder(item.layout.acquisition(number)) as folder, opened_folder(item.layout.custody) as custody:
         wanted = {TIMESTAMP_REQUEST: answer.request, TIMESTAMP: answer.response}
         there = {name: load_file(folder, name, MAX_TIMESTAMP) for name in wanted}
         if any(found not in (None, wanted[name]) for name, found in there.items()) or (
-            there[TIMESTAMP] is not None and answer.request is not None and there[TIMESTAMP_REQUEST] is None
+            not is_recorded and there[TIMESTAMP] is not None and answer.request is not None and there[TIMESTAMP_REQUEST] is None
         ):
             raise TimestampError(f"acquisition {number} has a timestamp already, and nothing is ever replaced")
         for name, data in wanted.items():

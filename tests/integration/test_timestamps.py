@@ -114,6 +114,26 @@ def test_an_attachment_that_the_disk_cut_short_is_completed_by_the_same_command(
     assert lab.run("verify", "vault").code == 0
 
 
+def test_a_timestamp_that_was_lost_is_said_to_be_and_no_other_one_is_asked_for(lab: Lab, authority: Authority) -> None:
+    assert timestamp(lab, "request", "-o", "r.tsq").code == 0
+    (lab.folder / "r.tsr").write_bytes(authority.answer(lab.folder / "ca", (lab.folder / "r.tsq").read_bytes()))
+    assert timestamp(lab, "attach", "r.tsr", *SIGN, "--tsa-root", "root.pem").code == 0
+    for name, is_shown in ((TSQ, True), (TSR, False)):
+        (lab.acquisition() / name).unlink()
+        shown = timestamp(lab, "show", "--json")
+        (one,) = shown.document["acquisitions"]
+        assert (shown.code, one["record"], one["token"] is not None, one["problem"]["slug"]) == (33, 3, is_shown, "bad-timestamp")
+        assert "is not there" in timestamp(lab, "show").out
+    exchange = Exchange(lambda asked: authority.answer(lab.folder / "ca", asked))
+    with time_server(exchange) as url:
+        fetched = timestamp(lab, "fetch", "--tsa", url, *SIGN, "--json")
+    assert (fetched.code, exchange.asked) == (33, [])
+    assert "timestamp attach" in fetched.error["hint"]
+    assert timestamp(lab, "request", "-o", "other.tsq").code == 33
+    assert timestamp(lab, "attach", "r.tsr", *SIGN, "--tsa-root", "root.pem").code == 0
+    assert lab.run("verify", "vault", "--tsa-root", "root.pem", "--require-timestamp").code == 0
+
+
 def test_a_settings_file_may_name_the_root(lab: Lab, authority: Authority) -> None:
     settings = lab.folder / "home" / ".config" / "evidencesync" / "config.toml"
     settings.parent.mkdir(parents=True)

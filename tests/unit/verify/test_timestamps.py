@@ -17,7 +17,7 @@ from evidencesync.report.gather import VerdictSource, gather
 from evidencesync.report.judging import ReportScope
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.ledger import Ledger
-from evidencesync.vault.timestamps import Answer, Who, attach, load_answer, load_stamped
+from evidencesync.vault.timestamps import Answer, Who, attach, find_record, load_answer, load_stamped, lost_file
 from tests.support.authority import Authority, make_authority
 from tests.unit.vault.acquiring import STARTED, Acquirer, item_name, new_signer, new_vault
 from tests.unit.verify.sample import Made, edit, only, slugs
@@ -203,6 +203,32 @@ def test_a_token_or_request_that_was_removed_is_missed(made: Made, name: str) ->
     verdict = made.audit(roots=ROOTS)
     assert (verdict.verdict, verdict.exit_code) == ("fail", 33)
     assert only(verdict, "missing-timestamp").path == f"{(made.acquisition(1) / name).relative_to(made.path)}"
+    assert slugs(verdict) == {"missing-timestamp"}, "what is lost is no other timestamp"
+
+
+@pytest.mark.parametrize("names", [(TSR,), (TSQ,), (TSR, TSQ)])
+def test_what_was_lost_of_a_timestamp_is_put_back_by_the_same_attachment(made: Made, names: tuple[str, ...]) -> None:
+    answer = stamp(made)
+    for name in names:
+        (made.acquisition(1) / name).unlink()
+    item = made.open().item(item_name())
+    lost = lost_file(find_record(item, 1), load_answer(item, 1))
+    assert lost is not None
+    assert "record 3" in lost.message
+    with pytest.raises(TimestampError, match="nothing is ever replaced"):
+        stamp(made, answer=answer_of(made, RECEIVED_NS + 2 * HOUR_NS))
+    stamp(made, answer=answer)
+    assert made.audit(roots=ROOTS).verdict == "pass"
+    assert load_answer(item, 1) == answer
+    assert lost_file(find_record(item, 1), answer) is None
+    assert [file.kind for file in item.ledger.files()] == ["acquired", "received", "timestamped"]
+
+
+def test_a_response_that_was_never_with_a_request_lacks_nothing(made: Made) -> None:
+    answer = stamp(made, answer=Answer(answer_of(made, RECEIVED_NS + HOUR_NS).response))
+    item = made.open().item(item_name())
+    assert lost_file(find_record(item, 1), answer) is None
+    assert made.audit(roots=ROOTS).verdict == "pass"
 
 
 def test_a_report_of_an_earlier_pass_misses_a_token_that_was_removed_since(made: Made) -> None:
