@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
+from collections.abc import Iterator
 from typing import Final
 
 # Control, format (bidirectional marks, zero-width), surrogate, private use, unassigned, line and paragraph separator.
@@ -14,6 +15,8 @@ _UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _INVISIBLE: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0") | frozenset(
     map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
 )
+# Marks on one letter that are shown as they are: no language has as many, and more cover the lines above and below.
+_MOST_MARKS: Final = 16
 _PLAIN: Final = re.compile(r"[ -\[\]-~]*")  # printable ASCII without the backslash
 
 
@@ -51,12 +54,13 @@ def safe_text(value: str | bytes, limit: int | None = None) -> str:
     r"""Returns `value` as printable text on one line, without loss.
 
     Bytes are read as UTF-8; those that are not become `\xNN` (80 and above). Control, format, bidirectional, private,
-    unassigned and invisible characters become `\xNN` (below 80), `\uNNNN` or `\UNNNNNNNN`; a backslash is doubled. So no two
-    values are shown as the same characters, and none has a part that nobody sees.
+    unassigned and invisible characters, and marks beyond the 16th on one letter, become `\xNN` (below 80), `\uNNNN` or
+    `\UNNNNNNNN`; a backslash is doubled. So no two values are shown as the same characters, none has a part that nobody sees,
+    and none covers what stands beside it.
     With a `limit` (in characters), the middle of a longer text is replaced by an ellipsis.
     """
     text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
-    shown = text if _PLAIN.fullmatch(text) else "".join(map(_show, text))
+    shown = text if _PLAIN.fullmatch(text) else "".join(_shown(text))
     if limit is not None and len(shown) > limit:
         keep = max(limit - 1, 2)
         shown = shown[: keep - keep // 2] + "…" + shown[len(shown) - keep // 2 :]
@@ -89,14 +93,17 @@ def person_text(name: str, principal: str, *limits: int) -> str:
     return shown if name == principal else f"{shown} ({known})"
 
 
-def _show(character: str) -> str:
-    if character == "\\":
-        return "\\\\"
+def _shown(text: str) -> Iterator[str]:
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.category(character).startswith("M") else 0
+        yield _escape(character) if marks > _MOST_MARKS or _is_escaped(character) else "\\\\" if character == "\\" else character
+
+
+def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that surrogateescape carried through
         return f"\\x{code - 0xDC00:02x}"
-    if not _is_escaped(character):
-        return character
     if code <= 0x7F:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

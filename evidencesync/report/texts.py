@@ -149,8 +149,8 @@ LIMITS: Final[list[str]] = [
     "Strip maps are made from the recipes that were stored with an acquisition. They show where to look; they prove nothing.",
     "File types are told by the ending of a name, and by nothing else.",
     (
-        "Names are shown safely: control and invisible characters, and those that no font of this document has, appear "
-        "as \\xNN, \\uNNNN or \\u{N}, a backslash as two."
+        "Names are shown safely: control and invisible characters, marks beyond the 16th on a letter, and characters that no "
+        "font of this document has, appear as \\xNN, \\uNNNN or \\u{N}, a backslash as two."
     ),
 ]
 VERIFY_INTRO: Final = (

@@ -318,6 +318,16 @@ def test_names_in_other_scripts_are_readable_where_a_font_has_them_and_else_it_i
     assert f"{missing} different characters are shown by their numbers" in " ".join(text.split())
 
 
+def test_letters_with_very_many_marks_are_text_in_a_pdf_that_poppler_reads_without_complaint(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    name = f"Z{100 * chr(0x335)}.txt"
+    (bench.source / name).write_text("x")
+    bench.push()
+    assert make(bench, tmp_path / "r.pdf", "--files") == 0
+    text = run("pdftotext", "-raw", tmp_path / "r.pdf", "-")
+    assert safe_text(name) in re.sub(r"\s", "", text)
+
+
 def test_a_typst_with_other_fonts_still_makes_the_report(whole: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evidencesync.report.texts._REFUSED", re.compile("(?!)"))  # as if the fonts had everything
     assert make(whole, tmp_path / "r.pdf", "--files") == 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidencesync.evidence.display import escape_line, shell_text
+from evidencesync.evidence.display import escape_line, safe_text, shell_text
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,9 @@ def test_bash_reads_the_very_words(require_program: Callable[[str], str]) -> Non
     line = f"printf '%s\\0' {shell_text(*words)}"
     done = subprocess.run([require_program("bash"), "-c", line], capture_output=True, check=True)
     assert done.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1] == words
+
+
+def test_marks_on_a_letter_are_shown_as_far_as_a_language_has_them_and_cover_nothing_else() -> None:
+    assert safe_text("\u05e9\u05c1\u05b8\u05bc\u0596") == "\u05e9\u05c1\u05b8\u05bc\u0596"
+    assert safe_text("e" + 17 * "\u0301" + "a\u0301") == "e" + 16 * "\u0301" + "\\u0301" + "a\u0301"
+    assert safe_text(17 * "\u0335") != safe_text(18 * "\u0335")
