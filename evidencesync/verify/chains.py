@@ -122,7 +122,7 @@ class ChainReader:
     listed: bool = False
     """Whether the folder could be listed: else it is unknown which records are there."""
     times_known: bool = True
-    """Whether everything that dates a record could be read, in this chain and in the vault's own."""
+    """Whether everything that dates a record could be read and is undamaged, in this chain and in the vault's own."""
     _checker: ChainChecker = field(init=False)
     _signed: list[_Signed] = field(default_factory=list)
     _statements: Statements = field(default_factory=Statements)
@@ -198,6 +198,7 @@ class ChainReader:
         record = self._place(report, name, sequence, data)
         self.digests[sequence] = digest
         if record is None:
+            self.times_known = False
             return
         self._times.add(report, name, record)
         key = self._signer_of(report, name, data, signature, record)
@@ -318,6 +319,7 @@ class ChainReader:
         if found < expected:
             folder.report.report(self.check, "chain-broken", f"there are two custody records with the number {found}")
             return
+        self.times_known = False
         which = f"record {expected} is" if found == expected + 1 else f"records {expected} to {found - 1} are"
         folder.report.report(self.check, "missing-record", f"custody {which} missing")
 
@@ -361,10 +363,11 @@ class ChainReader:
         self, report: Reporter, name: str, data: bytes, signature: bytes | None, record: CustodyRecord
     ) -> PublicKey | None:
         """Returns the key that signed, if the table of types allows it. The signer of `acquired`: see the manifest's check."""
-        if signature is None:
-            return None
-        key = self.context.judge.check_signature(report, self.check, name, signature, CUSTODY_NAMESPACE, sha512_of(data))
+        judge, key = self.context.judge, None
+        if signature is not None:
+            key = judge.check_signature(report, self.check, name, signature, CUSTODY_NAMESPACE, sha512_of(data))
         if key is None:
+            self.times_known = self.times_known and SIGNERS[record.type] is not SignedBy.VAULT
             return None
         try:
             check_signer(record, key, self.context.identity.key, key.fingerprint)

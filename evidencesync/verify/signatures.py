@@ -191,7 +191,7 @@ class SignatureJudge:
                 "the vault states that it had it when the key was trusted, and a timestamp does not tell how old a signature is"
             )
         if not time_known:
-            return "the time of the signature could not be read, so that it was not judged"
+            return "what dates the signature is damaged, gone or unreadable, so that it was not judged"
         earliest = at.earliest_ns
         if earliest is not None and earliest != at.ns and self._reason_untrusted(key, namespace, principal, earliest) is None:
             return (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from evidencesync.custody.trust import signer_line
@@ -68,6 +71,35 @@ def test_a_retired_key_keeps_what_it_signed_before_and_the_finding_says_by_whose
     assert {one.severity for one in retired} == {"info"}
     assert all("the vault signed for it" in one.message for one in retired)
     assert {one.acquisition for one in retired} >= {1, 2}
+
+
+def bad_signature(file: Path) -> None:
+    signature = file.with_name(file.name + ".sig")
+    edit(signature, file.with_name("0001-acquired.json.sig").read_bytes())
+
+
+DAMAGE: dict[str, tuple[str, Callable[[Path], object], set[str]]] = {
+    "acquired, its content": ("0001-acquired.json", lambda file: edit(file, file.read_bytes()[:-3]), {"malformed-document"}),
+    "acquired, a bit": ("0001-acquired.json", lambda file: flip(file, 10), {"malformed-document"}),
+    "received, its content": ("0002-received.json", lambda file: edit(file, file.read_bytes()[:-3]), {"malformed-document"}),
+    "received, its signature": ("0002-received.json", bad_signature, {"bad-signature"}),
+    "received, gone": ("0002-received.json", lambda file: file.unlink(), {"missing-record"}),
+    "received, without its signature": ("0002-received.json.sig", lambda file: file.unlink(), {"missing-document"}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_retired_key_is_not_judged_by_an_invented_date_where_the_record_that_dates_it_is_damaged(made: Made, name: str) -> None:
+    file, damage, found = DAMAGE[name]
+    made.open().trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS + DAY_NS)
+    assert made.audit().verdict == "pass"
+    damage(made.item / "custody" / file)
+    verdict = made.audit()
+    assert verdict.verdict == "fail"
+    assert slugs(verdict) >= found
+    assert "untrusted-signer" not in slugs(verdict)
+    named = [f"{one.path}: {one.message}" for one in verdict.findings if one.slug in found]
+    assert all(file in text or "record 2 is missing" in text for text in named), named
 
 
 def test_a_key_that_was_retired_before_is_not_trusted(made: Made) -> None:
