@@ -195,8 +195,8 @@ def _item_table(judgement: Judgement, volume: Volume) -> Table:
     for shown in volume.items:
         item = shown.item
         if not item.acquisitions:
-            who = "cannot be read" if item.problem else "none"
-            rows.append([safe_text(item.item, 80), "-", who, "-", "-", findings_about(judgement, item, None), "-"])
+            read = "! cannot be read" if item.problem else "nothing acquired"
+            rows.append([safe_text(item.item, 80), "-", findings_about(judgement, item, None), read, "-", "-", "-"])
         for one in shown.acquisitions:
             who = "cannot be read" if one.header is None else safe_text(one.header.examiner.name, 80)
             when = f"{one.header.started[:10]} {one.header.started[11:19]}" if one.header is not None else "-"
@@ -204,14 +204,14 @@ def _item_table(judgement: Judgement, volume: Volume) -> Table:
             read = "! cannot be read" if state is None else f"{'' if state.verdict == 'complete' else '! '}{state.words}"
             found = findings_about(judgement, item, one.number)
             fingerprint = one.fingerprint or "cannot be read"
-            rows.append([safe_text(item.item, 80), str(one.number), who, when, read, found, fingerprint])
+            rows.append([safe_text(item.item, 80), str(one.number), found, read, who, when, fingerprint])
     columns = [
         Column("Item", "text", 8),
         Column("No.", "number", 3),
+        Column("Errors", "text", 7),
+        Column("Source", "text", 11),
         Column("Acquired by", "text", 7),
         Column("Started (UTC)", "text", 10),
-        Column("Source", "text", 11),
-        Column("Errors", "text", 7),
         Column("Fingerprint for the notebook", "exact", 13),
     ]
     return Table("Items and acquisitions", columns, rows)
