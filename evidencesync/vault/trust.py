@@ -72,6 +72,7 @@ from evidencesync.vault.writer import Machine, locked_for_writing, name_writer
 
 _MODE: Final = 0o644
 _WHO_HINT: Final = "Who is trusted is listed by: evidencesync trust list VAULT"
+_SECOND: Final = 1_000_000_000
 _PATIENCE_SECONDS: Final = 3600  # by the file system's clock, so that two machines agree
 _FILES: Final = (TRUSTED_SIGNERS, REVOKED_KEYS)
 
@@ -384,7 +385,7 @@ def _with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
     retired = False
     for line in files.trusted_signers.split(b"\n"):
         signers = TrustedSigners.parse(line).signers
-        if signers and signers[0].key == key and _is_open(signers[0], at_ns // 1_000_000_000):
+        if signers and signers[0].key == key and _is_open(signers[0], at_ns // _SECOND):
             retired = True
             lines.append(_retired_line(signers[0], at_ns).encode())
         else:
@@ -395,17 +396,22 @@ def _with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
 
 
 def _is_open(signer: TrustedSigner, at: int) -> bool:
-    """Whether a key was never retired, or its end can be moved to now. What would be empty by that is left as it is."""
-    if signer.valid_before is None:
-        return True
-    return signer.valid_before > at and (signer.valid_after is None or signer.valid_after < at)
+    """Whether a key was never retired, or its end lies ahead and can be moved to now, or nearer to now."""
+    return signer.valid_before is None or _end(signer, at) < signer.valid_before
+
+
+def _end(signer: TrustedSigner, at: int) -> int:
+    """Returns when the time of a key ends that is retired at `at`: then, or a second after its beginning, which may lie ahead.
+
+    A fast clock has set that beginning, and an interval may not be empty.
+    """
+    return at if signer.valid_after is None else max(at, signer.valid_after + 1)
 
 
 def _retired_line(signer: TrustedSigner, at_ns: int) -> str:
-    valid_after_ns = None if signer.valid_after is None else signer.valid_after * 1_000_000_000
-    if valid_after_ns is not None:  # an interval may not be empty
-        at_ns = max(at_ns, valid_after_ns + 1_000_000_000)
-    return signer_line(signer.principals[0], signer.key, signer.namespaces or (), valid_after_ns, at_ns)
+    valid_after_ns = None if signer.valid_after is None else signer.valid_after * _SECOND
+    ends_ns = _end(signer, at_ns // _SECOND) * _SECOND
+    return signer_line(signer.principals[0], signer.key, signer.namespaces or (), valid_after_ns, ends_ns)
 
 
 def _with_revoked(files: TrustFiles, key: PublicKey) -> TrustFiles:

@@ -95,6 +95,18 @@ def test_a_key_that_was_retired_by_a_clock_that_was_ahead_can_be_retired_again(v
         vault.trust.retire(examiner.public_key, at_ns=NOW)
 
 
+def test_a_key_that_was_added_and_retired_by_a_clock_that_was_ahead_can_be_retired_by_a_right_one(vault: Vault) -> None:
+    """Else it would be trusted when that time comes. What is left of it is a second, for what was dated by that clock."""
+    ben = new_signer()
+    vault.trust.add(ben.public_key, "ben", at_ns=NOW + 30 * DAY)
+    vault.trust.retire(ben.public_key, at_ns=NOW + 31 * DAY)
+    assert allowed(vault, ben, "ben", NOW + 30 * DAY + DAY // 2)
+    vault.trust.retire(ben.public_key, at_ns=NOW)
+    assert not allowed(vault, ben, "ben", NOW + 30 * DAY + DAY // 2)
+    with pytest.raises(NotThereError):
+        vault.trust.retire(ben.public_key, at_ns=NOW)
+
+
 def test_a_key_can_be_retired_in_the_second_in_which_it_was_added(vault: Vault) -> None:
     ben = new_signer()
     vault.trust.add(ben.public_key, "ben", at_ns=NOW)

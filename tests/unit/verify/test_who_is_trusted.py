@@ -133,6 +133,18 @@ def test_what_was_signed_before_a_key_was_retired_by_a_fast_clock_and_again_by_a
     assert (verdict.verdict, slugs(verdict)) == ("pass", set())
 
 
+def test_what_was_signed_by_a_key_that_a_fast_clock_added_and_retired_counts_after_a_right_one_has_retired_it(made: Made) -> None:
+    path, ben = made.path.parent / "other", new_signer()
+    vault = new_vault(path, made.examiner)
+    vault.trust.add(ben.public_key, "ana", at_ns=RECEIVED_NS - DAY_NS)
+    Acquirer(vault, ben).acquire({b"x": b"1"})
+    state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS)
+    for days in (1, -30):
+        vault.trust.retire(ben.public_key, at_ns=RECEIVED_NS + days * DAY_NS)
+    verdict = Made(path, made.examiner).audit()
+    assert (verdict.verdict, slugs(verdict)) == ("pass", set())
+
+
 @pytest.mark.parametrize("days", [-30, -2])
 def test_what_was_signed_by_a_key_that_a_fast_clock_added_counts_after_a_right_one_has_retired_it(made: Made, days: int) -> None:
     """The clock was ahead while the key was added and evidence received; it was set right, and the examiner left."""
