@@ -139,7 +139,7 @@ def _checked(report: Report) -> str:
 
 def _first_facts(report: Report) -> list[Fact]:
     judgement = report.judgement
-    harmless = judgement.findings and all(finding.severity == "info" for finding in judgement.findings)
+    harmless = judgement.state == "pass" and judgement.findings and all(one.severity == "info" for one in judgement.findings)
     return [
         Fact("Findings", all_findings_text(judgement) + ("; no error, no warning" if harmless else "")),
         Fact("Checked", _checked(report)),

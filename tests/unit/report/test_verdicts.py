@@ -9,7 +9,7 @@ import pytest
 
 from evidencesync.report import texts
 from evidencesync.report.blocks import Table
-from evidencesync.report.document import Report
+from evidencesync.report.document import Report, State
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
 from evidencesync.report.verdicts import all_findings_text, findings_about, findings_section, means, touched_text
@@ -91,6 +91,18 @@ def test_the_records_that_were_checked_and_stand_on_no_page_are_the_vaults_own(g
     facts = {fact.label: fact.value for fact in compose(gathered.report, volume, Choices()).first.facts}
     own = len(list((gathered.layouts[0].root.parents[2] / "custody").glob("*.json")))
     assert f"{4 + own} custody records (4 shown here, {own} of the vault's own chain)" in facts["Checked"]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("pass", "1 for information; no error, no warning"), ("not-verified", "1 for information")]
+)
+def test_that_nothing_is_wrong_is_said_of_a_pass_alone(gathered: Gathered, state: State, said: str) -> None:
+    (finding, *_) = gathered.report.judgement.findings
+    findings = [msgspec.structs.replace(finding, severity="info")]
+    judgement = msgspec.structs.replace(gathered.report.judgement, state=state, findings=findings)
+    (volume,) = volumes(gathered, ["r.html"])
+    first = compose(msgspec.structs.replace(gathered.report, judgement=judgement), volume, Choices()).first
+    assert [fact.value for fact in first.facts if fact.label == "Findings"] == [said]
 
 
 def test_no_letter_of_a_file_name_is_changed_in_a_finding(report: Report) -> None:
