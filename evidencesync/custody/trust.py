@@ -149,6 +149,19 @@ class TrustedSigners:
             raise UntrustedSignerError(f"{who} is trusted, but under another name")
         _covering(lines, key, namespace, at_ns, who)
 
+    def check_not_retired(self, key: PublicKey) -> None:
+        """Checks that a key may sign something new, whatever a clock shows. Raises UntrustedSignerError.
+
+        An end that lies ahead by this clock is no permission until then: this clock is slow, or one was fast that set the end.
+        """
+        ends = [signer.valid_before for signer in self.signers if signer.key == key]
+        if ends and all(end is not None for end in ends):
+            end = _shown_time(max(end for end in ends if end is not None))
+            raise UntrustedSignerError(
+                f"the key {key.fingerprint} was retired: it was trusted until {end}, and signs nothing new",
+                hint="Does the clock of the vault's machine show an earlier time? Then set it (see: date -u).",
+            )
+
     def reason_untrusted(self, principal: str | None, key: PublicKey, namespace: str, at_ns: int) -> str | None:
         """Returns why a key is not trusted under this principal (None: under any); None if it is."""
         try:
@@ -189,22 +202,28 @@ class RevokedKeys:
 
 @dataclass(frozen=True, slots=True)
 class TrustLists:
-    """Both lists together: decides whether a signature is accepted."""
+    """Both lists together: decides whether a signature is accepted, and who may sign something new."""
 
     signers: TrustedSigners
     revoked: RevokedKeys
 
     def principal_for(self, key: PublicKey, namespace: str, at_ns: int) -> str:
-        """Returns the principal of a key, for a namespace at a time. Raises UntrustedSignerError, also for a revoked key."""
+        """Returns the principal of a key that is to sign something new, for a namespace now. Raises UntrustedSignerError.
+
+        Also for a key that was revoked, or retired.
+        """
         if self.revoked.refuses(key):
             raise UntrustedSignerError(f"the key {key.fingerprint} was revoked", hint="A revoked key cannot be used again.")
-        return self.signers.principal_for(key, namespace, at_ns)
+        principal = self.signers.principal_for(key, namespace, at_ns)
+        self.signers.check_not_retired(key)
+        return principal
 
     def knows(self, principal: str, namespace: str, at_ns: int) -> bool:
-        """Whether a principal has a key that may sign in a namespace at a time, and was not revoked."""
+        """Whether a principal has a key that may sign in a namespace from now on, and was neither revoked nor retired."""
         return any(
             matches_any(principal, signer.principals)
             and not self.revoked.refuses(signer.key)
+            and signer.valid_before is None
             and signer.reason_not_covered(namespace, at_ns) is None
             for signer in self.signers.signers
         )
@@ -214,6 +233,11 @@ class TrustLists:
         if self.revoked.refuses(key):
             raise UntrustedSignerError(f"the key {key.fingerprint} was revoked", hint="A revoked key cannot be used again.")
         self.signers.check(principal, key, namespace, at_ns)
+
+    def check_new(self, principal: str, key: PublicKey, namespace: str, now_ns: int) -> None:
+        """Checks that a key may sign something new as this principal: as `check_key`, and it was not retired."""
+        self.check_key(principal, key, namespace, now_ns)
+        self.signers.check_not_retired(key)
 
     def check_signature(
         self, armored: bytes, namespace: str, sha512: bytes, principal: str, at_ns: int, *, low_s: bool = False

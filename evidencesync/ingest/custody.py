@@ -154,7 +154,7 @@ def _check_signature(vault: Vault, admitted: Admitted, record: CustodyRecord, ap
         raise UntrustedSignerError("a record is signed by another key than the one that opened the session")
     if record.actor.principal != admitted.principal:
         raise UntrustedSignerError("a record names another signer than the one who opened the session")
-    vault.load_trust().check_key(admitted.principal, admitted.key, CUSTODY_NAMESPACE, at_ns)
+    vault.load_trust().check_new(admitted.principal, admitted.key, CUSTODY_NAMESPACE, at_ns)
 
 
 def _read_history(item: VaultItem) -> ItemHistory:

@@ -107,6 +107,24 @@ def test_a_key_that_was_added_and_retired_by_a_clock_that_was_ahead_can_be_retir
         vault.trust.retire(ben.public_key, at_ns=NOW)
 
 
+@pytest.mark.parametrize("days", [-1, 0, 1])
+def test_a_retired_key_signs_nothing_new_whatever_the_clock_shows(vault: Vault, examiner: VaultSigner, days: int) -> None:
+    """A clock that lost its battery shows a time from before; a clock that was ahead has set an end that lies ahead."""
+    now, namespace, key = NOW + days * DAY, "custody@evidencesync", examiner.public_key
+    assert vault.load_trust().knows("ana", namespace, now)
+    vault.trust.retire(key, at_ns=NOW)
+    trust = vault.load_trust()
+    assert not trust.knows("ana", namespace, now)
+    with pytest.raises(UntrustedSignerError):
+        trust.principal_for(key, namespace, now)
+    with pytest.raises(UntrustedSignerError):
+        trust.check_new("ana", key, namespace, now)
+    vault.trust.add(key, "ana", at_ns=now - DAY)
+    trust = vault.load_trust()
+    assert trust.principal_for(key, namespace, now) == "ana"
+    trust.check_new("ana", key, namespace, now)
+
+
 def test_a_key_can_be_retired_in_the_second_in_which_it_was_added(vault: Vault) -> None:
     ben = new_signer()
     vault.trust.add(ben.public_key, "ben", at_ns=NOW)
