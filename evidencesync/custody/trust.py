@@ -149,16 +149,20 @@ class TrustedSigners:
             raise UntrustedSignerError(f"{who} is trusted, but under another name")
         _covering(lines, key, namespace, at_ns, who)
 
+    def is_retired(self, key: PublicKey) -> bool:
+        """Whether the trust in a key has an end, in the past or in the future, and did not begin again."""
+        ends = [signer.valid_before for signer in self.signers if signer.key == key]
+        return bool(ends) and None not in ends
+
     def check_not_retired(self, key: PublicKey) -> None:
         """Checks that a key may sign something new, whatever a clock shows. Raises UntrustedSignerError.
 
         An end that lies ahead by this clock is no permission until then: this clock is slow, or one was fast that set the end.
         """
-        ends = [signer.valid_before for signer in self.signers if signer.key == key]
-        if ends and all(end is not None for end in ends):
-            end = _shown_time(max(end for end in ends if end is not None))
+        if self.is_retired(key):
+            end = max(signer.valid_before or 0 for signer in self.signers if signer.key == key)
             raise UntrustedSignerError(
-                f"the key {key.fingerprint} was retired: it was trusted until {end}, and signs nothing new",
+                f"the key {key.fingerprint} was retired: it was trusted until {_shown_time(end)}, and signs nothing new",
                 hint="Does the clock of the vault's machine show an earlier time? Then set it (see: date -u).",
             )
 

@@ -382,10 +382,14 @@ class ChainReader:
             self.stated_heads.extend(record.details.items())
             if vault_time_ns is not None:
                 own = record.sequence
+                self.context.judge.statements[own] = vault_time_ns
                 self.stated_times += [(place, stated, vault_time_ns, own) for place, stated in record.details.items()]
-        if record.type == "trust-changed" and vault_time_ns is not None and record.details.get("action") == "retired":
-            retired = self.context.judge.retirements.setdefault(record.details.get("key", ""), [])
-            retired.append((record.sequence, vault_time_ns))
+        if record.type == "trust-changed" and vault_time_ns is not None:
+            judge, changed = self.context.judge, record.details.get("key", "")
+            if record.details.get("action") == "retired":
+                judge.retirements.setdefault(changed, []).append((record.sequence, vault_time_ns))
+            elif record.details.get("action") == "added":
+                judge.additions.setdefault(changed, []).append(record.sequence)
         number = record.acquisition
         if number is None:
             return

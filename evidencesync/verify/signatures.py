@@ -44,6 +44,8 @@ class SignedAt:
     """Of a timestamp: the time by which the signature would be judged without it. It may have been made long before."""
 
 
+_ON_ITS_WAY_NS: Final = 2 * 86_400 * 1_000_000_000  # longer than a session that adds to a chain
+
 _OTHER_FORM: Final = (
     "it fits the document, but in the other form of an ECDSA signature, which this vault does not hold: an earlier version of "
     "evidencesync has written to the vault, or somebody has made this one of the good one, which takes no key"
@@ -58,6 +60,7 @@ class SignatureJudge:
     (else None): a signer who was added just now may have signed already. `vault_revoked` are the vault's own revocations where
     signers from outside replace the vault's. `low_s`: the vault accepts only low-s signatures, so another form was made without
     the key. `retirements`: by a key's fingerprint, the records of the vault's own chain that retire it: number and time (ns).
+    `additions`: the numbers of those that add it. `statements`: by number, the times of those that state heads of items.
     """
 
     trust: TrustLists | None
@@ -67,6 +70,8 @@ class SignatureJudge:
     unread: bool = False
     renew: Callable[[], TrustLists | None] | None = None
     retirements: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    additions: dict[str, list[int]] = field(default_factory=dict)
+    statements: dict[int, int] = field(default_factory=dict)
     _reported: set[tuple[str, str, str | None, str | None, int | None]] = field(default_factory=set)
 
     def at_checking(self) -> SignedAt:
@@ -114,7 +119,8 @@ class SignatureJudge:
 
         2. The key was never revoked (then nothing that it signed counts, whenever that was).  3. It is trusted under
         this name, in this namespace, at the time of the signature, or the vault had stated that signature before it retired the
-        key.  4. Where the key is not trusted any more, that is reported.
+        key; and that time does not contradict the order in which the vault did both.  4. Where the key is not trusted any more,
+        that is reported.
 
         `time_known`: whether everything that dates the signature could be read. If not, it may be older than `at`, and
         a signer who is not trusted at that time is not judged.
@@ -134,8 +140,12 @@ class SignatureJudge:
                 slug, text = "untrusted-signer", f"{untrusted} (judged at {format_utc_time(at.ns)}, when {at.source})"
             report.report(check, slug, f"{safe_text(name)}: {text}", name)
             return False
+        contradiction = self._stated_after_retirement(key, at)
+        if contradiction is not None:
+            report.report(check, "not-compared", f"{safe_text(name)}: {contradiction}", name)
+            return False
         ended = self._reason_untrusted(key, namespace, principal, self.now_ns)  # 4
-        if ended is not None:
+        if ended is not None and self.trust is not None and self.trust.signers.is_retired(key):
             without = "" if at.source == TRUSTED_TIME else ", without a trusted timestamp"
             counts = f"the signature counts as of {format_utc_time(at.ns)}, when {at.source}{without}"
             self._report_once(report, check, "retired-signer", name, key, f"{ended}, the time of this check; {counts}")
@@ -176,6 +186,25 @@ class SignatureJudge:
             return at
         ended = self.trust.signers.end_of(key, retired)
         return replace(at, ns=ended, source=_RETIREMENT, earliest_ns=None) if ended < at.ns else at
+
+    def _stated_after_retirement(self, key: PublicKey, at: SignedAt) -> str | None:
+        """Why a date at which a key was trusted is not believed: the vault retired the key, and first stated this later.
+
+        Only where it dated that statement long before the retirement: its clock was set back, and so may be the date of the
+        signature. A record that was on its way while the key was retired is dated a little before that, and counts.
+        """
+        stated_by = at.stated_by or 0
+        before = [one for one in self.retirements.get(key.fingerprint, ()) if one[0] < stated_by]
+        if not before or at.source == TRUSTED_TIME or self.vault_revoked is not None:
+            return None
+        (number, retired_ns), stated_ns = max(before), self.statements[stated_by]
+        again = any(number < one < stated_by for one in self.additions.get(key.fingerprint, ()))
+        if again or stated_ns + _ON_ITS_WAY_NS >= retired_ns:
+            return None
+        return (
+            f"the vault retired the key {key.fingerprint} at {format_utc_time(retired_ns)} by its clock, and first stated this "
+            f"later, at {format_utc_time(stated_ns)}: the clock was set back, and when this was signed is not known"
+        )
 
     def _reason_not_judged(
         self, key: PublicKey, namespace: str, principal: str | None, at: SignedAt, *, time_known: bool

@@ -159,6 +159,15 @@ def test_what_was_signed_by_a_key_that_a_fast_clock_added_counts_after_a_right_o
     assert "retired-signer" in slugs(verdict, "info")
 
 
+def test_a_key_that_a_slow_clock_shows_as_not_trusted_yet_is_not_called_retired(made: Made) -> None:
+    path, ben = made.path.parent / "other", new_signer()
+    vault = new_vault(path, made.examiner)
+    vault.trust.add(ben.public_key, "ana", at_ns=RECEIVED_NS - DAY_NS)
+    Acquirer(vault, ben).acquire({b"x": b"1"})
+    verdict = Made(path, made.examiner).audit(now_ns=RECEIVED_NS - 2 * DAY_NS)
+    assert (verdict.verdict, slugs(verdict, "info")) == ("pass", set())
+
+
 def test_a_renamed_folder_does_not_make_a_retired_signer_an_untrusted_one(made: Made) -> None:
     """When the vault had stated the records is known by the numbers in them, whatever somebody calls the folder."""
     vault = made.open()
@@ -177,6 +186,27 @@ def test_what_the_vault_stated_after_it_retired_a_key_does_not_count(made: Made)
     state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS + DAY_NS)
     verdict = made.audit()
     assert (verdict.exit_code, slugs(verdict)) == (32, {"untrusted-signer"})
+
+
+@pytest.mark.parametrize("added_again", [False, True])
+def test_what_a_clock_that_was_set_back_dates_before_a_retirement_that_came_first_is_not_judged(
+    made: Made, *, added_again: bool
+) -> None:
+    vault = made.open()
+    vault.trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS + 4 * DAY_NS)
+    if added_again:
+        vault.trust.add(made.examiner.public_key, "ana", at_ns=RECEIVED_NS - DAY_NS)
+    state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS + DAY_NS)
+    verdict = made.audit()
+    assert (verdict.exit_code, slugs(verdict)) == ((0, set()) if added_again else (3, {"not-compared"}))
+
+
+def test_what_an_older_version_stated_only_after_a_retirement_counts_where_no_date_contradicts(made: Made) -> None:
+    vault = made.open()
+    vault.trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS + DAY_NS)
+    state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS + 2 * DAY_NS)
+    verdict = made.audit()
+    assert (verdict.verdict, slugs(verdict)) == ("pass", set())
 
 
 def test_signers_from_outside_who_were_retired_by_the_vaults_date_and_not_by_its_order_are_not_judged(made: Made) -> None:
