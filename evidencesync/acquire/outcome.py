@@ -188,7 +188,7 @@ class ConcludedPush:
             source_clock_offset_ns=source_clock_offset_ns,
             documents=self._documents(),
             contradictions=checked.contradictions,
-            changes=self.changes,
+            changes=self.changes if published.acquisition > 1 else None,  # the vault's word, for a display
             other_source=other_source(handshake, self.header),
             alike=handshake.alike,
         )
