@@ -24,7 +24,7 @@ class PushRequest:
     `on_read_error`: what to do with bytes that cannot be read. `retries_changed`: how often a file that changed while it was read
     is read again; None: as often as is cheap. `allow_empty`: publish even if filters leave nothing. `skip_unchanged`: publish
     nothing if no entry differs from the previous acquisition (UnchangedSource is raised then). `least_bytes`: the room that
-    the source needs where the vault has nothing of it; 0: not known.
+    the source needs where the vault has nothing of it; 0: not known. `file_system`: see `SourceRoot`.
     """
 
     source: bytes
@@ -48,6 +48,7 @@ class PushRequest:
     allow_empty: bool = False
     skip_unchanged: bool = False
     least_bytes: int = 0
+    file_system: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Protocol
 
@@ -51,7 +52,7 @@ class LocalSourceAccess:
     """A folder or a file on this machine. Raises SourceNotFoundError or UsageError."""
 
     def __init__(self, request: PushRequest) -> None:
-        self._source = resolve_source(request.source)
+        self._source = dataclasses.replace(resolve_source(request.source), file_system=request.file_system)
         self._rules = request.rules
         self._request = request
 

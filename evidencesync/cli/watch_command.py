@@ -214,7 +214,7 @@ class _Watch:
         from evidencesync.localstate.receipts import ReceiptDraft
 
         again = None if self.address.local else lambda: connect_to_vault(self.address, self._options())
-        request = dataclasses.replace(self.request, session=secrets.token_hex(16))
+        request = dataclasses.replace(self.request, session=secrets.token_hex(16), file_system=snapshot.file_system)
         with contextlib.ExitStack() as stack:
             draft = ReceiptDraft(stack.enter_context(self.open_receipts()))
             stack.callback(draft.close)

@@ -31,12 +31,14 @@ _BATCH = 512  # entries that are hashed at a time
 class SourceSnapshot:
     """How a source looks at one time. `digest` (BLAKE3) differs if a name was added, removed or moved, or an inode changed.
 
-    `entries` counts what was looked at. `traces` counts folders whose access time the look may have changed.
+    `entries` counts what was looked at. `traces` counts folders whose access time the look may have changed. `file_system` is
+    the number (`st_dev`) of the one on which the source lies.
     """
 
     digest: bytes
     entries: int
     traces: int
+    file_system: int | None = None
 
 
 def look(root: bytes, rules: FilterRules, visit: Callable[[Found], None] = lambda _: None) -> SourceSnapshot | None:
@@ -53,6 +55,7 @@ def look(root: bytes, rules: FilterRules, visit: Callable[[Found], None] = lambd
     except SourceNotFoundError:
         return None
     digest, entries, traces, is_fresh = new_blake3(), 0, 0, False
+    file_system: int | None = None
     began = time.time_ns()
     with_folder_times = rules.is_empty and rules.listed is None
     batch = [repr(rules.lines()).encode()]
@@ -61,6 +64,8 @@ def look(root: bytes, rules: FilterRules, visit: Callable[[Found], None] = lambd
             visit(found)
             entries += 1
             traces += not found.noatime
+            if file_system is None and found.stat is not None:
+                file_system = found.stat.st_dev
             if found.flag == "skipped":
                 continue
             is_fresh = is_fresh or _is_fresh(found, began)
@@ -73,7 +78,7 @@ def look(root: bytes, rules: FilterRules, visit: Callable[[Found], None] = lambd
     digest.update(b"".join(batch))
     if is_fresh:
         digest.update(b"%d" % began)
-    return SourceSnapshot(digest.digest(), entries, traces)
+    return SourceSnapshot(digest.digest(), entries, traces, file_system)
 
 
 def require_watchable(source: SourceRoot) -> None:

@@ -35,12 +35,23 @@ _HINT: Final = "Ask for the path that was offered there (serve --source PATH), o
 
 @dataclass(frozen=True, slots=True)
 class SourceRoot:
-    """The source's place on this machine. `named` is the absolute path the user gave, `path` the one that is read."""
+    """The source's place on this machine. `named` is the absolute path the user gave, `path` the one that is read.
+
+    `file_system`: the number (`st_dev`) of the one on which it must lie, where it was seen before; None: any.
+    """
 
     named: bytes
     path: bytes
     is_folder: bool
     is_device: bool = False
+    file_system: int | None = None
+
+    def require_here(self, status: os.stat_result) -> None:
+        """Raises SourceNotFoundError where what was opened lies on another file system: the disk is gone, or is another one."""
+        if self.file_system not in (None, status.st_dev):
+            raise SourceNotFoundError(
+                f"the disk of the source {safe_text(self.path)} is not there any more, or is another one", hint=_NOT_THERE
+            )
 
     @property
     def note(self) -> str | None:

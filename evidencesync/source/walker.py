@@ -110,6 +110,7 @@ def _walk_file(source: SourceRoot, rules: FilterRules) -> Iterator[Found]:
         except OSError as error:
             yield Found(name, "file", None, fd, name, "vanished" if is_gone(error) else "unreadable", error.errno or 0)
             return
+        source.require_here(status)
         if not stat.S_ISREG(status.st_mode):
             yield Found(name, "file", None, fd, name, "vanished", errno.ENOENT)
         else:
@@ -196,7 +197,10 @@ def _enter_root(descent: Descent, source: SourceRoot, wanted: ListedPaths) -> Fo
             os.close(above)
     except OSError as error:
         raise source_not_found(source.path, error) from error
-    return _list_into(descent, Found(b"", "directory", None, opened[0], b"."), opened, wanted)
+    root = _list_into(descent, Found(b"", "directory", None, opened[0], b"."), opened, wanted)
+    if root.stat is not None:
+        source.require_here(root.stat)
+    return root
 
 
 def _enter(descent: Descent, seen: Found, wanted: ListedPaths, rules: FilterRules, device: int) -> Found:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NoReturn, Protocol
 
 from evidencesync.connection.waiting import may_pass
-from evidencesync.errors import EvidenceSyncError
+from evidencesync.errors import EvidenceSyncError, SourceNotFoundError
 from evidencesync.source.changes import ChangeNotices, SourceSnapshot, is_silent, look
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.origin import file_system_of
@@ -134,6 +134,11 @@ class Decision:
         self._is_ready = False
         return pause
 
+    def record_absence(self, now: float) -> None:
+        """Records that a push has not found the source: another look shows when it is back. Pauses as after a failure."""
+        self.record_look(None, now, now, is_notified=False)
+        self.record_failure(now)
+
     def _next_look(self) -> float:
         rest = self._looked_at + min(max(LEAST_REST_SECONDS, REST_FACTOR * self._cost), FULL_LOOK_SECONDS)
         if self._changed_at is not None:
@@ -209,6 +214,9 @@ def watch(
         elif step == "push" and decision.seen is not None:
             try:
                 push(decision.seen)
+            except SourceNotFoundError:  # its disk was pulled since the last look
+                decision.record_absence(clock())
+                listener.gone()
             except EvidenceSyncError as error:
                 if is_final(error, decision):
                     raise

@@ -215,6 +215,22 @@ def test_a_source_that_goes_away_is_waited_for() -> None:
     assert len(world.pushes) == 1
 
 
+def test_a_source_that_goes_between_a_look_and_its_push_is_away_and_waited_for() -> None:
+    world = World([], until=HOUR, failures=[errors.SourceNotFoundError("no disk")], absent=(0.5, 100.0))
+    world.live()
+    assert world.events == ["changed", "gone", "back", "changed"]
+    assert len(world.pushes) == 1
+    assert world.pushes[0][0] > 100
+
+
+def test_a_source_that_looks_well_and_cannot_be_pushed_is_tried_later_and_later() -> None:
+    world = World([], until=HOUR, failures=[errors.SourceNotFoundError("closed")] * 6)
+    world.live()
+    pauses = [later - earlier for earlier, later in pairwise(world.tries)]
+    assert all(pause >= wanted for pause, wanted in zip(pauses, (5, 10, 20, 40, 80, 160), strict=True)), pauses
+    assert len(world.pushes) == 1
+
+
 def test_a_source_that_comes_back_changed_is_pushed_when_it_has_settled() -> None:
     world = World([2000.0], until=2 * HOUR, absent=(500.0, 3000.0), told=False)
     world.live()
