@@ -262,3 +262,32 @@ def test_a_folder_that_nobody_looked_into_is_said_to_lack_what_is_in_it(bench: B
     assert sorted(os.listdir(bench.copy)) == ["closed", "left", "whole"]
     assert [(one.lack, one.path) for one in bench.refusals.named] == [("not-acquired", b"closed"), ("skipped", b"left")]
     assert bench.maker.absent == set()
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [
+        (b"*.pdf", "It has docs/a.pdf, docs/b.pdf. "),
+        (b"docs/**", "It has docs/a.pdf, docs/b.pdf, docs/deep. "),
+        (b"NOTES.txt", "It has docs/deep/notes.txt. "),
+        (b"docs/depe", "It has docs/deep. "),
+        (b"docs/\x1b[a]*", ""),
+        (b"nothing", ""),
+    ],
+)
+def test_a_path_that_is_not_there_is_refused_with_paths_that_may_have_been_meant(asked: bytes, near: str) -> None:
+    selection = PathSelection([asked])
+    for path in (b"", b"docs", b"docs/a.pdf", b"docs/b.pdf", b"docs/deep", b"docs/deep/notes.txt"):
+        selection.takes(path)
+    with pytest.raises(NotThereError) as caught:
+        selection.check_found()
+    assert (caught.value.hint or "").startswith(f"{near}A path is exact")
+
+
+def test_what_may_have_been_meant_is_looked_for_by_the_path_that_is_not_there_alone() -> None:
+    selection = PathSelection([b"a/notes", b"zzz"])
+    for path in (b"", b"a", b"a/notes", b"b", b"b/notes"):
+        selection.takes(path)
+    with pytest.raises(NotThereError) as caught:
+        selection.check_found()
+    assert "It has" not in (caught.value.hint or "")
