@@ -48,6 +48,8 @@ _MAX_ABSENT_OF_ONE: Final = 32
 _THREADS: Final = 512
 _QUEUE_SECONDS: Final = 15.0  # to wait for a place, before the session is refused as busy
 _STATUS_SECONDS: Final = 1.0
+_PERSON_SECONDS: Final = 2.0  # a client speaks at once; a person without a terminal (`restrict`) sees nothing that could be typed
+_WHAT_THIS_IS: Final = "this is the other end of a push or a pull, and it has nothing to say to a person"
 _FOR_PEOPLE: Final = (
     "On the machine with the evidence type evidencesync push SOURCE VAULT: it starts this end by itself. If your login led here, "
     "your key may only push (authorized_keys): log in with another one for a shell."
@@ -72,12 +74,28 @@ class StdioLink:
 
     def read(self) -> bytes:
         """Returns the next bytes; `b""` when the other end has finished."""
+        if not self.wire_received:
+            self._notify_login()
         try:
             block = os.read(self._source, _READ_BYTES)
         except OSError as error:
             raise LinkLostError(f"the connection broke: {error.strerror}") from error
         self.wire_received += len(block)
         return block
+
+    def _notify_login(self) -> None:
+        """Says on stderr what this is, if nobody speaks who was started by a login without a command.
+
+        Our own client names a command, which sshd tells to the one that it starts instead (SSH_ORIGINAL_COMMAND). Where no
+        other one is forced, a client that is late is told as well: what a server says on stderr, it shows with an error or -v.
+        """
+        if "SSH_CONNECTION" not in os.environ or "SSH_ORIGINAL_COMMAND" in os.environ:
+            return
+        poll = select.poll()
+        poll.register(self._source, select.POLLIN)
+        if not poll.poll(_PERSON_SECONDS * 1000):
+            with contextlib.suppress(OSError):
+                os.write(2, f"evidencesync: {_WHAT_THIS_IS}. {_FOR_PEOPLE} Ctrl-C ends this.\n".encode())
 
     def write(self, data: bytes) -> None:
         """Writes all of it. Raises LinkLostError where nothing at all is taken for `timeout_seconds`."""
@@ -158,7 +176,7 @@ def take_standard_streams() -> StdioLink:
     Raises UsageError where a person types: who lands here by logging in would wait for ever.
     """
     if os.isatty(0):
-        raise UsageError("this is the other end of a push or a pull, and it has nothing to say to a person", hint=_FOR_PEOPLE)
+        raise UsageError(_WHAT_THIS_IS, hint=_FOR_PEOPLE)
     if sys.stdout is not None:  # it was closed when this process began
         sys.stdout.flush()
     source, sink = os.dup(0), os.dup(1)

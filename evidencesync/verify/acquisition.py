@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -21,8 +22,9 @@ from evidencesync.custody.wholeness import SourceState
 from evidencesync.delta.recipe import most_bytes
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import sha256_of, sha512_of
-from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import parse_utc_time
+from evidencesync.evidence.display import person_text, safe_text
+from evidencesync.evidence.number_format import count_text, size_text
+from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 from evidencesync.files.disk import document_blocks
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.layout import (
@@ -52,6 +54,7 @@ from evidencesync.verify.listing import ManifestResult, check_listed
 from evidencesync.verify.signatures import TRUSTED_TIME, SignedAt
 from evidencesync.verify.timestamps import CheckedToken, Later, Stamps, check_times, check_timestamp
 
+_LOG: Final = logging.getLogger(__name__)
 _KNOWN: Final = SIGNED_DOCUMENTS | STREAMED_DOCUMENTS | TIMESTAMP_DOCUMENTS | {DATA}
 _FILE_OF: Final = {
     "manifest_sha256": MANIFEST,
@@ -92,6 +95,7 @@ def check_acquisition(
     `recipes` opens the chunks.bin files that can be trusted, by acquisition; it is only called where a file is damaged.
     """
     context.counts.acquisitions += 1
+    files, size = context.counts.files, context.counts.bytes
     folder.report_extras(_KNOWN)  # 1
     acquired, _ = (_check_record(context, folder, expected, name) for name in (ACQUIRED, RECEIVED))  # 3
     receipt_bytes, receipt, _ = check_receipt_form(context, folder)  # 5
@@ -103,12 +107,22 @@ def check_acquisition(
     stamps = Stamps(expected.timestamped, expected.times_known, expected.later)
     token = check_timestamp(context, folder, expected.number, stamps, signature)  # 12
     check_times(folder.report, expected.chained, expected.before, listed.reader, receipt, token)  # 12
-    _check_manifest(context, folder, expected, listed, signature, token)  # 4
+    signed = _check_manifest(context, folder, expected, listed, signature, token)  # 4
     if receipt is not None and receipt_bytes is not None:
         _check_receipt_facts(folder, expected, listed, receipt, receipt_bytes, signature, acquired, chunks_sha256)  # 5
         _report_gaps(folder, listed, receipt, all_digests=context.all_digests)
     if listed.damaged:
         report_damage(folder, listed.damaged, recipes())  # 7
+    read = f"{count_text(context.counts.files - files, 'file')}, {size_text(context.counts.bytes - size)}"
+    name = f"{safe_text(expected.case)} / {safe_text(expected.item)}, acquisition {expected.number}"
+    _LOG.info("%s: read %s; %s; %s", name, read, signed, _timestamp_text(token))
+
+
+def _timestamp_text(token: CheckedToken | None) -> str:
+    if token is None:
+        return "without a good timestamp"
+    trusted = "of an authority that was named as trusted" if token.trusted else "of an authority that was not named as trusted"
+    return f"timestamp {format_utc_time(token.gen_time_ns)} {trusted}"
 
 
 # --- Records -------------------------------------------------------------------------------------------------------------
@@ -141,8 +155,8 @@ def _check_manifest(
     listed: ManifestResult,
     signature: bytes | None,
     token: CheckedToken | None,
-) -> None:
-    """Does check 4, after the manifest was read.
+) -> str:
+    """Does check 4, after the manifest was read. Returns who signed it, and by what time that was judged, for people.
 
     1. The signature verifies for the bytes that were read.  2. It is by the key that the header names, which was trusted for
     manifests under the examiner's name: at the time of a trusted timestamp, else when it was received.  3. The same key
@@ -152,6 +166,7 @@ def _check_manifest(
     report, judge, chained = folder.report, context.judge, expected.chained
     header = listed.reader.header
     key: PublicKey | None = None
+    signed = "the manifest's signature is not good, or could not be checked"
     if signature is not None and listed.sha512 is not None:
         key = judge.check_signature(  # 1
             report, Check.MANIFEST, MANIFEST, signature, MANIFEST_NAMESPACE, listed.sha512
@@ -167,7 +182,9 @@ def _check_manifest(
             report.report(Check.MANIFEST, "wrong-signer", text, MANIFEST_SIGNATURE)
         known = expected.times_known and not report.is_unread(TIMESTAMP)
         principal = header.examiner.principal
-        judge.check_signer(report, Check.MANIFEST, MANIFEST, key, MANIFEST_NAMESPACE, principal, at, time_known=known)
+        trusted = judge.check_signer(report, Check.MANIFEST, MANIFEST, key, MANIFEST_NAMESPACE, principal, at, time_known=known)
+        who = f"signed by {person_text(header.examiner.name, principal)} with {key.fingerprint}"
+        signed = f"{who}, {'trusted' if trusted else 'NOT trusted'} at {format_utc_time(at.ns)}, when {at.source}"
         if chained is not None and chained.signer is not None and chained.signer != key.fingerprint:  # 3
             text = f"{key.fingerprint} signed the manifest, but {chained.signer} the record of its acquisition"
             report.report(Check.MANIFEST, "wrong-signer", text, MANIFEST_SIGNATURE)
@@ -175,6 +192,7 @@ def _check_manifest(
         report.report(Check.MANIFEST, "document-damaged", "the custody chain names another manifest", MANIFEST)
     if header is not None:
         _check_header(context, folder, expected, header)  # 5
+    return signed
 
 
 def _check_header(context: Context, folder: CheckedFolder, expected: Expected, header: ManifestHeader) -> None:

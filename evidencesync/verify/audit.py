@@ -23,6 +23,7 @@ Before a restore, all but the contents is checked, and the first error is raised
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ from evidencesync.verify.vault_identity import check_own_chain, check_root, read
 if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots
 
+_LOG: Final = logging.getLogger(__name__)
 _HEX: Final = frozenset("0123456789abcdef")
 _HARMLESS: Final = frozenset({"extra-entry"})  # extra entries beside the documents do not concern a restore
 _ERRORS: Final[Mapping[ExitCode, type[EvidenceSyncError]]] = MappingProxyType(
@@ -253,6 +255,8 @@ class _Audit:
             text = "neither vault.toml nor the first record says which vault this is, so that nothing was checked"
             self._report.report(Check.VAULT, "not-compared", text)
             return
+        source = "the vault's own list of signers" if self._outside is None else "signers from outside"
+        _LOG.info("checking vault %s, whose key is %s, by %s", safe_text(identity.vault_id), safe_text(identity.key), source)
         if self._case is None and INDEX.encode() in root.names:
             self._published_before = list_published(root)
         remembered = recall_heads(self._memory, identity.vault_id, self._report) if self._memory is not None else []
