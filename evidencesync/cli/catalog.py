@@ -130,11 +130,19 @@ def _list_items(vault: Vault, known: KnownHeads, wanted: _Wanted, problems: set[
     for place in known.places:
         case, _, item = place.partition("/")
         if place not in listed_places and case not in unread_cases and wanted.takes(case, item):
-            last = max(known.of(place))
-            gone = ChainError(f"{last.witness} that this item had {count_text(last.sequence, 'custody record')}; it is gone")
-            problems.add(code_of(gone))
-            items.append(ListedItem(None, None, place, None, None, [], _problem(gone)))
+            problem = _unlisted(vault.layout.case(case), item, max(known.of(place)))
+            problems.add(code_of(problem))
+            items.append(ListedItem(None, None, place, None, None, [], _problem(problem)))
     return items
+
+
+def _unlisted(case: Path, item: str, last: StatedHead) -> EvidenceSyncError:
+    """What is said of an item that was not found, and whose record `last` is known."""
+    for folder in (case, case / item):
+        if folder.is_symlink():
+            shown = safe_text(folder.name, 100)
+            return MissingOrExtraError(f"a symbolic link lies in the place of the folder {shown}: where it leads nobody looks")
+    return ChainError(f"{last.witness} that this item had {count_text(last.sequence, 'custody record')}; it is gone")
 
 
 def show_output(item: VaultItem, acquisition: int | None) -> ShowOutput:

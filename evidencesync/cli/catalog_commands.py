@@ -105,7 +105,7 @@ _PROBLEM_WORDS: Final = {
     "chain-broken": "NOT AS IT WAS",
     "rolled-back": "NOT AS IT WAS",
     "forked": "NOT AS IT WAS",
-    "missing-or-extra": "MISSING",
+    "missing-or-extra": "MISSING OR EXTRA",
 }
 
 

@@ -350,7 +350,11 @@ class _Audit:
         """Yields the names of the folders to check; anything else in the folder is a finding, even if one is selected."""
         for raw in sorted(folder.names):
             name = raw.decode("utf-8", "replace")
-            if folder.names[raw] != "folder" or not is_folder_name(name):
+            if folder.names[raw] == "symbolic link" and is_folder_name(name):
+                text = f"a symbolic link in the place of a folder of one {what}: where it leads nobody looks"
+                folder.report.report(Check.STRUCTURE, "wrong-type", text, raw)
+                folder.do_not_miss(name)
+            elif folder.names[raw] != "folder" or not is_folder_name(name):
                 text = f"a {folder.names[raw]} that is no {what}"
                 folder.report.report(Check.STRUCTURE, "extra-entry", text, raw)
             elif wanted in (None, name):

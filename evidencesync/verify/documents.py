@@ -224,8 +224,14 @@ class CheckedFolder:
             return False
         if found != wanted:
             self.report.report(Check.STRUCTURE, "wrong-type", f"{safe_text(name)} is a {found}, not a {wanted}", name)
+            if (found, wanted) == ("symbolic link", "folder"):
+                self.do_not_miss(name)
             return False
         return True
+
+    def do_not_miss(self, name: str) -> None:
+        """Says that a folder was put elsewhere, and a link left in its place: nobody looked there, and nothing of it is gone."""
+        self.report.findings.record_unread(self.report.path_of(name.encode()))
 
     def look_again(self) -> bool:
         """Lists the folder again, and adds new names; returns whether there were any.

@@ -213,6 +213,23 @@ def test_a_list_on_any_machine_shows_what_signed_documents_state_and_is_gone(
     assert ("MISSING" if code == 31 else "NOT AS IT WAS") in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("place", ["cases/2024-017", "cases/2024-017/LAPTOP-1"])
+def test_a_folder_that_was_moved_to_another_disk_and_linked_is_refused_and_not_called_gone(
+    desk: Desk, place: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert desk.push() == 0
+    assert desk.run("verify", "{folder}/vault", "-q") == 0
+    folder, away = desk.vault / place, desk.folder / "another disk"
+    folder.rename(away)
+    folder.symlink_to(away)
+    for command in ("verify", "list"):
+        capfd.readouterr()
+        assert desk.run(command, "{folder}/vault") == 31
+        said = " ".join("".join(capfd.readouterr()).split())
+        assert "a symbolic link" in said
+        assert "gone" not in said
+
+
 @pytest.mark.parametrize("name", ["a case", "an item", "the end of an item", "the last acquisition"])
 @pytest.mark.parametrize("command", ["show an acquisition", "show files", "timestamps"])
 def test_the_acquisition_before_a_removed_one_is_not_shown_as_the_last(

@@ -289,7 +289,7 @@ def _own() -> None:
     _add("the vault's own chain removed", Row(gone("custody"), 32, "missing-document", "custody"))
     _add("the vault's own chain emptied", Row(gone("custody/*"), 34, MISSING, "custody"))
     _add("the vault's own chain of another vault", Row(taken("custody", of=lambda shop: shop.other), 34, "", ""))
-    _add("the vault's own chain a link elsewhere", Row(linked_away("custody"), 32, "wrong-type", "custody"))
+    _add("the vault's own chain a link elsewhere", Row(linked_away("custody"), 31, "wrong-type", "custody"))
     swap = after(
         swapped("custody/0002-heads.json", "custody/0003-heads.json"),
         swapped("custody/0002-heads.json.sig", "custody/0003-heads.json.sig"),

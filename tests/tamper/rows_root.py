@@ -163,7 +163,7 @@ def _folders() -> None:
         (f"{E1}/acquisitions", "all acquisitions", 31, "missing-document", f"{E1}/acquisitions"),
     ):
         _add(f"{what} removed", Row(gone(folder), code, slug, place))
-        _add(f"{what} is a link to itself elsewhere", Row(linked_away(folder), code, "", folder))
+        _add(f"{what} is a link to itself elsewhere", Row(linked_away(folder), 31, "wrong-type", folder, memory=True))
         _add(f"{what} that everybody may write", Row(mode(folder, 0o777), 0, "unsafe-mode", folder))
     for number, folder in enumerate((FIRST, SECOND, THIRD), 1):
         _add(f"acquisition {number} removed", Row(gone(folder), 31, "missing-acquisition", folder))
