@@ -151,6 +151,8 @@ def begin_session(
     if not isinstance(answer, Ready):
         raise ProtocolError("the vault's end does not say where it stands")
     _check_state(answer)
+    if previous is not None and answer.acquisition == 1:
+        raise ProtocolError("the vault shows the ends of a manifest before there is one")
     if alike is not None and not all(map(is_clean, (*alike.items, *alike.cases))):
         raise ProtocolError("the vault names an impossible case or item")
     _log_state(answer)

@@ -20,19 +20,20 @@ from evidencesync.acquire.unchanged import EntriesCheck, UnchangedSource
 from evidencesync.compare.acquisitions import compare_acquisitions
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.manifest import decode_header
-from evidencesync.errors import ChainError, LinkLostError
+from evidencesync.errors import ChainError, LinkLostError, ProtocolError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.ingest import comparison, session
 from evidencesync.ingest.pages import PreviousManifest
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol import failures
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.messages import CHANGES_VERSION, VERSIONS, Changes, Previous, Withdraw
+from evidencesync.protocol.messages import CHANGES_VERSION, VERSIONS, Changes, Previous, Published, Ready, Withdraw
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.listed import ListedNames
 from tests.integration.cli_program import Lab, drop_file_privileges, schema_errors
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.custody_client import state
+from tests.support.hostile_vault import push_tampered
 from tests.support.link_in_between import LinkInBetween
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.pulling import pull_from
@@ -237,6 +238,17 @@ def test_earlier_attempts_at_an_unchanged_source_are_removed_with_what_is_staged
     with pytest.raises(UnchangedSource):
         bench.push(skip_unchanged=True)
     assert os.listdir(incoming) == []
+
+
+def test_a_first_acquisition_has_nothing_to_be_compared_with_whatever_the_vault_says(bench: Bench) -> None:
+    nothing = Changes(0, 0, 0, 0, 0, 0)
+    assert push_tampered(bench, lambda said: [nothing, said] if isinstance(said, Published) else said).changes is None
+
+
+def test_the_ends_of_a_manifest_that_cannot_be_there_end_the_push(bench: Bench) -> None:
+    ends = Previous(b"{}", b"{}")
+    with pytest.raises(ProtocolError, match="before there is one"):
+        push_tampered(bench, lambda said: [ends, said] if isinstance(said, Ready) else said)
 
 
 class CutAtWithdraw(LinkInBetween):
