@@ -6,6 +6,7 @@ The answer is signed, so the connection need not be trusted. Its size and its ti
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from http.client import HTTPException
@@ -40,6 +41,26 @@ def ask_authority(url: str, request: bytes, timeout_seconds: float) -> bytes:
     TimestampError if the answer is no timestamp.
     """
     shown = _check_url(url)
+    said: list[bytes | Exception] = []
+
+    def ask() -> None:
+        try:
+            said.append(_ask(url, shown, request, timeout_seconds))
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            said.append(error)
+
+    # In a thread, for a socket's timeout is one for each call: a server may say its headers a byte at a time, for ever.
+    asking = threading.Thread(target=ask, name="authority", daemon=True)
+    asking.start()
+    asking.join(timeout_seconds)
+    if not said:
+        raise _too_slow(shown)
+    if isinstance(said[0], Exception):
+        raise said[0]
+    return said[0]
+
+
+def _ask(url: str, shown: str, request: bytes, timeout_seconds: float) -> bytes:
     # Assembled from parts: urllib's default opener follows redirections, also to ftp.
     opener = OpenerDirector()
     for handler in (ProxyHandler, HTTPHandler, HTTPSHandler, HTTPDefaultErrorHandler, HTTPErrorProcessor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 
@@ -53,6 +54,27 @@ def test_an_endless_answer_is_cut_off() -> None:
 def test_a_silent_authority_is_given_up() -> None:
     with time_server(Exchange(lambda _: b"", silent=threading.Event())) as url, pytest.raises(LinkLostError):
         ask_authority(url, b"request", 0.2)
+
+
+def test_an_authority_that_says_its_headers_a_byte_at_a_time_is_given_up() -> None:
+    over = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client, contextlib.suppress(OSError):
+            client.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            for _ in range(500):
+                client.sendall(b"x")
+                if over.wait(0.02):  # the rate of the attack
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,), daemon=True)
+        thread.start()
+        with pytest.raises(LinkLostError):
+            ask_authority(f"http://127.0.0.1:{listener.getsockname()[1]}/tsa", b"request", 0.3)
+        over.set()
+        thread.join(PATIENCE_SECONDS)
 
 
 def test_one_that_is_not_there_or_speaks_otherwise_cannot_be_reached() -> None:
