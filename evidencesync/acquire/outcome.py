@@ -191,6 +191,7 @@ class ConcludedPush:
             changes=self.changes if published.acquisition > 1 else None,  # the vault's word, for a display
             other_source=other_source(handshake, self.header),
             alike=handshake.alike,
+            previous_is_whole=handshake.previous is not None,
         )
 
     def _documents(self) -> Documents:

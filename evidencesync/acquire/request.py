@@ -88,7 +88,7 @@ class PushOutcome:
     documents that cannot be true, each in a sentence. `changes` counts what differs from the previous acquisition, as the vault
     says; None for the first one, from an older vault, and where a lost acknowledgement was repeated. `other_source`: where the
     previous acquisition came from, if that was another machine or path. `alike`: numbers that the vault has, and that those of a
-    new item may be mistaken for.
+    new item may be mistaken for. `previous_is_whole`: whether the vault has all of the previous acquisition's documents.
     """
 
     name: ItemName
@@ -119,3 +119,4 @@ class PushOutcome:
     changes: Changes | None = None
     other_source: str | None = None
     alike: Alike | None = None
+    previous_is_whole: bool = True

@@ -192,6 +192,8 @@ def _why_published(outcome: PushOutcome) -> str | None:
         return None
     if outcome.literal_bytes:
         return f"not all of what acquisition {outcome.acquisition - 1} has could be found in the vault, and it was sent again"
+    if not outcome.previous_is_whole:
+        return f"the vault does not have all documents of acquisition {outcome.acquisition - 1} any more: verify names them"
     return "something differs that is not counted, such as the numbers of mounts, holes, filters, or the system of the machine"
 
 

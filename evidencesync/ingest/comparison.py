@@ -1,24 +1,29 @@
 """Counts what has changed since the previous acquisition, from the pages of both manifests: equal pages are not read.
 
-So it costs as much as has changed. It is for a display alone: nothing is decided by it.
+So it costs as much as has changed. The counts are for a display alone: nothing is decided by them.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 from evidencesync.custody.differences import EntryDifference, differences
 from evidencesync.custody.entries import decode_run
 from evidencesync.custody.manifest import CheckedLine, WholeEntry, whole_entries
-from evidencesync.errors import MalformedDocumentError, StorageError
-from evidencesync.evidence.digest import ChunkDigest
+from evidencesync.custody.receipt import decode_receipt
+from evidencesync.errors import MalformedDocumentError, MissingOrExtraError, StorageError
+from evidencesync.evidence.digest import ChunkDigest, sha256_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields
-from evidencesync.limits import MIB
+from evidencesync.files.disk import load_file, opened_folder
+from evidencesync.limits import MAX_RECORD, MIB
 from evidencesync.protocol.messages import Changes
 from evidencesync.protocol.pages import is_footer, is_header
+from evidencesync.vault.layout import ACQUIRED, MANIFEST_SIGNATURE, RECEIPT, SIGNED_DOCUMENTS, STREAMED_DOCUMENTS
 
 MAX_MOVES: Final = 100_000
 """Where more entries than this are on one side alone, it is not looked for what was moved: their digests would take memory."""
@@ -28,6 +33,27 @@ MAX_COMPARED: Final = 64 * MIB
 
 ReadPage = Callable[[int, int], bytes]
 """Reads a page: offset and length in its manifest. Raises StorageError."""
+
+
+def has_its_documents(folder_path: Path, receipt_sha256: str | None) -> bool:
+    """Returns whether an acquisition still has all documents, and the short ones are those that its receipt states.
+
+    Only then may a sender call its source unchanged, and publish nothing: else nothing would ever take their place.
+    """
+    try:
+        with opened_folder(folder_path) as folder:
+            found = {name: load_file(folder, name, MAX_RECORD) for name in sorted(SIGNED_DOCUMENTS)}
+            names = set(os.listdir(folder))
+    except (MalformedDocumentError, MissingOrExtraError, StorageError):
+        return False
+    kept = {name: data for name, data in found.items() if data is not None}
+    if kept.keys() != SIGNED_DOCUMENTS or not names.issuperset(STREAMED_DOCUMENTS):
+        return False
+    if sha256_of(kept[RECEIPT]).hex() != receipt_sha256:
+        return False
+    receipt = decode_receipt(kept[RECEIPT])
+    stated = {MANIFEST_SIGNATURE: receipt.manifest_signature_sha256, ACQUIRED: receipt.acquired_sha256}
+    return all(sha256_of(kept[name]).hex() == digest for name, digest in stated.items())
 
 
 class ManifestComparison:

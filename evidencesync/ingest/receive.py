@@ -38,6 +38,7 @@ from evidencesync.limits import MAX_RECORD, NONCE
 from evidencesync.protocol.failures import another_service, error_of, failure_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message, frame_of
 from evidencesync.protocol.messages import (
+    ALIKE_VERSION,
     CHANGES_VERSION,
     PATIENT_VERSION,
     PREAMBLE,
@@ -161,6 +162,7 @@ class _Session:
         ingest = IngestSession(self._connection, self._vault, item, admitted, self._caller, self._now)
         ingest.least_bytes = self._least_bytes
         ingest.compares = (self._version or 0) >= CHANGES_VERSION
+        ingest.tells_alike = (self._version or 0) >= ALIKE_VERSION
         self._connection.begin_signs_of_life(ingest.status)
         with ExitStack() as stack:
             owner = self._lock(stack, item, admitted)

@@ -22,7 +22,7 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.files.disk import FOLDER_FLAGS, storing
 from evidencesync.ingest.admission import Admitted, show_after, show_since
 from evidencesync.ingest.basis import Basis, Lookup, TreeKey
-from evidencesync.ingest.comparison import ManifestComparison
+from evidencesync.ingest.comparison import ManifestComparison, has_its_documents
 from evidencesync.ingest.context import IngestContext
 from evidencesync.ingest.pages import PageIntake, PreviousManifest, leftover_manifests, previous_manifest
 from evidencesync.ingest.receipt import (
@@ -102,6 +102,8 @@ class IngestSession:
         """The bytes that the content needs at the least, where none of it is in the vault."""
         self.compares = True
         """Whether the sender knows the messages that compare with the previous acquisition."""
+        self.tells_alike = True
+        """Whether the sender knows the message about numbers that are nearly the same."""
         self._connection = connection
         self._vault = vault
         self._item = item
@@ -149,7 +151,7 @@ class IngestSession:
             self._open_session_socket(staging, stack)
             # The sender checks both chains before it signs anything: so they go before Ready.
             self._show_chains()
-            comparison = self._begin_comparison()
+            comparison = self._begin_comparison(state)
             self._send_alike(state)
             self._connection.send(_ready(admitted, state, known, self._lookup_scope, leftovers.count))
             streams = StreamIntake(context, staging, leftovers)
@@ -178,8 +180,8 @@ class IngestSession:
         key = piece_key(admitted.session)
         return IngestContext(self._receiver, lookup, self._scope, basis, admitted.read_back, key, previous, contents)
 
-    def _begin_comparison(self) -> ManifestComparison | None:
-        """Shows the sender the ends of the previous manifest, and begins to compare with it, where it can be read."""
+    def _begin_comparison(self, state: ItemState) -> ManifestComparison | None:
+        """Begins to compare with the previous manifest, where it can be read; shows its ends to the sender, if all is there."""
         previous = next((manifest for manifest in self._manifests if manifest.acquisition > 0), None)
         if previous is None or not self.compares:
             return None
@@ -187,13 +189,14 @@ class IngestSession:
             ends = previous.read_ends()
         except StorageError:
             return None
-        if ends is not None:
+        folder = self._item.layout.acquisition(previous.acquisition)
+        if ends is not None and has_its_documents(folder, state.previous_receipt_sha256):
             self._connection.send(Previous(*ends))
         return ManifestComparison(previous.positions, previous.read)
 
     def _send_alike(self, state: ItemState) -> None:
         """Tells the sender of a new item which numbers the vault has that are nearly the same."""
-        if state.next_acquisition == 1 and self.compares:
+        if state.next_acquisition == 1 and self.tells_alike:
             found = self._while_working("receiving", partial(find_alike, self._vault.layout, self._item.name))
             if any(found):
                 self._connection.send(Alike(*found))

@@ -37,9 +37,10 @@ PATIENT_VERSION: Final = 101
 SIGNS_VERSION: Final = 102
 """With its second addition: in a custody session, too, a vault that works says Status."""
 CHANGES_VERSION: Final = 103
-"""With its third addition: Previous and Changes compare with the previous acquisition, Withdraw ends a session without one, Alike
-says what a new item may be taken for."""
-VERSIONS: Final = (PROTOCOL_VERSION, PATIENT_VERSION, SIGNS_VERSION, CHANGES_VERSION)
+"""With its third addition: Previous and Changes compare with the previous acquisition, Withdraw ends a session without one."""
+ALIKE_VERSION: Final = 104
+"""With its fourth addition: Alike says what a new item may be taken for."""
+VERSIONS: Final = (PROTOCOL_VERSION, PATIENT_VERSION, SIGNS_VERSION, CHANGES_VERSION, ALIKE_VERSION)
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""
 
@@ -147,7 +148,7 @@ class Previous(Message, frozen=True):
 
 
 class Alike(Message, frozen=True):
-    """Numbers of items and cases that are nearly those of a new item. Before Ready, from CHANGES_VERSION on.
+    """Numbers of items and cases that are nearly those of a new item. Before Ready, from ALIKE_VERSION on.
 
     It is a hint for a person, and not sent where there are none.
     """

@@ -9,7 +9,7 @@ import pytest
 from evidencesync.evidence.identity import ItemName, Title, folder_name, likeness
 from evidencesync.limits import MAX_ALIKE
 from evidencesync.protocol import failures
-from evidencesync.protocol.messages import CHANGES_VERSION, VERSIONS
+from evidencesync.protocol.messages import ALIKE_VERSION, VERSIONS
 from evidencesync.vault.alike import find_alike
 from tests.integration.cli_program import Done, Lab, schema_errors
 from tests.support.bench_of_evidence import make_bench
@@ -82,5 +82,5 @@ def test_a_sender_of_an_earlier_version_is_not_told(tmp_path: Path, monkeypatch:
     told = bench.push(name=ItemName(Title("C"), Title("a-1")))
     assert told.alike is not None
     assert told.alike.items == ["A-1"]
-    monkeypatch.setattr(failures, "VERSIONS", tuple(version for version in VERSIONS if version < CHANGES_VERSION))
+    monkeypatch.setattr(failures, "VERSIONS", tuple(version for version in VERSIONS if version < ALIKE_VERSION))
     assert bench.push(name=ItemName(Title("C"), Title("a_1"))).alike is None

@@ -215,6 +215,28 @@ def test_an_end_of_an_earlier_version_publishes_and_says_nothing(
     assert (again.acquisition, again.changes) == (2, None)
 
 
+# Without the others, which the chain and the manifest's pages need, the push is refused.
+@pytest.mark.parametrize(
+    "name", ["manifest.jsonl.sig", "receipt.json", "receipt.json.sig", "SHA256SUMS", "BLAKE3SUMS", "chunks.bin"]
+)
+def test_a_source_is_published_anew_where_the_vault_has_lost_a_document_of_it(bench: Bench, name: str) -> None:
+    (bench.source / "a").write_bytes(b"a")
+    bench.push()
+    (bench.acquisition(1) / name).unlink()
+    again = bench.push(skip_unchanged=True)
+    assert (again.acquisition, again.previous_is_whole) == (2, False)
+
+
+@pytest.mark.parametrize("name", ["manifest.jsonl.sig", "receipt.json"])
+def test_a_source_is_published_anew_where_a_document_of_it_is_damaged(bench: Bench, name: str) -> None:
+    (bench.source / "a").write_bytes(b"a")
+    bench.push()
+    file = bench.acquisition(1) / name
+    file.chmod(0o600)
+    file.write_bytes(file.read_bytes().replace(b"a", b"b", 1))
+    assert bench.push(skip_unchanged=True).acquisition == 2
+
+
 def test_a_link_that_is_lost_while_the_sender_withdraws_changes_nothing(bench: Bench) -> None:
     (bench.source / "a").write_bytes(b"a")
     bench.push()
