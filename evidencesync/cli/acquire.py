@@ -373,8 +373,12 @@ def check_places(run: Run, source: str, address: Address, how: HowChoice, what: 
     vault = rooted(Path(address.path)) if address.local else None
     if vault is not None:
         from evidencesync.outside import require_apart
+        from evidencesync.vault.layout import SETTINGS
 
         require_apart(root, vault, crosses=not what.one_file_system)
+        if os.path.lexists(root / SETTINGS) and not os.path.lexists(vault / SETTINGS):
+            hint = "SOURCE comes first, then VAULT: change the order."
+            raise UsageError(f"{safe_text(source, 200)} is a vault, and {safe_text(str(vault), 200)} is none", hint=hint)
     return RunFolders(root if resolved.is_folder else None, vault)
 
 

@@ -13,6 +13,7 @@ from evidencesync.cli.console import Console
 from evidencesync.cli.defaults import fill_in, leave_out_vault, takes_default
 from evidencesync.cli.guard import guard, prepare_process
 from evidencesync.cli.help_text import COMMON, HELP_NAMES, HelpfulCommand, HelpfulGroup, epilog_of
+from evidencesync.cli.pasted_hints import filling_in_hints
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import safe_text
@@ -130,10 +131,12 @@ def _adapt(function: Command, kind: CommandKind, *, reads_settings: bool) -> Cal
                 console.print_message(f"note: {settings.notice}")
             _refuse_empty(given, values)
             fill_in(values, {name: _was_typed(context, name) for name in defaulted}, settings, console)
+            typed = dict(values)
             arguments = {name: _take(group, values) for name, group in groups.items()}
             if run_name is not None:
                 arguments[run_name] = Run(console, settings)
-            return function(**arguments, **values)
+            with filling_in_hints(typed, kind):
+                return function(**arguments, **values)
 
         raise typer.Exit(guard(console, work))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -90,4 +91,7 @@ def _parse_server(text: str) -> Address:
         parsed = Address.parse(f"{text}:")
     if parsed.local:
         raise UsageError(f"{parsed.display()} is a local path, not a server", hint="Write [user@]host, or ssh://[user@]host:port")
+    if parsed.port is None and parsed.path.isascii() and parsed.path.isdigit():
+        written = dataclasses.replace(parsed, port=int(parsed.path), path="").display()
+        raise UsageError(f"{parsed.display()} names a path, and no port", hint=f"A port is written so: {written}")
     return parsed

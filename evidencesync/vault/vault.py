@@ -211,7 +211,9 @@ class Vault:
             fd = os.open(root, FOLDER_FLAGS)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
-                raise VaultNotFoundError(f"there is no vault at {shown}") from error
+                is_file = error.errno == errno.ENOTDIR
+                text = f"a vault is a folder, which {shown} is not" if is_file else f"there is no vault at {shown}"
+                raise VaultNotFoundError(text) from error
             raise storage_error(error, f"open the vault at {shown}") from error
         try:
             data = load_file(fd, SETTINGS, MAX_VAULT_TOML)

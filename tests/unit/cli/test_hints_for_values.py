@@ -26,7 +26,7 @@ def test_a_signer_that_nobody_is_leads_to_the_list(command: str, tmp_path: Path,
     assert run_in_process(["init", vault]) == 0
     capsys.readouterr()
     assert run_in_process(["trust", command, vault, "nosuch"]) == NotThereError.exit_code
-    assert capsys.readouterr().err.splitlines()[-1] == "hint: Who is trusted is listed by: evidencesync trust list VAULT"
+    assert capsys.readouterr().err.splitlines()[-1] == f"hint: Who is trusted is listed by: evidencesync trust list {vault}"
 
 
 def test_a_report_that_is_there_already_is_refused_in_words_that_are_said_once(

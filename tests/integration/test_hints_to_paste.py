@@ -1,0 +1,57 @@
+"""A command in a hint has the vault, the case and the item that were typed, so that it can be pasted."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cli_program import ITEM, Lab
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    made = Lab.make(tmp_path_factory.mktemp("hints"), vault=False)
+    made.write("a", b"a")
+    assert made.run("init", "a vault", "--trust", "ana.pub", "--principal", "ana@lab").code == 0
+    assert made.push(vault="a vault").code == 0
+    return made
+
+
+def hint(lab: Lab, *arguments: str) -> str:
+    done = lab.run(*arguments)
+    assert done.code != 0, done
+    as_json = lab.run(*arguments, "--json").error["hint"]
+    said = next(line for line in done.err.splitlines() if line.startswith("hint: ")).removeprefix("hint: ")
+    assert as_json == said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("show", "a vault", "--case", "2024-017", "--item", "X"), "evidencesync list 'a vault'"),
+        (("restore", "a vault", "out", *ITEM, "b"), "evidencesync show 'a vault' --case 2024-017 --item LAPTOP-1 --files"),
+        (("push", "evidence", "no vault", *ITEM, "--sign-key", "ana"), "evidencesync init 'no vault'"),
+        (("trust", "retire", "a vault", "eve@lab"), "evidencesync trust list 'a vault'"),
+    ],
+)
+def test_what_was_typed_stands_in_the_command(lab: Lab, arguments: tuple[str, ...], said: str) -> None:
+    assert said in hint(lab, *arguments)
+
+
+def test_a_key_that_is_not_trusted_is_added_where_the_vault_lies(lab: Lab, tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "eve"], check=True)
+    said = hint(lab, "push", "evidence", "a vault", *ITEM, "--sign-key", str(tmp_path / "eve"))
+    assert said == "On the vault's machine: evidencesync trust add 'a vault' KEY.pub --principal NAME"
+
+
+def test_a_vault_that_is_a_file_and_one_that_is_the_source_are_said(lab: Lab) -> None:
+    assert "a vault is a folder, which ana.pub is not" in lab.run("list", "ana.pub").err
+    swapped = lab.run("push", "a vault", "evidence", *ITEM, "--sign-key", "ana")
+    assert (swapped.code, "change the order" in swapped.err) == (2, True)
+
+
+def test_a_port_behind_a_colon_is_no_path_of_a_server(lab: Lab) -> None:
+    assert hint(lab, "host", "trust", "ana@vault.lab:2222", "--yes") == "A port is written so: ssh://ana@vault.lab:2222"
