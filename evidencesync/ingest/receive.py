@@ -31,6 +31,7 @@ from evidencesync.errors import (
     UntrustedSignerError,
 )
 from evidencesync.evidence.digest import sha256_of
+from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.files.shortages import unexpected
 from evidencesync.ingest.admission import Admitted, admit, show_since, welcome
@@ -54,11 +55,13 @@ from evidencesync.protocol.messages import (
 from evidencesync.protocol.pull_messages import (
     SourceAsk,
 )
+from evidencesync.vault.catalog import is_folder
 from evidencesync.vault.heads import state_head, was_stated
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.layout import RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE
 from evidencesync.vault.ledger import ChainHead
 from evidencesync.vault.publish import complete_unfinished
+from evidencesync.vault.space import check_declared, check_space
 from evidencesync.vault.staging import opened_sessions
 from evidencesync.vault.vault import Vault
 
@@ -158,6 +161,7 @@ class _Session:
             return
         from evidencesync.ingest.session import IngestSession  # see `_load_the_rest`
 
+        self._check_room(admitted.name)
         item = self._vault.item(admitted.name, create=True)
         ingest = IngestSession(self._connection, self._vault, item, admitted, self._caller, self._now)
         ingest.least_bytes = self._least_bytes
@@ -184,6 +188,17 @@ class _Session:
         for message in acknowledgement:
             self._connection.try_send(message)
         ingest.catch_up()  # last: the index is a cache
+
+    def _check_room(self, name: ItemName) -> None:
+        """Refuses a new item that does not fit before its folders are made: an empty one would stay for ever.
+
+        Where the case is there, some of the content may be: that is looked up later.
+        """
+        layout = self._vault.layout
+        if not is_folder(layout.item(name).root):
+            check_space(layout.cases, 0)
+            if not is_folder(layout.case(name.case.folder)):
+                check_declared(layout.cases, self._least_bytes)
 
     def _send_waiting_status(self) -> None:
         self._connection.send(_AT_WORK)

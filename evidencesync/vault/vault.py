@@ -257,7 +257,6 @@ class Vault:
         """
         if create:
             require_writer(self.layout)
-            make_item_folders(self.layout, name)
         else:
             require_item_folders(self.layout, name)
         own = self.settings
@@ -268,7 +267,8 @@ class Vault:
 
         item = VaultItem(own.id, own.key, name, self.layout, may_sign)
         if create:
-            item.check_titles()
+            item.check_titles()  # first: what is refused leaves no empty folders behind
+            make_item_folders(self.layout, name)
         elif (other := item.whose_folders()) is not None:
             raise NotThereError(f"the vault has no item {name}: its folder is that of {other}", hint=SEE_LIST)
         return item
