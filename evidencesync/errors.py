@@ -32,6 +32,7 @@ def _hints(**by_kind: str | None) -> Mapping[CommandKind, str | None]:
 
 _WAIT_HINT = "Wait until the other writer has ended, then run the same command again."
 _BAD_INPUT_HINT = "What was read is broken, hostile, or of an incompatible version."
+_NO_VAULT_HINT = "Look at the path: a vault is a folder with vault.toml in it."
 _AGAIN_HINT = "See first whether it was done, then run the same command again."
 _STOPPED_HINTS = _hints(serves=None, changes=_AGAIN_HINT, reads="Run the same command again.")
 
@@ -224,7 +225,7 @@ class VaultNotFoundError(NotThereError):
 
     slug = "vault-not-found"
     default_hint = "Make one with: evidencesync init VAULT. A vault on a server is written host:/path"
-    other_hints = _hints(reads="Look at the path: a vault is a folder with vault.toml in it.")
+    other_hints = _hints(changes=_NO_VAULT_HINT, reads=_NO_VAULT_HINT)
 
 
 class LockedError(EvidenceSyncError):

@@ -56,6 +56,9 @@ _GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
 """The commands as the help groups them, each with the module that adds it."""
 _MODULES: Final = {name: module for commands in _GROUPS.values() for name, module in commands.items()}
 
+_INVALID: Final = r"invalid value for '?(?:-\w' / ')?([^']+?)'?(?: \(env var: '\w+'\))?: "
+_NO_NUMBER: Final = re.compile(_INVALID + r"'?(.*?)'? is not a valid (int|float)(?:eger)?(?: range)?\.?")
+_OUT_OF_RANGE: Final = re.compile(_INVALID + r"(\S+) is not in the range ([0-9.]+)<=x<=([0-9.]*[0-9])\.?")
 _UNKNOWN: Final = re.compile(
     r"(No such (?:option|command)):? '?(\S+?)'?(?:[.:]? ?(?:\(Possible|Did you mean).*|\.)?$", re.IGNORECASE
 )
@@ -148,6 +151,7 @@ def _refuse(error: Exception, given: list[str], console: Console) -> ExitCode:
     message = " ".join(str(format_message() if format_message else error).split()) or "no command was given"
     if context is not None and type(error).__name__ == "MissingParameter":
         message = f"missing: {', '.join(_all_missing(context, given))}"
+    message = _in_plain_words(message[:1].lower() + message[1:])
     path = context.command_path if context is not None else PROGRAM
     hint = f"See: {path} --help"
     unknown = _UNKNOWN.match(message)
@@ -155,8 +159,18 @@ def _refuse(error: Exception, given: list[str], console: Console) -> ExitCode:
         message = f"{unknown[1]} {unknown[2]}"
         close = _close_to(unknown[2], context.command)
         hint = f"Did you mean {' or '.join(close)}? {hint}" if close else hint
-    console.print_error(UsageError(message[:1].lower() + message[1:], hint=hint))
+    console.print_error(UsageError(message, hint=hint))
     return ExitCode.USAGE
+
+
+def _in_plain_words(message: str) -> str:
+    """What the parser says of a number, in words that are no programmer's."""
+    if (found := _NO_NUMBER.fullmatch(message)) is not None:
+        kind = "a whole number" if found[3] == "int" else "a number"
+        return f"{found[1]} needs {kind}, not {found[2]}"
+    if (found := _OUT_OF_RANGE.fullmatch(message)) is not None:
+        return f"{found[1]} takes {found[3]} to {found[4]}, not {found[2]}"
+    return message
 
 
 def _close_to(given: str, command: Any) -> list[str]:

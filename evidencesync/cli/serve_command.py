@@ -54,7 +54,7 @@ def serve(
     reads that path, or what is below it, needs no key, and writes nothing.
     """
     if (vault is None) == (source is None):
-        raise UsageError("serve needs either --vault PATH or --source PATH")
+        raise UsageError("serve needs --vault PATH or --source PATH, and one of them alone")
     if vault is None or source is not None:
         if listen is not None or authorized_keys is not None or host_key is not None or run.console.as_json:
             raise UsageError("--listen, --authorized-keys, --host-key and --json go with --vault")

@@ -125,7 +125,7 @@ def _open_parent(destination: bytes, vault: Path) -> tuple[int, bytes]:
     try:
         if not destination or not name:
             raise UsageError(f"not a place for a working copy: {shown}", hint="Name a new folder.")
-        require_outside(parent_fd, shown, closed_vault(vault), "Name a folder outside: only evidence belongs into a vault.")
+        require_outside(parent_fd, shown, closed_vault(vault), "Name a folder outside of it.")
         _check_free(parent_fd, name, shown)
     except BaseException:
         os.close(parent_fd)

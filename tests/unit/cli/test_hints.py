@@ -24,6 +24,7 @@ _OF_AN_ACQUISITION: Final = re.compile(r"publish|has arrived|the rest is sent|st
 _SAME: Final = object()
 # What each error says with each kind of command, where it does not say to all what it says to whoever acquires.
 _CHANGES: Final = {
+    "vault-not-found": "Look at the path: a vault is a folder with vault.toml in it.",
     "locked": "Wait until the other writer has ended, then run the same command again.",
     "sealed": None,
     "busy": "Run the same command again later.",

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from evidencesync.cli.acquire import parse_compress
+from evidencesync.cli.app import main
 from evidencesync.cli.export_command import _parse_format
 from evidencesync.errors import NotThereError, UsageError
+from evidencesync.exit_codes import ExitCode
 from tests.support.every_command import run_in_process
 
 
@@ -41,3 +43,25 @@ def test_a_report_that_is_there_already_is_refused_in_words_that_are_said_once(
         f"error: {report} is there already: nothing is ever replaced",
         "hint: Choose another place, which may not lie in a vault: -o FILE",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["push", "a", "b", "--case", "C", "--item", "I", "--retries", "many"], "--retries needs a whole number, not many"),
+        (["push", "a", "b", "--case", "C", "--item", "I", "-p", "70000"], "takes 1 to 65535, not 70000"),
+        (["push", "a", "b", "--case", "C", "--item", "I", "--timeout", "long"], "--timeout needs a number, not long"),
+        (["diff", "v", "one", "2", "--case", "C", "--item", "I"], "N needs a whole number, not one"),
+    ],
+)
+def test_a_number_that_is_none_is_said_in_plain_words(line: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line) == ExitCode.USAGE
+    assert said in capsys.readouterr().err.splitlines()[0]
+
+
+@pytest.mark.parametrize("command", [["clean"], ["vault", "writer"], ["trust", "list"]])
+def test_who_names_no_vault_is_not_told_to_make_one_for_a_command_that_needs_what_is_in_it(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_in_process([*command, str(tmp_path)]) == NotThereError.exit_code
+    assert capsys.readouterr().err.splitlines()[-1] == "hint: Look at the path: a vault is a folder with vault.toml in it."
