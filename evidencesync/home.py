@@ -182,10 +182,10 @@ def user_name() -> str:
     return "" if name == _NO_USER else name
 
 
-def account_name() -> str:
-    """The account of this process, whatever LOGNAME says: sshd knows no other. Empty if the system does not know it."""
+def account_name(number: int | None = None) -> str:
+    """The account with this number, by default that of this process, whatever LOGNAME says. Empty if the system knows none."""
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(os.geteuid() if number is None else number).pw_name
     except KeyError:
         return ""
 

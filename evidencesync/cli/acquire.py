@@ -27,7 +27,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode
-from evidencesync.home import expand, read_named, rooted
+from evidencesync.home import account_name, expand, read_named, rooted
 from evidencesync.limits import MAX_FILES_FROM, MAX_RETRIES_CHANGED
 
 if TYPE_CHECKING:
@@ -372,6 +372,8 @@ def check_places(run: Run, source: str, address: Address, how: HowChoice, what: 
     run.settings.refuse_within(root)
     vault = rooted(Path(address.path)) if address.local else None
     if vault is not None:
+        if (owned := owner_warning(vault, os.geteuid())) is not None:
+            run.console.warn(owned)
         from evidencesync.outside import require_apart
         from evidencesync.vault.layout import SETTINGS
 
@@ -380,6 +382,21 @@ def check_places(run: Run, source: str, address: Address, how: HowChoice, what: 
             hint = "SOURCE comes first, then VAULT: change the order."
             raise UsageError(f"{safe_text(source, 200)} is a vault, and {safe_text(str(vault), 200)} is none", hint=hint)
     return RunFolders(root if resolved.is_folder else None, vault)
+
+
+def owner_warning(vault: Path, account: int) -> str | None:
+    """What root is told that writes into a vault of another account; None for everybody else, who could not write there.
+
+    New folders of cases and items would be root's: the vault's own account could not push into them any more.
+    """
+    try:
+        owner = vault.stat().st_uid
+    except OSError:  # said when the vault is opened
+        return None
+    if account != 0 or owner == 0:
+        return None
+    name = safe_text(account_name(owner) or f"the account {owner}")
+    return f"this vault belongs to {name}, and what root writes belongs to root: {name} may not be able to push then"
 
 
 def _hint_at_order(error: SourceNotFoundError, source: str) -> None:

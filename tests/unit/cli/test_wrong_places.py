@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
+from evidencesync.cli.acquire import owner_warning
 from evidencesync.cli.options import local_vault, parse_address
 from evidencesync.errors import UsageError
+from evidencesync.home import account_name
 
 
 def test_a_person_at_a_server_without_a_path_is_no_folder_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +51,15 @@ def test_a_vault_of_the_settings_is_named_for_the_command_on_its_machine(monkeyp
     with pytest.raises(UsageError, match="not on lab:/srv/v") as refused:
         local_vault("lab:/srv/v")
     assert str(refused.value.hint).endswith(" EVIDENCESYNC_VAULT=/srv/v evidencesync list")
+
+
+def test_root_is_told_that_a_vault_belongs_to_another_account(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        assert owner_warning(tmp_path, 0) is None
+        os.chown(tmp_path, 4711, -1)
+    owner = tmp_path.stat().st_uid
+    said = owner_warning(tmp_path, 0)
+    assert said is not None
+    assert said.startswith(f"this vault belongs to {account_name(owner) or f'the account {owner}'}, and what root writes")
+    assert owner_warning(tmp_path, owner) is None
+    assert owner_warning(tmp_path / "none", 0) is None
