@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, NoReturn, Protocol
 
-from evidencesync.connection.waiting import may_pass
+from evidencesync.connection.waiting import PLACES, may_pass
 from evidencesync.errors import EvidenceSyncError, SourceNotFoundError
 from evidencesync.source.changes import ChangeNotices, SourceSnapshot, is_silent, look
 from evidencesync.source.filters import FilterRules
@@ -74,13 +74,10 @@ class Decision:
     _same_since: float = 0.0  # the end of the first look with the same result as the last one
     _is_notified: bool = False  # whether the kernel tells of changes
     _has_notice: bool = False
+    refusals: int = 0
+    """Pushes in a row that have not found the vault, or evidencesync, where it was."""
     _failures: int = 0
     _retry_at: float = field(default=float("-inf"))
-
-    @property
-    def failures(self) -> int:
-        """Pushes that have failed since the last that did not."""
-        return self._failures
 
     @property
     def is_all_in_vault(self) -> bool:
@@ -123,21 +120,22 @@ class Decision:
         """Records that the source as of the last look, or later, is published. Another look shows whether it changed since."""
         if self.seen is not None:
             self.in_vault = self.seen.digest
-        self._failures, self._retry_at = 0, float("-inf")
+        self.refusals, self._failures, self._retry_at = 0, 0, float("-inf")
         self._is_ready, self._must_look, self._changed_at = False, True, None
 
-    def record_failure(self, now: float) -> float:
+    def record_failure(self, now: float, error: EvidenceSyncError) -> float:
         """Records that a push has failed; returns after how many seconds there may be another one."""
         pause = min(FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 16), LAST_RETRY_SECONDS)
         self._failures += 1
+        self.refusals = self.refusals + 1 if isinstance(error, PLACES) else 0
         self._retry_at = now + pause
         self._is_ready = False
         return pause
 
-    def record_absence(self, now: float) -> None:
+    def record_absence(self, now: float, error: SourceNotFoundError) -> None:
         """Records that a push has not found the source: another look shows when it is back. Pauses as after a failure."""
         self.record_look(None, now, now, is_notified=False)
-        self.record_failure(now)
+        self.record_failure(now, error)
 
     def _next_look(self) -> float:
         rest = self._looked_at + min(max(LEAST_REST_SECONDS, REST_FACTOR * self._cost), FULL_LOOK_SECONDS)
@@ -157,7 +155,7 @@ def is_final(error: EvidenceSyncError, decision: Decision) -> bool:
 
     Where the first push finds no vault, or no evidencesync, the address is wrong. Later, or after a restart, it is waited for.
     """
-    was_there = decision.in_vault is not None and decision.failures < MOST_REFUSALS - 1
+    was_there = decision.in_vault is not None and decision.refusals < MOST_REFUSALS - 1
     return not may_pass(error, was_there=was_there)
 
 
@@ -214,13 +212,13 @@ def watch(
         elif step == "push" and decision.seen is not None:
             try:
                 push(decision.seen)
-            except SourceNotFoundError:  # its disk was pulled since the last look
-                decision.record_absence(clock())
+            except SourceNotFoundError as error:  # its disk was pulled since the last look
+                decision.record_absence(clock(), error)
                 listener.gone()
             except EvidenceSyncError as error:
                 if is_final(error, decision):
                     raise
-                listener.failed(error, decision.record_failure(clock()))
+                listener.failed(error, decision.record_failure(clock(), error))
             else:
                 decision.record_push()
                 listener.pushed()

@@ -291,6 +291,15 @@ def test_a_vault_that_was_there_is_waited_for_and_not_for_ever(kind: type[Eviden
     assert 7 * HOUR < world.tries[-1] < 9 * HOUR
 
 
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_night_without_a_network_does_not_count_where_the_vault_is_not_there_next(kind: type[EvidenceSyncError]) -> None:
+    night = [errors.ConnectError("no network")] * MOST_REFUSALS
+    world = World([], until=48 * HOUR, failures=[kind("x"), *night, *[kind("not mounted yet")] * (MOST_REFUSALS - 1)])
+    with pytest.raises(OverError):
+        watch(Decision(PACE, b"before"), world, world.push, world, lambda: world.now)
+    assert len(world.pushes) == 1
+
+
 @pytest.mark.slow
 @settings(max_examples=40)
 @given(
