@@ -319,7 +319,8 @@ def _lines(data: bytes) -> list[tuple[int, str]]:
 def _parse_signer(line: str, what: str) -> TrustedSigner:
     match = _LINE.fullmatch(line)
     if match is None:
-        raise TrustFileError(f"{what}: not PRINCIPALS [OPTIONS] KEY: {safe_text(line, 80)}")
+        hint = "Each line begins with the signer's name, and the key as in its .pub file follows: ana@lab ssh-ed25519 AAAA..."
+        raise TrustFileError(f"{what}: not PRINCIPALS [OPTIONS] KEY: {safe_text(line, 80)}", hint=hint)
     options = _parse_options(match["options"] or "", what)
     valid_after, valid_before = (_parse_time(options.get(name), what) for name in ("valid-after", "valid-before"))
     if valid_after is not None and valid_before is not None and valid_before <= valid_after:

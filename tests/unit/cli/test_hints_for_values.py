@@ -65,3 +65,11 @@ def test_who_names_no_vault_is_not_told_to_make_one_for_a_command_that_needs_wha
 ) -> None:
     assert run_in_process([*command, str(tmp_path)]) == NotThereError.exit_code
     assert capsys.readouterr().err.splitlines()[-1] == "hint: Look at the path: a vault is a folder with vault.toml in it."
+
+
+def test_a_public_key_in_place_of_a_list_of_signers_leads_to_its_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ana.pub").write_text(
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f ana@lab\n"
+    )
+    assert run_in_process(["verify", str(tmp_path), "--trusted", str(tmp_path / "ana.pub")]) == ExitCode.USAGE
+    assert capsys.readouterr().err.splitlines()[-1].endswith("follows: ana@lab ssh-ed25519 AAAA...")
