@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.custody.chain import STATED_BEFORE, ChainOrder, ChainSubject, follows
+from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
     MANIFEST_NAMESPACE,
@@ -70,7 +71,7 @@ class CheckedReceipt:
 
     `contradictions`: times that cannot be true, each in a sentence: a clock was wrong. They are no problems.
     `vouched_for`: the three documents have the signatures that they should have, and are about each other. What is not has been
-    changed here, and proves nothing against a vault.
+    changed here, and proves nothing against a vault. `own_chain`: as far as the vault showed its own chain, signed by its key.
     """
 
     folder: Path
@@ -84,6 +85,7 @@ class CheckedReceipt:
     manifest_kept: bool = False
     records: int = 0
     vouched_for: bool = False
+    own_chain: KnownChain | None = None
 
     @property
     def name(self) -> ItemName | None:
@@ -286,6 +288,7 @@ class _Check:
         if found.vouched_for and item and not follows(acquired, item[-1][0].sequence, item[-1][1]):
             self._add_problem(ForkedError("the item's records that the vault showed do not lead up to acquired.json"))
         own = self._read_records(folder, VAULT_RECORDS, receipt)
+        found.own_chain = KnownChain.of(own[-1][0].sequence, [sha256 for _, sha256 in own]) if own else None
         name, stated = found.name, f"{received.sequence} {found.head_sha256}"
         place = name.place if name is not None else ""
         if (

@@ -57,7 +57,8 @@ def check_against_vault(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSync
 
     1. It is the same vault, with the same key; and the receipt is what was signed: what was changed here accuses no vault.
     2. The item's chain has the `received` record, under its number; else it was rolled back, or forked: both heads are named.
-    3. The acquisition has these documents.
+    3. The vault's own chain has the records that were kept of it. So what it stated there of others' items holds it, too.
+    4. The acquisition has these documents.
     """
     try:
         return list(_check(kept, vault))
@@ -80,16 +81,11 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
     layout = vault.layout.item(name)
     head = sha256_of(kept.documents["received.json"]).hex()
     seen = KnownChain(kept.received.sequence, (sha256_of(kept.documents["acquired.json"]).hex(), head))
-    present = _present(Ledger(layout.custody), seen.sequence) if is_folder(layout.custody) else None
-    if present is None:
-        text = f"the vault has no records of {name}; the receipt is about record {seen.sequence}, {seen.sha256}"
-        return [RolledBackError(text)]
-    found = seen.compare(present)
-    if found is not ChainComparison.EXTENDS:
-        error = ForkedError if found is ChainComparison.FORKED else RolledBackError
-        ends = f"record {present.sequence}, {present.sha256}"
-        return [error(f"{name}: the vault has {ends}; the receipt is about record {seen.sequence}, {head}: {found.value}")]
-    problems: list[EvidenceSyncError] = []
+    problems = _differences(str(name), seen, Ledger(layout.custody))
+    if not problems and kept.own_chain is not None:
+        problems = _differences("the vault's own chain", kept.own_chain, vault.ledger)
+    if problems:
+        return problems
     acquisition = layout.acquisition(receipt.acquisition)
     if not is_folder(acquisition):
         return [MissingOrExtraError(f"{name}: the vault has records of acquisition {receipt.acquisition}, and not its folder")]
@@ -101,6 +97,18 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
             elif there != data:
                 problems.append(SignatureError(f"{name}: the vault has another {file} of acquisition {receipt.acquisition}"))
     return problems
+
+
+def _differences(whose: str, seen: KnownChain, ledger: Ledger) -> list[EvidenceSyncError]:
+    present = _present(ledger, seen.sequence) if is_folder(ledger.folder) else None
+    about = f"the receipt is about record {seen.sequence}, {seen.sha256}"
+    if present is None:
+        return [RolledBackError(f"the vault has no records of {whose}; {about}")]
+    found = seen.compare(present)
+    if found is ChainComparison.EXTENDS:
+        return []
+    error = ForkedError if found is ChainComparison.FORKED else RolledBackError
+    return [error(f"{whose}: the vault has record {present.sequence}, {present.sha256}; {about}: {found.value}")]
 
 
 def _present(ledger: Ledger, wanted: int) -> KnownChain | None:

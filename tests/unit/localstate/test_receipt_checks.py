@@ -11,19 +11,23 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from evidencesync.acquire.known_heads import VaultAtHand
 from evidencesync.acquire.push import push
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
+from evidencesync.custody.record import record_name
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.trust import TrustedSigners, signer_line
 from evidencesync.evidence.digest import sha512_of
+from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.localstate.files import KeptFolder
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.localstate.receipt_checks import CheckedReceipt, check_kept
 from evidencesync.localstate.receipts import ReceiptDraft
+from evidencesync.vault.ledger import iter_records, sign_record
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.receipt_comparison import chain_order, check_against_vault
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -265,6 +269,22 @@ def test_a_vault_with_another_history_is_forked(keeper: Keeper, tmp_path: Path) 
     (tmp_path / "backup").rename(root)
     keeper.bench.push()
     assert against(keeper, folder) == ["forked"]
+
+
+def test_a_vault_that_wrote_its_own_chain_anew_lacks_what_it_showed_with_the_receipt(keeper: Keeper) -> None:
+    """So it is found, without a memory, that the vault has removed another's item and what it had stated of it."""
+    keeper.bench.push(name=ItemName(keeper.bench.name.case, Title("OTHER")))
+    folder, ledger, signer = keeper.push(), keeper.bench.vault.ledger, keeper.bench.vault.signer
+    *_, others, own = (stored.record for stored in iter_records(ledger))
+    for record in (others, own):
+        for suffix in ("", ".sig"):
+            (ledger.folder / (record_name(record) + suffix)).unlink()
+    shutil.rmtree(keeper.bench.vault.layout.cases / next(iter(others.details)))
+    assert against(keeper, folder) == ["rolled-back"]
+    for _ in range(2):  # as long as it was, and longer
+        head = ledger.head()
+        ledger.append(*sign_record(replace(own, sequence=head.sequence + 1, previous_sha256=head.sha256), signer))
+        assert against(keeper, folder) == ["forked"]
 
 
 @pytest.mark.parametrize("name", ["receipt.json", "manifest.jsonl.sig"])
