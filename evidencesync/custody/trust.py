@@ -166,6 +166,11 @@ class TrustedSigners:
                 hint="Does the clock of the vault's machine show an earlier time? Then set it (see: date -u).",
             )
 
+    def is_ever_trusted(self, principal: str | None, key: PublicKey, namespace: str) -> bool:
+        """Whether there is a time at which a key is trusted under this principal (None: under any)."""
+        times = [one.valid_after or one.valid_before or 0 for one in self.signers if one.key == key]
+        return any(self.reason_untrusted(principal, key, namespace, at * _NANOSECONDS) is None for at in times)
+
     def reason_untrusted(self, principal: str | None, key: PublicKey, namespace: str, at_ns: int) -> str | None:
         """Returns why a key is not trusted under this principal (None: under any); None if it is."""
         try:

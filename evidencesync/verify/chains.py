@@ -187,9 +187,9 @@ class ChainReader:
                 self.add(folder.report, name, sequence, data, signature)
                 continue
             self.broken = True
+            self.times_known = False
             if folder.report.is_unread(name):
                 self.unread.add(sequence)
-                self.times_known = False
 
     def add(self, report: Reporter, name: str, sequence: int, data: bytes, signature: bytes | None) -> None:
         """Checks the next record, in whatever folder its file is. `sequence` is the number in its file name."""
@@ -216,6 +216,8 @@ class ChainReader:
         `stated_times`: by a record's number, where the vault stated that the chain ended with it.
         """
         self._times.finish(self.context.judge.now_ns + self.context.since_begun.elapsed_ns())
+        lost = any(self.digests.get(number) != stated.sha256 for number, stated in stated_times.items())
+        self.times_known = self.times_known and not lost  # what was stated dates the records before it, too
         at: SignedAt | None = None
         stated_by = self._stated_by(stated_times)
         for signed in reversed(self._signed):
@@ -363,18 +365,17 @@ class ChainReader:
         self, report: Reporter, name: str, data: bytes, signature: bytes | None, record: CustodyRecord
     ) -> PublicKey | None:
         """Returns the key that signed, if the table of types allows it. The signer of `acquired`: see the manifest's check."""
-        judge, key = self.context.judge, None
         if signature is not None:
-            key = judge.check_signature(report, self.check, name, signature, CUSTODY_NAMESPACE, sha512_of(data))
-        if key is None:
-            self.times_known = self.times_known and SIGNERS[record.type] is not SignedBy.VAULT
-            return None
-        try:
-            check_signer(record, key, self.context.identity.key, key.fingerprint)
-        except UntrustedSignerError as error:
-            report.report(self.check, "wrong-signer", error.message, name)
-            return None
-        return key
+            judge, signed = self.context.judge, sha512_of(data)
+            key = judge.check_signature(report, self.check, name, signature, CUSTODY_NAMESPACE, signed)
+            try:
+                if key is not None:
+                    check_signer(record, key, self.context.identity.key, key.fingerprint)
+                    return key
+            except UntrustedSignerError as error:
+                report.report(self.check, "wrong-signer", error.message, name)
+        self.times_known = self.times_known and SIGNERS[record.type] is not SignedBy.VAULT
+        return None
 
     def _remember(self, record: CustodyRecord, digest: str, key: PublicKey | None, vault_time_ns: int | None) -> None:
         """Keeps what the record states, also where its signature was refused: that is a finding already."""

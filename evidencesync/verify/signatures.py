@@ -122,8 +122,8 @@ class SignatureJudge:
         key; and that time does not contradict the order in which the vault did both.  4. Where the key is not trusted any more,
         that is reported.
 
-        `time_known`: whether everything that dates the signature could be read. If not, it may be older than `at`, and
-        a signer who is not trusted at that time is not judged.
+        `time_known`: whether everything that dates the signature could be read and is undamaged. If not, it may be older than
+        `at`, and a signer who is trusted at other times than that is not judged.
         """
         if not self._may_be_judged(report, check, name, key):
             return False
@@ -219,7 +219,7 @@ class SignatureJudge:
             return (
                 "the vault states that it had it when the key was trusted, and a timestamp does not tell how old a signature is"
             )
-        if not time_known:
+        if not time_known and self.trust is not None and self.trust.signers.is_ever_trusted(principal, key, namespace):
             return "what dates the signature is damaged, gone or unreadable, so that it was not judged"
         earliest = at.earliest_ns
         if earliest is not None and earliest != at.ns and self._reason_untrusted(key, namespace, principal, earliest) is None:

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.custody.documents import CUSTODY_NAMESPACE
+from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.trust import signer_line
 from evidencesync.errors import TrustFileError
+from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
+from evidencesync.limits import MAX_RECORD
 from evidencesync.vault.heads import state_head
 from tests.support.forger import append_record
+from tests.support.undo import remove
 from tests.unit.vault.acquiring import STARTED, Acquirer, item_name, new_signer, new_vault
 from tests.unit.verify.sample import Made, edit, flip, only, slugs
 
@@ -78,11 +83,24 @@ def bad_signature(file: Path) -> None:
     edit(signature, file.with_name("0001-acquired.json.sig").read_bytes())
 
 
+def another_signature(file: Path) -> None:
+    signature = file.with_name(file.name + ".sig")
+    edit(signature, sign_document(new_signer(), CUSTODY_NAMESPACE, sha512_of(file.read_bytes())))
+
+
+def a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 DAMAGE: dict[str, tuple[str, Callable[[Path], object], set[str]]] = {
     "acquired, its content": ("0001-acquired.json", lambda file: edit(file, file.read_bytes()[:-3]), {"malformed-document"}),
     "acquired, a bit": ("0001-acquired.json", lambda file: flip(file, 10), {"malformed-document"}),
     "received, its content": ("0002-received.json", lambda file: edit(file, file.read_bytes()[:-3]), {"malformed-document"}),
     "received, its signature": ("0002-received.json", bad_signature, {"bad-signature"}),
+    "received, signed by another key": ("0002-received.json", another_signature, {"wrong-signer"}),
+    "received, a folder": ("0002-received.json", a_folder, {"wrong-type"}),
+    "received, too large": ("0002-received.json", lambda file: edit(file, b" " * (MAX_RECORD + 1)), {"malformed-document"}),
     "received, gone": ("0002-received.json", lambda file: file.unlink(), {"missing-record"}),
     "received, without its signature": ("0002-received.json.sig", lambda file: file.unlink(), {"missing-document"}),
 }
@@ -100,6 +118,25 @@ def test_a_retired_key_is_not_judged_by_an_invented_date_where_the_record_that_d
     assert "untrusted-signer" not in slugs(verdict)
     named = [f"{one.path}: {one.message}" for one in verdict.findings if one.slug in found]
     assert all(file in text or "record 2 is missing" in text for text in named), named
+
+
+def test_a_retired_key_is_not_judged_by_an_invented_date_where_the_end_of_the_chain_is_gone(made: Made) -> None:
+    vault = made.open()
+    append_record(made, "noted", made.examiner)
+    Acquirer(vault, made.examiner).acquire({b"x": b"1"})
+    state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS)
+    vault.trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS + DAY_NS)
+    assert made.audit().verdict == "pass"
+    for file in [*made.item.glob("custody/0006-*"), *made.item.glob("custody/0007-*")]:
+        file.unlink()
+    remove(made.acquisition(3))
+    assert slugs(made.audit()) == {"rolled-back", "not-compared"}
+
+
+def test_a_key_that_nobody_ever_trusted_is_refused_also_where_what_dates_its_signature_is_damaged(made: Made) -> None:
+    append_record(made, "noted", new_signer())
+    edit(made.item / "custody" / "0002-received.json", b"{}")
+    assert slugs(made.audit()) >= {"malformed-document", "untrusted-signer"}
 
 
 def test_a_key_that_was_retired_before_is_not_trusted(made: Made) -> None:
