@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from evidencesync.acquire.connect import pause_seconds
 from evidencesync.acquire.custody_exchange import ChainRecord, CustodyExchange, CustodyRequest, ShownChain
-from evidencesync.acquire.known_heads import KnownHeads, VaultAtHand, item_subject
+from evidencesync.acquire.known_heads import KnownHeads, VaultAtHand, item_subject, open_item
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock
 from evidencesync.custody.consistency import whose_chain
@@ -104,7 +104,7 @@ def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownC
 
     Raises NotThereError, ChainError, SignatureError.
     """
-    vault.item(name)  # is it there at all?
+    open_item(memory, vault, name)  # is it there at all?
     at_hand = VaultAtHand(memory, vault, name)
     known = KnownHeads(memory, vault)
     item = vault.item(name)

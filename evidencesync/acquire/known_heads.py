@@ -14,6 +14,8 @@ from evidencesync.custody.consistency import HINT, ChainComparison, ConsistencyC
 from evidencesync.errors import (
     EvidenceSyncError,
     ForkedError,
+    NameClashError,
+    NotThereError,
     RememberedHeadsError,
     RolledBackError,
     StorageError,
@@ -23,6 +25,7 @@ from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
 from evidencesync.vault.heads import SEEN, require_stated
+from evidencesync.vault.item import VaultItem
 from evidencesync.vault.ledger import ChainHead, Ledger
 from evidencesync.vault.stated import StatedHead, stated_heads
 from evidencesync.vault.vault import Vault
@@ -57,6 +60,22 @@ def require_seen(before: KnownChain | None, subject: ChainSubject, present: Know
             f"record {before.sequence}, {before.sha256}: {found.value}",
             hint=HINT.format(vault_id=subject.vault_id),
         )
+
+
+def open_item(memory: HeadMemory, vault: Vault, name: ItemName) -> VaultItem:
+    """Opens an item. One that this machine has seen, and that the vault no longer knows, was removed, whatever the vault says.
+
+    Raises what `Vault.item` raises, RolledBackError for a removed one, RememberedHeadsError.
+    """
+    try:
+        return vault.item(name)
+    except NotThereError:
+        subject = item_subject(vault.settings.id, name)
+        with contextlib.suppress(NameClashError):  # what was seen in that folder was another item
+            if (seen := memory.recall(subject)) is not None:
+                head = StatedHead(seen.chain.sequence, seen.chain.sha256, SEEN)
+                require_stated(Ledger(vault.layout.item(name).custody), whose_chain(subject), [head])
+        raise
 
 
 class VaultAtHand:

@@ -90,6 +90,8 @@ def export(
     """
     import time
 
+    from evidencesync.acquire.known_heads import open_item
+    from evidencesync.cli.own_state import audit_memory
     from evidencesync.cli.verify_record import load_verifier
     from evidencesync.export.encrypt import load_recipients
     from evidencesync.export.run import ExportRequest, Format
@@ -97,7 +99,7 @@ def export(
 
     format_wanted = _parse_format(what.form)
     opened = Vault.open(local_vault(vault))
-    found = opened.item(item.name())
+    found = open_item(audit_memory(run), opened, item.name())
     number = found.choose_acquisition(what.acquisition)
     recipients = load_recipients(what.encrypt_to) if what.encrypt_to else []
     is_folder = format_wanted is Format.BAGIT and not recipients

@@ -174,16 +174,17 @@ def without_own_state(
 def open_known_item(run: Run, vault: str, name: ItemName) -> tuple[VaultItem, ExitCode]:
     """Opens an item whose chain is as long as it is known to be, and returns the exit code of what could not be compared.
 
-    Raises what `Vault.item` raises, and ChainError where the vault's own chain, or what this machine remembers, tells of more.
+    Raises what `open_item` raises, and ChainError where the vault's own chain, or what this machine remembers, tells of more.
     What could not be read is a warning: an old record in a bad sector keeps nobody from the item.
     """
-    from evidencesync.acquire.known_heads import KnownHeads, code_of
+    from evidencesync.acquire.known_heads import KnownHeads, code_of, open_item
     from evidencesync.vault.heads import require_stated
     from evidencesync.vault.vault import Vault
 
     opened = Vault.open(local_vault(vault))
-    known = KnownHeads(audit_memory(run), opened)
-    item = opened.item(name)
+    memory = audit_memory(run)
+    known = KnownHeads(memory, opened)
+    item = open_item(memory, opened, name)
     require_stated(item.ledger, f"the custody chain of {name}", known.of(name.place))
     worst = known.worst_problem()
     if worst is not None and code_of(worst) is not ExitCode.GAPS:

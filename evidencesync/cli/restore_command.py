@@ -114,6 +114,8 @@ def restore_copy(
     DEST appears when the copy is complete, or not at all. Metadata and files that this system cannot store are counted and
     named. The code is 3 if a file is missing for that reason, or because it could not be read when it was acquired.
     """
+    from evidencesync.acquire.known_heads import open_item
+    from evidencesync.cli.own_state import audit_memory
     from evidencesync.cli.verify_record import load_verifier
     from evidencesync.restore.restore import RestoreProgress, restore
     from evidencesync.vault.vault import Vault
@@ -121,7 +123,7 @@ def restore_copy(
     if choice.on_damage not in ("fail", "skip"):
         raise UsageError("--on-damage is fail or skip")
     verifier = load_verifier(run, recording) if recording.record else None
-    found = Vault.open(local_vault(vault)).item(item.name())
+    found = open_item(audit_memory(run), Vault.open(local_vault(vault)), item.name())
     number = found.choose_acquisition(acquisition)
     request = _make_request(run, local_vault(vault), found, number, choice, destination, paths or [])
     progress = RestoreProgress()

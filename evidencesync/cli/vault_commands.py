@@ -14,11 +14,11 @@ import typer
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.lines import time_text, wrapped
 from evidencesync.cli.options import VaultPath, local_vault
-from evidencesync.cli.own_state import adding_to_own_chain
+from evidencesync.cli.own_state import adding_to_own_chain, audit_memory
 from evidencesync.errors import CommandKind, SignatureError, SigningKeyError, UsageError, hinting
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.number_format import count_text
-from evidencesync.exit_codes import ExitCode
+from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_PUBLIC_KEY
 
@@ -149,8 +149,18 @@ def add(
 
 
 def list_signers(run: Run, vault: VaultPath) -> ExitCode:
-    """Lists the trusted keys and how long each is trusted. The vault's own key comes first."""
-    return _give_changed(run, _open(vault), [])
+    """Lists the trusted keys and how long each is trusted. The vault's own key comes first.
+
+    Ends with 34 if this machine has seen later records of the vault's own chain, or others: a key may be listed that was revoked.
+    """
+    from evidencesync.acquire.known_heads import KnownHeads, code_of
+
+    opened = _open(vault)
+    problems = KnownHeads(audit_memory(run), opened).problems
+    _give_changed(run, opened, [])
+    for error in problems:
+        run.console.warn(f"this may not be the list that was last made: {error.message}")
+    return most_severe({code_of(error) for error in problems})
 
 
 def retire(run: Run, vault: VaultPath, who: _Who) -> ExitCode:

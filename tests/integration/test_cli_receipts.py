@@ -56,6 +56,31 @@ def test_a_vault_that_was_put_back_is_34_everywhere_until_it_is_forgotten_on_pur
     assert lab.push().code == 0
 
 
+def test_what_was_seen_and_an_older_copy_does_not_know_is_removed_and_not_just_unknown(lab: Lab) -> None:
+    vault, backup = lab.folder / "vault", lab.folder / "backup"
+    assert lab.push().code == 0
+    lab.make_key("ben")
+    assert lab.run("trust", "add", "vault", "ben.pub", "--principal", "ben@lab").code == 0
+    shutil.copytree(vault, backup, symlinks=True)
+    later = ("--case", "2024-018", "--item", "LATER")
+    assert lab.run("push", "evidence", "vault", *later, "--sign-key", "ana").code == 0
+    assert lab.run("trust", "revoke", "vault", "ben@lab", "--yes").code == 0
+    assert lab.run("trust", "list", "vault").code == 0
+    shutil.rmtree(vault)
+    backup.rename(vault)
+    shown = lab.run("trust", "list", "vault")
+    assert (shown.code, "ben@lab" in shown.out, "this machine has seen" in shown.err) == (34, True, True)
+
+    def codes() -> set[int]:
+        lines = ["show vault", "diff vault 1 1", "restore vault copy", "custody show vault", "timestamp request vault -o query"]
+        return {lab.run(*line.split(), *later).code for line in [*lines, "export vault bag --format bagit"]}
+
+    assert codes() == {34}
+    vault_id = lab.run("list", "vault", "--json").document["vault_id"]
+    assert lab.run("receipts", "forget-head", vault_id, "--yes").code == 0
+    assert (codes(), lab.run("trust", "list", "vault").code) == ({10}, 0)
+
+
 def test_a_memory_that_is_damaged_stops_a_push_with_a_way_on(lab: Lab) -> None:
     state = lab.folder / "state"
     environment = {"EVIDENCESYNC_STATE": str(state)}
