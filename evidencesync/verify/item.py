@@ -314,11 +314,12 @@ class _Item:
         lost = [number for number, sha256 in self._stated.items() if number and self._is_lost(number, sha256)]
         if not lost:
             return
-        number, head, stated = max(lost), self._chain.head, self._stated
+        others = [number for number in lost if number in self._chain.digests]
+        number, head = max(others or lost), self._chain.head
         ends = f"it ends with record {head[0]}, {head[1]}" if head is not None else "it is empty"
-        text = f"the vault's own chain says that record {number} of this chain is {stated[number]}; {ends}"
-        slug = "forked" if head is not None and number <= head[0] else "rolled-back"
-        self._report.report(Check.CUSTODY, slug, text, CUSTODY)
+        there = f"it has another one there, {self._chain.digests[number]}" if others else ends
+        text = f"the vault's own chain says that record {number} of this chain is {self._stated[number]}; {there}"
+        self._report.report(Check.CUSTODY, "forked" if others else "rolled-back", text, CUSTODY)
 
     def _is_lost(self, number: int, sha256: str) -> bool:
         """Whether a record is missing or another one. A record that cannot be read may be the right one."""

@@ -13,7 +13,9 @@ from evidencesync.custody.documents import MANIFEST_NAMESPACE
 from evidencesync.custody.receipt import decode_receipt, encode_receipt
 from evidencesync.custody.record import decode_record, encode_record
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.vault.heads import record_heads
+from evidencesync.evidence.digest import sha256_of
+from evidencesync.vault.heads import record_heads, state_head
+from evidencesync.vault.ledger import ChainHead
 from evidencesync.vault.publish import STEPS
 from tests.unit.vault.acquiring import Acquirer, item_name, new_signer, new_vault
 from tests.unit.verify.sample import ITEM, Made, edit, only, slugs
@@ -32,6 +34,24 @@ def test_a_removed_record_is_found(made: Made, name: str) -> None:
     verdict = made.audit()
     assert (verdict.verdict, verdict.exit_code) == ("fail", 34)
     assert only(verdict, "missing-record").message == f"custody record {int(name[:4])} is missing"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_stated_record_that_is_gone_from_the_middle_of_a_chain_is_missing_and_one_that_was_replaced_a_fork(
+    made: Made, *, replaced: bool
+) -> None:
+    files = record(made, RECORDS[1])
+    state_head(made.open(), item_name("2026/117", "3-a"), ChainHead(2, sha256_of(files[0].read_bytes()).hex()))
+    for file in files:
+        if replaced:
+            edit(file, file.with_name(file.name.replace(RECORDS[1], RECORDS[3])).read_bytes())
+        else:
+            file.unlink()
+    verdict = made.audit()
+    assert verdict.exit_code == 34
+    assert slugs(verdict) & {"missing-record", "rolled-back", "forked"} == (
+        {"forked"} if replaced else {"missing-record", "rolled-back"}
+    )
 
 
 @pytest.mark.parametrize("name", RECORDS)
