@@ -46,10 +46,11 @@ from evidencesync.vault.catalog import (
     read_published,
     recorded_acquisitions,
     removed_acquisition,
+    require_no_link,
     stored_name,
 )
 from evidencesync.vault.heads import require_stated
-from evidencesync.vault.layout import ACQUIRED, MAX_ACQUISITION, ItemLayout
+from evidencesync.vault.layout import ACQUIRED, MAX_ACQUISITION, ItemLayout, VaultLayout
 from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.stated import StatedHead
 from evidencesync.vault.vault import Vault
@@ -130,18 +131,18 @@ def _list_items(vault: Vault, known: KnownHeads, wanted: _Wanted, problems: set[
     for place in known.places:
         case, _, item = place.partition("/")
         if place not in listed_places and case not in unread_cases and wanted.takes(case, item):
-            problem = _unlisted(vault.layout.case(case), item, max(known.of(place)))
+            problem = _unlisted(vault.layout, place, max(known.of(place)))
             problems.add(code_of(problem))
             items.append(ListedItem(None, None, place, None, None, [], _problem(problem)))
     return items
 
 
-def _unlisted(case: Path, item: str, last: StatedHead) -> EvidenceSyncError:
+def _unlisted(vault: VaultLayout, place: str, last: StatedHead) -> EvidenceSyncError:
     """What is said of an item that was not found, and whose record `last` is known."""
-    for folder in (case, case / item):
-        if folder.is_symlink():
-            shown = safe_text(folder.name, 100)
-            return MissingOrExtraError(f"a symbolic link lies in the place of the folder {shown}: where it leads nobody looks")
+    try:
+        require_no_link(vault, *place.split("/"))
+    except EvidenceSyncError as error:
+        return error
     return ChainError(f"{last.witness} that this item had {count_text(last.sequence, 'custody record')}; it is gone")
 
 

@@ -47,6 +47,7 @@ class PathSelection:
             return True
         if path in self._named:
             self.missing.discard(path)
+            self._near.pop(path, None)
             if not (self._inside and path.startswith(self._inside)):
                 self._inside = path + b"/"
             return True

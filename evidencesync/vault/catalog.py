@@ -41,7 +41,8 @@ SEE_LIST: Final = "See what there is: evidencesync list VAULT"
 
 
 def case_folders(vault: VaultLayout) -> list[str]:
-    """Lists the names of all case folders, also of empty ones. Other names are ignored."""
+    """Lists the names of all case folders, also of empty ones. Other names are ignored. Raises as `require_no_link` does."""
+    require_no_link(vault)
     return _subfolders(vault.cases)
 
 
@@ -218,6 +219,21 @@ def make_item_folders(vault: VaultLayout, name: ItemName) -> None:
             with opened_folder(name.item.folder, case) as item:
                 for folder in ITEM_FOLDERS:
                     make_folder(folder, item)
+
+
+def require_no_link(vault: VaultLayout, *names: str) -> None:
+    """Raises MissingOrExtraError where a symbolic link lies in the place of a folder: nobody looks where it leads.
+
+    `names` of the folders of a case and of an item in it.
+    """
+    folders = [vault.cases.joinpath(*names[:depth]) for depth in range(len(names) + 1)]
+    for folder in folders:
+        with storing(f"look at {shown_path(folder)}"):
+            is_link = folder.is_symlink()
+        if is_link:
+            shown = safe_text(folder.name, 100)
+            text = f"a symbolic link lies in the place of the folder {shown}: where it leads nobody looks"
+            raise MissingOrExtraError(text, hint="Move the folder back to its place, or mount there the disk on which it is.")
 
 
 def require_item_folders(vault: VaultLayout, name: ItemName) -> None:

@@ -47,7 +47,14 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import FOLDER_FLAGS, NO_MODES, load_file, opened_folder, storage_error, store_new_file, storing
 from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_SIGNATURE, MAX_VAULT_TOML
-from evidencesync.vault.catalog import SEE_LIST, case_folders, make_item_folders, require_item_folders, stored_names
+from evidencesync.vault.catalog import (
+    SEE_LIST,
+    case_folders,
+    make_item_folders,
+    require_item_folders,
+    require_no_link,
+    stored_names,
+)
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.layout import SETTINGS, SIGNATURE_SUFFIX, VAULT_KEY, VAULT_KEY_PUBLIC, VaultLayout, record_file
@@ -252,9 +259,10 @@ class Vault:
     def item(self, name: ItemName, *, create: bool = False) -> VaultItem:
         """Returns an item by its exact case and item number; with `create`, missing folders are made.
 
-        Raises NotThereError. Where the folders belong to other exact numbers, the item does not exist, and cannot be made
-        (NameClashError).
+        Raises NotThereError, and MissingOrExtraError where one of its folders is a symbolic link. Where the folders belong to
+        other exact numbers, the item does not exist, and cannot be made (NameClashError).
         """
+        require_no_link(self.layout, name.case.folder, name.item.folder)
         if create:
             require_writer(self.layout)
         else:

@@ -384,7 +384,8 @@ class _Audit:
             text = f"no chain has the record {context.wanted_head}; they end with {heads or 'nothing'}"
             self._report.report(Check.CUSTODY, "rolled-back", text)
         if not context.counts.acquisitions:
-            self._report.report(Check.STRUCTURE, "nothing-to-verify", "the vault, or what was named of it, holds no evidence")
+            text = "no evidence was found in the vault, or in what was named of it"
+            self._report.report(Check.STRUCTURE, "nothing-to-verify", text)
 
 
 def _revoked_in(files: TrustBytes) -> RevokedKeys | None:
