@@ -132,9 +132,14 @@ class VaultConnection(Generic[LocalT]):
         raise ProtocolError(f"a {type(message).__name__} message stands where {expected} was expected")
 
     def take_any(self, *, local: bool) -> tuple[LocalT | None, Message | None]:
-        """Takes the next item as `Inbox.take` does. Raises LinkLostError also for a vault that says much and does nothing."""
+        """Takes the next item as `Inbox.take` does. Raises LinkLostError also for a vault that says much and does nothing.
+
+        Not while the source is waited for (`local`): from a tape or a dying disk it may give nothing for days.
+        """
         item, message = self.inbox.take(local=local, timeout_seconds=self.timeout_seconds)
-        if message is not None:
+        if local:
+            self._standstill.end()
+        elif message is not None:
             self._standstill.go_on()
         return item, message
 

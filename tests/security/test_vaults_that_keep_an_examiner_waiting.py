@@ -12,7 +12,9 @@ import pytest
 from evidencesync.acquire import custody_exchange, remote_source, vault_connection
 from evidencesync.acquire.custody import RecordDraft, append_record, read_chain
 from evidencesync.acquire.push import push
-from evidencesync.connection.link import LocalLink, local_pair
+from evidencesync.acquire.vault_connection import VaultConnection
+from evidencesync.connection import waiting
+from evidencesync.connection.link import LocalLink, OwnVaultLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import AuthenticationError, LimitExceededError, LinkLostError, ProtocolError
@@ -248,6 +250,25 @@ def test_a_vault_that_always_works_and_stores_nothing_is_given_up(bench: Bench, 
     error = ended(lambda: push_to(bench, script))
     assert isinstance(error, LinkLostError), error
     assert "done nothing" in error.message
+
+
+def test_a_vault_is_not_given_up_for_a_source_that_gives_nothing_for_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(waiting.time, "monotonic", lambda: now[0])
+    ours, theirs = local_pair()
+    theirs.write(PREAMBLE + 6 * frame_of(AT_WORK))
+    link = OwnVaultLink(ours, threading.current_thread())  # its silences are no pauses
+    connection: VaultConnection[bytes] = VaultConnection(link, bench.request(), Progress(), lambda: 0, None)
+    for hours in (10, 20, 30):
+        now[0] = hours * 3600
+        assert connection.take_any(local=True) == (None, AT_WORK)
+    for hours in (40, 50):
+        now[0] = hours * 3600
+        assert connection.take_any(local=False) == (None, AT_WORK)
+    now[0] = 60 * 3600
+    with pytest.raises(LinkLostError, match="done nothing"):
+        connection.take_any(local=False)
+    theirs.close()
 
 
 @pytest.mark.usefixtures("short_patience")
