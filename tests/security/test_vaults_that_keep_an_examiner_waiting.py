@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from evidencesync.acquire import custody_exchange, remote_source, vault_connecti
 from evidencesync.acquire.custody import RecordDraft, append_record, read_chain
 from evidencesync.acquire.push import push
 from evidencesync.acquire.vault_connection import VaultConnection
-from evidencesync.connection import waiting
 from evidencesync.connection.link import LocalLink, OwnVaultLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import SshPeer
@@ -254,7 +254,7 @@ def test_a_vault_that_always_works_and_stores_nothing_is_given_up(bench: Bench, 
 
 def test_a_vault_is_not_given_up_for_a_source_that_gives_nothing_for_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(waiting.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     ours, theirs = local_pair()
     theirs.write(PREAMBLE + 6 * frame_of(AT_WORK))
     link = OwnVaultLink(ours, threading.current_thread())  # its silences are no pauses
