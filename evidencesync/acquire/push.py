@@ -321,7 +321,7 @@ class _Push:
         writer.put(sender.take_output())
         sender.data.link_rate = writer.link_rate
         counts = sender.counts
-        self._progress.take_stored(counts.stored_bytes, counts.known_bytes, counts.acknowledged_on_link)
+        self._progress.take_stored(counts.stored_bytes, counts.known_bytes, counts.acknowledged_on_link, counts.zero_bytes)
 
     def _resume(self, sender: Sender, lost: LinkLostError, handshake: Handshake) -> None:
         """Reconnects, and resumes where the vault stands; the sender still has everything that the vault has not stored."""

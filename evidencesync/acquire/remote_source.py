@@ -178,7 +178,7 @@ class RemoteSource:
         self._seen = seen
         progress = self._progress
         progress.files, progress.hole_bytes, progress.bad_bytes = seen.files, seen.hole_bytes, seen.bad_bytes
-        progress.take_stored(seen.stored_bytes, max(seen.stored_bytes - seen.sent_bytes, 0), seen.sent_bytes)
+        progress.take_stored(seen.stored_bytes, max(seen.stored_bytes - seen.sent_bytes, 0), seen.sent_bytes, 0)
         progress.total_files, progress.total_bytes, progress.path = seen.total_files, seen.total_bytes, seen.path
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import PageRead, SourceEvent, SourceReading, SourceTally, StreamBegun, StreamEnded
@@ -14,14 +16,16 @@ from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import SshPeer
 from evidencesync.custody.wholeness import ManifestTally
 from evidencesync.delta.chunker import Segment
-from evidencesync.errors import NothingLeftError
+from evidencesync.errors import EvidenceSyncError, NothingLeftError
 from evidencesync.evidence.number_format import count_text
 from evidencesync.evidence.utc_time import UtcTime
+from evidencesync.files.holes import data_bytes
 from evidencesync.protocol.sender import Sender
 from evidencesync.source.device import geometry_of
 from evidencesync.source.filters import FilterRules
+from evidencesync.source.reader import open_file
 from evidencesync.source.root import SourceRoot, resolve_source
-from evidencesync.source.walker import walk
+from evidencesync.source.walker import Found, walk
 
 Emit = Callable[[SourceEvent, int], None]
 
@@ -77,6 +81,9 @@ class LocalSourceAccess:
         count_source(self._source, self._rules, progress, is_over)
 
 
+_BLOCK: Final = 512  # st_blocks counts these, whatever the file system's own blocks are
+
+
 def count_source(source: SourceRoot, rules: FilterRules, progress: Progress, is_over: Callable[[], bool]) -> None:
     """Counts what there is to read on this machine. Raises the errors of walking."""
     files = total = 0
@@ -86,10 +93,22 @@ def count_source(source: SourceRoot, rules: FilterRules, progress: Progress, is_
     for found in walk(source, rules, gentle=True):
         if found.entry_type == "file" and found.stat is not None and found.flag is None:
             files += 1
-            total += found.stat.st_size
+            total += _bytes_of_data(found, found.stat)
         if is_over():
             return
     progress.total_files, progress.total_bytes = files, total
+
+
+def _bytes_of_data(found: Found, status: os.stat_result) -> int:
+    """Returns the size of a file without its holes, as the reading will find them; all of it where they cannot be looked for."""
+    size = status.st_size
+    if status.st_blocks * _BLOCK >= size:
+        return size
+    try:
+        with contextlib.closing(open_file(found)) as opened:
+            return data_bytes(opened.fd, size)
+    except (OSError, EvidenceSyncError):
+        return size  # the reading records the error
 
 
 def add_to_sender(sender: Sender, item: SourceEvent) -> bool:

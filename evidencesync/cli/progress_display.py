@@ -22,6 +22,9 @@ _PER_SECOND: Final = 5
 _WIDTH: Final = 60
 _RATE_SECONDS: Final = 8.0  # over which a rate is taken: a slow link brings a segment in a second or two
 _SURE_SECONDS: Final = 2.0  # before, one rise more or less would halve or double the time left
+_LEAST_RATE: Final = 200.0
+_STEADY_RISES: Final = 5
+_STEADY: Final = 1.5  # times the rate of all that was seen
 _SENDING: Final = frozenset({"reading", "finishing"})
 _STAGES: Final = {
     "connecting": "connecting",
@@ -120,10 +123,20 @@ class Meter:
         """The usual time from one rise to the next."""
         return (self._seen[-1][0] - self._seen[0][0]) / max(len(self._seen) - 1, 1)
 
+    @property
+    def _is_steady(self) -> bool:
+        """Whether it comes about as fast now as before: what the vault had comes in a moment, and says nothing of the rest."""
+        seen = self._seen
+        if len(seen) < _STEADY_RISES:
+            return True
+        (before, had), (now, has) = seen[len(seen) // 2], seen[-1]
+        later, all_of_it = (has - had) / (now - before), (has - seen[0][1]) / (now - seen[0][0])
+        return all_of_it <= _STEADY * later and later <= _STEADY * all_of_it
+
     def describe_rest(self, now: float, done: int, total: int | None) -> list[str]:
         """How long the rest takes; nothing where that is not known. It goes down from one rise to the next, too."""
         rate = self.rate(now, done)
-        if now - self._seen[0][0] < _SURE_SECONDS:
+        if now - self._seen[0][0] < _SURE_SECONDS or not self._is_steady:
             return []
         coming = rate * min(now - self._seen[-1][0], self._usual)
         return [f"{duration_text((total - done - coming) / rate)} left"] if rate > 0 and total and total > done + coming else []
@@ -135,8 +148,8 @@ class Meter:
 
 
 def describe_rate(rate: float) -> list[str]:
-    """A rate in bytes a second; nothing where it is not known."""
-    return [f"{size_text(rate)}/s"] if rate > 0 else []
+    """A rate in bytes a second; nothing where it is not known, or where only a word now and then is said."""
+    return [f"{size_text(rate)}/s"] if rate >= _LEAST_RATE else []
 
 
 @dataclass(slots=True)
@@ -160,6 +173,8 @@ class PushView:
         rate = self._arrived.rate(now, done)
         link = None if progress.link_bytes is None else self._link.rate(now, progress.link_bytes)
         rates = describe_rate(rate) if link is None else [f"link {text}" for text in describe_rate(link)]
+        if total and done >= total and progress.files >= (progress.total_files or 0):
+            return f"all {size_text(total)} have arrived; the vault stores them"
         known = [f"vault had {size_text(progress.known_bytes)}"] if progress.known_bytes else []
         return "  ".join(
             [f"{stage} {describe_amount(done, total)}", *self._arrived.describe_rest(now, done, total), *rates, *known]
@@ -178,7 +193,7 @@ class PushView:
         progress = self.progress
         if progress.stage not in _SENDING:
             return ""
-        of_all = f" of {progress.total_files:,}" if progress.total_files is not None else ""
+        of_all = f" of {max(progress.total_files, progress.files):,}" if progress.total_files is not None else ""
         parts = [f"read {count_text(progress.files, 'file') if not of_all else f'{progress.files:,}{of_all} files'}"]
         if progress.hole_bytes:
             parts.append(f"holes {size_text(progress.hole_bytes)}")

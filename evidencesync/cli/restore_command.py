@@ -38,7 +38,7 @@ _STAGES: Final = {
     "looking": "reading the manifest",
     "writing": "writing",
     "syncing": "writing to the disk",
-    "read-back": "reading back",
+    "read-back": "step 2 of 2: reading back",
     "metadata": "setting metadata",
     "done": "done",
 }
@@ -127,7 +127,7 @@ def restore_copy(
     number = found.choose_acquisition(acquisition)
     request = _make_request(run, local_vault(vault), found, number, choice, destination, paths or [])
     progress = RestoreProgress()
-    with shown(run.console, _RestoreView(progress)):
+    with shown(run.console, _RestoreView(progress, not choice.no_read_back)):
         restored = restore(request, progress)
     output = _output(request, restored, found.name, number, outside=choice.trusted is not None)
     codes = {restored.refusals.exit_code}
@@ -276,12 +276,13 @@ class _RestoreView:
     """A restore: stage, files, bytes, rate, time left."""
 
     progress: RestoreProgress
+    reads_back: bool
     _meter: Meter = dataclasses.field(default_factory=Meter)
 
     def headline(self, now: float) -> str:
         """See View."""
         progress = self.progress
-        parts = [_STAGES[progress.stage]]
+        parts = [f"{'step 1 of 2: ' if self.reads_back and progress.stage == 'writing' else ''}{_STAGES[progress.stage]}"]
         if progress.stage in {"writing", "read-back"}:
             parts.append(f"{progress.files:,} of {progress.total_files:,} files")
             parts += self._meter.describe(now, *self.extent())

@@ -13,8 +13,8 @@ Stage = Literal["connecting", "waiting", "reconnecting", "reading", "finishing",
 class Progress:
     """Counters of one run. Each is written by one thread only, so that no lock is needed to read them.
 
-    With `count_ahead` there is a display, and a folder is counted while it is being read: `total_files` and `total_bytes` are
-    None until they are known. In the stages after reading, `stage_done` of `stage_total` bytes are done.
+    With `count_ahead` there is a display, and a folder is counted while it is being read: `total_files` and `total_bytes`, which
+    has no holes, are None until they are known. In the stages after reading, `stage_done` of `stage_total` bytes are done.
 
     What is read runs ahead of what has arrived, by up to a window. Only `arrived_bytes` says how far a run is.
     """
@@ -30,11 +30,13 @@ class Progress:
     missed_bytes: int = 0
     """Of `total_bytes`, those of files that could not be read at all."""
     stored_bytes: int = 0
-    """Bytes of the source that the vault says it has stored, zeros included."""
+    """Bytes of the source that the vault says it has stored, without runs of zeros."""
     known_bytes: int = 0
     """Of `stored_bytes`, those that the vault had already, so that they were not sent."""
     sent_bytes: int = 0
     """Of `stored_bytes`, those that were sent on the present link."""
+    zero_bytes: int = 0
+    """Bytes in runs of zeros, holes or not: they need not arrive."""
     received_bytes: int = 0
     """Bytes of content that the vault says it has received on the present link, stored or about to be."""
     link_bytes: int | None = None
@@ -48,9 +50,9 @@ class Progress:
     notify: Callable[[str], None] = lambda _line: None
     """Called with a line about an event of the run, such as a wait, for users without a display."""
 
-    def take_stored(self, stored_bytes: int, known_bytes: int, sent_bytes: int) -> None:
+    def take_stored(self, stored_bytes: int, known_bytes: int, sent_bytes: int, zero_bytes: int) -> None:
         """Records how far the vault is."""
-        self.stored_bytes, self.known_bytes, self.sent_bytes = stored_bytes, known_bytes, sent_bytes
+        self.stored_bytes, self.known_bytes, self.sent_bytes, self.zero_bytes = stored_bytes, known_bytes, sent_bytes, zero_bytes
 
     @property
     def arrived_bytes(self) -> int:
@@ -58,14 +60,14 @@ class Progress:
         return self.stored_bytes + max(self.received_bytes - self.sent_bytes, 0)
 
     def to_arrive(self, total_bytes: int) -> int:
-        """Returns how many of all bytes will have to arrive, as far as it is known.
+        """Returns how many of all bytes will have to arrive, as far as it is known: neither holes nor zeros that were read.
 
         The count and the reading walk a source each by itself: what has gone in between may have been missed, and never counted.
         """
-        return max(total_bytes - self.missed_bytes, self.arrived_bytes)
+        return max(total_bytes - self.missed_bytes - max(self.zero_bytes - self.hole_bytes, 0), self.arrived_bytes)
 
     def restart(self) -> None:
         """Resets the counters: the source is read again from its start."""
         self.stage = "connecting"
         self.files = self.hole_bytes = self.bad_bytes = self.missed_bytes = 0
-        self.stored_bytes = self.known_bytes = self.sent_bytes = self.received_bytes = 0
+        self.stored_bytes = self.known_bytes = self.sent_bytes = self.zero_bytes = self.received_bytes = 0

@@ -19,6 +19,7 @@ LEAST_HOLE: Final = MIN_ZERO_RUN  # a shorter one is read: it is no row of its o
 HOLE_STEP: Final = 64 * MIB  # of a hole at once: about 50 ms of hashing, then the file is asked again
 _LOOK_AHEAD: Final = 4 * MIB  # bytes of data with short holes that are examined before an answer
 _MAX_LOOKS: Final = 1024  # short holes in a row: twice what blocks of 4 KiB can have in _LOOK_AHEAD
+_MOST_EXTENTS: Final = 10_000
 _NEVER: Final = 2**63 - 1
 _HAS_HOLES: Final = hasattr(os, "SEEK_DATA")
 
@@ -82,6 +83,23 @@ class HoleFinder:
                 return _NEVER if whence == os.SEEK_DATA else offset
             self._data_end = _NEVER  # not supported: everything is read
             return offset if whence == os.SEEK_DATA else _NEVER
+
+
+def data_bytes(fd: int, size: int) -> int:
+    """Returns how many of the first `size` bytes lie in no long hole. What lies behind thousands of extents counts as data.
+
+    Raises OSError.
+    """
+    finder, position, data = HoleFinder(fd), 0, 0
+    for _ in range(_MOST_EXTENTS):
+        extent = finder.next_extent(position, size)
+        if not extent.length:
+            return data
+        position += extent.length
+        data += 0 if extent.is_hole else extent.length
+        if position >= size:
+            return data
+    return data + size - position
 
 
 def has_empty_run(fd: int) -> bool:

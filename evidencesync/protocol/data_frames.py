@@ -171,7 +171,8 @@ def copy_if_small(block: memoryview) -> memoryview:
 class SenderCounts:
     """Counts bytes of content: `literal_bytes` were sent, `zero_bytes` lay in runs of zeros.
 
-    `stored_bytes` the receiver says it has stored: `acknowledged_bytes` of these were sent, and `known_bytes` it had already.
+    `stored_bytes`, without zeros, the receiver says it has stored: `acknowledged_bytes` of these were sent, and it had
+    `known_bytes` already.
     """
 
     literal_bytes: int = 0
@@ -191,8 +192,8 @@ class SenderCounts:
         self._acknowledged_before = self.acknowledged_bytes
 
     def add_stored(self, size: int, sent: int, zeros: int = 0) -> None:
-        """Counts `size` bytes that are stored; `sent` is more than that where some were sent twice."""
-        self.stored_bytes += size
+        """Counts `size` bytes that are stored, `zeros` included; `sent` is more than the others where some were sent twice."""
+        self.stored_bytes += size - zeros
         self.acknowledged_bytes += sent
         self.known_bytes += max(size - sent - zeros, 0)
 

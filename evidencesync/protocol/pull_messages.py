@@ -77,7 +77,8 @@ class Fetch(Message, frozen=True):
 class SourceSeen(Message, frozen=True):
     """The progress at the source's end, for a display alone.
 
-    `files` were read; `stored_bytes` the vault's side has stored, and `sent_bytes` of these were sent or are zeros.
+    `files` were read; `stored_bytes` the vault's side has stored, and `sent_bytes` of these were sent; `total_bytes` are to be.
+    Runs of zeros that were found are in none of them.
     """
 
     files: Size

@@ -239,7 +239,7 @@ class _SourceServer:
     def _send(self, sender: Sender, writer: BufferedWriter) -> None:
         writer.put(sender.take_output())
         sender.data.link_rate = writer.link_rate
-        self._progress.take_stored(sender.counts.stored_bytes, sender.counts.known_bytes, 0)
+        self._progress.take_stored(sender.counts.stored_bytes, sender.counts.known_bytes, 0, sender.counts.zero_bytes)
         if time.monotonic() - self._progress_sent >= _PROGRESS_SECONDS:
             self._send_progress()
 

@@ -12,11 +12,14 @@ import pytest
 from blake3 import blake3
 
 from evidencesync.acquire.push import push
+from evidencesync.acquire.source_access import count_source
 from evidencesync.connection.progress import Progress
 from evidencesync.errors import DigestMismatchError
 from evidencesync.files import holes
 from evidencesync.files.holes import HOLE_STEP, Extent, HoleFinder
 from evidencesync.limits import KIB
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.root import resolve_source
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench
 from tests.support.moments import LONG_AFTER_NS
@@ -93,10 +96,13 @@ def test_a_hole_is_neither_read_nor_sent_nor_stored_at_either_end(bench: Bench, 
 def test_the_display_tells_holes_from_what_was_read(bench: Bench) -> None:
     make_sparse(bench.source / "disk.img")
     progress = Progress()
+    count_source(resolve_source(bench.request().source), FilterRules.none(), progress, lambda: False)
     ours, thread = bench.serve()
     push(ours, bench.request(), progress)
     thread.join(PATIENCE_SECONDS)
-    assert progress.arrived_bytes == SIZE
+    assert progress.arrived_bytes + progress.zero_bytes == SIZE
+    assert progress.total_bytes is not None
+    assert progress.to_arrive(progress.total_bytes) == progress.arrived_bytes < DATA + 256 * KIB
     assert SIZE - DATA - 64 * KIB < progress.hole_bytes <= SIZE - DATA
 
 

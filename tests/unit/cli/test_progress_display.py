@@ -52,7 +52,20 @@ def test_what_is_read_is_named_with_its_holes_and_its_bad_bytes() -> None:
 def test_files_that_cannot_be_read_are_no_part_of_what_is_left() -> None:
     progress = Progress(stage="finishing", total_bytes=10_000_000, missed_bytes=4_000_000)
     progress.stored_bytes, progress.known_bytes, progress.link_bytes = 6_000_000, 0, None
-    assert PushView(progress).headline(0.0) == "arrived 6.0 of 6.0 MB"
+    assert PushView(progress).headline(0.0) == "all 6.0 MB have arrived; the vault stores them"
+
+
+def test_zeros_are_no_part_of_what_is_left() -> None:
+    progress = Progress(stage="reading", total_bytes=300_000_000, zero_bytes=260_000_000, stored_bytes=10_000_000, total_files=2)
+    assert PushView(progress).headline(0.0) == "arrived 10.0 of 40.0 MB"
+
+
+def test_no_rate_is_said_of_a_link_that_carries_a_word_now_and_then() -> None:
+    progress = Progress(stage="reading", total_bytes=300_000_000, link_bytes=0)
+    view = PushView(progress)
+    view.headline(0.0)
+    progress.link_bytes = 300
+    assert view.headline(3.0) == "arrived 0 B of 300.0 MB"
 
 
 def test_without_a_total_nothing_is_promised() -> None:
@@ -96,6 +109,15 @@ def test_the_time_left_goes_down_between_two_rises_and_not_below_the_next() -> N
         ["1 min 21 s left"],
         ["1 min 20 s left"],
     )
+
+
+def test_no_time_left_is_said_while_what_came_first_was_faster() -> None:
+    """Zeros, and what the vault has, come at once; then a link brings 1 MB a second."""
+    meter = Meter()
+    said = [meter.describe_rest(tenth / 2, 30_000_000 + tenth * 500_000 if tenth else 0, 90_000_000) for tenth in range(60)]
+    assert not any(said[:17])
+    assert said[20] == ["50.0 s left"]
+    assert all(said[20:])
 
 
 def test_a_rate_falls_when_nothing_comes_any_more() -> None:
