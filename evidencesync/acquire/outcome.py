@@ -172,6 +172,7 @@ class ConcludedPush:
             reused_bytes=traffic.reused_bytes,
             zero_bytes=traffic.zero_bytes,
             stored=checked.receipt.stored,
+            lookup=checked.receipt.lookup,
             wire_sent=traffic.wire_sent,
             wire_received=traffic.wire_received,
             seconds=traffic.seconds,

@@ -80,9 +80,10 @@ class Documents:
 class PushOutcome:
     """The results of a published acquisition at this end. Digests are hexadecimal; sizes are bytes.
 
-    `stored` is how contents came to lie in the vault, as its receipt says. `interruptions` counts the links that were lost,
-    `leftovers` the earlier sessions whose data the vault still had. `damaged` counts files of earlier acquisitions that the
-    vault found damaged, and did not use. `vault_head` is where the vault's own chain ends; `seen` is what is worth remembering.
+    `stored` is how contents came to lie in the vault, and `lookup` how far the vault looked for what it has, as its receipt
+    says. `interruptions` counts the links that were lost, `leftovers` the earlier sessions whose data the vault still had.
+    `damaged` counts files of earlier acquisitions that the vault found damaged, and did not use. `vault_head` is where the
+    vault's own chain ends; `seen` is what is worth remembering.
     `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half of a round trip; and
     `source_clock_offset_ns` that of the machine that was pulled from, where it told. `contradictions`: times of the vault's
     documents that cannot be true, each in a sentence. `changes` counts what differs from the previous acquisition, as the vault
@@ -100,6 +101,7 @@ class PushOutcome:
     reused_bytes: int
     zero_bytes: int
     stored: Stored
+    lookup: str
     wire_sent: int
     wire_received: int
     seconds: float

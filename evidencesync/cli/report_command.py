@@ -175,9 +175,10 @@ def report(
 
     from evidencesync.cli.report_writing import report_lines, sign_files, signed_by, write_files
     from evidencesync.cli.verify_record import load_verifier
+    from evidencesync.custody.labels import digests_text
     from evidencesync.report.gather import count_acquisitions, gather
     from evidencesync.report.pdf_report import require_typst
-    from evidencesync.report.verdicts import severities_text
+    from evidencesync.report.verdicts import digests_left, severities_text
     from evidencesync.report.volumes import Choices
     from evidencesync.vault.vault import Vault
 
@@ -203,8 +204,14 @@ def report(
         found = sum(len(item.acquisitions) for item in gathered.report.items)
         if found != counted:  # others were received meanwhile, or some could not be listed before
             places = stack.enter_context(to.opened(root, found, signed=signing.sign))
-        made = write_files(gathered, places, to.kind, Choices(to.files or to.kind != "pdf", signed_by(verifier)))
+        made = write_files(
+            gathered, places, to.kind, Choices(to.files or to.kind != "pdf", signed_by(verifier, gathered.report.trust))
+        )
         result = made.output if verifier is None else sign_files(made, places, gathered, root, verifier)
+    left = digests_left(gathered.report) if to.kind in _DRAFTS and result.state == "pass" else []
+    if left:
+        run.console.print_message(f"note: the draft states that {digests_text(left)} was not computed again")
+        run.console.print_message("hint: For a draft about all digests, make it with --all-digests.")
     run.console.print_result(result, report_lines(result, severities_text(gathered.report.judgement.findings) or "none"))
     return ExitCode(result.exit_code)
 

@@ -25,8 +25,9 @@ from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.number_format import size_text
 from evidencesync.exit_codes import ExitCode, most_severe
+from evidencesync.home import user_name
 from evidencesync.outside import NewFile
-from evidencesync.report.document import Item
+from evidencesync.report.document import Item, Trust
 from evidencesync.report.gather import Gathered
 from evidencesync.report.volumes import SIGNATURE, Choices, volumes, with_digests
 from evidencesync.report.write import write_report
@@ -59,12 +60,19 @@ class _Hashing:
         return self._file.write(data)
 
 
-def signed_by(verifier: Verifier | None) -> str | None:
-    """Who signs a report, for its first page; None for nobody."""
+def signed_by(verifier: Verifier | None, trust: Trust) -> str | None:
+    """Who signs a report, for its first page; None for nobody.
+
+    A login's name is called so, and the list of signers says whose key it is: an account may have the name of the vault.
+    """
     if verifier is None:
         return None
+    key = verifier.signer.public_key.fingerprint
+    name = f"{'the account ' if verifier.examiner == user_name() else ''}{safe_text(verifier.examiner, 200)}"
     organisation = "" if verifier.organisation is None else f", {safe_text(verifier.organisation, 200)}"
-    return f"{safe_text(verifier.examiner, 200)}{organisation}, with the key {verifier.signer.public_key.fingerprint}"
+    listed = dict.fromkeys(name for one in trust.signers if one.key == key and not one.revoked for name in one.principals)
+    of = f" of {', '.join(listed)}" if listed else ", which is on no list of this report"
+    return f"{name}{organisation}, with the key {key}{of}"
 
 
 def write_files(gathered: Gathered, places: list[NewFile], kind: Format, choices: Choices) -> Written:

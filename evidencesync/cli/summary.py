@@ -10,6 +10,7 @@ import msgspec
 
 from evidencesync.cli.number_format import rate_text, stored_text
 from evidencesync.cli.outputs import ChangesOutput, FlaggedPath, PushOutput, PushVerdict, UnchangedOutput
+from evidencesync.custody.labels import LOOKUPS
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.entry import Remark
 from evidencesync.evidence.number_format import count_text, duration_text, notebook_fingerprint, share_text, size_text
@@ -203,7 +204,7 @@ def _transfer_lines(outcome: PushOutcome, address: Address, *, pulled: bool) -> 
     counted = ", counted on ssh's pipes" if pulled or not address.local else ""
     yield f"  {'asked' if pulled else 'came back':<12} {size_text(back)}{counted}"
     share = share_text(outcome.reused_bytes, tally.bytes)
-    reused = f"{size_text(outcome.reused_bytes)} ({share}) was in the vault already, or came before"
+    reused = f"{size_text(outcome.reused_bytes)} ({share}) was in {LOOKUPS[outcome.lookup]} already, or came before"
     zeros = f", {size_text(outcome.zero_bytes)} are zeros" if outcome.zero_bytes else ""
     yield f"  reused       {reused}{zeros}"
     counted = ", zeros included" if outcome.zero_bytes and outcome.stored.written.bytes else ""  # which take no room as holes

@@ -34,6 +34,8 @@ DIRECTIONS: Final = {
     "pull": "pulled: read from the vault's machine",
     "local": "source and vault on one machine",
 }
+# How far a vault looked for what it has, as a receipt states it. What lies beyond was not looked for.
+LOOKUPS: Final = {"item": "this item", "case": "this case", "vault": "the vault"}
 DIGESTS: Final = {"blake3": "BLAKE3", "sha256": "SHA-256"}
 # Facts about a device, in the order in which a person looks for them.
 _DEVICE: Final = {

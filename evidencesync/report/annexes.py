@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from evidencesync.custody.principals import VAULT_PRINCIPAL
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Bullets, Column, Commands, Fact, Facts, FileTable, Paragraph, Section, Table
@@ -37,7 +38,7 @@ def annexes(report: Report, volume: Volume, choices: Choices) -> Iterator[Sectio
     is_first = volume.number == 1
     if is_first:
         yield _trust(report)
-    yield _how_to_verify(volume)
+    yield _how_to_verify(report, volume)
     yield _technical(volume)
     if is_first:
         yield Section("Words", 2, "words", [Facts([Fact(word, meaning) for word, meaning in texts.GLOSSARY])])
@@ -92,7 +93,23 @@ def _validity(after: str | None, before: str | None, *, revoked: bool) -> str:
     return " ".join(part for part in parts if part) or "always"
 
 
-def _how_to_verify(volume: Volume) -> Section:
+def _signer_lines(report: Report, volume: Volume) -> list[str]:
+    """A line of a list of signers for each examiner's key and the vault's. The keys come from their owners, and not from here."""
+    headers = [one.header for shown in volume.items for one in shown.acquisitions if one.header is not None]
+    wanted = [(header.examiner.principal, "manifest@evidencesync", header.examiner.key) for header in headers]
+    algorithms = {signer.key: signer.algorithm for signer in report.trust.signers}
+    return [
+        f'{_quoted(principal)} namespaces="{namespace}" {safe_text(algorithms.get(key, "ALGORITHM"))} KEY {safe_text(key)}'
+        for principal, namespace, key in dict.fromkeys([*wanted, (VAULT_PRINCIPAL, "receipt@evidencesync", report.vault.key)])
+    ]
+
+
+def _quoted(principal: str) -> str:
+    shown = safe_text(principal)
+    return f'"{shown}"' if " " in shown else shown
+
+
+def _how_to_verify(report: Report, volume: Volume) -> Section:
     """The steps once, and for each acquisition the line that says which it is."""
     which = [
         f"A={shell_text(f'{shown.item.folder}/acquisitions/{one.number:04}')} "
@@ -102,6 +119,7 @@ def _how_to_verify(volume: Volume) -> Section:
         if one.header is not None
     ]
     blocks: list[AnyBlock] = [Paragraph(texts.VERIFY_INTRO)]
+    blocks += [Paragraph(texts.VERIFY_SIGNERS), Commands(_signer_lines(report, volume))]
     if which:
         blocks += [Paragraph(texts.VERIFY_WHICH), Commands(which), Paragraph(texts.VERIFY_STEPS), Commands(list(_STEPS))]
     blocks.append(Paragraph(texts.VERIFY_REST))

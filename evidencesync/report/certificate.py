@@ -17,6 +17,7 @@ from evidencesync.report.blocks import Sink
 from evidencesync.report.document import Acquisition, Item, Report
 from evidencesync.report.exhibits import gaps_text, utc_time_text
 from evidencesync.report.texts import WORDS
+from evidencesync.report.verdicts import digests_left
 
 Kind = Literal["certificate", "statement"]
 _TITLE: Final = rb"\pard\qc\sb240\sa120\b\fs28 %s\b0\par" + b"\n"
@@ -46,6 +47,9 @@ PASSED: Final = (
     "The verification that began on {moment} with {tool} covered {checked}. Every stored file had the size and the "
     "{digests} digest that its signed list states. Every list, receipt and custody record had a good signature, by a key"
     " that was trusted for it at the time, as {trust} said."
+)
+NOT_COMPUTED: Final = (
+    " The lists also state {digests} digests: this verification did not compute them again, so nothing is certified of them here."
 )
 NOT_PASSED: Final = (
     "The verification that began on {moment} did NOT pass: its result is {word}. No fact that rests on it is filled in: "
@@ -115,7 +119,9 @@ def _checked(report: Report) -> str:
     ]
     digests = digests_text(judgement.digests).replace(", ", " and ")
     trust = "a list from outside the vault" if judgement.trust == "outside" else "the vault's own lists"
-    return PASSED.format(moment=moment, tool=report.tool, checked=", ".join(parts), digests=digests, trust=trust)
+    passed = PASSED.format(moment=moment, tool=report.tool, checked=", ".join(parts), digests=digests, trust=trust)
+    left = digests_left(report)
+    return passed + (NOT_COMPUTED.format(digests=digests_text(left)) if left else "")
 
 
 def _facts(report: Report, item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:

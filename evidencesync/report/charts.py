@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
+from evidencesync.custody.labels import LOOKUPS
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, share_text, size_text
 from evidencesync.report.blocks import Picture
@@ -193,17 +194,20 @@ def _type_label(name: str) -> str:
 
 
 def new_and_reused(name: str, item: Item) -> Picture | None:
-    """For each acquisition: bytes that were new to the vault, that it had already, and zeros, which never travel.
+    """For each acquisition: bytes that were new, that were there already, and zeros, which never travel.
 
+    Where that is, is where the vault looked: another case may have had what was new to this one.
     None of it is what travelled over the link: that is compressed, and has messages beside contents.
     """
-    taken = [(one.number, one.receipt.transfer) for one in item.acquisitions if one.receipt is not None][-_ACQUISITIONS:]
-    totals = [(number, one.literal_bytes, one.reused_bytes, one.zero_bytes) for number, one in taken]
+    taken = [(one.number, one.receipt) for one in item.acquisitions if one.receipt is not None][-_ACQUISITIONS:]
+    sent = [(number, one.transfer) for number, one in taken]
+    totals = [(number, one.literal_bytes, one.reused_bytes, one.zero_bytes) for number, one in sent]
+    where = " or ".join(dict.fromkeys(LOOKUPS[one.lookup] for _, one in taken))
     largest = max((sum(one[1:]) for one in totals), default=0)
     if not largest:
         return None
     said = [
-        f"acquisition {number}: {size_text(literal)} new, {size_text(reused)} in the vault already, {size_text(zeros)} zeros"
+        f"acquisition {number}: {size_text(literal)} new, {size_text(reused)} in {where} already, {size_text(zeros)} zeros"
         for number, literal, reused, zeros in totals
     ]
     canvas = Canvas(name, "New and reused", "; ".join(said), 24 * len(totals) + 26)
@@ -216,8 +220,8 @@ def new_and_reused(name: str, item: Item) -> Picture | None:
                 canvas.rect(x, y, max(width, 0.8), 18, ink)
             x += width
         canvas.text(x + 8, y + 14, f"{share_text(parts[0], sum(parts))} of {size_text(sum(parts))} new")
-    canvas.legend(24 * len(totals) + 10, [("solid", "new to the vault"), ("hatch", "in the vault already"), ("empty", "zeros")])
-    return Picture("What of each acquisition was new to the vault, and what it had already", "; ".join(said), canvas.svg())
+    canvas.legend(24 * len(totals) + 10, [("solid", f"new to {where}"), ("hatch", f"in {where} already"), ("empty", "zeros")])
+    return Picture(f"What of each acquisition was new to {where}, and what was there already", "; ".join(said), canvas.svg())
 
 
 def strip_map(name: str, number: int, file: FileMap, damaged: Sequence[tuple[int, int]] = ()) -> Picture:

@@ -233,12 +233,12 @@ def _points(receipt: Receipt) -> Table:
 
 
 def _transfer_facts(receipt: Receipt) -> Iterator[Fact]:
-    transfer, stored = receipt.transfer, receipt.stored
+    transfer, stored, where = receipt.transfer, receipt.stored, labels.LOOKUPS[receipt.lookup]
     yield Fact("Received and stored", utc_time_text(receipt.finished))
     yield Fact("Received from", safe_text(receipt.received_from, 400))
     yield Fact("Travelled over the link", bytes_text(transfer.wire_received_bytes))
-    yield Fact("New to the vault", bytes_text(transfer.literal_bytes))
-    yield Fact("In the vault already", bytes_text(transfer.reused_bytes))
+    yield Fact(f"New to {where}", bytes_text(transfer.literal_bytes))
+    yield Fact(f"In {where} already, or came before", bytes_text(transfer.reused_bytes))
     yield Fact("Zeros, which never travel", bytes_text(transfer.zero_bytes))
     yield Fact("Duration of the transfer", duration_text(float(transfer.seconds)))
     yield Fact("Interruptions", texts.INTERRUPTIONS.format(count=transfer.interruptions) if transfer.interruptions else "none")

@@ -156,9 +156,10 @@ LIMITS: Final[list[str]] = [
 VERIFY_INTRO: Final = (
     "With bash, ssh-keygen, sha256sum and b3sum alone, in the vault's folder. Two files must come from you, not from the vault; "
     "write their full paths where my_signers and revoked stand. my_signers has one line for each examiner's key, and one for the "
-    "vault's. revoked has one line for each key that counts for nothing; it may be empty. Compare the keys with their owners, "
-    "over another channel."
+    "vault's, as below, where the second word of the owner's .pub file takes the place of KEY. revoked has one line for each key "
+    "that counts for nothing; it may be empty. Compare the keys with their owners, over another channel."
 )
+VERIFY_SIGNERS: Final = "The lines of my_signers:"
 VERIFY_WHICH: Final = "For one acquisition after the other, type its line:"
 VERIFY_STEPS: Final = "and after it these steps:"
 VERIFY_REST: Final = (

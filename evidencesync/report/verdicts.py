@@ -53,12 +53,17 @@ def means(report: Report) -> list[str]:
     said = texts.MEANS[judgement.state]
     if judgement.state != "pass":
         return said
-    stated = {name for item in report.items for one in item.acquisitions if one.header for name in one.header.method.digests}
-    left = [name for name in labels.DIGESTS if name in stated and name not in judgement.digests]
+    left = digests_left(report)
     computed = labels.digests_text(judgement.digests).replace(", ", " and ")
     first = texts.DIGESTS_CHECKED.format(digests=computed) if computed else texts.NO_DIGEST_CHECKED
     more = [texts.DIGESTS_NOT_CHECKED.format(digests=labels.digests_text(left))] if left else []
     return [first, *more, *said]
+
+
+def digests_left(report: Report) -> list[str]:
+    """The digests that manifests of the report state, and that its verdict did not compute again."""
+    stated = {name for item in report.items for one in item.acquisitions if one.header for name in one.header.method.digests}
+    return [name for name in labels.DIGESTS if name in stated and name not in report.judgement.digests]
 
 
 def errors_about(judgement: Judgement, item: Item, number: int) -> list[Finding]:

@@ -437,6 +437,11 @@ def test_the_page_and_the_pdf_say_the_same_in_the_same_order(whole: Bench, tmp_p
         assert words in pdf or words.replace("\\", "") in pdf.replace("\\", ""), words
 
 
+def trusted_lines(bench: Bench) -> list[str]:
+    lines = (bench.vault.layout.root / "trusted_signers").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def test_what_the_report_tells_an_expert_to_type_works(
     whole: Bench, tmp_path: Path, verdict: str, require_program: Callable[[str], str]
 ) -> None:
@@ -444,11 +449,15 @@ def test_what_the_report_tells_an_expert_to_type_works(
         require_program(program)
     assert make(whole, tmp_path / "r.html", "--verdict", verdict) == 0
     blocks = re.findall(r"<pre tabindex=\"0\"><code>(.*?)</code></pre>", (tmp_path / "r.html").read_text(), re.DOTALL)
-    which, steps = ([line for line in html.unescape(block).splitlines() if line] for block in blocks)
+    signers, which, steps = ([line for line in html.unescape(block).splitlines() if line] for block in blocks)
     assert len(which) == 3
     (tmp_path / "revoked").touch()
     steps = [line for line in steps if "b3sum" not in line]
-    script = "\n".join(steps).replace("my_signers", str(whole.vault.layout.root / "trusted_signers"))
+    keys = [PublicKey.from_line(line[line.index("ssh-") :]) for line in trusted_lines(whole)]
+    filled = [line.replace(" KEY ", f" {key.line().split()[1]} ") for line in signers for key in keys if key.fingerprint in line]
+    assert len(filled) == len(signers) == 2
+    (tmp_path / "my_signers").write_text("\n".join(filled) + "\n")
+    script = "\n".join(steps).replace("my_signers", str(tmp_path / "my_signers"))
     script = script.replace("-r revoked", f"-r {tmp_path / 'revoked'}")
     for number, line in enumerate(which, 1):
         done: Any = subprocess.run(
@@ -477,6 +486,7 @@ def test_a_signed_report_is_recorded_and_ssh_keygen_checks_it(
     assert make(bench, file, "--sign", "--sign-key", str(key), "--examiner", "Ben", "--json") == 0
     output = json.loads(capfd.readouterr().out)
     assert schema_errors(output, "report-output") == []
+    assert "Report signed by Ben, with the key SHA256:" in " ".join(run("pdftotext", "-layout", "-l", "1", file, "-").split())
     signers = tmp_path / "signers"
     signers.write_text(f"ben@lab {public}")
     command = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", "ben@lab", "-n", "report@evidencesync"]

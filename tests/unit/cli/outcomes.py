@@ -58,6 +58,7 @@ def make_outcome(
         reused_bytes=750_000,
         zero_bytes=150_000,
         stored=Stored(Tally(0, 80_000), Tally(1, 300_000), Tally(1, 620_000), Tally(0, 0)),
+        lookup="case",
         wire_sent=120_000,
         wire_received=4_000,
         seconds=2.0,

@@ -55,7 +55,7 @@ def test_the_summary_says_what_an_examiner_notes_down_in_five_lines() -> None:
 def test_more_is_said_to_whom_asks_for_it() -> None:
     text = _lines(detail="everything")
     for part in (
-        "750.0 kB (75.0 %) was in the vault already, or came before, 150.0 kB are zeros",
+        "750.0 kB (75.0 %) was in this case already, or came before, 150.0 kB are zeros",
         "80.0 kB written, 300.0 kB linked (1 file), 620.0 kB reflinked (1 file), zeros included",
         "500.0 kB/s",
         "c" * 64,

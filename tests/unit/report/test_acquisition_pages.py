@@ -69,6 +69,12 @@ def test_an_interruption_is_not_called_a_lost_link(facts: Any, count: int, said:
     assert not [label for label in shown if "lost" in label]
 
 
+@pytest.mark.parametrize(("lookup", "where"), [("item", "this item"), ("case", "this case"), ("vault", "the vault")])
+def test_what_was_new_is_said_of_where_the_vault_looked_and_of_nothing_beyond(facts: Any, lookup: str, where: str) -> None:
+    shown = facts(receipt=msgspec.structs.replace(facts.shown.receipt, lookup=lookup))
+    assert {f"New to {where}", f"In {where} already, or came before"} < set(shown)
+
+
 def test_of_a_file_that_could_not_be_read_it_is_said_whether_the_vault_has_any_of_it_and_why_in_words(facts: Any) -> None:
     def flagged(name: str, kind: str, *, kept: bool) -> FlaggedEntry:
         return FlaggedEntry(PathPair(name, None), kind, ["unreadable"], kept)

@@ -50,6 +50,9 @@ def test_what_was_verified_is_filled_in_and_whoever_will_sign_is_blank(report: R
     assert f"{one.contents.manifest_sha256}\\par" in text
     assert "Acquired by: Ana (ana@lab)" in text
     assert "had the size and the BLAKE3 digest" in text
+    assert "The lists also state SHA-256 digests: this verification did not compute them again" in text
+    both = msgspec.structs.replace(report.judgement, digests=["blake3", "sha256"])
+    assert "did not compute" not in draft(msgspec.structs.replace(report, judgement=both), kind)
     assert "DRAFT, NOT SIGNED" in text
     for label in ("My name is", "Name:", "Signature:", "Organisation:", "training and experience:"):
         assert f"{label} {BLANK}" in text
@@ -84,12 +87,17 @@ def test_what_is_quoted_is_text_to_a_word_processor(report: Report) -> None:
     assert bare.count("{") == bare.count("}") == 3
 
 
-def test_a_draft_is_never_signed_and_has_a_name_of_its_own(bench: Bench, tmp_path: Path) -> None:
+def test_a_draft_is_never_signed_and_has_a_name_of_its_own(
+    bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     command = ["report", str(bench.vault.layout.root), "--case", "2026/11", "-q"]
     for name, more in (("c.pdf", ["--format", "certificate"]), ("c.rtf", []), ("c.html", ["--format", "other"])):
         assert main([*command, *more, "-o", str(tmp_path / name)]) == 2
     assert main([*command, "--format", "certificate", "-o", str(tmp_path / "c.rtf"), "--sign"]) == 2
     assert list(tmp_path.iterdir()) == []
+    for name, more, hinted in (("d.rtf", [], True), ("e.rtf", ["--all-digests"], False)):
+        assert main([*command[:-1], "--format", "statement", "-o", str(tmp_path / name), *more]) == 0
+        assert ("--all-digests" in capfd.readouterr().err) is hinted
     assert main([*command, "--format", "statement", "-o", str(tmp_path / "c.rtf")]) == 0
     assert (tmp_path / "c.rtf").read_bytes().startswith(b"{\\rtf1")
 

@@ -58,6 +58,19 @@ def test_pictures_are_told_apart_without_colour_and_ask_for_nothing(gathered: Ga
         assert "<pattern" in picture.svg
 
 
+def test_new_is_what_was_new_to_where_the_vault_looked(gathered: Gathered) -> None:
+    item = gathered.report.items[0]
+    first, *rest = item.acquisitions
+    assert first.receipt is not None
+    pulled = msgspec.structs.replace(first, receipt=msgspec.structs.replace(first.receipt, lookup="item"))
+    for acquisitions, where in ((item.acquisitions, "this case"), ([pulled, *rest], "this item or this case")):
+        picture = new_and_reused("b", msgspec.structs.replace(item, acquisitions=acquisitions))
+        assert picture is not None
+        assert f"new to {where}<" in picture.svg
+        assert f"in {where} already<" in picture.svg
+        assert "the vault" not in picture.svg + picture.caption
+
+
 def test_a_strip_map_shows_where_an_image_changed(gathered: Gathered) -> None:
     first, second, third = (one.maps[0] for one in gathered.report.items[0].acquisitions)
     assert first.compared_with is None
