@@ -43,7 +43,10 @@ def _look(folder: Path, levels: int, found: KeptFolders) -> None:
             found.receipts.append(one)
         elif levels > 1 and not one.is_symlink() and before + len(found.others) < _MOST_FOLDERS:
             inner = KeptFolders(found.receipts, [])
-            _look(one, levels - 1, inner)
+            try:
+                _look(one, levels - 1, inner)
+            except OSError:
+                found.receipts.append(one)
             if len(found.receipts) > before:
                 found.others.extend(inner.others)
         if len(found.receipts) == before:
