@@ -77,9 +77,10 @@ def shell_text(*words: str | bytes) -> str:
 
 def _shell_word(word: str | bytes) -> str:
     text = word.decode("utf-8", "surrogateescape") if isinstance(word, bytes) else word
-    if not any(map(_is_escaped, text)):
+    judged = [*_judged(text)]
+    if not any(is_escaped for _, is_escaped in judged):
         return shlex.quote(text)
-    quoted = (f"\\{one}" if one in "\\'" else _as_bytes(one) if _is_escaped(one) else one for one in text)
+    quoted = (f"\\{one}" if one in "\\'" else _as_bytes(one) if is_escaped else one for one, is_escaped in judged)
     return f"$'{''.join(quoted)}'"
 
 
@@ -94,10 +95,16 @@ def person_text(name: str, principal: str, *limits: int) -> str:
 
 
 def _shown(text: str) -> Iterator[str]:
+    for character, is_escaped in _judged(text):
+        yield _escape(character) if is_escaped else "\\\\" if character == "\\" else character
+
+
+def _judged(text: str) -> Iterator[tuple[str, bool]]:
+    """Each character, and whether it is escaped."""
     marks = 0
     for character in text:
         marks = marks + 1 if unicodedata.category(character).startswith("M") else 0
-        yield _escape(character) if marks > _MOST_MARKS or _is_escaped(character) else "\\\\" if character == "\\" else character
+        yield character, marks > _MOST_MARKS or _is_escaped(character)
 
 
 def _escape(character: str) -> str:
@@ -120,4 +127,4 @@ def escape_line(line: str) -> str:
     """
     if line.isascii() and line.isprintable():
         return line
-    return "".join(safe_text(character) if _is_escaped(character) else character for character in line)
+    return "".join(_escape(character) if is_escaped else character for character, is_escaped in _judged(line))

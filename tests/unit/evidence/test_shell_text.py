@@ -29,6 +29,15 @@ def test_a_word_is_quoted_for_the_shell(word: str | bytes, typed: str) -> None:
     assert shell_text(word) == typed
 
 
+def test_marks_beyond_the_16th_on_a_letter_cover_no_other_line_and_are_still_typed(require_program: Callable[[str], str]) -> None:
+    word = "a" + "\u0301" * 40
+    typed = shell_text(word)
+    assert typed == "$'a" + "\u0301" * 16 + "\\xcc\\x81" * 24 + "'"
+    done = subprocess.run([require_program("bash"), "-c", f"printf %s {typed}".encode()], capture_output=True, check=True)
+    assert done.stdout.decode() == word
+    assert escape_line(f"said: {word}").count("\u0301") == 16
+
+
 @given(st.lists(st.text(), max_size=4))
 def test_nothing_of_it_steers_a_terminal(words: list[str]) -> None:
     assert escape_line(shell_text(*words)) == shell_text(*words)
