@@ -37,7 +37,8 @@ class AskPolicy:
     """Decides, from the answers so far, whether asking first is worth the round trip.
 
     After several answers "missing" it sends bytes without asking, and asks about one in sixteen as a probe; the first hit makes
-    it ask again. Where the peer announced that it knows nothing at all, it never asks.
+    it ask again. So does the next content: beside a new file lies an old one. Where the peer announced that it knows nothing at
+    all, it never asks.
     """
 
     def __init__(self, *, peer_knows_nothing: bool) -> None:
@@ -61,6 +62,10 @@ class AskPolicy:
         """Records that the peer had all of it."""
         self._misses = 0
         self._partly_known = False
+
+    def begin_content(self) -> None:
+        """Records that another content begins, of which the last one tells nothing: it is asked about, once if in vain."""
+        self._misses = min(self._misses, _MISSES_BEFORE_EAGER - 1)
 
     def record_parts(self, missing: int, asked: int) -> None:
         """Records that the peer lacked `missing` of the `asked` parts."""

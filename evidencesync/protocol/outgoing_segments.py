@@ -146,6 +146,7 @@ class OutgoingSegments:
 
     def end_stream(self) -> None:
         """Ends the open stream: from now on its segments count as sent before."""
+        self._policy.begin_content()
         for key in self._sending:
             self._sent.add(key)
         self._sending.clear()

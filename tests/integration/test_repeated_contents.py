@@ -239,3 +239,14 @@ def test_memory_of_what_was_sent_and_what_came_is_bounded(monkeypatch: pytest.Mo
     for _ in range(8):
         sent.record_answer(known=False)
     assert not sent.has((99, 0))
+
+
+def test_an_unchanged_file_behind_new_ones_does_not_travel_again(bench: Bench) -> None:
+    """After several answers that the vault has nothing of it, a sender sends the rest of a content without asking."""
+    size = 8 * MIB
+    (bench.source / "old").write_bytes(random.Random(1).randbytes(size))
+    bench.push()
+    new = random.Random(2).randbytes(3 * size)
+    for name in ("a", "b"):
+        (bench.source / name).write_bytes(new)
+    assert bench.push().literal_bytes == len(new)
