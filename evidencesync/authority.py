@@ -31,6 +31,10 @@ _QUERY: Final = "application/timestamp-query"
 _REPLY: Final = "application/timestamp-reply"
 _BLOCK: Final = 4096
 _MAX_URL: Final = 2000
+_ELSEWHERE: Final = (
+    "Look at the URL, and whether this machine may reach it (https_proxy names a proxy). "
+    "From another machine: evidencesync timestamp request, then attach"
+)
 
 
 def ask_authority(url: str, request: bytes, timeout_seconds: float) -> bytes:
@@ -83,7 +87,7 @@ def _ask(url: str, shown: str, request: bytes, timeout_seconds: float) -> bytes:
     except URLError as error:
         if isinstance(error.reason, TimeoutError):
             raise _too_slow(shown) from error
-        raise ConnectError(f"{shown} cannot be reached: {safe_text(str(error.reason), 200)}") from error
+        raise ConnectError(f"{shown} cannot be reached: {_reason(error.reason)}", hint=_ELSEWHERE) from error
     except (OSError, HTTPException) as error:
         raise ConnectError(f"{shown} does not answer as a server should: {safe_text(str(error), 200)}") from error
 
@@ -115,6 +119,12 @@ def _read(read: Callable[[int], bytes], shown: str, deadline: float) -> bytes:
 
 def _too_slow(shown: str) -> LinkLostError:
     return LinkLostError(f"{shown} did not answer in time", hint="Run the same command again, or give it more time: --timeout.")
+
+
+def _reason(reason: str | BaseException) -> str:
+    """Why there is no connection, without the number that the system gives to it."""
+    why = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    return safe_text(why, 200)
 
 
 def _hint(status: int) -> str | None:

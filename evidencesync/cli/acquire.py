@@ -119,7 +119,8 @@ def _read_list(name: str) -> bytes:
         else:
             content = read_named(expand(name), MAX_FILES_FROM)
     except OSError as error:
-        raise UsageError(f"cannot read the list of files {safe_text(name, 200)}: {error.strerror}") from error
+        hint = "It is a file with a path on each line, from SOURCE on; - reads it from standard input."
+        raise UsageError(f"cannot read the list of files {safe_text(name, 200)}: {error.strerror}", hint=hint) from error
     if len(content) > MAX_FILES_FROM:
         raise UsageError(f"a list of files may have at most {MAX_FILES_FROM:,} bytes: {safe_text(name, 200)}")
     return content

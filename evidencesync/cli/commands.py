@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ import typer.main
 import evidencesync
 from evidencesync.cli.console import Console, mute
 from evidencesync.cli.defaults import has_default, takes_default
-from evidencesync.cli.help_text import HELP_NAMES, HelpfulGroup
+from evidencesync.cli.help_text import HELP_NAMES, HelpfulGroup, bounds_in_words, first_example
 from evidencesync.errors import UsageError
 from evidencesync.exit_codes import ExitCode
 
@@ -70,9 +71,22 @@ _FROM_OTHERS: Final = {
     "sync": "push",
     "backup": "push",
     "log": "show",
+    "create": "push",
+    "snapshots": "list",
     "--note": "--text",
+    "--bwlimit": "--limit-rate",
+    "-n": "--dry-run",
 }
 """What other programs, or other commands, call it."""
+_NOT_NEEDED: Final = (
+    "Options of rsync such as -a and -z are not needed: all that a file has is recorded, and compressed on its way."
+)
+_OTHERWISE: Final[Mapping[tuple[str, str], str]] = {
+    ("init", "-r"): "The vault stands without an option: evidencesync init VAULT.",
+    ("push", "--exclude-from"): "Give an --exclude PATTERN for each line of that file.",
+    **dict.fromkeys(itertools.product(("push", "pull", "watch"), ("-a", "-z", "-r", "--archive")), _NOT_NEEDED),
+}
+"""What is done otherwise than in rsync, borg and restic, by command and option."""
 
 # Depending on its version, typer has a copy of click or uses click itself. This is the base class of the errors that either of
 # them raises for a malformed command line.
@@ -149,18 +163,39 @@ def _refuse(error: Exception, given: list[str], console: Console) -> ExitCode:
         return ExitCode.USAGE
     format_message = getattr(error, "format_message", None)
     message = " ".join(str(format_message() if format_message else error).split()) or "no command was given"
+    advice = example = ""
     if context is not None and type(error).__name__ == "MissingParameter":
-        message = f"missing: {', '.join(_all_missing(context, given))}"
+        missing = _all_missing(context, given)
+        message = f"missing: {', '.join(missing)}"
+        advice, example = _what_to_give(missing, context.command)
     message = _in_plain_words(message[:1].lower() + message[1:])
     path = context.command_path if context is not None else PROGRAM
-    hint = f"See: {path} --help"
     unknown = _UNKNOWN.match(message)
     if unknown is not None and context is not None:
         message = f"{unknown[1]} {unknown[2]}"
-        close = _close_to(unknown[2], context.command)
-        hint = f"Did you mean {' or '.join(close)}? {hint}" if close else hint
-    console.print_error(UsageError(message, hint=hint))
+        advice = _advice(unknown[2], context.command)
+    console.verbose = False  # a traceback of the parser would say the same once more
+    console.print_error(UsageError(message, hint=f"{advice}See: {path} --help{example}"))
     return ExitCode.USAGE
+
+
+def _what_to_give(missing: list[str], command: Any) -> tuple[str, str]:
+    """What an option is, and an example, where nothing but one option is missing; else both are empty."""
+    for one in command.params:
+        if one.param_type_name == "option" and [one.opts[0]] == missing:
+            return f"{one.opts[0]}: {bounds_in_words(one.help or '')} ", f", or: {first_example(command.epilog)}"
+    return "", ""
+
+
+def _advice(unknown: str, command: Any) -> str:
+    """What may have been meant by an unknown option or command; empty if nobody knows."""
+    if (otherwise := _OTHERWISE.get((command.name, unknown))) is not None:
+        return f"{otherwise} "
+    if close := _close_to(unknown, command):
+        return f"Did you mean {' or '.join(close)}? "
+    if unknown.startswith("-") and hasattr(command, "commands"):
+        return "An option stands behind the command and its name, as in: evidencesync verify -v VAULT. "
+    return ""
 
 
 def _in_plain_words(message: str) -> str:
@@ -184,7 +219,9 @@ def _close_to(given: str, command: Any) -> list[str]:
     if given in _FROM_OTHERS:
         return [_FROM_OTHERS[given]] if _FROM_OTHERS[given] in known else []
     begin_so = [name for name in known if name.startswith(given) and len(given) > 3]
-    return (begin_so or difflib.get_close_matches(given, known, n=2, cutoff=0.7))[:2]
+    bare = {name.removeprefix("--"): name for name in known}  # dashes, which all of them have, are no likeness
+    near = difflib.get_close_matches(given.removeprefix("--"), bare, n=2, cutoff=0.7)
+    return (begin_so or [bare[name] for name in near])[:2]
 
 
 def _all_missing(context: Any, given: list[str]) -> list[str]:

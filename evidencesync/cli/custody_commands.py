@@ -210,7 +210,9 @@ def accept(
 
         handed = chain.history.statements.pending
         if record is None and handed is None:
-            raise NotThereError(f"no hand-over of {chain.name} is open", hint="See: evidencesync custody show VAULT ...")
+            raise NotThereError(
+                f"no hand-over of {chain.name} is open", hint="See: evidencesync custody show VAULT --case CASE --item ITEM"
+            )
         number = record if record is not None else handed.record if handed is not None else 0
         return RecordDraft("accepted", {"record": str(number), **stated})
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from evidencesync.evidence.identity import ItemName
 
 _TIMES: Final = frozenset({"mtime", "atime", "ctime", "btime"})
+_PASSING: Final = frozenset({"atime", "btime", "ctime", "inode"})  # which change where a file is read, or copied back
 _SHOWN_RANGES: Final = 5  # of one file, for people; `--json` has more
 
 
@@ -61,7 +62,9 @@ def diff(
     found = compare_acquisitions(opened.layout, first, second, limit)
     states = [load_state(opened.layout, number)[0] for number in (first, second)]
     output = _output(name, first, second, found, *(SourceOutput(state.verdict, state.filtered) for state in states))
-    run.console.print_result(output, [*diff_lines(output), *_state_lines((first, second), states)])
+    run.console.print_result(
+        output, [*diff_lines(output, every_time=run.console.verbose), *_state_lines((first, second), states)]
+    )
     return code
 
 
@@ -134,8 +137,11 @@ def _fields(one: EntryDifference) -> list[FieldOutput]:
     return [FieldOutput(*change) for change in one.fields]
 
 
-def diff_lines(output: DiffOutput) -> Iterator[str]:
-    """The differences for people: a line each, marked as `+`, `-`, `>`, `*` and `m`, and the counts last."""
+def diff_lines(output: DiffOutput, *, every_time: bool = True) -> Iterator[str]:
+    """The differences for people: a line each, marked as `+`, `-`, `>`, `*` and `m`, and the counts last.
+
+    Without `every_time`, entries with the same content that differ in nothing but what any copy has anew are one line.
+    """
     for lone in output.added:
         yield f"+ {_shown(lone.path, lone.path_b64)}{_extent(lone.type, lone.size)}"
     yield from _more("+", output.counts.added, output.added)
@@ -150,9 +156,18 @@ def diff_lines(output: DiffOutput) -> Iterator[str]:
         yield f"* {_shown(changed.path, changed.path_b64)}{_ranges_text(changed)}"
         yield from _field_lines(changed.fields)
     yield from _more("*", output.counts.changed, output.changed)
+    unnamed, passing = 0, set[str]()
     for one in output.metadata:
+        fields = {change.field for change in one.fields}
+        if not every_time and fields <= _PASSING:
+            unnamed += 1
+            passing |= fields
+            continue
         yield f"m {_shown(one.path, one.path_b64)}"
         yield from _field_lines(one.fields)
+    if unnamed:
+        differing = " or ".join(sorted(passing))
+        yield f"m {count_text(unnamed, 'entry', 'entries')} with nothing but another {differing} (-v names them)"
     yield from _more("m", output.counts.metadata, output.metadata)
     counts = output.counts
     yield f"{safe_text(output.case)} / {safe_text(output.item)}, acquisition {output.before} to {output.after}"

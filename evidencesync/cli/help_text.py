@@ -88,6 +88,11 @@ def epilog_of(examples: tuple[str, ...]) -> str:
     return _EXAMPLES + "\n".join(f"  {example}" for example in examples)
 
 
+def first_example(epilog: str | None) -> str:
+    """The first of the examples that `epilog_of` has joined; empty if there is none."""
+    return (epilog or "").removeprefix(_EXAMPLES).partition("\n")[0].strip()
+
+
 def bounds_in_words(text: str) -> str:
     """Replaces click's notation of a range (`0<=x<=12`) by words: "0 to 12", "1 or more", "12 or less"."""
 

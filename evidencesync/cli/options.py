@@ -237,14 +237,13 @@ def local_vault(text: str) -> Path:
         raise UsageError(
             f"this command works where the vault lies, not on {address.display()}",
             hint="Somebody who can log in to a shell there (a key that may only push cannot) runs it on the machine where the "
-            f"vault lies: {_typed_there(text, address.path)}",
+            f"vault lies: {_typed_there(text, address.path_there)}",
         )
     return rooted(Path(address.path))
 
 
 def _typed_there(text: str, path: str) -> str:
     """The command line of this process, as it is typed on the vault's machine: with the vault's path for its address."""
-    path = path if path.startswith(("/", "~")) else f"~/{path}"
     words = sys.argv[1:]
     if text in words:
         return shell_text("evidencesync", *(path if word == text else word for word in words))

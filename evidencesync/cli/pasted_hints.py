@@ -50,5 +50,5 @@ def _vault_for(hint: str, typed: str | None) -> str | None:
         if address.local:
             return shell_text(typed)
         if hint.startswith(_THERE) and address.path:
-            return shell_text(address.path)
+            return shell_text(address.path_there)
     return None

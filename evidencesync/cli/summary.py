@@ -360,7 +360,7 @@ def _next_command(request: PushRequest, address: Address) -> str:
     verify = [
         "evidencesync",
         "verify",
-        address.path or "VAULT",
+        address.path_there if address.path else "VAULT",
         "--case",
         request.name.case.text,
         "--item",

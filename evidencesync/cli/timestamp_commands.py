@@ -20,7 +20,7 @@ from evidencesync.cli.options import (
     local_vault,
 )
 from evidencesync.errors import CommandKind, EvidenceSyncError, TimestampError, UsageError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import expand, expand_new_file, read_named
 from evidencesync.limits import MAX_TIMESTAMP
@@ -111,7 +111,12 @@ def request(
         nonce=str(asked.nonce),
     )
     run.console.print_result(
-        made, [f"{shown}: asks for a timestamp of {found.name}, acquisition {number}", "  keep it for `attach`"]
+        made,
+        [
+            f"{shown}: asks for a timestamp of {found.name}, acquisition {number}",
+            f"  send it with  {_curl(file)}",
+            "  keep it for `attach`, beside the answer",
+        ],
     )
     return ExitCode.COMPLETE
 
@@ -217,6 +222,13 @@ def _make_request(item: VaultItem, number: int, digest: str) -> Request:
         raise UsageError(f"--digest is sha512 or sha256, not {safe_text(digest, 40)}")
     begun = load_begun_request(item, number)
     return begun or Request.over(load_stamped(item, number), cast('Literal["sha256", "sha512"]', digest), secrets.randbits(63))
+
+
+def _curl(file: Path) -> str:
+    """How a request is sent to an authority, whose URL only the person knows."""
+    answer = shell_text(str(file.with_suffix(".tsr")))
+    kind = "curl -H 'Content-Type: application/timestamp-query'"
+    return f"{kind} --data-binary {shell_text(f'@{file}')} -o {answer} https://TSA"
 
 
 def _attach(

@@ -222,7 +222,7 @@ def _open(path: Path) -> BinaryIO:
         except OSError as error:
             raise not_read(error, f"look at {_shown(path)}") from error
         if not is_file:
-            hint = "MANIFEST is a file: the manifest.jsonl of an acquisition, or of a kept receipt."
+            hint = "MANIFEST comes first, then FOLDER. It is the manifest.jsonl of an acquisition, or of a kept receipt."
             raise UsageError(f"{_shown(path)} is not a regular file", hint=hint)
         if has_holes:
             raise MalformedDocumentError(f"{_shown(path)} has holes, which no manifest has")

@@ -122,8 +122,12 @@ class Token:
         certificate, and the signature verifies.  3. That certificate is for timestamps and nothing else.  4. The signed
         content states a time, and has no critical extension.
         """
-        body = _open(response, "the timestamp response")
-        _check_status(body.enter(SEQUENCE))  # 1
+        try:
+            body = _open(response, "the timestamp response")
+            status = body.enter(SEQUENCE)
+        except TimestampError as error:  # a request, the page of a web server, any other file
+            raise TimestampError(f"this is no authority's answer (.tsr, RFC 3161): {error.message}") from error
+        _check_status(status)  # 1
         signed = read_signed(body.enter(SEQUENCE), _TST_INFO)  # 2
         body.end()
         _check_purpose(signed.certificate)  # 3

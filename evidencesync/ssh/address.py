@@ -68,6 +68,11 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.user}@{host}" if self.user else host
 
+    @property
+    def path_there(self) -> str:
+        """The path as it is typed on its own machine, in any folder."""
+        return self.path if self.local or self.path.startswith(("/", "~")) else f"~/{self.path}"
+
     def display(self) -> str:
         """The address as a person would type it, safe for a terminal."""
         if self.local:

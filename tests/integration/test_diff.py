@@ -170,3 +170,24 @@ def test_what_a_filter_left_out_of_one_acquisition_is_neither_added_nor_removed(
     assert schema_errors(said, "diff-output") == []
     assert (said["added"], said["removed"], said["counts"]["filtered"]) == ([], [], 3)
     assert "3 not compared: a filter left them out of one of the two" in diff(lab).out
+
+
+def test_entries_of_a_copied_source_that_differ_in_passing_times_alone_are_one_line(lab: Lab) -> None:
+    for name in ("a", "b", "c"):
+        lab.write(name, b"x")
+    assert lab.push().code == 0
+    folder = lab.folder / "evidence"
+    times = folder.stat()
+    for name in ("a", "b", "c"):
+        (folder / name).chmod(0o600)
+    assert lab.push().code == 0
+    folder.chmod(times.st_mode)  # another ctime, and the same mode
+    (folder / "a").chmod(0o600)
+    (folder / "b").chmod(0o600)
+    (folder / "c").chmod(0o640)
+    assert lab.push().code == 0
+    shown = lab.run("diff", "vault", "2", "3", *ITEM).out.splitlines()
+    assert "m 3 entries with nothing but another ctime (-v names them)" in shown
+    assert next(line for line in shown if line.startswith("m ")) == "m c"
+    every = lab.run("diff", "vault", "2", "3", *ITEM, "-v").out.splitlines()
+    assert {"m .", "m a", "m b", "m c"} <= {*every}

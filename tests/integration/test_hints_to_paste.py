@@ -35,6 +35,16 @@ def hint(lab: Lab, *arguments: str) -> str:
         (("restore", "a vault", "out", *ITEM, "b"), "evidencesync show 'a vault' --case 2024-017 --item LAPTOP-1 --files"),
         (("push", "evidence", "no vault", *ITEM, "--sign-key", "ana"), "evidencesync init 'no vault'"),
         (("trust", "retire", "a vault", "eve@lab"), "evidencesync trust list 'a vault'"),
+        (
+            ("custody", "accept", "a vault", *ITEM, "--sign-key", "ana"),
+            "evidencesync custody show 'a vault' --case 2024-017 --item LAPTOP-1",
+        ),
+        (("compare", "evidence", "ana.pub"), "MANIFEST comes first, then FOLDER."),
+        (("push", "evidence", "a vault", *ITEM, "--sign-key", "ana", "--files-from", "gone"), "a path on each line"),
+        (
+            ("timestamp", "fetch", "a vault", *ITEM, "--sign-key", "ana", "--tsa", "http://127.0.0.1:9"),
+            "From another machine: evidencesync timestamp request",
+        ),
     ],
 )
 def test_what_was_typed_stands_in_the_command(lab: Lab, arguments: tuple[str, ...], said: str) -> None:
@@ -55,3 +65,19 @@ def test_a_vault_that_is_a_file_and_one_that_is_the_source_are_said(lab: Lab) ->
 
 def test_a_port_behind_a_colon_is_no_path_of_a_server(lab: Lab) -> None:
     assert hint(lab, "host", "trust", "ana@vault.lab:2222", "--yes") == "A port is written so: ssh://ana@vault.lab:2222"
+
+
+def test_no_number_of_the_system_is_shown_for_an_authority_that_does_not_answer(lab: Lab) -> None:
+    done = lab.run("timestamp", "fetch", "a vault", *ITEM, "--sign-key", "ana", "--tsa", "http://127.0.0.1:9")
+    assert "cannot be reached: Connection refused" in done.err
+    assert "Errno" not in done.err
+
+
+def test_a_request_says_how_it_is_sent_and_is_not_taken_for_the_answer(lab: Lab) -> None:
+    made = lab.run("timestamp", "request", "a vault", *ITEM, "-o", "out.tsq")
+    sent = "curl -H 'Content-Type: application/timestamp-query' --data-binary @"
+    assert made.code == 0
+    assert any(sent in line and "out.tsq -o " in line and "out.tsr " in line for line in made.out.splitlines())
+    for other in ("out.tsq", "ana.pub"):
+        refused = lab.run("timestamp", "attach", "a vault", other, *ITEM, "--sign-key", "ana")
+        assert "this is no authority's answer (.tsr, RFC 3161)" in refused.err

@@ -44,6 +44,11 @@ def test_a_mistyped_command_is_held_against_all_of_them(capsys: pytest.CaptureFi
         (["check", "v"], "Did you mean verify? See: evidencesync --help"),
         (["custody", "note", "v", "--note", "x"], "Did you mean --text? See: evidencesync custody note --help"),
         (["verify", "v", "-z"], "See: evidencesync verify --help"),
+        (["trust", "add", "v", "k", "--reason", "x"], "See: evidencesync trust add --help"),
+        (["push", "-n", "a", "v"], "Did you mean --dry-run? See: evidencesync push --help"),
+        (["push", "--bwlimit=500", "a", "v"], "Did you mean --limit-rate? See: evidencesync push --help"),
+        (["create", "v"], "Did you mean push? See: evidencesync --help"),
+        (["snapshots"], "Did you mean list? See: evidencesync --help"),
     ],
 )
 def test_a_name_that_is_close_is_suggested(given: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,3 +74,44 @@ def test_everything_that_is_missing_is_named_at_once(given: list[str], missing: 
 
     assert main(given) == 2
     assert capsys.readouterr().err.splitlines()[0] == f"error: missing: {missing}"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["push", "-avz", "a", "v"], "rsync such as -a and -z are not needed"),
+        (["push", "--exclude-from", "x", "a", "v"], "Give an --exclude PATTERN for each line of that file."),
+        (["init", "-r", "v"], "The vault stands without an option: evidencesync init VAULT."),
+        (["-v", "push", "a", "v"], "An option stands behind the command"),
+        (["trust", "--json", "list", "v"], "An option stands behind the command"),
+    ],
+)
+def test_habits_of_other_programs_are_answered_once_and_without_a_class_of_ours(
+    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from evidencesync.cli.app import main
+
+    assert main(given) == 2
+    printed = capsys.readouterr()
+    lines = (printed.err or printed.out).splitlines()
+    assert said in lines[-1]
+    assert not any("UsageError" in line for line in lines)
+    assert len(lines) <= 2
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["export", "v", "d", "--case", "C", "--item", "I"], "bagit (a folder), hashdeep or case-uco (a file)"),
+        (["report", "v", "--case", "C"], "FILE.html, FILE.pdf or FILE.json"),
+    ],
+)
+def test_one_option_that_is_missing_is_explained_with_an_example(
+    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from evidencesync.cli.app import main
+
+    assert main(given) == 2
+    hint = capsys.readouterr().err.splitlines()[1]
+    assert said in hint
+    assert f", or: evidencesync {given[0]} /srv/vault " in hint

@@ -202,3 +202,7 @@ def test_only_the_interruptions_that_there_were_are_told(lost: int, earlier: int
     outcome = dataclasses.replace(make_outcome(), interruptions=lost, leftovers=earlier)
     lines = list(push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/r"), None)))
     assert [line[15:] for line in lines if line.startswith(("  interrupted", "  resumed"))] == ([said] if said else [])
+
+
+def test_the_next_command_works_in_any_folder_of_the_vaults_machine() -> None:
+    assert "evidencesync verify '~/vault' --case '2024/17 ü' --item L-1   (on vault.lab)" in _lines(vault="vault.lab:vault")
