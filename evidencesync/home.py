@@ -7,6 +7,7 @@ as none: it would lead to the current folder, which may hold evidence. The same 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import getpass
 import os
@@ -188,6 +189,18 @@ def account_name(number: int | None = None) -> str:
         return pwd.getpwuid(os.geteuid() if number is None else number).pw_name
     except KeyError:
         return ""
+
+
+def whose_place(path: Path | bytes) -> str:
+    """Who owns a path that this process may not look into, in words; of a hidden one, who owns the folder that hides it."""
+    shown = os.path.abspath(os.fsencode(path))
+    while True:
+        with contextlib.suppress(OSError):
+            owner = os.stat(shown).st_uid
+            return f"{safe_text(shown, 200)} belongs to {safe_text(account_name(owner) or f'the account {owner}')}"
+        if shown == b"/":
+            return "nobody here may see whose it is"
+        shown = os.path.dirname(shown)
 
 
 def stand_in_for_libraries() -> None:

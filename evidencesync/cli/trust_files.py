@@ -1,19 +1,24 @@
-"""Reads the trust files that a command line or the settings name: allowed signers, and roots of time-stamping authorities."""
+"""Reads the trust files that a command line or the settings name: public keys, allowed signers, and roots of authorities."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from evidencesync.cli.settings import LoadedSettings
-from evidencesync.errors import TrustFileError
+from evidencesync.errors import SignatureError, SigningKeyError, TrustFileError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand, read_named
-from evidencesync.limits import MAX_TRUST_FILE
+from evidencesync.limits import MAX_PUBLIC_KEY, MAX_TRUST_FILE
 
 if TYPE_CHECKING:
+    from evidencesync.custody.publickey import PublicKey
     from evidencesync.custody.timestamp import Roots
+
+_PUBLIC_HINT: Final = "Name the public part of an SSH key, the one that ends in .pub."
+_NAME_IN_COMMENT: Final = re.compile(r"[^\s@]+@[^\s@]+")
 
 
 def load_trusted(file: Path) -> bytes:
@@ -38,6 +43,43 @@ def load_roots(settings: LoadedSettings, named: Sequence[Path] | None) -> Roots 
         found = Roots.parse(data, shown)
         roots = found if roots is None else roots + found
     return roots
+
+
+def load_public_key(file: Path) -> PublicKey:
+    """The key of a .pub file. Raises SigningKeyError."""
+    return _load_key(file)[0]
+
+
+def named_key(file: Path, principal: str | None) -> tuple[PublicKey, str]:
+    """The key of a .pub file, and its signer's name: the key's comment, if none is given. Raises SigningKeyError, UsageError.
+
+    `ssh-keygen` writes the user and the machine there. What other programs write names nobody.
+    """
+    key, comment = _load_key(file)
+    if principal is not None:
+        return key, principal
+    if not _NAME_IN_COMMENT.fullmatch(comment):
+        has = f"has the comment {safe_text(comment, 80)}" if comment else "has no comment"
+        raise UsageError(
+            f"{safe_text(str(file), 200)} {has}, which names nobody", hint="Name its owner: --principal NAME, such as ana@lab."
+        )
+    return key, comment
+
+
+def _load_key(file: Path) -> tuple[PublicKey, str]:
+    from evidencesync.custody.publickey import PublicKey
+
+    shown = safe_text(str(file), 200)
+    try:
+        data = read_named(expand(file), MAX_PUBLIC_KEY)
+    except OSError as error:
+        raise SigningKeyError(f"the public key {shown} cannot be read: {error.strerror}", hint=_PUBLIC_HINT) from error
+    if b"PRIVATE KEY" in data:
+        raise SigningKeyError(f"{shown} is a private key", hint=_PUBLIC_HINT)
+    try:
+        return PublicKey.from_line(data), b" ".join(data.split()[2:]).decode("utf-8")
+    except SignatureError as error:
+        raise SigningKeyError(f"{shown}: {error.message}", hint=error.hint or _PUBLIC_HINT) from error
 
 
 def _read(file: Path, unreadable: str, too_large: str) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -15,12 +14,11 @@ from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.lines import time_text, wrapped
 from evidencesync.cli.options import VaultPath, local_vault
 from evidencesync.cli.own_state import adding_to_own_chain, audit_memory
-from evidencesync.errors import CommandKind, SignatureError, SigningKeyError, UsageError, hinting
+from evidencesync.cli.trust_files import load_public_key, named_key
+from evidencesync.errors import CommandKind, UsageError, hinting
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.number_format import count_text
 from evidencesync.exit_codes import ExitCode, most_severe
-from evidencesync.home import expand, read_named
-from evidencesync.limits import MAX_PUBLIC_KEY
 
 if TYPE_CHECKING:
     from evidencesync.cli.outputs import SignerOutput, TrustChange
@@ -29,13 +27,12 @@ if TYPE_CHECKING:
     from evidencesync.vault.vault import Vault
 
 _NAME: Final = 24  # characters of a signer's name that has a column
-_PUBLIC_HINT: Final = "Name the public part of an SSH key, the one that ends in .pub."
+_MOST_COUNTED: Final = 2000  # records that are read to say how many a key has signed
 _Who = Annotated[str, typer.Argument(metavar="WHO", help="A public key file (.pub), a fingerprint (SHA256:...), or a principal.")]
 _Principal = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The signer's name for this key, such as ana@lab.  [default: the key's comment]"),
 ]
-_NAME_IN_COMMENT: Final = re.compile(r"[^\s@]+@[^\s@]+")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -90,7 +87,7 @@ def init(
         )
     folder = local_vault(vault)
     names = principals or itertools.repeat(None, len(keys))
-    trusted = [_named_key(Path(file), who) for file, who in zip(keys, names, strict=True)]
+    trusted = [named_key(Path(file), who) for file, who in zip(keys, names, strict=True)]
     made = create_vault(folder, name if name is not None else folder.absolute().name, trusted)
     settings = made.settings
     with _was_made(made):
@@ -136,7 +133,7 @@ def add(
     from evidencesync.cli.first_steps import FirstSteps
 
     opened = _open(vault)
-    public, name = _named_key(Path(key), principal)
+    public, name = named_key(Path(key), principal)
     from evidencesync.vault.heads import record_heads
     from evidencesync.vault.ledger import recorded
 
@@ -195,7 +192,10 @@ def revoke(
     reason = check_text(reason.strip(), "--reason", may_be_empty=True)
     opened = _open(vault)
     public = _find_key(opened, who)
+    fails = f"{_signed_by(opened, public)} from now on"
     if not yes:
+        other = shell_text("evidencesync", "trust", "retire", vault, who)
+        run.console.print_message(f"note: {fails}; to end the trust from now on alone: {other}")
         run.console.confirm(f"Revoke {public.fingerprint} for good? Nothing that it has ever signed will be trusted.")
     from evidencesync.vault.heads import record_heads
     from evidencesync.vault.ledger import recorded
@@ -205,7 +205,22 @@ def revoke(
         change = _change(opened, "revoked", public)
         with recorded(change.record):
             record_heads(opened)
-    return _give_changed(run, opened, [change])
+    return _give_changed(run, opened, [change], [fails])
+
+
+def _signed_by(vault: Vault, key: PublicKey) -> str:
+    """Says that the records fail which a key has signed; how many, unless that takes long or one cannot be read."""
+    from evidencesync.errors import EvidenceSyncError
+    from evidencesync.vault.ledger import iter_records
+
+    records = (stored.record for name in vault.items() for stored in iter_records(vault.item(name).ledger))
+    signed = 0
+    with contextlib.suppress(EvidenceSyncError):
+        for record in itertools.islice(records, _MOST_COUNTED):
+            signed += record.actor.key == key.fingerprint
+        if next(records, None) is None:
+            return count_text(signed, "record signed by this key fails", "records signed by this key fail")
+    return "all records signed by this key fail"
 
 
 def writer(
@@ -254,43 +269,6 @@ def writer(
     lines = [f"writes       {who}", f"file system  {kind.name}: locks {locks}", f"here         {here.name} ({here.id})"]
     run.console.print_result(output, lines)
     return ExitCode.COMPLETE
-
-
-def load_public_key(file: Path) -> PublicKey:
-    """The key of a .pub file. Raises SigningKeyError."""
-    return _load_key(file)[0]
-
-
-def _named_key(file: Path, principal: str | None) -> tuple[PublicKey, str]:
-    """The key of a .pub file, and its signer's name: the key's comment, if none is given. Raises SigningKeyError, UsageError.
-
-    `ssh-keygen` writes the user and the machine there. What other programs write names nobody.
-    """
-    key, comment = _load_key(file)
-    if principal is not None:
-        return key, principal
-    if not _NAME_IN_COMMENT.fullmatch(comment):
-        has = f"has the comment {safe_text(comment, 80)}" if comment else "has no comment"
-        raise UsageError(
-            f"{safe_text(str(file), 200)} {has}, which names nobody", hint="Name its owner: --principal NAME, such as ana@lab."
-        )
-    return key, comment
-
-
-def _load_key(file: Path) -> tuple[PublicKey, str]:
-    from evidencesync.custody.publickey import PublicKey
-
-    shown = safe_text(str(file), 200)
-    try:
-        data = read_named(expand(file), MAX_PUBLIC_KEY)
-    except OSError as error:
-        raise SigningKeyError(f"the public key {shown} cannot be read: {error.strerror}", hint=_PUBLIC_HINT) from error
-    if b"PRIVATE KEY" in data:
-        raise SigningKeyError(f"{shown} is a private key", hint=_PUBLIC_HINT)
-    try:
-        return PublicKey.from_line(data), b" ".join(data.split()[2:]).decode("utf-8")
-    except SignatureError as error:
-        raise SigningKeyError(f"{shown}: {error.message}", hint=error.hint or _PUBLIC_HINT) from error
 
 
 def _open(vault: str) -> Vault:

@@ -163,7 +163,7 @@ def verdict_lines(verdict: Verdict, *, with_heads: bool = False) -> Iterator[str
     ]
     source = "signers from outside" if verdict.trust == "outside" else "the vault's own list of signers"
     is_vault = all(finding.slug != VaultNotFoundError.slug for finding in verdict.findings)
-    if is_vault:
+    if is_vault and verdict.vault_id is not None:  # else nothing was opened
         yield f"checked {', '.join(parts)}; {' and '.join(map(safe_text, verdict.digests))}; trust: {source}"
     for head in verdict.heads if with_heads else ():
         whose = "the vault" if head.case is None else f"{safe_text(head.case)} / {safe_text(head.item or '')}"

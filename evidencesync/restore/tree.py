@@ -99,6 +99,10 @@ def _damaged(path: bytes) -> DigestMismatchError:
 
 
 _Identity = tuple[str, str | None, str | None, str | None, str | None]
+_GONE: Final = (
+    "Nothing was restored. See what else is gone: evidencesync verify VAULT --case CASE --item ITEM. "
+    "Another acquisition may have the file: evidencesync list VAULT. To restore all the rest: --on-damage skip"
+)
 _NO_LINKS: Final = (None, 0, 1)
 
 
@@ -289,6 +293,8 @@ class TreeMaker:
         try:
             source, _ = self._data.open_file(path)
         except (MissingOrExtraError, StorageError) as error:
+            if isinstance(error, MissingOrExtraError):
+                error.hint = _GONE
             self._damage(path, error)
             return False
         try:

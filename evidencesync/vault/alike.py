@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from evidencesync.errors import EvidenceSyncError
@@ -33,6 +35,20 @@ def find_alike(vault: VaultLayout, name: ItemName) -> AlikeNumbers:
         if stored_name(vault.item(name)) is None:
             return AlikeNumbers(look.items(name)[:MAX_ALIKE], look.cases(name)[:MAX_ALIKE])
     return AlikeNumbers([], [])
+
+
+def nearest(wanted: str, folders: Iterable[str]) -> list[str]:
+    """The numbers, two at most, that may have been meant by one that is not there: other spellings, else slips of the hand.
+
+    `wanted` and `folders` are names of folders, of cases or of a case's items. One that is derived tells no number.
+    """
+    import difflib  # only for an error
+
+    known = [folder for folder in itertools.islice(folders, _MOST_READ) if not _DERIVED.fullmatch(folder)]
+    if wanted in known:
+        return []
+    spelt = [folder for folder in known if likeness(wanted) and likeness(folder) == likeness(wanted)]
+    return (spelt or difflib.get_close_matches(wanted, known, n=2, cutoff=0.7))[:2]
 
 
 class _Look:

@@ -46,6 +46,7 @@ from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import FOLDER_FLAGS, NO_MODES, load_file, opened_folder, storage_error, store_new_file, storing
+from evidencesync.home import whose_place
 from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_SIGNATURE, MAX_VAULT_TOML
 from evidencesync.vault.catalog import (
     SEE_LIST,
@@ -221,7 +222,10 @@ class Vault:
                 is_file = error.errno == errno.ENOTDIR
                 text = f"a vault is a folder, which {shown} is not" if is_file else f"there is no vault at {shown}"
                 raise VaultNotFoundError(text) from error
-            raise storage_error(error, f"open the vault at {shown}") from error
+            refused = storage_error(error, f"open the vault at {shown}")
+            if isinstance(error, PermissionError):
+                refused.hint = f"Run this as who may read it: {whose_place(path)}."
+            raise refused from error
         try:
             data = load_file(fd, SETTINGS, MAX_VAULT_TOML)
         finally:

@@ -50,7 +50,9 @@ from evidencesync.evidence.identity import ItemName, Title, is_folder_name
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.files.disk import FOLDER_FLAGS
+from evidencesync.home import whose_place
 from evidencesync.localstate.heads import HeadMemory
+from evidencesync.vault.alike import nearest
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS
 from evidencesync.verify.cache import PublishedContents, check_index, list_published, published_in
 from evidencesync.verify.checks import MEANINGS, Check
@@ -235,7 +237,8 @@ class _Audit:
         except OSError as error:
             gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
             slug = "vault-not-found" if gone else "unreadable"
-            self._report.report(Check.STRUCTURE, slug, f"{safe_text(os.fsencode(path), 200)}: {reason(error)}")
+            whose = f"; {whose_place(real)}" if isinstance(error, PermissionError) else ""
+            self._report.report(Check.STRUCTURE, slug, f"{safe_text(os.fsencode(path), 200)}: {reason(error)}{whose}")
             return
         with CheckedFolder(root_fd, self._report, UNSAFE_SETTINGS) as root:
             if root.listed and SETTINGS.encode() not in root.names and CASES.encode() not in root.names:
@@ -361,7 +364,9 @@ class _Audit:
                 yield name
         if wanted is not None and folder.listed and folder.names.get(wanted.encode()) is None:
             exact = self._selection.case if what == "case" else self._selection.item
-            text = f"the vault has no {what} {safe_text(exact or '')}"
+            near = nearest(wanted, (os.fsdecode(name) for name in folder.names))
+            has = f": it has {', '.join(map(safe_text, near))}" if near else ""
+            text = f"the vault has no {what} {safe_text(exact or '')}{has}"
             folder.report.report(Check.STRUCTURE, "not-there", text)
 
     # Ends.

@@ -52,7 +52,11 @@ def test_what_was_typed_stands_in_the_command(lab: Lab, arguments: tuple[str, ..
 
 
 def test_a_key_that_is_not_trusted_is_added_where_the_vault_lies(lab: Lab, tmp_path: Path) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "eve"], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "eve@lab", "-f", tmp_path / "eve"], check=True)
+    said = hint(lab, "push", "evidence", "a vault", *ITEM, "--sign-key", str(tmp_path / "eve"))
+    added = f"evidencesync trust add 'a vault' {tmp_path / 'eve.pub'} --principal eve@lab"
+    assert said == f"On the vault's machine: {added}"
+    (tmp_path / "eve.pub").unlink()
     said = hint(lab, "push", "evidence", "a vault", *ITEM, "--sign-key", str(tmp_path / "eve"))
     assert said == "On the vault's machine: evidencesync trust add 'a vault' KEY.pub --principal NAME"
 
@@ -81,3 +85,44 @@ def test_a_request_says_how_it_is_sent_and_is_not_taken_for_the_answer(lab: Lab)
     for other in ("out.tsq", "ana.pub"):
         refused = lab.run("timestamp", "attach", "a vault", other, *ITEM, "--sign-key", "ana")
         assert "this is no authority's answer (.tsr, RFC 3161)" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("named", "near"),
+    [
+        (("--case", "2024-17", "--item", "LAPTOP-1"), "Did you mean --case 2024-017? "),
+        (("--case", "2024-017", "--item", "laptop_1"), "Did you mean --item LAPTOP-1? "),
+        (("--case", "2024-017", "--item", "LAPTPO-1"), "Did you mean --item LAPTOP-1? "),
+        (("--case", "2024-017", "--item", "PHONE"), ""),
+    ],
+)
+def test_the_case_and_item_that_are_nearest_are_named(lab: Lab, named: tuple[str, ...], near: str) -> None:
+    for command in (("show",), ("list",), ("timestamp", "show")):
+        assert hint(lab, *command, "a vault", *named).startswith(f"{near}See what there is: ")
+    said = lab.run("verify", "a vault", *named).out
+    shown = near.removeprefix("Did you mean --").removesuffix("? ").partition(" ")[2]
+    assert (f": it has {shown}" in said) == bool(near)
+
+
+def test_a_file_that_is_gone_from_the_vault_leads_to_what_can_be_done(lab: Lab) -> None:
+    made = lab.run("init", "torn", "--trust", "ana.pub", "--principal", "ana@lab")
+    assert made.code == 0
+    assert lab.push(vault="torn").code == 0
+    data = lab.folder / "torn" / "cases" / "2024-017" / "LAPTOP-1" / "acquisitions" / "0001" / "data"
+    data.chmod(0o700)
+    (data / "a").unlink()
+    said = hint(lab, "restore", "torn", "copy", *ITEM)
+    assert said.startswith(
+        "Nothing was restored. See what else is gone: evidencesync verify torn --case 2024-017 --item LAPTOP-1."
+    )
+    assert not (lab.folder / "copy").exists()
+
+
+def test_what_a_revocation_does_is_said_with_the_number_of_records(lab: Lab) -> None:
+    assert lab.run("init", "lost", "--trust", "ana.pub", "--principal", "ana@lab").code == 0
+    assert lab.push(vault="lost").code == 0
+    done = lab.run("trust", "revoke", "lost", "ana@lab")
+    assert done.code == 0
+    assert "note: 1 record signed by this key fails from now on; to end the trust from now on alone: " in done.err
+    assert "evidencesync trust retire lost ana@lab" in done.err
+    assert done.out.splitlines()[-1] == "1 record signed by this key fails from now on"

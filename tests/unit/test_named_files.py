@@ -12,13 +12,12 @@ import pytest
 from evidencesync.cli.acquire import FilterChoice
 from evidencesync.cli.details_choice import read_case_file
 from evidencesync.cli.settings import LoadedSettings, load_settings
-from evidencesync.cli.trust_files import load_roots, load_trusted
-from evidencesync.cli.vault_commands import load_public_key
+from evidencesync.cli.trust_files import load_public_key, load_roots, load_trusted
 from evidencesync.errors import ConfigurationError, EvidenceSyncError
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.exit_codes import ExitCode
 from evidencesync.export.encrypt import load_recipients
-from evidencesync.home import read_named, require_regular
+from evidencesync.home import read_named, require_regular, whose_place
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.keys import load_signer
 from evidencesync.ssh.options import SshOptions, parse_program
@@ -135,3 +134,16 @@ def test_a_configuration_out_of_a_pipe_is_refused_with_a_way_on(fifo: Path) -> N
     with pytest.raises(ConfigurationError) as refused:
         find_route(Address.parse("host:/vault"), SshOptions(config=fifo))
     assert "which a pipe (as of <(command)) cannot be" in (refused.value.hint or "")
+
+
+def test_whose_a_hidden_place_is_is_said_by_the_folder_that_hides_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, look = tmp_path / "home" / "vault", os.stat
+
+    def stat(path: bytes) -> os.stat_result:
+        if path == os.fsencode(hidden):
+            raise PermissionError
+        return look(os.path.dirname(path))
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr("evidencesync.home.account_name", lambda number: "ana" if number == os.getuid() else "")
+    assert whose_place(hidden) == f"{tmp_path / 'home'} belongs to ana"

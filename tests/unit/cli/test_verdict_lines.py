@@ -47,3 +47,8 @@ def test_a_place_that_is_no_vault_has_a_hint_and_no_counts() -> None:
 
 def test_where_nothing_was_found_nothing_is_counted() -> None:
     assert not [line for line in verdict_lines(verdict()) if line.startswith("findings")]
+
+
+def test_a_vault_that_could_not_be_opened_has_no_counts() -> None:
+    unread = msgspec.structs.replace(verdict(finding("error", "/srv/vault: Permission denied")), vault_id=None)
+    assert not [line for line in verdict_lines(unread) if line.startswith("checked ")]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.cli.vault_commands import _find_key, load_public_key
+from evidencesync.cli.trust_files import load_public_key
+from evidencesync.cli.vault_commands import _find_key
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.wire import write_string
 from evidencesync.errors import NotThereError, SigningKeyError, UsageError
