@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,7 @@ from evidencesync.custody.sshsig import verify_signature
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, VaultNotFoundError, VersionError
 from evidencesync.evidence.digest import sha512_of
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.files.disk import storing
 from evidencesync.limits import MAX_RECORDS, MIB
@@ -24,6 +26,7 @@ from evidencesync.protocol.messages import PROTOCOL_VERSION, Begin, Hello, Recor
 from evidencesync.vault.ledger import Ledger, RecordFile
 from evidencesync.vault.vault import Vault
 
+_PORT_IN_PATH: Final = re.compile(rb"([0-9]{1,5})(/.*)", re.DOTALL)
 _CLAIM: Final = msgspec.json.Decoder(SessionClaim)
 
 
@@ -44,6 +47,15 @@ class Admitted:
     vault_seen: int
 
 
+def _port_hint(asked: bytes, vault: Vault) -> str | None:
+    """Returns how a port is written, for a path that is this vault's behind a number: who knows scp writes HOST:PORT/PATH."""
+    found = _PORT_IN_PATH.fullmatch(asked)
+    if found is None or not _is_served(found[2], vault):
+        return None
+    path = safe_text(found[2], 200)
+    return f"{found[1].decode()} was taken as a folder. A port is written so: ssh://USER@HOST:{found[1].decode()}{path}"
+
+
 def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
     """Returns the answer to a client's first message. Raises VersionError, or VaultNotFoundError for another vault's path."""
     version = version_in_common(hello.versions)
@@ -54,7 +66,7 @@ def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
     if not _is_served(hello.vault, vault):
         raise VaultNotFoundError(
             "this server serves another vault than the one that was asked for",
-            hint="Give the path of the vault that the server was started for.",
+            hint=_port_hint(hello.vault, vault) or "Give the path of the vault that the server was started for.",
         )
     return Welcome(
         version,

@@ -1,4 +1,4 @@
-"""Which vault a server says that it serves."""
+"""Which vault a server says that it serves, and what it says to who asked for another one."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ def test_a_vault_that_cannot_be_looked_at_is_not_called_another_one(tmp_path: Pa
     monkeypatch.setattr(os, "stat", refuse)
     with pytest.raises(StorageError):
         ask(root)
+
+
+def test_a_port_that_was_taken_for_a_folder_is_named(tmp_path: Path) -> None:
+    """Who writes HOST:2222/PATH means the port, and names a folder `2222`."""
+    vault = make_bench(tmp_path).vault
+    root = os.fsencode(vault.layout.root)
+    for path, is_port in ((b"2222" + root, True), (b"2222/elsewhere", False), (b"22222222" + root, False)):
+        with pytest.raises(VaultNotFoundError) as raised:
+            welcome(Hello([PROTOCOL_VERSION], "x", "push", path, DELTA_PARAMETERS, 0), vault, bytes(32), 0)
+        assert (f"ssh://USER@HOST:2222{vault.layout.root}" in (raised.value.hint or "")) == is_port
