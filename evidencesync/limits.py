@@ -142,6 +142,6 @@ MAX_PDF_ROWS: Final = 1000  # rows of all other tables together; the rest is cou
 MAX_PDF_ACQUISITIONS: Final = 40  # of one file: a report of more has several
 MAX_PDF_VOLUMES: Final = 100  # each holds two files open while a report is written
 MAX_PDF_ATTACHMENTS: Final = 32 * MIB  # all together; a manifest that is too large is named by its digest instead
-MAX_REPORT_MAPS: Final = 1  # strip maps of one acquisition: its largest file
+MAX_REPORT_MAPS: Final = 1  # strip maps of one acquisition: its file with most to show
 MAX_MAP_RANGES: Final = 20_000  # of one map; neighbours are merged beyond
 MAX_FONT_TABLE: Final = 4 * MIB  # which characters a font has; the largest known one has 300 KB

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from dataclasses import dataclass
 from hashlib import sha512
@@ -17,6 +18,7 @@ from evidencesync.errors import EvidenceSyncError, SignatureError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.number_format import notebook_fingerprint
+from evidencesync.evidence.path import from_json_fields
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.report.document import (
     REPORT_FORMAT,
@@ -178,7 +180,7 @@ def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> tupl
         held_by=statements.held_by,
         open_hand_over=HandOver(handed.record, handed.principal, handed.to) if handed is not None else None,
         custody=custody,
-        acquisitions=[_acquisition(layout, number) for number in numbers],
+        acquisitions=[_acquisition(layout, number, source.verdict) for number in numbers],
         differences=[count_differences(layout, number - 1, number) for number in numbers if number > 1],
         problem=problem,
     )
@@ -221,7 +223,7 @@ def _checked_head(
 # --- Acquisitions ------------------------------------------------------------------------------------------------------
 
 
-def _acquisition(layout: ItemLayout, number: int) -> Acquisition:
+def _acquisition(layout: ItemLayout, number: int, verdict: Verdict) -> Acquisition:
     header = footer = receipt = None
     problem: str | None = None
     try:
@@ -237,10 +239,17 @@ def _acquisition(layout: ItemLayout, number: int) -> Acquisition:
         footer=footer,
         receipt=receipt,
         contents=contents,
-        maps=file_maps(layout, number),
+        maps=file_maps(layout, number, _damaged(layout, number, verdict)),
         timestamped=_has_timestamp(layout, number),
         problem=problem,
     )
+
+
+def _damaged(item: ItemLayout, number: int, verdict: Verdict) -> set[bytes]:
+    """The paths of the evidence of an acquisition that errors are about."""
+    data = os.fsencode(f"cases/{item.root.parent.name}/{item.root.name}/acquisitions/{number:04}/data/")
+    errors = [one for one in verdict.findings if one.severity == "error" and (one.path or one.path_b64) is not None]
+    return {raw[len(data) :] for one in errors if (raw := from_json_fields(one.path, one.path_b64)).startswith(data)}
 
 
 def _has_timestamp(item: ItemLayout, number: int) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,17 +34,21 @@ class _Large:
     blake3: str
 
 
-def file_maps(item: ItemLayout, number: int) -> list[FileMap]:
-    """Maps of the largest files of an acquisition; of none where documents cannot be read. Raises nothing."""
+def file_maps(item: ItemLayout, number: int, damaged: Container[bytes]) -> list[FileMap]:
+    """Maps of the files of an acquisition that have most to show; of none where documents cannot be read. Raises nothing.
+
+    First come large files among `damaged`, then those with another content than the acquisition before has under their path,
+    then those with a content that it does not have; of equals the largest.
+    """
     try:
         with ExitStack() as stack:
-            return list(_file_maps(item, number, stack))
+            return list(_file_maps(item, number, damaged, stack))
     except (EvidenceSyncError, OSError):
         return []
 
 
-def _file_maps(item: ItemLayout, number: int, stack: ExitStack) -> Iterator[FileMap]:
-    largest = _largest(item, number)
+def _file_maps(item: ItemLayout, number: int, damaged: Container[bytes], stack: ExitStack) -> Iterator[FileMap]:
+    largest = _chosen(item, number, damaged)
     before = _same_paths(item, number - 1, {one.raw for one in largest}) if number > 1 and largest else {}
     wanted = {bytes.fromhex(one.blake3): one.size for one in [*largest, *before.values()]}
     recipes = _find(item, number, wanted, stack)
@@ -68,13 +72,24 @@ def _file_maps(item: ItemLayout, number: int, stack: ExitStack) -> Iterator[File
         yield FileMap(path_pair(one.raw), one.size, compared, _coarser(merged, one.size), totals)
 
 
-def _largest(item: ItemLayout, number: int) -> list[_Large]:
-    large = (
-        _Large(raw, line.size, line.blake3)
-        for raw, line in read_published(item, number)
-        if isinstance(line, Entry) and line.size is not None and line.size >= _SMALLEST and line.blake3 is not None
-    )
-    return heapq.nlargest(MAX_REPORT_MAPS, large, key=lambda one: one.size)
+def _chosen(item: ItemLayout, number: int, damaged: Container[bytes]) -> list[_Large]:
+    paths: set[int] = set()  # by their hashes: a choice of pictures, for which a rare mistake does not matter
+    contents: set[int] = set()
+    for one in _large(item, number - 1) if number > 1 else ():
+        paths.add(hash(one.raw))
+        contents.add(hash(one.blake3))
+
+    def weight(one: _Large) -> tuple[bool, bool, bool, int]:
+        is_new = hash(one.blake3) not in contents
+        return one.raw in damaged, is_new and hash(one.raw) in paths, is_new, one.size
+
+    return heapq.nlargest(MAX_REPORT_MAPS, _large(item, number), key=weight)
+
+
+def _large(item: ItemLayout, number: int) -> Iterator[_Large]:
+    for raw, line in read_published(item, number):
+        if isinstance(line, Entry) and line.size is not None and line.size >= _SMALLEST and line.blake3 is not None:
+            yield _Large(raw, line.size, line.blake3)
 
 
 def _same_paths(item: ItemLayout, number: int, paths: set[bytes]) -> dict[bytes, _Large]:

@@ -9,6 +9,7 @@ from typing import Final
 from evidencesync.custody import labels
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text
+from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, Paragraph, Section, Table
 from evidencesync.report.document import Item, Judgement, Report
@@ -18,18 +19,14 @@ from evidencesync.verify.findings import Finding, shown_place
 _FINDINGS_SHOWN: Final = 500
 _ORDER: Final = {"error": 0, "warning": 1, "info": 2}
 _NAMED_ONES: Final = 10  # on page one
+_FILES: Final = 3  # of those in the box of the verdict
 
 
-def some_of(values: Iterable[str]) -> list[str]:
+def some_text(values: Iterable[str], named: int = _NAMED_ONES) -> str:
     """Each value once, in its order; of many the first, and how many more there are."""
     each = list(dict.fromkeys(values))
-    more = [f"and {len(each) - _NAMED_ONES:,} more"] if len(each) > _NAMED_ONES else []
-    return [*each[:_NAMED_ONES], *more]
-
-
-def some_text(values: Iterable[str]) -> str:
-    """The same as one text."""
-    return "; ".join(some_of(values))
+    more = [f"and {len(each) - named:,} more"] if len(each) > named else []
+    return "; ".join([*each[:named], *more])
 
 
 def severities_text(findings: Iterable[Finding]) -> str:
@@ -93,7 +90,10 @@ def findings_about(judgement: Judgement, item: Item, number: int | None) -> str:
 
 
 def touched_text(judgement: Judgement) -> str:
-    """How many acquisitions the errors are about, and which; empty without an error, or where the verdict does not hold."""
+    """How many acquisitions the errors are about, which, and what files they name.
+
+    Empty without an error, or where the verdict does not hold.
+    """
     if judgement.state == "not-verified":
         return ""
     errors = [finding for finding in judgement.findings if finding.severity == "error"]
@@ -105,7 +105,15 @@ def touched_text(judgement: Judgement) -> str:
     ]
     counted = [f"{count_text(len(set(acquisitions)), 'acquisition')} ({some_text(acquisitions)})"] if acquisitions else []
     about = [*counted, *([some_text(wholes)] if wholes else [])]
-    return f"The errors are about {'; '.join(about)}." if about else ""
+    files = some_text((_file(finding) for finding in errors if finding.path is not None or finding.path_b64 is not None), _FILES)
+    named = f" They name {files}." if files else ""
+    return f"The errors are about {'; '.join(about)}.{named}" if about else ""
+
+
+def _file(finding: Finding) -> str:
+    """The file of a finding: evidence by its path at the source, a document by its place in the vault."""
+    raw = from_json_fields(finding.path, finding.path_b64)
+    return safe_text(raw.split(b"/", 6)[-1] if raw.split(b"/")[5:6] == [b"data"] else raw, 120)
 
 
 def _whole(finding: Finding) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -27,7 +28,6 @@ from evidencesync.report.verdicts import (
     findings_about,
     findings_section,
     means,
-    some_of,
     some_text,
     touched_text,
 )
@@ -36,6 +36,7 @@ from evidencesync.report.volumes import Choices, Volume
 Form = Literal["html", "pdf", "json", "certificate", "statement"]
 _EMPTY_END: Final = b'"files":[]}'
 _BLOCK: Final = 1 << 18
+_EXAMINERS: Final = 10  # on page one
 
 
 def compose(report: Report, volume: Volume, choices: Choices) -> Pages:
@@ -102,11 +103,18 @@ def _volume_facts(volume: Volume) -> list[Fact]:
 def _people(report: Report, choices: Choices) -> list[Fact]:
     """Who acquired, for which organisation, and who signs this report. What no document states is said to be not stated."""
     people = [one.header.examiner for item in report.items for one in item.acquisitions if one.header is not None]
-    names = dict.fromkeys(f"{person_text(one.name, one.principal, 200, 200)}, key {safe_text(one.key, 80)}" for one in people)
+    names = dict.fromkeys((person_text(one.name, one.principal, 200, 200), safe_text(one.key, 80)) for one in people)
+    more = len(names) - _EXAMINERS
     roles = some_text(safe_text(one.role, 200) for one in people if one.role)
     organisations = some_text(safe_text(one.organisation, 200) for one in people if one.organisation)
     return [
-        *(Fact("Examiner", name, exact=True) for name in some_of(names) or ["cannot be read"]),
+        *([] if names else [Fact("Examiner", "cannot be read")]),
+        *(
+            fact
+            for name, key in list(names)[:_EXAMINERS]
+            for fact in (Fact("Examiner", name), Fact("Key of the examiner", key, exact=True))
+        ),
+        *([Fact("Examiners", f"and {more:,} more")] if more > 0 else []),
         *([Fact("Role", roles)] if roles else []),
         Fact("Organisation", organisations or "not stated"),
         Fact("Acquired", _period(report.items)),
@@ -143,12 +151,27 @@ def _first_facts(report: Report) -> list[Fact]:
     return [
         Fact("Findings", all_findings_text(judgement) + ("; no error, no warning" if harmless else "")),
         Fact("Checked", _checked(report)),
+        *([Fact("Custody", custody)] if (custody := some_text(_held(report.items))) else []),
         Fact("Gaps at the source", _gaps(report.items)),
         Fact("Left out by filters", _filtered(report.items)),
         Fact("Trust", texts.OUTSIDE_LIST if judgement.trust == "outside" else texts.OWN_LIST),
         Fact("Vault", f"{safe_text(report.vault.name, 200)} ({report.vault.vault_id})"),
         Fact("Report made", f"{time_text(report.made_at)}, by {report.tool} {report.version}"),
     ]
+
+
+def _held(items: list[Item]) -> Iterator[str]:
+    """Which items are sealed, and who has those that were handed over."""
+    for item in items:
+        records = [step.record for step in item.custody if step.record is not None and step.signature != "refused"]
+        sealed = next((record.sequence for record in records if record.type == "sealed"), None)
+        handed = item.open_hand_over
+        said = [f"sealed since custody record {sealed}"] if sealed is not None else []
+        said += [f"held by {safe_text(item.held_by, 200)}"] if item.held_by is not None else []
+        said += [f"a hand-over to {safe_text(handed.to, 200)} is open since custody record {handed.record}"] if handed else []
+        said += ["never handed over"] if sealed is not None and item.held_by is None and handed is None else []
+        if said:
+            yield f"item {safe_text(item.item, 80)}: {', '.join(said)}"
 
 
 def state_of(one: Acquisition) -> SourceState | None:

@@ -371,6 +371,21 @@ def test_a_page_searches_sorts_and_pages_without_asking_for_anything(whole: Benc
     assert browser.requests == [(tmp_path / "r.html").as_uri()]
 
 
+def test_a_table_that_is_wider_than_a_small_screen_says_that_it_can_be_scrolled(
+    whole: Bench, tmp_path: Path, verdict: str, browser: Browser
+) -> None:
+    assert make(whole, tmp_path / "r.html", "--verdict", verdict, *days_after(verdict, 1)) == 0
+    rules = browser_rules(tmp_path / "r.html")
+    assert re.search(r"max-width: 42rem\) \{ caption::after \{ content: ", rules)
+    assert "th[data-title]::before { content: attr(data-title); }" in rules
+    browser.open(tmp_path / "r.html")
+    browser.wait_for("document.querySelectorAll('section.files th[data-title]').length === 18")
+
+
+def browser_rules(page: Path) -> str:
+    return page.read_text().partition("<style>")[2].partition("</style>")[0]
+
+
 def test_hostile_names_are_text_in_a_page(whole: Bench, tmp_path: Path, browser: Browser) -> None:
     assert make(whole, tmp_path / "r.html") == 0
     browser.open(tmp_path / "r.html")

@@ -47,7 +47,7 @@
       this.heads.forEach((head, column) => {
         const button = document.createElement("button");
         button.type = "button";
-        button.textContent = head.textContent;
+        button.textContent = head.dataset.title = head.textContent;
         button.addEventListener("click", () => this.sort(column));
         head.replaceChildren(button);
         head.setAttribute("aria-sort", "none");

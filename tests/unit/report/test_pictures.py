@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 from xml.etree import ElementTree as ET  # noqa: TID251  # reads only what svg.Canvas wrote
@@ -14,8 +15,10 @@ from evidencesync.report.document import FileMap, Item, MapRange, NamedSize, Pat
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
 from evidencesync.report.manifests import count_differences
+from evidencesync.report.maps import file_maps
 from evidencesync.report.texts import covered, drawable
 from evidencesync.verify.audit import audit_vault
+from tests.support.bench_of_evidence import make_bench
 from tests.support.moments import LONG_AFTER_NS
 from tests.support.reported_vault import make_reported_vault
 
@@ -81,6 +84,25 @@ def test_a_strip_map_shows_where_an_image_changed(gathered: Gathered) -> None:
     assert sum(one.length for one in changed) < 1_000_000
     assert sum(one.length for one in second.ranges) == second.size
     assert [one.kind for one in third.ranges] == ["data", "zero", "data"]
+
+
+def test_the_map_is_of_the_file_that_changed_or_is_damaged_and_not_of_a_larger_one_that_was_moved(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    source = random.Random(5)
+    sizes = {"a.img": 3 << 20, "b.img": 2 << 20, "c.img": 5 << 18}
+    for name, size in sizes.items():
+        (bench.source / name).write_bytes(source.randbytes(size))
+    bench.push()
+    (bench.source / "a.img").rename(bench.source / "moved.img")
+    (bench.source / "b.img").write_bytes(source.randbytes(2 << 20))
+    bench.push()
+    item = bench.vault.item(bench.name).layout
+
+    def shown(number: int, *damaged: bytes) -> str | None:
+        (one,) = file_maps(item, number, damaged)
+        return one.file.path
+
+    assert (shown(1), shown(2), shown(2, b"c.img")) == ("a.img", "b.img", "c.img")
 
 
 def test_one_unreadable_sector_of_a_huge_disk_is_seen() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from evidencesync.report import texts
 from evidencesync.report.blocks import Table
-from evidencesync.report.document import Report, State
+from evidencesync.report.document import HandOver, Item, Report, State
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
 from evidencesync.report.verdicts import all_findings_text, findings_about, findings_section, means, touched_text
@@ -45,7 +45,38 @@ def test_page_one_says_which_acquisition_has_failed(gathered: Gathered) -> None:
     first = compose(gathered.report, volume, Choices()).first
     place = [column.title for column in first.items.columns].index("Errors")
     assert [row[place].partition(",")[0] for row in first.items.rows] == ["none", "✗ 1 error"]
-    assert first.sentence.endswith("The errors are about 1 acquisition (item E1, acquisition 2).")
+    assert first.sentence.endswith("The errors are about 1 acquisition (item E1, acquisition 2). They name b.txt.")
+
+
+def test_page_one_names_the_first_files_that_errors_are_about_and_documents_by_their_place(report: Report) -> None:
+    (error,) = (one for one in report.judgement.findings if one.severity == "error")
+    root = "cases/c/i/acquisitions/0002"
+    paths = [f"{root}/data/data/a.txt", f"{root}/manifest.jsonl", f"{root}/data/b", f"{root}/data/c", f"{root}/data/c"]
+    findings = [msgspec.structs.replace(error, path=path) for path in paths]
+    said = touched_text(msgspec.structs.replace(report.judgement, findings=findings))
+    assert said.endswith(f" They name data/a.txt; {root}/manifest.jsonl; b; and 1 more.")
+
+
+def test_page_one_says_who_holds_a_sealed_item(gathered: Gathered) -> None:
+    def said(item: Item) -> str | None:
+        report = msgspec.structs.replace(gathered.report, items=[item])
+        (volume,) = volumes(replace(gathered, report=report), ["r.html"])
+        facts = compose(report, volume, Choices()).first.facts
+        return next((fact.value for fact in facts if fact.label == "Custody"), None)
+
+    (item,) = gathered.report.items
+    assert said(item) is None
+    last = item.custody[-1]
+    assert last.record is not None
+    seal = msgspec.structs.replace(last, record=msgspec.structs.replace(last.record, type="sealed"))
+    sealed = msgspec.structs.replace(item, custody=[*item.custody[:-1], seal])
+    number = last.record.sequence
+    assert said(sealed) == f"item E1: sealed since custody record {number}, never handed over"
+    held = msgspec.structs.replace(sealed, held_by="ben@lab", open_hand_over=HandOver(9, "ben@lab", "eve@lab"))
+    handed = "a hand-over to eve@lab is open since custody record 9"
+    assert said(held) == f"item E1: sealed since custody record {number}, held by ben@lab, {handed}"
+    refused = msgspec.structs.replace(item, custody=[msgspec.structs.replace(seal, signature="refused")])
+    assert said(refused) is None
 
 
 def test_a_pass_says_which_digests_were_computed_for_it_and_which_were_not(report: Report) -> None:
@@ -128,7 +159,7 @@ def test_an_error_about_no_acquisition_is_about_its_item_or_the_vault(report: Re
         msgspec.structs.replace(error, acquisition=None, item=None, case=None),
     ]
     judgement = msgspec.structs.replace(report.judgement, findings=whole)
-    assert touched_text(judgement) == "The errors are about item E1 as a whole; the vault as a whole."
+    assert touched_text(judgement) == "The errors are about item E1 as a whole; the vault as a whole. They name b.txt."
 
 
 def test_nothing_is_said_of_an_acquisition_that_was_not_checked_or_not_listed(report: Report) -> None:
