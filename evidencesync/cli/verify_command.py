@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _WORST_FIRST: Final = ("error", "warning", "info")
 _MANY: Final = {"error": "errors", "warning": "warnings", "info": "info"}
+_SHOWN_OF_A_KIND: Final = 10  # warnings: one command may have changed the modes of a million files
 _WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE"}
 
 
@@ -89,7 +90,7 @@ def verify(
     roots = load_roots(run.settings, checks.tsa_root)
     folder = local_vault(vault)
     verdict = audit(run, folder, part, signers, checks, roots=roots, expect_head=expect_head)
-    shown = verdict_lines(verdict, with_heads=heads or run.console.verbose)
+    shown = verdict_lines(verdict, with_heads=heads or run.console.verbose, everything=run.console.verbose)
     if verifier is None:
         run.console.print_result(verdict, shown)
         return ExitCode(verdict.exit_code)
@@ -152,8 +153,11 @@ def _count(vault: Path, part: PartChoice, progress: VerifyProgress) -> None:
         progress.total_files, progress.total_bytes = stated_totals(VaultLayout(vault), case, item, part.acquisition)
 
 
-def verdict_lines(verdict: Verdict, *, with_heads: bool = False) -> Iterator[str]:
-    """The verdict for people: what was checked, every finding, the worst ones last, how many there are, and the one word."""
+def verdict_lines(verdict: Verdict, *, with_heads: bool = False, everything: bool = True) -> Iterator[str]:
+    """The verdict for people: what was checked, the findings, the worst ones last, how many there are, and the one word.
+
+    Every error is shown; without `everything`, of other findings the first ones of each kind.
+    """
     checked = verdict.checked
     parts = [
         count_text(checked.acquisitions, "acquisition"),
@@ -169,9 +173,9 @@ def verdict_lines(verdict: Verdict, *, with_heads: bool = False) -> Iterator[str
         whose = "the vault" if head.case is None else f"{safe_text(head.case)} / {safe_text(head.item or '')}"
         yield f"chain head of {whose}: {head.sequence} {head.sha256}"
     for severity in reversed(_WORST_FIRST):
-        for finding in verdict.findings:
-            if finding.severity == severity:
-                yield from _finding_lines(finding)
+        yield from _findings_lines(
+            [finding for finding in verdict.findings if finding.severity == severity], everything=everything
+        )
     if not is_vault:
         yield f"hint: {VaultNotFoundError('').hint_for(CommandKind.CHECKS)}"
     counts = Counter(finding.severity for finding in verdict.findings)
@@ -179,6 +183,17 @@ def verdict_lines(verdict: Verdict, *, with_heads: bool = False) -> Iterator[str
         told = [count_text(counts[severity], severity, _MANY[severity]) for severity in _WORST_FIRST if counts[severity]]
         yield f"findings: {', '.join(told)}"
     yield f"verdict: {_WORDS[verdict.verdict]}"
+
+
+def _findings_lines(findings: list[Finding], *, everything: bool) -> Iterator[str]:
+    seen: Counter[str] = Counter()
+    for finding in findings:
+        seen[finding.slug] += 1
+        if everything or finding.severity == "error" or seen[finding.slug] <= _SHOWN_OF_A_KIND:
+            yield from _finding_lines(finding)
+    for slug, count in seen.items():
+        if not everything and findings[0].severity != "error" and count > _SHOWN_OF_A_KIND:
+            yield f"{findings[0].severity}: [{slug}] {count - _SHOWN_OF_A_KIND:,} more of this kind: see them with -v, or --json"
 
 
 def _finding_lines(finding: Finding) -> Iterator[str]:

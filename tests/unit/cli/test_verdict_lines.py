@@ -52,3 +52,13 @@ def test_where_nothing_was_found_nothing_is_counted() -> None:
 def test_a_vault_that_could_not_be_opened_has_no_counts() -> None:
     unread = msgspec.structs.replace(verdict(finding("error", "/srv/vault: Permission denied")), vault_id=None)
     assert not [line for line in verdict_lines(unread) if line.startswith("checked ")]
+
+
+def test_of_many_warnings_of_a_kind_the_first_are_shown_and_of_errors_all() -> None:
+    found = verdict(*(finding(severity, str(number)) for severity in ("warning", "error") for number in range(30)))
+    lines = list(verdict_lines(found, everything=False))
+    assert sum(line.startswith("warning: [2 ") for line in lines) == 10
+    assert sum(line.startswith("error: ") for line in lines) == 30
+    assert "warning: [a-slug] 20 more of this kind: see them with -v, or --json" in lines
+    assert lines[-2] == "findings: 30 errors, 30 warnings"
+    assert sum("more of this kind" in line for line in verdict_lines(found)) == 0
