@@ -63,8 +63,8 @@ def test_a_chain_that_was_removed_is_missing_and_not_only_unread(tmp_path: Path)
     shutil.rmtree(lab.folder / "vault" / "custody")
     assert lab.run("verify", "vault").code == 34  # this machine remembers it
     assert lab.run("list", "vault").code == 34
-    for command in (("trust", "list", "vault"), ("receipts", "check", "--vault", "vault")):
-        assert lab.run(*command).code == 31, command
+    assert lab.run("receipts", "check", "--vault", "vault").code == 34  # so does the receipt
+    assert lab.run("trust", "list", "vault").code == 31
 
 
 @pytest.mark.parametrize("removed", ["item", "case"])
