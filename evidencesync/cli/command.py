@@ -30,7 +30,12 @@ class ParsedCommand(HelpfulCommand):
         parse = parser.parse_args
 
         def parse_args(args: list[str]) -> Any:
-            given, rest, order = parse(args)
+            try:
+                given, rest, order = parse(args)
+            except Exception as error:
+                if getattr(error, "ctx", ctx) is None:  # of an option without its value: the hint is this command's
+                    error.ctx = ctx  # type: ignore[attr-defined]
+                raise
             leave_out_vault(arguments, given)
             return given, rest, order
 

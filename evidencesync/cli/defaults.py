@@ -10,12 +10,13 @@ asked for would look the same. `init`, `serve` and `receipts check` mean a vault
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
 from evidencesync.errors import CommandKind, ConfigurationError, EvidenceSyncError, UsageError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.home import expand
 
 if TYPE_CHECKING:
@@ -37,13 +38,16 @@ def fill_in(values: MutableMapping[str, Any], typed: Mapping[str, bool], setting
         else:
             values[name], place = found
             said.append(f"{name} {safe_text(values[name])} ({place})")
-    if "vault" in values and not typed.get("vault", True) and _is_vault(values.get("source")):
-        shown = safe_text(values["source"], 200)
-        raise UsageError(f"{shown} is itself a vault, and no other was named", hint="Type both: the source, then the vault.")
+    if "vault" in values and not typed.get("vault", True):
+        _refuse_vault_as_source(values, named="vault" not in missing)
     if missing:
         variables = " and ".join(VARIABLES[name] for name in missing)
         shown = ", ".join("--case" if name == "case" else name.upper() for name in missing)
-        raise UsageError(f"missing: {shown}", hint=f"Type it, or set {variables}, or write it into the settings file.")
+        hint = f"Set {variables}, or write it into the settings file, or type it"
+        source = values.get("source")
+        raise UsageError(
+            f"missing: {shown}", hint=hint + (_typed_with(source, "VAULT") if "vault" in missing and source else ".")
+        )
     if said:  # a list that is asked for again and again may be quiet about it; whatever is stated or changed may not
         say = console.print_message if console.kind is CommandKind.SHOWS else console.print_notice
         say(f"note: {', '.join(said)}")
@@ -102,11 +106,40 @@ def _rooted(vault: str) -> str:
     )
 
 
-def _is_vault(source: object) -> bool:
-    """Whether a SOURCE is a vault on this machine: then it may be the source that was left out, and it would become evidence."""
+def _refuse_vault_as_source(values: Mapping[str, Any], *, named: bool) -> None:
+    """Raises UsageError if SOURCE is a vault, or may be one and no other is `named`: then the source was left out."""
+    source = values.get("source")
+    is_pull = "agentless" in values  # its SOURCE is an address
+    if not isinstance(source, str) or not means_vault(source, elsewhere=not named and not is_pull):
+        return
+    shown = safe_text(source, 200)
+    what = f"{shown} is itself a vault, and no other was named" if named else f"missing: SOURCE, in front of {shown}"
+    raise UsageError(what, hint=f"Type both, the source and then the vault{_typed_with('SOURCE', source)}")
+
+
+def _typed_with(*places: str) -> str:
+    """The command line of this process, after a colon, with these two places for the one of them that it has; else nothing."""
+    words = sys.argv[1:]
+    here = [at for at, word in enumerate(words) if word in places]
+    if not here:
+        return "."
+    at = here[0]
+    return f": {shell_text('evidencesync', *words[:at], *places, *words[at + 1 :])}"
+
+
+def means_vault(source: str, *, elsewhere: bool) -> bool:
+    """Whether a SOURCE is a vault on this machine: then it may be the source that was left out, and it would become evidence.
+
+    `elsewhere`: or an address on another machine, where a source is none.
+    """
     from evidencesync.outside import VAULT_MARKS
 
-    return isinstance(source, str) and all(os.path.exists(os.path.join(source, mark)) for mark in VAULT_MARKS)
+    if all(os.path.exists(os.path.join(source, mark)) for mark in VAULT_MARKS):
+        return True
+    try:
+        return elsewhere and not os.path.lexists(source) and not _is_local(source)
+    except UsageError:
+        return False
 
 
 def _is_local(vault: str) -> bool:

@@ -72,7 +72,9 @@ def pull_source(
     how: OnceChoice,
     ssh: SourceMachineChoice,
 ) -> ExitCode:
-    """Acquires a source on another machine into a vault on this one: reads it there, sends what the vault lacks, and signs here.
+    """Acquires a source on another machine into a vault on this one: it is read there, and signed for here.
+
+    Only what is not in the vault yet is sent.
 
     The other machine needs evidencesync and no key of the examiner's; with --agentless it needs nothing but an SSH server
     with SFTP, and a file that cannot be read whole is recorded without content. Nothing is written there. Ends like push: 0

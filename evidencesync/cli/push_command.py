@@ -67,7 +67,7 @@ def push_source(
     how: PushChoice,
     ssh: RemoteChoice,
 ) -> ExitCode:
-    """Acquires a source into a vault: reads it once, sends what the vault lacks, and gets a signed receipt.
+    """Acquires a source into a vault: reads it once, sends only what is not in the vault yet, and gets a signed receipt.
 
     Ends with 0 when everything was read and is in the vault, 3 when something could not be read, 4 when something changed
     while it was read. Any other code means that nothing was published, unless the message says that it was.

@@ -93,7 +93,8 @@ def test_a_command_line_that_makes_no_sense_is_2(arguments: list[str], capfd: py
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("error: ")
-    assert "hint: See: evidencesync" in err
+    assert "\nhint: " in err
+    assert "See: evidencesync " in err
     assert whole.main([*arguments, "--json"]) == 2
     assert json.loads(capfd.readouterr().out)["error"]["slug"] == "usage"
 

@@ -1,0 +1,228 @@
+"""Says what is wrong with a command line that cannot be parsed, and how it should have been typed."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any, Final, NamedTuple
+
+from evidencesync.cli.console import Console
+from evidencesync.cli.defaults import has_default, means_vault, takes_default
+from evidencesync.cli.habits import FROM_OTHERS, OTHERWISE
+from evidencesync.cli.help_text import bounds_in_words, first_example
+from evidencesync.errors import UsageError
+from evidencesync.evidence.display import safe_text, shell_text
+from evidencesync.exit_codes import ExitCode
+
+_INVALID: Final = r"invalid value for '?(?:-\w' / ')?([^']+?)'?(?: \(env var: '\w+'\))?: "
+_NO_NUMBER: Final = re.compile(_INVALID + r"'?(.*?)'? is not a valid (int|float)(?:eger)?(?: range)?\.?")
+_OUT_OF_RANGE: Final = re.compile(_INVALID + r"(\S+) is not in the range ([0-9.]+)<=x<=([0-9.]*[0-9])\.?")
+_UNKNOWN: Final = re.compile(
+    r"(No such (?:option|command)):? '?(\S+?)'?(?:[.:]? ?(?:\(Possible|Did you mean).*|\.)?$", re.IGNORECASE
+)
+"""What typer says of an unknown name; some versions add names that they think are meant."""
+_TOO_MANY: Final = re.compile(r"got unexpected extra arguments?\b.*")
+_NEEDS_VALUE: Final = re.compile(r"option '?(--?[\w-]+)'? requires an argument\.?")
+_TEXTS: Final = ("TEXT", "NAME", "NAME=VALUE")
+"""What the value of an option is called that may have several words."""
+_BARE: Final = ("case", "item", "text", "acquisition")
+"""The options whose values are typed without their names, in this order."""
+
+
+class _Line(NamedTuple):
+    """A command line as far as it could be parsed: its words behind the command's name, and what they were taken for."""
+
+    words: list[str]
+    command: Any
+    path: str
+    values: dict[str, Any]
+    extra: list[str]
+
+    @classmethod
+    def of(cls, context: Any, given: list[str]) -> _Line:
+        """Parses once more, without an error: the parser itself stops at the first one."""
+        words = given[len(context.command_path.split()) - 1 :]
+        try:
+            with context.command.make_context(
+                context.info_name, list(words), parent=context.parent, resilient_parsing=True
+            ) as found:
+                return cls(words, context.command, context.command_path, found.params, list(found.args))
+        except Exception:  # noqa: BLE001 - of a line that is reported anyway
+            return cls(words, context.command, context.command_path, {}, [])
+
+    @property
+    def lost_source(self) -> bool:
+        """Whether the one place that was typed is a vault: then SOURCE is missing, and not VAULT."""
+        source = self.values.get("source")
+        return (
+            self.values.get("vault") is None
+            and isinstance(source, str)
+            and means_vault(source, elsewhere=self.command.name != "pull")
+        )
+
+    def missing(self) -> list[Any]:
+        """All arguments and options that the command needs and was not given."""
+        lost = "vault" if self.lost_source else None
+        return [
+            one
+            for one in self.command.params
+            if one.name != lost
+            and (one.required or takes_default(one.name, one.envvar))
+            and (self.values.get(one.name) in (None, (), []) or (lost and one.name == "source"))
+            and not has_default(one.name, self.values.get("config"))
+        ]
+
+    def meant(self) -> dict[str, str]:
+        """The options that words without one may belong to, by the options' names; empty if nobody knows."""
+        free = [one.name for name in _BARE for one in self.command.params if one.name == name and self.values.get(name) is None]
+        is_known = len(self.extra) <= len(free) and not any("/" in word for word in self.extra)
+        return dict(zip(free, self.extra, strict=False)) if is_known else {}
+
+    def completed(self, missing: list[Any], meant: dict[str, str]) -> str:
+        """The command line with the names of what is missing in their places, and with options for the words that are `meant`."""
+        words: list[str] = []
+        rest = [shell_text(word) for word in self.words if word not in self.extra]
+        for one in (one for one in self.command.params if one.param_type_name == "argument"):
+            value = self.values.get("source" if self.lost_source and one.name == "vault" else one.name)
+            if one in missing:
+                words.append(name_of(one))
+            elif isinstance(value, str) and shell_text(value) in rest:
+                at = rest.index(shell_text(value))
+                words, rest = [*words, *rest[: at + 1]], rest[at + 1 :]
+        options = [
+            one for one in self.command.params if one.param_type_name == "option" and (one in missing or one.name in meant)
+        ]
+        named = [f"{name_of(one)} {shell_text(meant[one.name]) if one.name in meant else one.metavar}" for one in options]
+        return " ".join([self.path, *words, *rest, *named])
+
+
+def refuse(error: Exception, given: list[str], console: Console) -> ExitCode:
+    """Prints what is wrong with a malformed command line; or the whole help, if there are no arguments."""
+    context = getattr(error, "ctx", None)
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError" and not console.as_json:
+        for line in context.get_help().splitlines():
+            console.print_notice(line)
+        return ExitCode.USAGE
+    format_message = getattr(error, "format_message", None)
+    said = " ".join(str(format_message() if format_message else error).split()) or "no command was given"
+    said = _in_plain_words(said[:1].lower() + said[1:])
+    message, hint = (said, "See: evidencesync --help") if context is None else _explain(error, said, context, given)
+    console.verbose = False  # a traceback of the parser would say the same once more
+    console.print_error(UsageError(message, hint=hint))
+    return ExitCode.USAGE
+
+
+def _explain(error: Exception, said: str, context: Any, given: list[str]) -> tuple[str, str]:
+    """What is wrong, and the hint."""
+    see = f"See: {context.command_path} --help"
+    line = _Line.of(context, given)
+    if (slip := _one_dash(line)) is not None:
+        name, meant = slip
+        return f"no such option {name}", f"Did you mean {meant}? A name of more than one letter has two dashes. {see}"
+    if (unknown := _UNKNOWN.match(said)) is not None:
+        return f"{unknown[1]} {unknown[2]}", f"{_advice(unknown[2], context.command)}{see}"
+    if type(error).__name__ == "MissingParameter":
+        missing = line.missing()
+        return f"missing: {', '.join(map(name_of, missing))}", f"{_what_it_is(missing)}{see}, or: {_example(line, missing)}"
+    if _TOO_MANY.fullmatch(said) and line.extra:
+        return f"more than was expected: {safe_text(' '.join(line.extra), 200)}", _of_extra(line, see)
+    if (bare := _NEEDS_VALUE.fullmatch(said)) is not None:
+        return f"{bare[1]} needs a value", f"{_value_of(bare[1], context.command)}{see}"
+    return said, see
+
+
+def name_of(parameter: Any) -> str:
+    """What a person types for an option, and what the help calls an argument."""
+    return str(parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar or parameter.name.upper())
+
+
+def _one_dash(line: _Line) -> tuple[str, str] | None:
+    """An option of several letters that was typed with one dash, and what it is."""
+    known = _option_names(line.command)
+    for word in itertools.takewhile(lambda one: one != "--", line.words):
+        name = word.partition("=")[0]
+        if len(name) > 2 and not name.startswith("--") and f"-{name}" in known:
+            return name, f"-{name}"
+    return None
+
+
+def _option_names(command: Any) -> list[str]:
+    return [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
+
+
+def _what_it_is(missing: list[Any]) -> str:
+    """What an option is, where nothing but that one is missing."""
+    if len(missing) != 1 or missing[0].param_type_name != "option":
+        return ""
+    return f"{name_of(missing[0])}: {bounds_in_words(missing[0].help or '')} "
+
+
+def _value_of(name: str, command: Any) -> str:
+    for one in command.params:
+        if name in one.opts:
+            return f"{name} {one.metavar or 'VALUE'}: {bounds_in_words(one.help or '')} "
+    return ""
+
+
+def _example(line: _Line, missing: list[Any]) -> str:
+    """The command as it may have been meant; where nothing but an option is missing that is no name, one of the help's."""
+    meant = line.meant()
+    is_choice = len(missing) == 1 and missing[0].param_type_name == "option" and not meant
+    return first_example(line.command.epilog) if is_choice or not line.words else line.completed(missing, meant)
+
+
+def _of_extra(line: _Line, see: str) -> str:
+    """What may have been meant by words that no argument takes."""
+    if (quoted := _unquoted(line)) is not None:
+        return f"A text of several words needs quotes: {quoted}"
+    if meant := line.meant():
+        return f"{see}, or: {line.completed([], meant)}"
+    if "source" in line.values:
+        return f"SOURCE is one folder, file or device; --include, --exclude and --files-from choose in a folder. {see}"
+    return see
+
+
+def _unquoted(line: _Line) -> str | None:
+    """The option whose text of several words had no quotes, with them; None if there is none."""
+    for one in line.command.params:
+        if one.param_type_name != "option" or one.metavar not in _TEXTS:
+            continue
+        for at, word in enumerate(line.words[:-2]):
+            if word in one.opts and line.words[at + 2] == line.extra[0]:
+                until = next((n for n in range(at + 2, len(line.words)) if line.words[n].startswith("-")), len(line.words))
+                return f"{word} {shell_text(' '.join(line.words[at + 1 : until]))}"
+    return None
+
+
+def _advice(unknown: str, command: Any) -> str:
+    """What may have been meant by an unknown option or command; empty if nobody knows."""
+    if (otherwise := OTHERWISE.get((command.name, unknown))) is not None:
+        return f"{otherwise} "
+    if close := _close_to(unknown, command):
+        return f"Did you mean {' or '.join(close)}? "
+    if unknown.startswith("-") and hasattr(command, "commands"):
+        return "An option stands behind the command and its name, as in: evidencesync verify -v VAULT. "
+    return ""
+
+
+def _in_plain_words(message: str) -> str:
+    """What the parser says of a number, in words that are no programmer's."""
+    if (found := _NO_NUMBER.fullmatch(message)) is not None:
+        kind = "a whole number" if found[3] == "int" else "a number"
+        return f"{found[1]} needs {kind}, not {found[2]}"
+    if (found := _OUT_OF_RANGE.fullmatch(message)) is not None:
+        return f"{found[1]} takes {found[3]} to {found[4]}, not {found[2]}"
+    return message
+
+
+def _close_to(given: str, command: Any) -> list[str]:
+    """The names of options or commands, two at most, for which `given` may be a slip."""
+    import difflib  # only for an error
+
+    known = _option_names(command) if given.startswith("-") else list(getattr(command, "commands", ()))
+    if given in FROM_OTHERS:
+        return [FROM_OTHERS[given]] if FROM_OTHERS[given] in known else []
+    begin_so = [name for name in known if name.startswith(given) and len(given) > 3]
+    bare = {name.removeprefix("--"): name for name in known}  # dashes, which all of them have, are no likeness
+    near = difflib.get_close_matches(given.removeprefix("--"), bare, n=2, cutoff=0.7)
+    return (begin_so or [bare[name] for name in near])[:2]

@@ -1,0 +1,130 @@
+"""A command line that cannot be parsed is answered with what is wrong, and with the line as it should have been typed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from evidencesync.cli.app import main
+from evidencesync.cli.habits import FROM_OTHERS, OTHERWISE
+from tests.support.every_command import every_command, run_in_process
+
+_ITEM = ["--case", "C", "--item", "I"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("EVIDENCESYNC_VAULT", "EVIDENCESYNC_CASE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def said(given: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """The error and the hint."""
+    assert main(given) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    return error.removeprefix("error: "), hint.removeprefix("hint: ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "meant"),
+    [
+        (["push", "a", "v", "--case", "C", "-item", "I"], "-item", "--item"),
+        (["push", "a", "v", "-case=C", "--item", "I"], "-case", "--case"),
+        (["verify", "v", "-case", "C"], "-case", "--case"),
+        (["init", "v", "-trust", "a.pub"], "-trust", "--trust"),
+    ],
+)
+def test_a_long_name_with_one_dash_is_told_to_have_two(
+    typed: list[str], name: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error, hint = said(typed, capsys)
+    assert error == f"no such option {name}"
+    assert hint.startswith(f"Did you mean {meant}? A name of more than one letter has two dashes. ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["push", "lab:/v", "--case", "C"], "push SOURCE lab:/v --case C --item ITEM"),
+        (["push", "--case", "C", "a"], "push --case C a VAULT --item ITEM"),
+        (["restore", "v", *_ITEM], "restore v DEST --case C --item I"),
+        (["trust", "add", "my vault"], "trust add 'my vault' KEY.pub"),
+        (["push", "a", "v", "2024-017", "DISK-1"], "push a v --case 2024-017 --item DISK-1"),
+        (["show", "v", "--case", "C", "DISK-1"], "show v --case C --item DISK-1"),
+        (["custody", "note", "v", *_ITEM, "two screws missing"], "custody note v --case C --item I --text 'two screws missing'"),
+        (["verify", "v", "C"], "verify v --case C"),
+    ],
+)
+def test_what_is_missing_or_stands_without_its_option_is_shown_in_the_line_as_it_is_typed(
+    typed: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, hint = said(typed, capsys)
+    assert hint.endswith(f"--help, or: evidencesync {line}")
+
+
+def test_a_lost_source_is_named_where_the_vault_stands_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_in_process(["init", "v"]) == 0
+    capsys.readouterr()
+    assert said(["push", "v", "--case", "C"], capsys)[0] == "missing: SOURCE, --item"
+    for vault in ("v", "ana@lab:/srv/v"):
+        monkeypatch.setattr(sys, "argv", ["evidencesync", "push", vault, *_ITEM])
+        error, hint = said(["push", vault, *_ITEM], capsys)
+        assert error == f"missing: SOURCE, in front of {vault}"
+        assert hint.endswith(f": evidencesync push SOURCE {vault} --case C --item I")
+
+
+def test_a_lost_vault_is_shown_in_its_place(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, source in (("push", "evidence"), ("pull", "ana@lab:/evidence")):
+        monkeypatch.setattr(sys, "argv", ["evidencesync", name, source, *_ITEM])
+        error, hint = said([name, source, *_ITEM], capsys)
+        assert error == "missing: VAULT"
+        assert hint.endswith(f"or type it: evidencesync {name} {source} VAULT --case C --item I")
+
+
+@pytest.mark.parametrize("option", ["--note", "--examiner"])
+def test_a_text_without_quotes_is_shown_with_them(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    error, hint = said(["push", "a", "v", option, "seized", "at", "nine", *_ITEM], capsys)
+    assert error == "more than was expected: at nine"
+    assert hint == f"A text of several words needs quotes: {option} 'seized at nine'"
+
+
+def test_an_option_without_its_value_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    error, hint = said(["push", "a", "v", "--case", "C", "--item"], capsys)
+    assert error == "--item needs a value"
+    assert hint == "--item ITEM: Exhibit (evidence item) number. See: evidencesync push --help"
+
+
+@pytest.mark.parametrize(
+    ("typed", "what"),
+    [
+        (["push", "--progress", "a", "v"], "Progress is shown by itself on a terminal; -q silences it."),
+        (["restore", "--info=progress2", "v"], "Progress is shown by itself on a terminal; -q silences it."),
+        (["push", "-P", "2222", "a", "v"], "-p N (or --port N) is the port"),
+        (["push", "--partial", "a", "v"], "the same command again sends only the rest"),
+        (["push", "--delete", "a", "v"], "Nothing is deleted or replaced in a vault"),
+        (["push", "-c", "sha256", "a", "v"], "BLAKE3 and SHA-256 of every file are always taken"),
+        (["pull", "-o", "Port=2", "a", "v"], "--ssh 'ssh -J JUMPHOST'"),
+        (["push", "-e", "ssh -p 2", "a", "v"], "Did you mean --ssh?"),
+        (["push", "--case-number", "1", "a", "v"], "Did you mean --case?"),
+        (["push", "--evidence-number", "1", "a", "v"], "Did you mean --item?"),
+        (["custody", "note", "v", "-m", "x"], "Did you mean --text?"),
+        (["push", "--tag", "x", "a", "v"], "Did you mean --note?"),
+        (["verify", "--repo", "v"], "The vault stands without an option"),
+        (["restore", "-f", "v"], "Nothing can be forced"),
+    ],
+)
+def test_a_habit_of_another_program_is_answered(typed: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert what in said(typed, capsys)[1]
+
+
+def test_no_habit_stands_in_the_way_of_a_real_option() -> None:
+    """And each says of which command it is, by a name that there is."""
+    real = {name.split()[-1]: {option for one in found.params for option in one.opts} for name, found in every_command()}
+    assert all(command in real and option not in real[command] for command, option in OTHERWISE)
+    options = set().union(*real.values())
+    assert {name for name in FROM_OTHERS.values() if name.startswith("--")} <= options
