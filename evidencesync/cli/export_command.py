@@ -121,7 +121,7 @@ def _export(run: Run, wanted: ExportRequest, place: Destination, verifier: Verif
     signers = load_trusted(Path(trusted)) if trusted is not None else None
     verdict = audit(run, wanted.vault.layout.root, part, signers, CheckChoice(all_digests=True))
     if verdict.exit_code:
-        run.console.print_result(verdict, [*verdict_lines(verdict), "NOTHING WAS EXPORTED"])
+        run.console.print_result(verdict, [*verdict_lines(verdict, everything=run.console.verbose), "NOTHING WAS EXPORTED"])
         return ExitCode(verdict.exit_code)
     records: list[ExportRecord] = []
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from evidencesync.cli.lines import time_text
 from evidencesync.custody.documents import (
     AcquisitionNumber,
     CustodyRecord,
@@ -25,7 +24,7 @@ from evidencesync.custody.documents import (
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.entry import Count, Flag, Remark
-from evidencesync.evidence.utc_time import UtcTime, format_utc_time
+from evidencesync.evidence.utc_time import UtcTime, format_utc_time, time_text
 
 if TYPE_CHECKING:
     from evidencesync.errors import CommandKind, EvidenceSyncError

@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from evidencesync.acquire.custody import RecordDraft
 from evidencesync.cli.file_outputs import Format, RecordedReport, ReportFile, ReportOutput
-from evidencesync.cli.lines import time_text
 from evidencesync.cli.outputs import Problem
 from evidencesync.cli.verify_record import Verifier
 from evidencesync.custody.sshsig import sign_document
@@ -24,6 +23,7 @@ from evidencesync.errors import EvidenceSyncError, InternalError
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.number_format import size_text
+from evidencesync.evidence.utc_time import time_text
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import user_name
 from evidencesync.outside import NewFile

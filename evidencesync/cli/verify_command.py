@@ -153,7 +153,7 @@ def _count(vault: Path, part: PartChoice, progress: VerifyProgress) -> None:
         progress.total_files, progress.total_bytes = stated_totals(VaultLayout(vault), case, item, part.acquisition)
 
 
-def verdict_lines(verdict: Verdict, *, with_heads: bool = False, everything: bool = True) -> Iterator[str]:
+def verdict_lines(verdict: Verdict, *, with_heads: bool = False, everything: bool = False) -> Iterator[str]:
     """The verdict for people: what was checked, the findings, the worst ones last, how many there are, and the one word.
 
     Every error is shown; without `everything`, of other findings the first ones of each kind.

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.number_format import duration_text, seconds_text
-from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
+from evidencesync.evidence.utc_time import parse_utc_time, shown_time
 
 SECOND: Final = 1_000_000_000
 BACKWARDS: Final = 600 * SECOND
@@ -37,7 +37,7 @@ def contradiction(first: Step, then: Step, longest: int | None = None) -> str | 
     if apart >= -BACKWARDS and (longest is None or apart <= longest):
         return None
     way = "earlier" if apart < 0 else "later"
-    dated = f"{first.did} at {format_utc_time(first.at_ns)}, {then.did} at {format_utc_time(then.at_ns)}"
+    dated = f"{first.did} at {shown_time(first.at_ns)}, {then.did} at {shown_time(then.at_ns)}"
     return f"{dated}: {seconds_text(abs(apart) // SECOND)} {way}"
 
 

@@ -35,7 +35,7 @@ from evidencesync.custody.der import (
 from evidencesync.errors import TimestampError, TrustFileError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
+from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time, shown_time
 from evidencesync.limits import MAX_TIMESTAMP, MAX_TIMESTAMP_ROOTS, MAX_TITLE
 
 ImprintDigest = Literal["sha256", "sha512"]
@@ -298,7 +298,7 @@ class Roots:
             why = str(error).removeprefix("validation failed: ").partition(" (encountered")[0]
             why = "there is no valid way to any of them" if why.startswith("candidates exhausted") else safe_text(why, 200)
             raise TimestampError(
-                f"the authority {token.authority} does not lead to a given root at {format_utc_time(token.gen_time_ns)}: {why}",
+                f"the authority {token.authority} does not lead to a given root at {shown_time(token.gen_time_ns)}: {why}",
                 hint="Give the root certificate of the authority that you trust.",
             ) from error
 

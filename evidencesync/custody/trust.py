@@ -17,6 +17,7 @@ from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.wire import WireError, WireReader
 from evidencesync.errors import TrustFileError, UntrustedSignerError
 from evidencesync.evidence.display import is_clean, safe_text
+from evidencesync.evidence.utc_time import shown_time
 from evidencesync.limits import MAX_TRUST_FILE, MAX_TRUST_LINE, MAX_TRUST_LINES, MAX_TRUST_PATTERN
 
 
@@ -381,8 +382,8 @@ def _parse_time(text: str | None, what: str) -> int | None:
 
 
 def _shown_time(seconds: int) -> str:
-    """Formats a time as in documents and findings, not as in these files."""
-    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Formats a time as in findings, not as in these files."""
+    return shown_time(seconds * 1_000_000_000)
 
 
 def _format_time(seconds: int) -> str:

@@ -37,6 +37,22 @@ def parse_utc_time(text: UtcTime) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
 
 
+def time_text(moment: str) -> str:
+    """A document's time for people, to the second and never without its zone: `2026-11-23 09:30:00 UTC`."""
+    return f"{moment[:10]} {moment[11:19]} UTC"
+
+
+def exact_time_text(moment: str) -> str:
+    """The same to the microsecond, without a fraction that is zero."""
+    fraction = moment[19:26].rstrip("0").rstrip(".")
+    return f"{moment[:10]} {moment[11:19]}{fraction} UTC"
+
+
+def shown_time(nanoseconds: int) -> str:
+    """A time (nanoseconds since the epoch) for people, to the microsecond: see `exact_time_text`."""
+    return exact_time_text(format_utc_time(nanoseconds))
+
+
 def format_file_time(nanoseconds: int) -> FileTime:
     """Formats a file's time (nanoseconds since the epoch, of any sign and size) as decimal seconds."""
     sign = "-" if nanoseconds < 0 else ""

@@ -13,9 +13,10 @@ from evidencesync.custody.labels import device_facts_text, digests_text, label_t
 from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.evidence.path import from_json_fields
+from evidencesync.evidence.utc_time import time_text
 from evidencesync.report.blocks import Sink
 from evidencesync.report.document import Acquisition, Item, Report
-from evidencesync.report.exhibits import gaps_text, utc_time_text
+from evidencesync.report.exhibits import gaps_text
 from evidencesync.report.texts import WORDS
 from evidencesync.report.verdicts import digests_left
 
@@ -141,8 +142,8 @@ def _known(item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
     yield "Source", f"{safe_text(source.host, 400)}:{safe_text(raw, 2000)}"
     yield "Acquired by", person_text(header.examiner.name, header.examiner.principal, 200, 200)
     yield "Organisation", safe_text(header.examiner.organisation or "", 400)
-    yield "Begun", utc_time_text(header.started)
-    yield "Received and stored", utc_time_text(receipt.finished)
+    yield "Begun", time_text(header.started)
+    yield "Received and stored", time_text(receipt.finished)
     yield "Tool", f"{safe_text(header.method.tool, 200)} {safe_text(header.method.version, 200)}"
     yield "Command", shell_text(*header.method.command_line)
     where = {"source": "at the source, while it was read", "arrival": "on arrival, for nothing ran at the source"}

@@ -12,6 +12,7 @@ from evidencesync.custody.times import clock_difference
 from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import bytes_text, count_text, duration_text, size_text
 from evidencesync.evidence.path import from_json_fields
+from evidencesync.evidence.utc_time import time_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import (
     AnyBlock,
@@ -67,11 +68,6 @@ def shown_path(pair: PathPair, limit: int | None = None) -> str:
     """A path for people; the source's root is a full stop."""
     raw = from_json_fields(pair.path, pair.path_b64)
     return safe_text(raw, limit) if raw else "."
-
-
-def utc_time_text(moment: str) -> str:
-    """A moment to the microsecond, as a document states it."""
-    return f"{moment[:10]} {moment[11:26]} UTC"
 
 
 def _overview(anchor: str, item: Item) -> Section:
@@ -182,9 +178,9 @@ def _header_facts(header: ManifestHeader, footer: ManifestFooter | None) -> Iter
     yield Fact("System at the source", ", ".join(safe_text(part) for part in system if part))
     for label, value in labels.device_facts_text(source.device or {}):
         yield Fact(f"Device: {label[:1].lower()}{label[1:]}", value)
-    yield Fact("Started", utc_time_text(header.started))
+    yield Fact("Started", time_text(header.started))
     if footer is not None:
-        yield Fact("Finished at the source", utc_time_text(footer.finished))
+        yield Fact("Finished at the source", time_text(footer.finished))
     yield Fact("Direction", labels.DIRECTIONS[header.direction])
     yield Fact("Tool", f"{safe_text(method.tool)} {safe_text(method.version)}")
     yield Fact("Command", shell_text(*method.command_line), exact=True)
@@ -234,7 +230,7 @@ def _points(receipt: Receipt) -> Table:
 
 def _transfer_facts(receipt: Receipt) -> Iterator[Fact]:
     transfer, stored, where = receipt.transfer, receipt.stored, labels.LOOKUPS[receipt.lookup]
-    yield Fact("Received and stored", utc_time_text(receipt.finished))
+    yield Fact("Received and stored", time_text(receipt.finished))
     yield Fact("Received from", safe_text(receipt.received_from, 400))
     yield Fact("Travelled over the link", bytes_text(transfer.wire_received_bytes))
     yield Fact(f"New to {where}", bytes_text(transfer.literal_bytes))

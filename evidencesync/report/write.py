@@ -13,6 +13,7 @@ from evidencesync.errors import InternalError
 from evidencesync.evidence.display import person_text, safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.number_format import count_text, duration_text, size_text
+from evidencesync.evidence.utc_time import time_text
 from evidencesync.report import texts
 from evidencesync.report.annexes import annexes, volume_section
 from evidencesync.report.blocks import Column, Fact, FirstPage, Pages, Sink, Table
@@ -53,11 +54,6 @@ def compose(report: Report, volume: Volume, choices: Choices) -> Pages:
         first=_first_page(report, volume, choices),
         sections=sections,
     )
-
-
-def time_text(moment: str) -> str:
-    """A moment for people: to the second, and never without its zone."""
-    return f"{moment[:10]} {moment[11:19]} UTC"
 
 
 # --- Page one ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from evidencesync.custody.documents import (
     ManifestHeader,
     Receipt,
 )
+from evidencesync.custody.labels import FLAGS
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
 from evidencesync.custody.wholeness import SourceState
@@ -24,7 +25,7 @@ from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import person_text, safe_text
 from evidencesync.evidence.number_format import count_text, size_text
-from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
+from evidencesync.evidence.utc_time import parse_utc_time, shown_time
 from evidencesync.files.disk import document_blocks
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.layout import (
@@ -122,7 +123,7 @@ def _timestamp_text(token: CheckedToken | None) -> str:
     if token is None:
         return "without a good timestamp"
     trusted = "of an authority that was named as trusted" if token.trusted else "of an authority that was not named as trusted"
-    return f"timestamp {format_utc_time(token.gen_time_ns)} {trusted}"
+    return f"timestamp {shown_time(token.gen_time_ns)} {trusted}"
 
 
 # --- Records -------------------------------------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ def _check_manifest(
         principal = header.examiner.principal
         trusted = judge.check_signer(report, Check.MANIFEST, MANIFEST, key, MANIFEST_NAMESPACE, principal, at, time_known=known)
         who = f"signed by {person_text(header.examiner.name, principal)} with {key.fingerprint}"
-        signed = f"{who}, {'trusted' if trusted else 'NOT trusted'} at {format_utc_time(at.ns)}, when {at.source}"
+        signed = f"{who}, {'trusted' if trusted else 'NOT trusted'} at {shown_time(at.ns)}, when {at.source}"
         if chained is not None and chained.signer is not None and chained.signer != key.fingerprint:  # 3
             text = f"{key.fingerprint} signed the manifest, but {chained.signer} the record of its acquisition"
             report.report(Check.MANIFEST, "wrong-signer", text, MANIFEST_SIGNATURE)
@@ -309,14 +310,14 @@ def _report_gaps(folder: CheckedFolder, listed: ManifestResult, receipt: Receipt
     """Reports gaps of the source: they are no fault of the vault, but part of the verdict."""
     header, footer = listed.reader.header, listed.reader.footer
     for flag, count in (footer.flags if footer is not None else {}).items():
-        text = f"entries of the source that are marked as {flag}: {count}; the manifest says which"
+        text = f"{count_text(count, 'entry', 'entries')} of the source: {FLAGS.get(flag, flag)}"
         folder.report.report(Check.MANIFEST, _SLUG_OF_FLAG.get(flag, "source-gaps"), text, MANIFEST)
     state = SourceState.of_manifest(header, footer) if header is not None and footer is not None else SourceState()
     if state.not_reached:
-        text = f"names that were asked for and could not be reached: {state.not_reached}"
+        text = f"{count_text(state.not_reached, 'name')} of the list of files could not be reached"
         folder.report.report(Check.MANIFEST, "source-gaps", text, MANIFEST)
     if state.changed_folders:
-        text = f"folders in which names came or went while they were read: {state.changed_folders}"
+        text = f"{count_text(state.changed_folders, 'folder')} in which names came or went during the reading"
         folder.report.report(Check.MANIFEST, "source-changed", text, MANIFEST)
     if not receipt.points.source.taken:
         text = "digests were taken on arrival, not at the source: nothing shows that the server gave what lay on its disk"

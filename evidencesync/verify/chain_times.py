@@ -13,7 +13,7 @@ from typing import Final
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.times import BACKWARDS, SECOND
 from evidencesync.evidence.number_format import seconds_text
-from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
+from evidencesync.evidence.utc_time import exact_time_text, parse_utc_time, shown_time
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
 
@@ -51,8 +51,8 @@ class ChainTimes:
             return
         apart = before[1] - at
         if apart > BACKWARDS:
-            followed = f"record {before[0].sequence} before it at {before[0].time}"
-            text = f"{name} is dated {record.time}, {followed}: {seconds_text(apart // SECOND)} earlier"
+            followed = f"record {before[0].sequence} before it at {exact_time_text(before[0].time)}"
+            text = f"{name} is dated {exact_time_text(record.time)}, {followed}: {seconds_text(apart // SECOND)} earlier"
             report.report(Check.TIME, "times-contradict", text, name)
 
     def finish(self, now_ns: int) -> None:
@@ -61,6 +61,6 @@ class ChainTimes:
         if later and self._latest is not None:
             at, name, report = self._latest
             few = "this record is" if later == 1 else f"{later} records of this chain are"
-            text = f"{few} dated after this check, at {format_utc_time(now_ns)}; the latest is {name}, of {format_utc_time(at)}"
+            text = f"{few} dated after this check, at {shown_time(now_ns)}; the latest is {name}, of {shown_time(at)}"
             report.report(Check.TIME, "times-contradict", text, name)
         self._times.clear()

@@ -125,7 +125,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "timestamp-differs": Meaning("error", _TIMESTAMP, "the chain records another timestamp than the one that is there"),
         "no-timestamp": Meaning("error", _TIMESTAMP, "a timestamp was asked for, and there is no good one"),
         "timestamp": Meaning("info", _NONE, "an authority says when a manifest's signature existed at the latest"),
-        "authority-not-checked": Meaning("info", _NONE, "no roots were given: who made a timestamp was not checked"),
+        "authority-not-checked": Meaning(
+            "info", _NONE, "who made a timestamp was not checked: that needs an authority's certificate"
+        ),
         "times-contradict": Meaning("warning", _NONE, "clocks contradict each other by more than they should"),
         # Everything else.
         "not-remembered": Meaning("warning", _NONE, "this machine cannot remember how far it has seen the vault's chains"),

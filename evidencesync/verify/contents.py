@@ -243,16 +243,16 @@ def _report_file(folder: CheckedFolder, reader: TreeReader, damage: Damage, reci
     shown = safe_text(file.path)
     name = DATA.encode() + b"/" + file.path
     if damage.size is not None and damage.size < file.size:
-        text = f"{shown} was cut off: it has {damage.size} bytes of {file.size}"
+        text = f"{shown} was cut off: it has {damage.size:,} bytes of {file.size:,}"
         folder.report.report(Check.CONTENTS, "file-truncated", text, name, offset=damage.size, length=file.size - damage.size)
     elif damage.size is not None:
-        text = f"{shown} was made longer: it has {damage.size} bytes, not {file.size}"
+        text = f"{shown} was made longer: it has {damage.size:,} bytes, not {file.size:,}"
         folder.report.report(Check.CONTENTS, "file-extended", text, name, offset=file.size, length=damage.size - file.size)
     for one in ranges:
-        text = f"{shown} is not what was acquired in bytes {one.offset} to {one.offset + one.length - 1}{note}"
+        text = f"{shown} is not what was acquired in bytes {one.offset:,} to {one.offset + one.length - 1:,}{note}"
         folder.report.report(Check.CONTENTS, "file-damaged", text, name, offset=one.offset, length=one.length)
     if more:
-        folder.report.report(Check.CONTENTS, "file-damaged", f"{shown} has {more} more damaged ranges", name)
+        folder.report.report(Check.CONTENTS, "file-damaged", f"{shown} has {more:,} more damaged ranges", name)
 
 
 def _ranges_of(reader: TreeReader, damage: Damage, recipe: Recipe | None) -> tuple[list[ByteRange], int, str]:

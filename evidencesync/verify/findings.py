@@ -257,4 +257,4 @@ def shown_place(finding: Finding) -> str:
     path = safe_text(from_json_fields(finding.path, finding.path_b64)) if named else ""
     if finding.offset is None or finding.length is None:
         return path
-    return f"{path} [{finding.offset}, {finding.length} bytes]"
+    return f"{path} [{finding.length:,} bytes from byte {finding.offset:,}]"

@@ -12,7 +12,7 @@ from evidencesync.custody.sshsig import decode_armor, is_malleable, verify_signa
 from evidencesync.custody.trust import RevokedKeys, TrustLists
 from evidencesync.errors import SignatureError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import format_utc_time
+from evidencesync.evidence.utc_time import shown_time
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
@@ -137,7 +137,7 @@ class SignatureJudge:
             if reason is not None:
                 slug, text = "not-compared", f"{untrusted}; but {reason}"
             else:
-                slug, text = "untrusted-signer", f"{untrusted} (judged at {format_utc_time(at.ns)}, when {at.source})"
+                slug, text = "untrusted-signer", f"{untrusted} (judged at {shown_time(at.ns)}, when {at.source})"
             report.report(check, slug, f"{safe_text(name)}: {text}", name)
             return False
         contradiction = self._stated_after_retirement(key, at)
@@ -147,7 +147,7 @@ class SignatureJudge:
         ended = self._reason_untrusted(key, namespace, principal, self.now_ns)  # 4
         if ended is not None and self.trust is not None and self.trust.signers.is_retired(key):
             without = "" if at.source == TRUSTED_TIME else ", without a trusted timestamp"
-            counts = f"the signature counts as of {format_utc_time(at.ns)}, when {at.source}{without}"
+            counts = f"the signature counts as of {shown_time(at.ns)}, when {at.source}{without}"
             self._report_once(report, check, "retired-signer", name, key, f"{ended}, the time of this check; {counts}")
         return True
 
@@ -202,8 +202,8 @@ class SignatureJudge:
         if again or stated_ns + _ON_ITS_WAY_NS >= retired_ns:
             return None
         return (
-            f"the vault retired the key {key.fingerprint} at {format_utc_time(retired_ns)} by its clock, and first stated this "
-            f"later, at {format_utc_time(stated_ns)}: the clock was set back, and when this was signed is not known"
+            f"the vault retired the key {key.fingerprint} at {shown_time(retired_ns)} by its clock, and first stated this "
+            f"later, at {shown_time(stated_ns)}: the clock was set back, and when this was signed is not known"
         )
 
     def _reason_not_judged(
@@ -224,8 +224,8 @@ class SignatureJudge:
         earliest = at.earliest_ns
         if earliest is not None and earliest != at.ns and self._reason_untrusted(key, namespace, principal, earliest) is None:
             return (
-                f"the timestamp states {format_utc_time(earliest)}, when the key was trusted, by a clock that may be slow: "
-                f"it proves no more than that the signature existed at {format_utc_time(at.ns)}"
+                f"the timestamp states {shown_time(earliest)}, when the key was trusted, by a clock that may be slow: "
+                f"it proves no more than that the signature existed at {shown_time(at.ns)}"
             )
         return None
 

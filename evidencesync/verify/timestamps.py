@@ -15,7 +15,7 @@ from evidencesync.custody.documents import CustodyRecord, Receipt
 from evidencesync.custody.manifest import ManifestReader
 from evidencesync.custody.times import SECOND, AcquisitionTimes, Step, contradiction, measured_clocks
 from evidencesync.errors import LimitExceededError, TimestampError
-from evidencesync.evidence.utc_time import format_utc_time
+from evidencesync.evidence.utc_time import shown_time
 from evidencesync.limits import MAX_TIMESTAMP
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
 from evidencesync.verify.chains import ChainedAcquisition
@@ -215,9 +215,9 @@ def _check_records(report: Reporter, records: tuple[CustodyRecord, ...], details
 
 def _check_authority(context: Context, report: Reporter, token: Token) -> CheckedToken | None:
     exact = "" if not token.accuracy_ns else f", give or take {token.accuracy_ns / SECOND:g} s"
-    said = f"{token.authority} says that the manifest's signature existed at {format_utc_time(token.gen_time_ns)}{exact}"
+    said = f"{token.authority} says that the manifest's signature existed at {shown_time(token.gen_time_ns)}{exact}"
     if context.roots is None:
-        text = f"{said}; who that is was not checked, for no roots were given"
+        text = f"{said}; whether that is so, and who says it, was not checked"
         report.report(Check.TIME, "authority-not-checked", text, TIMESTAMP)
         return CheckedToken(token.gen_time_ns, token.latest_ns, trusted=False)
     try:

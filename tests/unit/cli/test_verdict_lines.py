@@ -56,9 +56,9 @@ def test_a_vault_that_could_not_be_opened_has_no_counts() -> None:
 
 def test_of_many_warnings_of_a_kind_the_first_are_shown_and_of_errors_all() -> None:
     found = verdict(*(finding(severity, str(number)) for severity in ("warning", "error") for number in range(30)))
-    lines = list(verdict_lines(found, everything=False))
+    lines = list(verdict_lines(found))
     assert sum(line.startswith("warning: [2 ") for line in lines) == 10
     assert sum(line.startswith("error: ") for line in lines) == 30
     assert "warning: [a-slug] 20 more of this kind: see them with -v, or --json" in lines
     assert lines[-2] == "findings: 30 errors, 30 warnings"
-    assert sum("more of this kind" in line for line in verdict_lines(found)) == 0
+    assert sum("more of this kind" in line for line in verdict_lines(found, everything=True)) == 0

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import decode_record
-from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
+from evidencesync.evidence.utc_time import exact_time_text, format_utc_time, parse_utc_time, shown_time, time_text
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.staging import Staging
@@ -21,11 +21,11 @@ from tests.unit.verify.sample import NOW_NS, Made, slugs
 
 RECEIVED_NS: Final = parse_utc_time(STARTED)
 DAY_NS: Final = 86_400 * 1_000_000_000
-TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z")
+TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:.]+ UTC")
 
 
 def to_the_second(nanoseconds: int) -> str:
-    return format_utc_time(nanoseconds)[:19] + "Z"
+    return time_text(format_utc_time(nanoseconds))
 
 
 def test_a_retired_key_is_told_with_the_times_of_its_end_of_the_check_and_of_the_signature(made: Made) -> None:
@@ -35,7 +35,7 @@ def test_a_retired_key_is_told_with_the_times_of_its_end_of_the_check_and_of_the
     for message in told:
         assert f"was trusted until {to_the_second(RECEIVED_NS + DAY_NS)}" in message
         assert f"not at {to_the_second(NOW_NS)}, the time of this check" in message
-        assert f"the signature counts as of {STARTED}, when the vault signed for it" in message
+        assert f"the signature counts as of {exact_time_text(STARTED)}, when the vault signed for it" in message
         assert len(TIME.findall(message)) == 3
         assert "the signature is of" not in message
 
@@ -46,7 +46,7 @@ def test_a_key_that_was_never_trusted_then_is_told_with_the_time_by_which_it_was
     assert told
     for message in told:
         assert f"was trusted until {to_the_second(RECEIVED_NS - DAY_NS)}, not at {to_the_second(RECEIVED_NS)}" in message
-        assert f"(judged at {STARTED}, when the vault signed for it)" in message
+        assert f"(judged at {exact_time_text(STARTED)}, when the vault signed for it)" in message
 
 
 @pytest.mark.parametrize(("hours", "warned"), [(-1, True), (0, False), (1, False)])
@@ -71,7 +71,7 @@ def test_an_acquisition_that_is_dated_before_the_one_in_front_of_it_is_a_warning
     told = [one for one in verdict.findings if "the acquisition before" in one.message]
     assert [(one.slug, one.severity, one.acquisition) for one in told] == [("times-contradict", "warning", 2)] * warned
     for one in told:
-        assert TIME.findall(one.message) == [STARTED, at]
+        assert TIME.findall(one.message) == [exact_time_text(STARTED), exact_time_text(at)]
         second = sorted((made.path.parent / "other" / "cases").glob(f"*/*/custody/*-{kind}.json"))[1]
         assert decode_record(second.read_bytes()).time == at
     assert slugs(verdict) == set()
@@ -95,7 +95,7 @@ def test_a_record_that_is_dated_before_the_one_it_follows_is_a_warning(made: Mad
     told = contradictions(made)
     assert len(told) == warned
     for message in told:
-        assert TIME.findall(message) == [format_utc_time(RECEIVED_NS - HOUR_NS), STARTED]
+        assert TIME.findall(message) == [shown_time(RECEIVED_NS - HOUR_NS), exact_time_text(STARTED)]
         assert "0003-trust-changed.json is dated" in message
         assert "record 2 before it" in message
         assert "3600 seconds earlier" in message
@@ -118,7 +118,7 @@ def test_records_that_are_dated_after_the_check_are_a_warning_for_each_chain(mad
         trust.add(new_signer().public_key, f"ben{days}", at_ns=NOW_NS + days * DAY_NS)
     (told,) = contradictions(made)
     assert told.startswith("2 records of this chain are dated after this check, at ")
-    assert told.endswith(f"; the latest is 0003-trust-changed.json, of {format_utc_time(NOW_NS + 2 * DAY_NS)}")
+    assert told.endswith(f"; the latest is 0003-trust-changed.json, of {shown_time(NOW_NS + 2 * DAY_NS)}")
 
 
 def test_a_record_that_came_while_a_check_ran_for_days_is_not_of_the_future(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

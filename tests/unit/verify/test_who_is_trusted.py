@@ -12,7 +12,7 @@ from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.trust import signer_line
 from evidencesync.errors import TrustFileError
 from evidencesync.evidence.digest import sha512_of
-from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
+from evidencesync.evidence.utc_time import parse_utc_time, shown_time
 from evidencesync.limits import MAX_RECORD
 from evidencesync.vault.heads import state_head
 from tests.support.forger import append_record
@@ -143,7 +143,7 @@ def test_a_key_that_was_retired_before_is_not_trusted(made: Made) -> None:
     made.open().trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS - DAY_NS)
     verdict = made.audit()
     assert (verdict.verdict, verdict.exit_code, slugs(verdict)) == ("fail", 32, {"untrusted-signer"})
-    assert format_utc_time(RECEIVED_NS) in verdict.findings[0].message
+    assert shown_time(RECEIVED_NS) in verdict.findings[0].message
 
 
 def test_what_the_vault_stated_before_it_retired_a_key_counts_whatever_its_clock_said(made: Made) -> None:
@@ -155,7 +155,7 @@ def test_what_the_vault_stated_before_it_retired_a_key_counts_whatever_its_clock
     assert (verdict.verdict, slugs(verdict)) == ("pass", set())
     retired = [one.message for one in verdict.findings if one.slug == "retired-signer"]
     assert {one.acquisition for one in verdict.findings if one.slug == "retired-signer"} >= {1, 2}
-    when = format_utc_time(RECEIVED_NS - 3 * DAY_NS)
+    when = shown_time(RECEIVED_NS - 3 * DAY_NS)
     assert all(f"as of {when}, when the vault, which had signed for it before, recorded" in message for message in retired)
     assert "times-contradict" in slugs(verdict, "warning")
 
