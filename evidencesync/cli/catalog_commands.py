@@ -15,8 +15,7 @@ from evidencesync.cli.number_format import kinds_text, stored_text
 from evidencesync.cli.options import ItemChoice, ItemsChoice, VaultPath, local_vault
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import person_text, safe_text, shell_text
-from evidencesync.evidence.number_format import count_text, size_text
-from evidencesync.evidence.utc_time import time_text
+from evidencesync.evidence.number_format import count_text, size_text, time_text
 from evidencesync.exit_codes import ExitCode, most_severe
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from evidencesync.custody.documents import (
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.entry import Count, Flag, Remark
-from evidencesync.evidence.utc_time import UtcTime, format_utc_time, time_text
+from evidencesync.evidence.number_format import time_text
+from evidencesync.evidence.utc_time import UtcTime, format_utc_time
 
 if TYPE_CHECKING:
     from evidencesync.errors import CommandKind, EvidenceSyncError

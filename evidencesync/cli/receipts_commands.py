@@ -15,8 +15,7 @@ from evidencesync.cli.options import local_vault
 from evidencesync.cli.own_state import chosen_receipts, head_memory
 from evidencesync.errors import CommandKind, IncompleteError, NotThereError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.number_format import count_text
-from evidencesync.evidence.utc_time import time_text
+from evidencesync.evidence.number_format import count_text, time_text
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.files.shortages import is_shortage, unexpected
 from evidencesync.home import expand

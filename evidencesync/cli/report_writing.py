@@ -22,8 +22,7 @@ from evidencesync.custody.sshsig import sign_document
 from evidencesync.errors import EvidenceSyncError, InternalError
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.evidence.number_format import size_text
-from evidencesync.evidence.utc_time import time_text
+from evidencesync.evidence.number_format import size_text, time_text
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import user_name
 from evidencesync.outside import NewFile

@@ -17,8 +17,7 @@ from evidencesync.cli.own_state import adding_to_own_chain, audit_memory
 from evidencesync.cli.trust_files import load_public_key, named_key
 from evidencesync.errors import CommandKind, UsageError, hinting
 from evidencesync.evidence.display import safe_text, shell_text
-from evidencesync.evidence.number_format import count_text
-from evidencesync.evidence.utc_time import time_text
+from evidencesync.evidence.number_format import count_text, time_text
 from evidencesync.exit_codes import ExitCode, most_severe
 
 if TYPE_CHECKING:

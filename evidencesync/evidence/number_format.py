@@ -1,4 +1,4 @@
-"""Formats numbers for people: sizes, durations, counts, shares, and the fingerprint for a notebook."""
+"""Formats numbers for people: sizes, times, durations, counts, shares, and the fingerprint for a notebook."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ def duration_text(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60:02} s"
     minutes = whole // 60
     return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def time_text(moment: str) -> str:
+    """A document's time for people, to the second and never without its zone: `2026-11-23 09:30:00 UTC`."""
+    return f"{moment[:10]} {moment[11:19]} UTC"
+
+
+def exact_time_text(moment: str) -> str:
+    """The same to the microsecond, without a fraction that is zero."""
+    fraction = moment[19:26].rstrip("0").rstrip(".")
+    return f"{moment[:10]} {moment[11:19]}{fraction} UTC"
 
 
 def seconds_text(seconds: float) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated, Final
 
 import msgspec
 
+from evidencesync.evidence.number_format import exact_time_text
+
 _DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}"
 UtcTime = Annotated[str, msgspec.Meta(pattern=f"^{_DAY}T{_CLOCK}Z$", max_length=27)]
@@ -35,17 +37,6 @@ def parse_utc_time(text: UtcTime) -> int:
     clock = int(text[11:13]), int(text[14:16]), int(text[17:19]), int(text[20:26])
     since = datetime(*date, *clock, tzinfo=UTC) - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
-
-
-def time_text(moment: str) -> str:
-    """A document's time for people, to the second and never without its zone: `2026-11-23 09:30:00 UTC`."""
-    return f"{moment[:10]} {moment[11:19]} UTC"
-
-
-def exact_time_text(moment: str) -> str:
-    """The same to the microsecond, without a fraction that is zero."""
-    fraction = moment[19:26].rstrip("0").rstrip(".")
-    return f"{moment[:10]} {moment[11:19]}{fraction} UTC"
 
 
 def shown_time(nanoseconds: int) -> str:

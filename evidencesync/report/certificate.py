@@ -11,9 +11,8 @@ from typing import Final, Literal
 
 from evidencesync.custody.labels import device_facts_text, digests_text, label_text
 from evidencesync.evidence.display import person_text, safe_text, shell_text
-from evidencesync.evidence.number_format import count_text, size_text
+from evidencesync.evidence.number_format import count_text, size_text, time_text
 from evidencesync.evidence.path import from_json_fields
-from evidencesync.evidence.utc_time import time_text
 from evidencesync.report.blocks import Sink
 from evidencesync.report.document import Acquisition, Item, Report
 from evidencesync.report.exhibits import gaps_text

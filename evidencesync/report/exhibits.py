@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Final
 from evidencesync.custody import labels
 from evidencesync.custody.times import clock_difference
 from evidencesync.evidence.display import person_text, safe_text, shell_text
-from evidencesync.evidence.number_format import bytes_text, count_text, duration_text, size_text
+from evidencesync.evidence.number_format import bytes_text, count_text, duration_text, size_text, time_text
 from evidencesync.evidence.path import from_json_fields
-from evidencesync.evidence.utc_time import time_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import (
     AnyBlock,

@@ -12,8 +12,7 @@ from evidencesync.custody.wholeness import SourceState
 from evidencesync.errors import InternalError
 from evidencesync.evidence.display import person_text, safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.number_format import count_text, duration_text, size_text
-from evidencesync.evidence.utc_time import time_text
+from evidencesync.evidence.number_format import count_text, duration_text, size_text, time_text
 from evidencesync.report import texts
 from evidencesync.report.annexes import annexes, volume_section
 from evidencesync.report.blocks import Column, Fact, FirstPage, Pages, Sink, Table

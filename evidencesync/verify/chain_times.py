@@ -12,8 +12,8 @@ from typing import Final
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.times import BACKWARDS, SECOND
-from evidencesync.evidence.number_format import seconds_text
-from evidencesync.evidence.utc_time import exact_time_text, parse_utc_time, shown_time
+from evidencesync.evidence.number_format import exact_time_text, seconds_text
+from evidencesync.evidence.utc_time import parse_utc_time, shown_time
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
 

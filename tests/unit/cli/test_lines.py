@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evidencesync.cli.lines import wrapped
-from evidencesync.evidence.utc_time import time_text
+from evidencesync.evidence.number_format import time_text
 
 
 def test_a_short_text_stays_one_line() -> None:

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import decode_record
-from evidencesync.evidence.utc_time import exact_time_text, format_utc_time, parse_utc_time, shown_time, time_text
+from evidencesync.evidence.number_format import exact_time_text, time_text
+from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time, shown_time
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.staging import Staging
