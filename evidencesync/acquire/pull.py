@@ -328,7 +328,6 @@ class _Pull:
 
     def _forward_to_source(self, message: Message) -> None:
         if isinstance(message, Status):
-            self._progress.link_bytes = self._source.link.wire_received
             if time.monotonic() - self._alive > min(_ALIVE_SECONDS, self._connection.inbox.alive_seconds):
                 self._alive = time.monotonic()
                 self._source.send(Alive())

@@ -28,6 +28,7 @@ from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.files.shortages import unexpected
 from evidencesync.limits import MAX_PATTERN, MAX_PATTERNS, MAX_STANDSTILL_SECONDS
+from evidencesync.protocol.data_frames import ContentCounter
 from evidencesync.protocol.failures import error_of_far_end
 from evidencesync.protocol.framing import DATA_FRAME, MESSAGE_TYPES, FrameDecoder, decode_message, encode_frame, frame_of
 from evidencesync.protocol.messages import (
@@ -86,7 +87,7 @@ class RemoteSource:
 
     def listen(self, inbox: Inbox[Frames, Message]) -> None:
         """Starts the thread that receives frames."""
-        threading.Thread(target=_listen, args=(self.link, inbox), name="far source", daemon=True).start()
+        threading.Thread(target=_listen, args=(self.link, inbox, self._progress), name="far source", daemon=True).start()
 
     def ask(self, request: PushRequest, *, counts: bool) -> None:
         """Sends the request for a source. Raises UsageError for more patterns than the message can hold."""
@@ -217,12 +218,16 @@ def _decode(frame_type: int, body: memoryview) -> Message:
     return decode_message(frame_type, body)
 
 
-def _listen(link: Link, inbox: Inbox[Frames, Message]) -> None:
+def _listen(link: Link, inbox: Inbox[Frames, Message], progress: Progress) -> None:
     frames = inbox.local_frames = FrameDecoder()
+    content = ContentCounter()
     try:
         while block := link.read():
             inbox.local_arrived += len(block)
             whole = decoded(frames, block, _HINT)
+            for frame in whole:
+                content.add(*frame)
+            progress.pulled_bytes, progress.link_bytes = content.total(frames.data_begun), link.wire_received
             if whole:
                 inbox.put_local(whole, sum(len(body) for _, body in whole))
         raise _end_of(frames, link)

@@ -146,7 +146,7 @@ class VaultConnection(Generic[LocalT]):
     def _take_sign(self, status: Status) -> None:
         """Records what has arrived. Called in the listener's thread: this one may wait for a slow link to take a block."""
         if status.stage == "receiving":
-            self._progress.received_bytes = status.done
+            self._progress.received_bytes = max(status.done, self._progress.received_bytes)
             if self._link.peer is not None and status.total:
                 self._progress.link_bytes = status.total
 

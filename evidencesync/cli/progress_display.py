@@ -163,12 +163,16 @@ class PushView:
     _arrived: Meter = field(default_factory=Meter)
     _link: Meter = field(default_factory=Meter)
     _stage: Meter = field(default_factory=Meter)
+    _measured: str = ""
+    """The stage that `_stage` measures: each has its own rate."""
 
     def headline(self, now: float) -> str:
         """See View."""
         progress, stage = self.progress, _STAGES[self.progress.stage]
         done, total = self.extent()
         if progress.stage not in _SENDING:
+            if progress.stage != self._measured:
+                self._stage, self._measured = Meter(), progress.stage
             return "  ".join([stage, *self._stage.describe(now, done, total)])
         rate = self._arrived.rate(now, done)
         link = None if progress.link_bytes is None else self._link.rate(now, progress.link_bytes)

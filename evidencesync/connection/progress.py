@@ -39,6 +39,8 @@ class Progress:
     """Bytes in runs of zeros, holes or not: they need not arrive."""
     received_bytes: int = 0
     """Bytes of content that the vault says it has received on the present link, stored or about to be."""
+    pulled_bytes: int = 0
+    """Bytes of content that have come from the source of a pull, also those that the vault has not received yet."""
     link_bytes: int | None = None
     """Bytes that have arrived over the network in the direction of the vault; None where there is none, or nobody says so."""
     total_files: int | None = None
@@ -57,7 +59,7 @@ class Progress:
     @property
     def arrived_bytes(self) -> int:
         """Bytes of the source that the vault has, stored or about to be. They are more where a lost link had brought others."""
-        return self.stored_bytes + max(self.received_bytes - self.sent_bytes, 0)
+        return self.stored_bytes + max(self.received_bytes - self.sent_bytes, self.pulled_bytes - self.sent_bytes, 0)
 
     def to_arrive(self, total_bytes: int) -> int:
         """Returns how many of all bytes will have to arrive, as far as it is known: neither holes nor zeros that were read.
@@ -70,4 +72,5 @@ class Progress:
         """Resets the counters: the source is read again from its start."""
         self.stage = "connecting"
         self.files = self.hole_bytes = self.bad_bytes = self.missed_bytes = 0
-        self.stored_bytes = self.known_bytes = self.sent_bytes = self.zero_bytes = self.received_bytes = 0
+        self.stored_bytes = self.known_bytes = self.sent_bytes = self.zero_bytes = 0
+        self.received_bytes = self.pulled_bytes = 0

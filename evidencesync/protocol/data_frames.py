@@ -5,7 +5,6 @@ A declared length is checked before anything is unpacked.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -15,13 +14,12 @@ import zstandard
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.limits import KIB, MAX_FRAME_BODY
-from evidencesync.protocol.framing import DATA_FRAME, encode_frame, frame_of
-from evidencesync.protocol.messages import Message
+from evidencesync.protocol.framing import DATA_FRAME, DATA_HEAD, MESSAGE_TYPES, encode_frame, frame_of
+from evidencesync.protocol.messages import ChunkData, Files, Message, Page, SegmentData
 
 Compress = Literal["auto", "always", "never"]
 RAW: Final = 0
 ZSTD: Final = 1
-_HEAD: Final = struct.Struct(">BI")
 MAX_DATA: Final = MAX_FRAME_BODY - 4 * KIB
 """Raw bytes in one data frame; what zstd adds to data that does not compress still fits."""
 _LEVEL: Final = 1
@@ -32,6 +30,9 @@ _FAR_SLOWER: Final = 8  # where the compressor is so many times faster than the 
 _LEAST: Final = 64  # bytes; below, a frame's own header is more than could be saved
 _MEASURED: Final = 128 * KIB  # smaller frames say nothing about the compressor's rate
 _FIRST_RATE: Final = 200e6  # bytes a second, until it was measured
+_BRINGS_CONTENT: Final = {
+    number: kind is not Page for number, kind in MESSAGE_TYPES.items() if kind in (Page, Files, SegmentData, ChunkData)
+}
 
 
 class DataEncoder:
@@ -60,8 +61,8 @@ class DataEncoder:
                 now = size / max(self._clock() - started, 1e-6)
                 self._rate += (now - self._rate) / 8
             if len(packed) < size * _PAYS_BELOW:
-                return encode_frame(DATA_FRAME, _HEAD.pack(ZSTD, size), packed)
-        return encode_frame(DATA_FRAME, _HEAD.pack(RAW, size), *parts)
+                return encode_frame(DATA_FRAME, DATA_HEAD.pack(ZSTD, size), packed)
+        return encode_frame(DATA_FRAME, DATA_HEAD.pack(RAW, size), *parts)
 
     def _should_try(self, parts: Sequence[Buffer], size: int) -> bool:
         if self._compress != "auto":
@@ -100,10 +101,10 @@ class DataDecoder:
 
     def decode(self, body: memoryview) -> memoryview:
         """Returns the raw bytes. Raises LimitExceededError or ProtocolError before memory is allocated for a false length."""
-        if len(body) < _HEAD.size:
+        if len(body) < DATA_HEAD.size:
             raise ProtocolError("a data frame is cut off")
-        codec, size = _HEAD.unpack_from(body)
-        payload = body[_HEAD.size :]
+        codec, size = DATA_HEAD.unpack_from(body)
+        payload = body[DATA_HEAD.size :]
         if size > MAX_DATA:
             raise LimitExceededError(f"a data frame announces {size} bytes")
         if codec == RAW:
@@ -125,6 +126,25 @@ class DataDecoder:
         if len(raw) != size:
             raise ProtocolError("a compressed frame has another length than it says")
         return raw
+
+
+class ContentCounter:
+    """Counts bytes of content in frames that arrive and that nobody has checked yet: for a display alone."""
+
+    def __init__(self) -> None:
+        self._whole = 0
+        self._is_content = False
+
+    def add(self, frame_type: int, body: memoryview) -> None:
+        """Counts the next frame."""
+        if frame_type != DATA_FRAME:
+            self._is_content = _BRINGS_CONTENT.get(frame_type, self._is_content)
+        elif self._is_content and len(body) >= DATA_HEAD.size:
+            self._whole += min(DATA_HEAD.unpack_from(body)[1], MAX_DATA)
+
+    def total(self, data_begun: int) -> int:
+        """Returns how many bytes have come, with those of a data frame that has begun."""
+        return self._whole + (data_begun if self._is_content else 0)
 
 
 def group_parts(parts: Iterable[Buffer]) -> Iterator[list[Buffer]]:

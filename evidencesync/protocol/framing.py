@@ -21,7 +21,9 @@ _HEADER: Final = struct.Struct(">IB")
 
 
 DATA_FRAME: Final = 2
-"""Frame type of data: one byte codec, four bytes raw length, then the bytes."""
+"""Frame type of data: DATA_HEAD, then the bytes."""
+DATA_HEAD: Final = struct.Struct(">BI")
+"""One byte codec, four bytes raw length."""
 
 MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     1: messages.Failure,
@@ -181,7 +183,7 @@ class FrameDecoder:
                 raise LimitExceededError(f"the peer announces a frame of {size} bytes; the limit is {MAX_FRAME_BODY}")
             end = FRAME_HEADER + size
             if end > len(view):
-                self._body, self._frame_type, self._filled = bytearray(size), frame_type, 0
+                self._filled, self._frame_type, self._body = 0, frame_type, bytearray(size)  # in this order: see data_begun
                 self._fill(self._body, view[FRAME_HEADER:])
                 return
             yield frame_type, view[FRAME_HEADER:end]
@@ -209,8 +211,12 @@ class FrameDecoder:
 
     @property
     def data_begun(self) -> int:
-        """How many bytes have come of a data frame that is not complete yet. May be read in another thread."""
-        return self._filled if self._body is not None and self._frame_type == DATA_FRAME else 0
+        """About how many raw bytes have come of a data frame that is not complete yet. May be read in another thread."""
+        body, filled = self._body, self._filled - DATA_HEAD.size
+        if body is None or self._frame_type != DATA_FRAME or filled <= 0:
+            return 0
+        raw: int = DATA_HEAD.unpack_from(body)[1]
+        return min(raw, MAX_FRAME_BODY) * filled // max(len(body) - DATA_HEAD.size, filled)
 
     @property
     def is_empty(self) -> bool:

@@ -6,10 +6,13 @@ import random
 import shlex
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.connect import connect_for_pull
+from evidencesync.acquire.pull import pull
 from evidencesync.acquire.push import push
 from evidencesync.cli.progress_display import PushView
 from evidencesync.connection.link import LocalLink
@@ -26,6 +29,7 @@ from tests.support.line import NetworkLine
 from tests.support.link_in_between import LinkInBetween
 from tests.support.patience import PATIENCE_SECONDS, wait_until
 from tests.support.proxy import Proxy
+from tests.support.pulling import far_end, link_to
 from tests.support.small_segments import cut_smaller
 
 SIZE = 16 << 20
@@ -180,6 +184,57 @@ def test_a_push_over_a_slow_line_to_a_real_server_shows_what_has_arrived(sshd: S
         pushing.join(PATIENCE_SECONDS)
     assert progress.stage == "done"
     assert progress.arrived_bytes == progress.stored_bytes == SIZE
+
+
+class SlowRead(LinkInBetween):
+    """A link on which only as much arrives as a test lets through, in blocks of 64 KiB at the most."""
+
+    peer = PEER
+
+    def __init__(self, link: LocalLink) -> None:
+        super().__init__(link)
+        self._open = threading.Condition()
+        self._may_pass = 0
+        self._waiting = b""
+        self.arrived = 0
+
+    @property
+    def wire_received(self) -> int:
+        return self.arrived
+
+    def let_through(self, size: int) -> None:
+        """Lets `size` bytes in all arrive."""
+        with self._open:
+            self._may_pass = size
+            self._open.notify_all()
+
+    def read(self) -> bytes:
+        self._waiting = self._waiting or super().read()
+        with self._open:
+            assert self._open.wait_for(lambda: self.arrived < self._may_pass, PATIENCE_SECONDS)
+            size = min(65536, self._may_pass - self.arrived)
+        part, self._waiting = self._waiting[:size], self._waiting[size:]
+        self.arrived += len(part)
+        return part
+
+
+def test_a_pull_over_a_slow_link_shows_what_has_arrived_of_a_frame_too(bench: Bench) -> None:
+    link, progress = SlowRead(link_to(far_end(bench.source))), Progress(count_ahead=True)
+    vault = partial(connect_for_pull, str(bench.vault.layout.root))
+    pulling = threading.Thread(target=pull, args=(link, vault, bench.request(vault=b""), progress), daemon=True)
+    pulling.start()
+    frame = 1 << 20
+    before = 0
+    for passed in range(3 * frame, SIZE, frame // 4):
+        link.let_through(passed)
+        wait_until(lambda: link.arrived == passed and progress.link_bytes == passed)  # noqa: B023 - called in this round alone
+        assert before < progress.arrived_bytes <= passed
+        assert progress.arrived_bytes >= passed - frame // 8
+        before = progress.arrived_bytes
+    link.let_through(1 << 40)
+    pulling.join(PATIENCE_SECONDS)
+    assert progress.stage == "done"
+    assert progress.arrived_bytes == SIZE
 
 
 class NarrowLink(TamperedLink):

@@ -25,6 +25,16 @@ def test_a_push_says_what_is_stored_how_fast_the_link_is_how_long_it_takes_and_w
     assert view.place() == ""
 
 
+def test_the_rate_of_a_stage_does_not_count_the_time_before_it() -> None:
+    progress = Progress(stage="connecting")
+    view = PushView(progress)
+    view.headline(0.0)
+    progress.stage, progress.stage_total = "read-back", 400_000_000
+    view.headline(100.0)
+    progress.stage_done = 100_000_000
+    assert view.headline(102.0) == "the vault reads back  100.0 of 400.0 MB  50.0 MB/s  6.0 s left"
+
+
 def test_a_push_to_a_vault_on_this_machine_speaks_of_no_link() -> None:
     progress = Progress(stage="reading", total_bytes=10_000_000)
     view = PushView(progress)

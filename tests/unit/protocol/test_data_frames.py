@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from evidencesync.errors import LimitExceededError, PeerError, ProtocolError
 from evidencesync.limits import MAX_FRAME_BODY
-from evidencesync.protocol.data_frames import MAX_DATA, RAW, ZSTD, Compress, DataDecoder, DataEncoder
+from evidencesync.protocol.data_frames import MAX_DATA, RAW, ZSTD, Compress, ContentCounter, DataDecoder, DataEncoder, Outgoing
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder
-from evidencesync.protocol.messages import PREAMBLE
+from evidencesync.protocol.messages import PREAMBLE, Alive, ChunkData, Page
 
 CHOICES: list[Compress] = ["auto", "always", "never"]
 
@@ -182,3 +182,27 @@ def test_one_refused_frame_does_not_spoil_the_next() -> None:
     with pytest.raises(ProtocolError):
         decoder.decode(memoryview(LIES["cut off packed"]))
     assert bytes(decoder.decode(memoryview(head(ZSTD, 4) + packed(b"four")))) == b"four"
+
+
+def test_content_is_counted_as_it_arrives_and_lines_are_not() -> None:
+    out = Outgoing("always", lambda: 0.0)
+    out.send(Page(1, 50_000, with_files=False, proofs=b""))
+    out.send_lines(b"l" * 50_000)
+    out.send(ChunkData(1, 90_000))
+    out.send(Alive())
+    out.send_data([b"c" * 90_000], 90_000)
+    counter = ContentCounter()
+    for frame in FrameDecoder(begun=True).update(b"".join(out.take())):
+        counter.add(*frame)
+        assert counter.total(7) in (0, 7, 90_007)
+    assert counter.total(0) == 90_000
+
+
+def test_a_frame_that_lies_about_its_length_is_not_counted_for_more_than_a_frame_holds() -> None:
+    counter = ContentCounter()
+    counter.add(DATA_FRAME, memoryview(head(RAW, 9)))  # not announced
+    counter.add(36, memoryview(b""))
+    counter.add(DATA_FRAME, memoryview(b"x"))
+    assert counter.total(0) == 0
+    counter.add(DATA_FRAME, memoryview(head(ZSTD, 2**32 - 1)))
+    assert counter.total(0) == MAX_DATA

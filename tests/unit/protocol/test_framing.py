@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.limits import MAX_FRAME_BODY, MAX_PREAMBLE
-from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, encode_frame, frame_of
+from evidencesync.protocol.framing import DATA_FRAME, DATA_HEAD, FrameDecoder, encode_frame, frame_of
 from evidencesync.protocol.messages import PREAMBLE, PagesStored, Status
 
 Frame = tuple[int, bytes]
@@ -168,12 +168,24 @@ def test_frame_of_is_the_frame_of_a_messages_bytes() -> None:
     ]
 
 
-def test_how_much_has_come_of_a_data_frame_is_known_before_it_is_complete() -> None:
+@pytest.mark.parametrize("raw", [100, 1000])
+def test_how_many_raw_bytes_have_come_of_a_data_frame_is_known_before_it_is_complete(raw: int) -> None:
     decoder = FrameDecoder(begun=True)
-    frame = encode_frame(DATA_FRAME, b"x" * 100)
-    assert not feed(decoder, frame[:-60])
-    assert decoder.data_begun == 40
-    assert feed(decoder, frame[-60:]) == [(DATA_FRAME, b"x" * 100)]
+    frame = encode_frame(DATA_FRAME, DATA_HEAD.pack(1, raw), b"x" * 100)
+    assert not feed(decoder, frame[:8])
+    assert decoder.data_begun == 0
+    assert not feed(decoder, frame[8:-60])
+    assert decoder.data_begun == raw * 40 // 100
+    assert len(feed(decoder, frame[-60:])) == 1
     assert decoder.data_begun == 0
     feed(decoder, frame_of(PagesStored(5))[:-1])
     assert decoder.data_begun == 0
+
+
+def test_a_data_frame_that_announces_more_than_any_may_hold_does_not_raise_what_has_come() -> None:
+    decoder = FrameDecoder(begun=True)
+    feed(decoder, encode_frame(DATA_FRAME, DATA_HEAD.pack(1, 2**32 - 1), b"x" * 100)[:-50])
+    assert decoder.data_begun == MAX_FRAME_BODY // 2
+    empty = FrameDecoder(begun=True)
+    feed(empty, encode_frame(DATA_FRAME, DATA_HEAD.pack(1, 0))[:-1])
+    assert empty.data_begun == 0
