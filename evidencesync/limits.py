@@ -114,6 +114,8 @@ MAX_RECONNECT_SECONDS: Final = 3600.0
 # An end that says it works is not silent; but what it does must show at some time. It may hash terabytes that were left, or read
 # round bad sectors, before it has anything to show.
 MAX_STANDSTILL_SECONDS: Final = 24 * 3600.0
+LEAST_WORK_RATE: Final = 100 * KIB  # bytes a second that a vault reads back, in the mean of a standstill: a dying disk is faster
+MAX_CLAIMED_SECONDS: Final = 7 * MAX_STANDSTILL_SECONDS  # a block of nothing but bad sectors takes a disk three days
 MAX_CUSTODY_WORK_SECONDS: Final = 3600.0  # for one answer: a quarter of an hour for a lock, the rest for a long chain
 MAX_ALIKE: Final = 8  # numbers of items, and of cases, that are nearly a new item's, and are told to its sender
 NONCE: Final = 32

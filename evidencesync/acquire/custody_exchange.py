@@ -31,7 +31,7 @@ from evidencesync.evidence.display import is_clean
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.number_format import seconds_text
 from evidencesync.evidence.utc_time import UtcTime
-from evidencesync.limits import MAX_CHAIN, MAX_CUSTODY_WORK_SECONDS, MAX_SHOWN_RECORDS, MAX_TITLE
+from evidencesync.limits import LEAST_RATE, MAX_CHAIN, MAX_CUSTODY_WORK_SECONDS, MAX_SHOWN_RECORDS, MAX_TITLE
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import PROTOCOL_VERSION, SIGNS_VERSION, Append, Message, Records, Standing, Status
@@ -130,7 +130,8 @@ class CustodyExchange:
         self._request = request
         self._standing: Standing | None = None  # the first one, where it arrived while the vault's own records were expected
         self._ahead = ReadAhead(link, other="the vault's end", silence_seconds=timeout_on(link, request.timeout_seconds))
-        self._arrived = 0
+        self._arrived = self._shown = 0
+        self._work = Standstill("the vault's end", MAX_CUSTODY_WORK_SECONDS, timeout_on(link, request.timeout_seconds))
         self._frames = self._read_frames()
         self.principal = ""
         self._version = PROTOCOL_VERSION  # until the vault has said which one it speaks
@@ -148,6 +149,7 @@ class CustodyExchange:
 
     def append(self, document: bytes, signature: bytes) -> None:
         """Sends a record, and reads the records that the chain has got."""
+        self._work.end()  # until now it was a person who was waited for
         try:
             self._link.write(frame_of(Append(document, signature)))
             self._read_more()
@@ -233,15 +235,21 @@ class CustodyExchange:
         self.principal = standing.principal
 
     def _expect(self, *kinds: type[_M]) -> _M:
-        message = next(self._frames, None)
-        work = Standstill("the vault's end", MAX_CUSTODY_WORK_SECONDS, timeout_on(self._link, self._request.timeout_seconds))
-        while isinstance(message, Status) and self._version >= SIGNS_VERSION:  # it works, and is not silent
-            work.go_on()
-            message = next(self._frames, None)
+        while isinstance(message := self._take(), Status) and self._version >= SIGNS_VERSION:
+            continue  # it works, and is not silent
         if isinstance(message, kinds):
             return message
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise ProtocolError(f"the message {type(message).__name__} stands where {expected} was expected")
+
+    def _take(self) -> Message | None:
+        """Returns the next message. Raises LinkLostError also for a vault that says much and shows next to nothing."""
+        message = next(self._frames, None)
+        if isinstance(message, Records):
+            self._shown += sum(len(document) + len(signature) for document, signature in message.records)
+            self._work.show(self._shown, LEAST_RATE)
+        self._work.go_on()
+        return message
 
     def _read_frames(self) -> Iterator[Message]:
         decoder = FrameDecoder()

@@ -230,6 +230,7 @@ class _Pull:
             self._take_answer(self._connection.expect(*_ANSWERS))
         sums = self._checked.hasher.sums()
         signed = sign(self._request, header, handshake, sums, tally, format_utc_time(self._now()), set_seconds(self._now))
+        self._connection.all_bytes = tally.manifest.bytes
         published = self._finish(sums, signed, handshake)
         done = ConcludedPush(self._request, handshake, header, tally, sums, signed, published, self._changes)
         outcome = self._outcome(done, provenance, time.monotonic() - began)
@@ -328,6 +329,7 @@ class _Pull:
 
     def _forward_to_source(self, message: Message) -> None:
         if isinstance(message, Status):
+            self._source.excuse()
             if time.monotonic() - self._alive > min(_ALIVE_SECONDS, self._connection.inbox.alive_seconds):
                 self._alive = time.monotonic()
                 self._source.send(Alive())

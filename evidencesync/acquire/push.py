@@ -216,6 +216,7 @@ class _Push:
             raise unchanged(request, handshake, reading.tally, time.monotonic() - started, format_utc_time(self._now()))
         sums = self._manifest.sums()
         signed = sign(request, header, handshake, sums, reading.tally, format_utc_time(self._now()), set_seconds(self._now))
+        connection.all_bytes = reading.tally.manifest.bytes
         published = self._finish(sender, sums, signed, handshake)
         done = ConcludedPush(request, handshake, header, reading.tally, sums, signed, published, self._changes)
         checked = done.acknowledged(self._now())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from typing import Final
@@ -27,7 +28,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.files.shortages import unexpected
-from evidencesync.limits import MAX_PATTERN, MAX_PATTERNS, MAX_STANDSTILL_SECONDS
+from evidencesync.limits import MAX_CLAIMED_SECONDS, MAX_PATTERN, MAX_PATTERNS, MAX_STANDSTILL_SECONDS
 from evidencesync.protocol.data_frames import ContentCounter
 from evidencesync.protocol.failures import error_of_far_end
 from evidencesync.protocol.framing import DATA_FRAME, MESSAGE_TYPES, FrameDecoder, decode_message, encode_frame, frame_of
@@ -61,12 +62,13 @@ Frames = list[tuple[int, memoryview]]
 _HINT: Final = "Check that evidencesync is installed there, name it with --remote-command, or use --agentless."
 _LONGEST_PATH: Final = 2000  # characters of a path in a note
 # Frames that are relayed to the vault's end unchanged, and checked there like any sender's. No others: no handshake, no Finish.
+# No Alive either: what the vault's end says while nothing arrives there, it says because it works.
 _PASSED_ON: Final = frozenset(
     {DATA_FRAME}
     | {
         number
         for number, kind in MESSAGE_TYPES.items()
-        if kind in (Alive, Files, Open, Resembles, SegmentOffer, Chunks, SegmentData, ChunkData, Close, Pieces)
+        if kind in (Files, Open, Resembles, SegmentOffer, Chunks, SegmentData, ChunkData, Close, Pieces)
     }
 )
 _SAYS_NOTHING: Final = frozenset(number for number, kind in MESSAGE_TYPES.items() if kind in (Alive, SourceSeen))
@@ -83,6 +85,7 @@ class RemoteSource:
         self._progress = progress
         self._gone = False
         self._standstill = Standstill("the source's end", MAX_STANDSTILL_SECONDS, timeout_seconds)
+        self._claims = Standstill("the source's end", MAX_CLAIMED_SECONDS, math.inf)  # what trickles in is no pause
         self._seen: SourceSeen | None = None
 
     def listen(self, inbox: Inbox[Frames, Message]) -> None:
@@ -149,11 +152,24 @@ class RemoteSource:
                     continue
                 self._count_page(message)
             passed.append(encode_frame(frame_type, body))
-        if self._seen == before and all(frame_type in _SAYS_NOTHING for frame_type, _ in frames):
-            self._standstill.go_on()
-        else:
-            self._standstill.end()
+        self._judge(is_silent=all(frame_type in _SAYS_NOTHING for frame_type, _ in frames), claims=self._seen != before)
         return b"".join(passed)
+
+    def excuse(self) -> None:
+        """Records that the vault's end works: what the source's end does not send meanwhile is not its fault."""
+        self._standstill.end()
+        self._claims.end()
+
+    def _judge(self, *, is_silent: bool, claims: bool) -> None:
+        """`claims`: it says that it is further. It may be, between two blocks of bad sectors; but nothing shows it."""
+        if not is_silent:
+            self.excuse()
+        elif claims:
+            self._standstill.end()
+            self._claims.go_on()
+        else:
+            self._standstill.go_on()
+            self._claims.go_on()
 
     def _count_page(self, message: PageOffer | Page) -> None:
         """Checks that pages come in order, and counts them: SourceEnd must state the same number."""
@@ -166,6 +182,8 @@ class RemoteSource:
         match message:
             case SourceSeen():
                 self._record_progress(message)
+            case Alive():
+                return
             case SourceEnd():
                 if self.end is not None or message.pages != self.pages:
                     raise ProtocolError("the source's end says that it has sent something else than it has")

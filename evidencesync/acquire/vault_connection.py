@@ -23,7 +23,7 @@ from evidencesync.errors import (
     ProtocolError,
     SessionGoneError,
 )
-from evidencesync.limits import MAX_STANDSTILL_SECONDS
+from evidencesync.limits import LEAST_WORK_RATE, MAX_STANDSTILL_SECONDS
 from evidencesync.protocol.failures import failure_of
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Message, Published, Resumed, Status
@@ -63,7 +63,9 @@ class VaultConnection(Generic[LocalT]):
         self._again = again
         self._attempts = 0
         self._stood = (0, 0)
-        self._worked = (-1, 0)
+        self._worked = -1
+        self.all_bytes = 0
+        """How many bytes of content the vault can sync and read back in all, when everything was sent: it cannot do more."""
         self._standstill = Standstill("the vault's end", MAX_STANDSTILL_SECONDS, self.timeout_seconds)
         self._wire_sent = 0
         self._wire_received = 0
@@ -155,9 +157,12 @@ class VaultConnection(Generic[LocalT]):
             return
         progress = self._progress
         progress.stage, progress.stage_done, progress.stage_total = status.stage, status.done, status.total
-        worked = (_STAGES.index(status.stage), status.done)
-        if worked > self._worked:  # a Status alone is no progress: a vault could send it and close the link, for ever
-            self._worked = worked
+        # A Status alone is no progress: a vault could send it and close the link, for ever. A stage comes once.
+        at = _STAGES.index(status.stage)
+        is_next = at > self._worked
+        done = at * self.all_bytes + min(status.done, self.all_bytes)
+        if self._standstill.show(done, 0 if is_next else LEAST_WORK_RATE) or is_next:
+            self._worked = max(self._worked, at)
             self.reset_attempts()
 
     def reset_attempts(self) -> None:

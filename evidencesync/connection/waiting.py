@@ -65,16 +65,28 @@ def is_of_the_way(error: EvidenceSyncError) -> bool:
 
 
 class Standstill:
-    """Bounds how long an end may say that it is there, and show nothing for it. `who` it is, for the error."""
+    """Bounds how long an end may say that it is there, and show nothing or next to nothing for it. `who` it is, for the error."""
 
     def __init__(self, who: str, most_seconds: float, timeout_seconds: float) -> None:
         """`timeout_seconds`: who works says so within it. After a longer pause it was not working, and the time begins anew."""
         self._who, self._most, self._timeout = who, most_seconds, timeout_seconds
         self._since = self._last = time.monotonic()
+        self._shown = 0
 
     def end(self) -> None:
         """Records that something was done."""
         self._since = self._last = time.monotonic()
+
+    def show(self, done: int, least_rate: int) -> bool:
+        """Records how much has been done in all; returns whether that is progress: so much a second since the time began.
+
+        Less is only said: an end that claims one byte after the other could go on for ever.
+        """
+        is_progress = done - self._shown > least_rate * (time.monotonic() - self._since)
+        if is_progress:
+            self._shown = done
+            self.end()
+        return is_progress
 
     def go_on(self) -> None:
         """Records that something was only said. Raises LinkLostError when that has lasted too long."""

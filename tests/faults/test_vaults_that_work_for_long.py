@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 
 from evidencesync.acquire import connect as connect_module
 from evidencesync.acquire import handshake as handshake_module
+from evidencesync.acquire import remote_source
 from evidencesync.acquire.connect import connect_to_vault
 from evidencesync.acquire.custody import RecordDraft, append_record
 from evidencesync.acquire.push import push
@@ -22,6 +24,7 @@ from evidencesync.connection.link import Link, LocalLink
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import sign_seconds
 from evidencesync.custody.documents import SshPeer
+from evidencesync.errors import EvidenceSyncError
 from evidencesync.ingest import custody as custody_module
 from evidencesync.ingest import receive as receive_module
 from evidencesync.ingest import session as session_module
@@ -195,6 +198,24 @@ def test_a_source_hears_that_it_is_not_forgotten_while_the_vault_takes_nothing(
         serve_source(hearing[0], os.fsencode(bench.source))
 
     held = hold(monkeypatch, StreamIntake, "on_segment", lambda: hearing[0].wait(10))
+    assert pull_from(bench, far_end, timeout_seconds=60).acquisition == 1
+    assert held
+
+
+def test_a_source_is_not_given_up_while_the_vault_beside_it_works(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has nothing to send until the vault has taken what was sent: who made nobody move is to be blamed."""
+    monkeypatch.setattr(inbox_module, "_SIGNS", 60 / OFTEN)
+    monkeypatch.setattr(sender_connection, "SIGN_SECONDS", OFTEN)
+    monkeypatch.setattr(remote_source, "MAX_STANDSTILL_SECONDS", 4 * OFTEN)
+    monkeypatch.setattr(remote_source, "MAX_CLAIMED_SECONDS", 4 * OFTEN)
+    hearing: list[Heard] = []
+
+    def far_end(link: LocalLink) -> None:
+        hearing.append(Heard(link, Alive))
+        with contextlib.suppress(EvidenceSyncError):  # the other end is told
+            serve_source(hearing[0], os.fsencode(bench.source))
+
+    held = hold(monkeypatch, StreamIntake, "on_segment", lambda: hearing[0].wait(20))
     assert pull_from(bench, far_end, timeout_seconds=60).acquisition == 1
     assert held
 

@@ -25,6 +25,7 @@ from evidencesync.protocol.messages import (
     SIGNS_VERSION,
     Alive,
     Begin,
+    Finish,
     Message,
     Page,
     PageOffer,
@@ -221,7 +222,7 @@ AT_WORK = Status("receiving", 0, 0)
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (custody_exchange, vault_connection, remote_source):
-        for name in ("MAX_STANDSTILL_SECONDS", "MAX_CUSTODY_WORK_SECONDS"):
+        for name in ("MAX_STANDSTILL_SECONDS", "MAX_CUSTODY_WORK_SECONDS", "MAX_CLAIMED_SECONDS"):
             monkeypatch.setattr(module, name, TIMEOUT, raising=False)
 
 
@@ -252,6 +253,36 @@ def test_a_vault_that_always_works_and_stores_nothing_is_given_up(bench: Bench, 
     assert "done nothing" in error.message
 
 
+@pytest.mark.usefixtures("short_patience")
+def test_a_vault_that_has_read_back_more_than_there_is_has_done_nothing(bench: Bench) -> None:
+    """It was sent a few bytes, and says that it reads more and more of them back."""
+    done = iter(range(1, 1 << 40, 1 << 20))
+
+    def script(vault: MadeUpVault) -> None:
+        vault.ready()
+        vault.hear(Finish)
+        say_for_ever(lambda: vault.say(Status("read-back", next(done), 1 << 50)))
+
+    error = ended(lambda: push_to(bench, script))
+    assert isinstance(error, LinkLostError), error
+    assert "done nothing" in error.message
+
+
+def test_a_vault_that_reads_back_one_byte_a_link_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte would renew the attempts of `--retries`."""
+    now = [0.0]
+    connection: VaultConnection[bytes] = VaultConnection(local_pair()[0], bench.request(retries=3), Progress(), lambda: 0, None)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    connection.all_bytes = 1 << 40
+    renewed = 0
+    for done in range(1, 101):
+        now[0] += 1
+        connection._attempts = 1
+        connection._take_stage(Status("read-back", done, 1 << 40))
+        renewed += connection._attempts == 0
+    assert renewed == 1  # for the stage itself
+
+
 def test_a_vault_is_not_given_up_for_a_source_that_gives_nothing_for_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -269,6 +300,37 @@ def test_a_vault_is_not_given_up_for_a_source_that_gives_nothing_for_long(bench:
     with pytest.raises(LinkLostError, match="done nothing"):
         connection.take_any(local=False)
     theirs.close()
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_a_vault_that_shows_a_record_now_and_then_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each record would begin the time for one answer anew, and a chain may have a hundred thousand."""
+    monkeypatch.setattr(custody_exchange, "LEAST_RATE", 1 << 30)
+    own = bench.vault.ledger
+    stored = own.load(own.files()[0])
+    said = Records(1, [(stored.data, stored.signature)], more=True)
+    rate = threading.Event()
+
+    def say(vault: MadeUpVault) -> None:
+        rate.wait(TIMEOUT / 40)  # nothing sets it: a flood has a bound of its own
+        vault.say(said)
+
+    error = answer_with(bench, say, SIGNS_VERSION)
+    assert isinstance(error, LinkLostError), error
+    assert "done nothing" in error.message
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_a_source_that_says_for_ever_that_it_is_further_and_gives_nothing_is_given_up(bench: Bench) -> None:
+    def serve(link: LocalLink) -> None:
+        link.write(PREAMBLE + frame_of(OFFER))
+        link.read()
+        seen = iter(range(1 << 40))
+        say_for_ever(lambda: link.write(frame_of(SourceSeen(next(seen), 0, 0, 0, 0, None, None, b""))))
+
+    error = ended(lambda: pull_from(bench, serve))
+    assert isinstance(error, LinkLostError), error
+    assert "done nothing" in error.message
 
 
 @pytest.mark.usefixtures("short_patience")

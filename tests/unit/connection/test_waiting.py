@@ -43,3 +43,21 @@ def test_what_is_done_begins_the_time_anew(work: Standstill, clock: list[float])
         work.go_on()
         if clock[0] % 95 == 0:
             work.end()
+
+
+def test_next_to_nothing_is_no_progress(work: Standstill, clock: list[float]) -> None:
+    """One byte after the other could be claimed for ever."""
+    for clock[0] in range(5, 105, 5):
+        assert not work.show(int(clock[0]) // 5, 10)
+        work.go_on()
+    clock[0] = 105
+    with pytest.raises(LinkLostError):
+        work.go_on()
+
+
+def test_who_does_enough_a_second_may_go_on(work: Standstill, clock: list[float]) -> None:
+    for clock[0] in range(5, 1000, 5):
+        assert work.show(int(clock[0]) * 11, 10)
+        work.go_on()
+    clock[0] += 5
+    assert not work.show(0, 10)
