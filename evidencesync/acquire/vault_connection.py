@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Generic, TypeVar
 
 from evidencesync.acquire.connect import longest_pause, not_regained, pause_seconds
@@ -26,7 +27,7 @@ from evidencesync.errors import (
 from evidencesync.limits import LEAST_WORK_RATE, MAX_STANDSTILL_SECONDS
 from evidencesync.protocol.failures import failure_of
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.messages import Message, Published, Resumed, Status
+from evidencesync.protocol.messages import Alike, Alive, Message, Published, Resumed, Status, Withdraw
 
 _M = TypeVar("_M", bound=Message)
 LocalT = TypeVar("LocalT")
@@ -95,7 +96,7 @@ class VaultConnection(Generic[LocalT]):
         """Runs the handshake of a new session. Raises SessionGoneError where another attempt may succeed."""
         self.inbox.may_block_peer = True  # a vault may have many records to show
         try:
-            return begin_session(self._request, self._link, self.expect, self._now, recorder, self._reconnect_seconds())
+            begun = begin_session(self._request, self._link, self.expect, self._now, recorder, self._reconnect_seconds())
         except LinkLostError as lost:
             reason = self.reason_for(lost)
             if self._again is not None and isinstance(reason, LinkLostError):
@@ -104,6 +105,38 @@ class VaultConnection(Generic[LocalT]):
             raise reason from lost
         finally:
             self.inbox.may_block_peer = False
+        if begun.alike is not None:
+            self._ask_about(begun.alike)
+        return begun
+
+    def _ask_about(self, alike: Alike) -> None:
+        """Lets a person decide about a new item. Where it was not meant, the vault removes what it has begun for it."""
+        try:
+            with self._sending_keep_alives():
+                self._progress.about_new_item(alike)
+        except (EvidenceSyncError, KeyboardInterrupt):
+            with contextlib.suppress(EvidenceSyncError):
+                self.send(Withdraw())
+                self.expect(Withdraw)
+            raise
+
+    @contextlib.contextmanager
+    def _sending_keep_alives(self) -> Iterator[None]:
+        """Sends keep-alives while this thread sends nothing. A link that is lost meanwhile is noticed by what follows."""
+        is_over = threading.Event()
+
+        def send_them() -> None:
+            with contextlib.suppress(LinkLostError):
+                while not is_over.wait(self.inbox.alive_seconds):
+                    self.send(Alive())
+
+        sender = threading.Thread(target=send_them, name="keep-alives", daemon=True)
+        sender.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            sender.join()
 
     def _reconnect_seconds(self) -> float:
         """Returns for how long, at the most, this end tries to reconnect."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from evidencesync.connection.progress import Progress
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.localstate.receipts import FinishedReceipt
+    from evidencesync.protocol.messages import Alike
     from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
 
@@ -204,6 +205,13 @@ class OnceChoice(HowChoice):
             help="Publish nothing if the source is, to the byte and to every attribute, what the last acquisition has of it.",
         ),
     ] = False
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            help="Do not ask whether a new item or case is meant, if its number is nearly another's. (Asked on a terminal.)",
+        ),
+    ] = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -216,13 +224,18 @@ class Places:
     allow_empty: bool = False
 
 
-def acquire(run: Run, own_state: OwnState, request: PushRequest, vault: Address, work: Work, *, pulled: bool = False) -> ExitCode:
-    """Acquires, keeps the receipt, remembers the heads of the vault's chains, and prints the summary."""
+def acquire(
+    run: Run, own_state: OwnState, request: PushRequest, vault: Address, work: Work, *, sure: bool, pulled: bool = False
+) -> ExitCode:
+    """Acquires, keeps the receipt, remembers the heads of the vault's chains, and prints the summary.
+
+    A person who is not `sure` is asked about a new item whose number is nearly that of another.
+    """
     from evidencesync.acquire.unchanged import UnchangedSource
     from evidencesync.cli.summary import push_lines, push_output, unchanged_lines, unchanged_output, verdict_of
 
     try:
-        outcome, kept = acquire_and_keep(run, own_state, request, work)
+        outcome, kept = acquire_and_keep(run, own_state, request, work, asks=not sure)
     except UnchangedSource as found:
         own_state.memory.remember(found.seen)
         run.console.print_result(unchanged_output(found), unchanged_lines(found, _detail(run.console)))
@@ -236,12 +249,15 @@ def _detail(console: Console) -> Detail:
     return "one line" if console.quiet else "everything" if console.verbose else "summary"
 
 
-def acquire_and_keep(run: Run, own_state: OwnState, request: PushRequest, work: Work) -> tuple[PushOutcome, FinishedReceipt]:
-    """Acquires, keeps the receipt, and remembers the heads of the vault's chains."""
+def acquire_and_keep(
+    run: Run, own_state: OwnState, request: PushRequest, work: Work, *, asks: bool = False
+) -> tuple[PushOutcome, FinishedReceipt]:
+    """Acquires, keeps the receipt, and remembers the heads of the vault's chains. `asks`: a person, about a new item."""
     from evidencesync.acquire.session_recorder import SessionRecorder
+    from evidencesync.cli.summary import AboutNewItem
 
     recorder = SessionRecorder(own_state.memory, own_state.draft)
-    outcome = _show(run, lambda progress: work(request, progress, recorder))
+    outcome = _show(run, lambda progress: work(request, progress, recorder), AboutNewItem(run.console, request.name, asks).ask)
     kept = own_state.draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
     _remember(own_state.memory, outcome, kept)
     return outcome, kept
@@ -259,7 +275,7 @@ def _remember(memory: HeadMemory, outcome: PushOutcome, kept: FinishedReceipt) -
         raise
 
 
-def _show(run: Run, work: Callable[[Progress], PushOutcome]) -> PushOutcome:
+def _show(run: Run, work: Callable[[Progress], PushOutcome], about_new_item: Callable[[Alike], None]) -> PushOutcome:
     """Runs a push or a pull, and shows its progress. After a lost link, the error's hint is the command that resumes it."""
     from evidencesync.cli.progress_display import PushView, shown
     from evidencesync.connection.progress import Progress
@@ -267,6 +283,7 @@ def _show(run: Run, work: Callable[[Progress], PushOutcome]) -> PushOutcome:
 
     live = run.console.is_live
     progress = Progress(count_ahead=live, notify=(lambda _: None) if live else run.console.print_message)
+    progress.about_new_item = about_new_item
     if not is_compiled():
         run.console.warn(
             "pyfastcdc runs without its compiled part: cutting files into chunks takes about two hundred times longer"

@@ -101,13 +101,26 @@ class Console:
             raise UsageError("nobody answered the question", hint=beforehand)
         return answer.strip().lower() in {"y", "yes"}
 
-    def confirm(self, question: str) -> None:
-        """Asks before something that cannot be undone, if stdin is a terminal. A script is not asked.
+    def confirm(self, question: str, refused: str = "Nothing was done.") -> None:
+        """Asks before something that cannot be undone, if stdin is a terminal. A script is not asked. No progress is drawn then.
 
-        Raises InterruptedRunError for any other answer than yes.
+        Raises InterruptedRunError for any other answer than yes; `refused` is its hint.
         """
-        if sys.stdin is not None and sys.stdin.isatty() and not self.ask(question):
-            raise InterruptedRunError("the answer was not yes", hint="Nothing was done.")
+        if not self.can_ask:
+            return
+        self.terminal.wait_until_free()
+        self.terminal.lend()
+        try:
+            answered = self.ask(question)
+        finally:
+            self.terminal.take_back()
+        if not answered:
+            raise InterruptedRunError("the answer was not yes", hint=refused)
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether stdin is a terminal."""
+        return sys.stdin is not None and sys.stdin.isatty()
 
     def print_error(self, error: EvidenceSyncError) -> None:
         """Prints an error: as JSON on stdout, else as one line and a hint on stderr. With `-v`, a traceback on stderr, too."""

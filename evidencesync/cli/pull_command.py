@@ -74,12 +74,11 @@ def pull_source(
 ) -> ExitCode:
     """Acquires a source on another machine into a vault on this one: it is read there, and signed for here.
 
-    Only what is not in the vault yet is sent.
-
-    The other machine needs evidencesync and no key of the examiner's; with --agentless it needs nothing but an SSH server
-    with SFTP, and a file that cannot be read whole is recorded without content. Nothing is written there. Ends like push: 0
-    when everything was read and is in the vault, 3 when something could not be read, 4 when something changed while it was
-    read. Any other code means that nothing was published, unless the message says that it was. Filters work as for push.
+    Only what is not in the vault yet is sent. The other machine needs evidencesync and no key of the examiner's; with
+    --agentless it needs nothing but an SSH server with SFTP, and a file that cannot be read whole is recorded without content.
+    Nothing is written there. Ends like push: 0 when everything was read and is in the vault, 3 when something could not be
+    read, 4 when something changed while it was read. Any other code means that nothing was published, unless the message says
+    that it was. Filters work as for push.
     """
     from evidencesync.cli.terminal import make_asker, person_at
 
@@ -104,7 +103,7 @@ def pull_source(
         request = make_request(
             run, Places(os.fsencode(address.path), b"", rules, what.allow_empty), item, sign, how, ssh, asker, details
         )
-        return acquire(run, own_state, request, place, work, pulled=True)
+        return acquire(run, own_state, request, place, work, sure=how.yes, pulled=True)
 
 
 def _check_agentless(rules: FilterRules, how: HowChoice) -> None:

@@ -106,7 +106,7 @@ def push_source(
                 first = link() if again is None else connect_first(link, again, asked.retries, progress)
                 return push(first, asked, progress, again=again, recorder=recorder)
 
-            return acquire(run, own_state, request, address, work)
+            return acquire(run, own_state, request, address, work, sure=how.yes)
 
 
 def _dry_run(run: Run, source: Places, vault: Path | None, item: ItemChoice) -> ExitCode:

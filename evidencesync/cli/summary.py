@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from evidencesync.acquire.reading import SourceTally
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.acquire.unchanged import UnchangedSource
+    from evidencesync.cli.console import Console
     from evidencesync.custody.wholeness import ManifestTally
     from evidencesync.evidence.entry import Flag, Remark
     from evidencesync.evidence.identity import ItemName
     from evidencesync.localstate.receipts import FinishedReceipt
-    from evidencesync.protocol.messages import Changes
+    from evidencesync.protocol.messages import Alike, Changes
     from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
 
@@ -214,9 +215,43 @@ def _transfer_lines(outcome: PushOutcome, address: Address, *, pulled: bool) -> 
 
 def alike_lines(name: ItemName, items: Sequence[str], cases: Sequence[str]) -> Iterator[str]:
     """Says that a new item or case may be another spelling of one that is there: what is published cannot be moved."""
+    for said in _alike_sentences(name, items, cases):
+        yield f"  note         {said}, too"
+
+
+def _alike_sentences(name: ItemName, items: Sequence[str], cases: Sequence[str]) -> Iterator[str]:
     for what, own, alike, where in (("item", name.item, items, "the case"), ("case", name.case, cases, "the vault")):
         if alike:
-            yield f"  note         new {what} {safe_text(own.text)}; {where} has {', '.join(map(safe_text, alike))}, too"
+            yield f"new {what} {safe_text(own.text)}; {where} has {', '.join(map(safe_text, alike))}"
+
+
+@dataclass(slots=True)
+class AboutNewItem:
+    """Asks a person whether a new item is meant that may be another spelling of one that is there.
+
+    A script is told, and so is whoever is not to be asked.
+    """
+
+    console: Console
+    name: ItemName
+    asks: bool
+    is_answered: bool = False
+
+    def ask(self, alike: Alike) -> None:
+        """Asks, or says it in a note, before anything is sent: once, however often the session begins anew.
+
+        Raises InterruptedRunError for any other answer than yes.
+        """
+        if self.is_answered or not (alike.items or alike.cases):
+            return
+        said = "; ".join(_alike_sentences(self.name, alike.items, alike.cases))
+        if self.asks and self.console.can_ask:
+            there = shell_text("--item", alike.items[0]) if alike.items else shell_text("--case", alike.cases[0])
+            question = f"This makes a {said}. Is a new one meant?"
+            self.console.confirm(question, f"Nothing was sent. Did you mean {there}? If not, answer yes, or give --yes.")
+        else:
+            self.console.print_message(f"note: {said}, too")
+        self.is_answered = True
 
 
 def _warning_lines(outcome: PushOutcome, kept: FinishedReceipt) -> Iterator[str]:

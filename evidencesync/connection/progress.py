@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from evidencesync.protocol.messages import Alike
+
 Stage = Literal["connecting", "waiting", "reconnecting", "reading", "finishing", "syncing", "read-back", "publishing", "done"]
 
 
@@ -51,6 +53,9 @@ class Progress:
     interruptions: int = 0
     notify: Callable[[str], None] = lambda _line: None
     """Called with a line about an event of the run, such as a wait, for users without a display."""
+    about_new_item: Callable[[Alike], None] = lambda _alike: None
+    """Called before anything is sent, where a new item may be another spelling of one that the vault has. What it raises ends the
+    run; it may take long, for it may ask a person."""
 
     def take_stored(self, stored_bytes: int, known_bytes: int, sent_bytes: int, zero_bytes: int) -> None:
         """Records how far the vault is."""

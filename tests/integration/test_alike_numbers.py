@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.push import push as push_over
+from evidencesync.cli.console import Console
+from evidencesync.connection.progress import Progress
 from evidencesync.evidence.identity import ItemName, Title, folder_name, likeness
+from evidencesync.exit_codes import ExitCode
 from evidencesync.limits import MAX_ALIKE
 from evidencesync.protocol import failures
-from evidencesync.protocol.messages import ALIKE_VERSION, VERSIONS
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import ALIKE_VERSION, VERSIONS, Alive
 from evidencesync.vault.alike import find_alike
 from tests.integration.cli_program import Done, Lab, schema_errors
 from tests.support.bench_of_evidence import make_bench
+from tests.support.every_command import run_in_process
+from tests.support.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +92,74 @@ def test_a_sender_of_an_earlier_version_is_not_told(tmp_path: Path, monkeypatch:
     assert told.alike.items == ["A-1"]
     monkeypatch.setattr(failures, "VERSIONS", tuple(version for version in VERSIONS if version < ALIKE_VERSION))
     assert bench.push(name=ItemName(Title("C"), Title("a_1"))).alike is None
+
+
+@pytest.fixture
+def at_a_terminal(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """In the laboratory's folder, with a person who can be asked. Returns where a test puts the questions."""
+    monkeypatch.chdir(lab.folder)
+    for name, value in lab.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Console, "can_ask", True)
+    return []
+
+
+def typed(item: str, *more: str) -> list[str]:
+    return ["push", "evidence", "vault", "--case", "2024-017", "--item", item, "--sign-key", "ana", *more]
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_person_is_asked_before_anything_is_sent(
+    answer: bool,
+    lab: Lab,
+    at_a_terminal: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    there = f"SERVER-{2 - answer}"
+    item = there.lower()
+    assert push(lab, there).code == 0
+    vault = lab.folder / "vault"
+
+    def ask(_console: Console, question: str) -> bool:
+        at_a_terminal.append(question)
+        return answer
+
+    monkeypatch.setattr(Console, "ask", ask)
+    code = run_in_process(typed(item))
+    assert at_a_terminal == [f"This makes a new item {item}; the case has {there}. Is a new one meant?"]
+    assert code == (ExitCode.COMPLETE if answer else ExitCode.INTERRUPTED)
+    assert (vault / "cases" / "2024-017" / item / "acquisitions" / "0001").exists() is answer
+    assert [*vault.glob("incoming/*"), *vault.glob("cases/*/*/incoming/*")] == []
+    said = capfd.readouterr().err
+    assert (f"Nothing was sent. Did you mean --item {there}?" in said) is not answer
+    assert run_in_process(typed(f"{there}_", "--yes")) == 0
+    assert len(at_a_terminal) == 1
+
+
+def test_a_script_is_told_before_and_is_not_asked(lab: Lab) -> None:
+    assert "note: new item lap-top-1; the case has " in push(lab, "lap-top-1").err
+    assert "note: " not in push(lab, "lap-top-1").err
+
+
+def test_a_person_who_takes_long_is_waited_for(tmp_path: Path) -> None:
+    """The vault's end hears keep-alives while the question stands: it would take the sender for gone."""
+    bench = make_bench(tmp_path)
+    (bench.source / "a").write_bytes(b"a")
+    bench.push(name=ItemName(Title("C"), Title("A-1")))
+    link, thread = bench.serve()
+    said: list[bytes] = []
+    enough = threading.Event()
+    write = link.write
+
+    def note(data: bytes) -> None:
+        said.append(bytes(data))
+        if said.count(frame_of(Alive())) > 2:
+            enough.set()
+        write(data)
+
+    link.write = note  # type: ignore[method-assign]
+    progress = Progress(about_new_item=lambda _alike: None if enough.wait(PATIENCE_SECONDS) else pytest.fail("it was silent"))
+    request = bench.request(name=ItemName(Title("C"), Title("a-1")), timeout_seconds=0.4)
+    assert push_over(link, request, progress).acquisition == 1
+    thread.join(PATIENCE_SECONDS)
