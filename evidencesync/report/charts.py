@@ -185,7 +185,9 @@ def sizes_by_type(name: str, acquisition: Acquisition) -> Picture | None:
         canvas.rect(136, y, width, 16, "hatch")
         canvas.text(144 + width, y + 13, f"{size_text(one.bytes)}, {count_text(one.files, 'file')}")
     return Picture(
-        f"Acquisition {acquisition.number}: sizes by type (by the ending of the name alone)", "; ".join(said), canvas.svg()
+        f"Acquisition {acquisition.number}: bytes by the ending of the files' names, which may not tell what a file is",
+        "; ".join(said),
+        canvas.svg(),
     )
 
 
@@ -221,7 +223,8 @@ def new_and_reused(name: str, item: Item) -> Picture | None:
             x += width
         canvas.text(x + 8, y + 14, f"{share_text(parts[0], sum(parts))} of {size_text(sum(parts))} new")
     canvas.legend(24 * len(totals) + 10, [("solid", f"new to {where}"), ("hatch", f"in {where} already"), ("empty", "zeros")])
-    return Picture(f"What of each acquisition was new to {where}, and what was there already", "; ".join(said), canvas.svg())
+    caption = f"How much of each acquisition was new to {where}, and how much was there already and was not sent again"
+    return Picture(caption, "; ".join(said), canvas.svg())
 
 
 def strip_map(name: str, number: int, file: FileMap, damaged: Sequence[tuple[int, int]] = ()) -> Picture:
@@ -248,7 +251,7 @@ def strip_map(name: str, number: int, file: FileMap, damaged: Sequence[tuple[int
         canvas.rect(8 + start, 6, end - start, 30, _MAP_INKS[kind])
     canvas.text(8, 49, "0", size=11)
     canvas.text(8 + _CELLS, 49, f"{file.size:,} bytes", size=11, anchor="end")
-    canvas.legend(60, [(_MAP_INKS[kind], _MAP_WORDS[kind]) for kind in kinds])
+    canvas.legend(60, [(_MAP_INKS[kind], _MAP_WORDS[kind]) for kind in kinds if totals[kind].bytes])
     for offset, length in damaged:
         middle = min(max(offset + length // 2, 0), file.size)
         for shape in ("square", "cross"):  # white below it: red does not stand out from the strip
@@ -257,7 +260,8 @@ def strip_map(name: str, number: int, file: FileMap, damaged: Sequence[tuple[int
         canvas.mark(480, 65, "cross", "cross")
         canvas.text(494, 69.5, _DAMAGED)
     wrong = f"; {_DAMAGED} at the crosses" if damaged else ""
-    return Picture(f"Acquisition {number}: {shown}: what lies where in the file{against}{wrong}", alternative, canvas.svg())
+    caption = f"Acquisition {number}: {shown} from its first byte (left) to its last; a map, and no proof{against}{wrong}"
+    return Picture(caption, alternative, canvas.svg())
 
 
 def _raw(file: FileMap) -> bytes:

@@ -37,15 +37,16 @@ from evidencesync.report.document import (
     Judgement,
     PathPair,
 )
-from evidencesync.report.verdicts import errors_about, some_text
+from evidencesync.report.record_texts import record_text
+from evidencesync.report.verdicts import errors_about, place_text, some_text
 from evidencesync.report.volumes import ShownItem
-from evidencesync.verify.findings import Finding, shown_place
+from evidencesync.verify.findings import Finding
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import ManifestFooter, ManifestHeader, Receipt
 
 _TECHNICAL: Final = ("chunking", "on-read-error")  # options of an acquisition
-_KEY: Final = 16  # characters by which a key is told in a table
+_KEY: Final = 8  # characters by which a key is told in a table
 _IN_TABLE: Final = ("read-back",)  # the table of the three points has it
 
 
@@ -118,7 +119,7 @@ def _said(message: str) -> str:
 def _errors(errors: list[Finding]) -> Iterator[AnyBlock]:
     """What the check found wrong, where it is: the findings themselves stand further in front."""
     if errors:
-        places = some_text(place for finding in errors if (place := shown_place(finding)))
+        places = some_text(place for finding in errors if (place := place_text(finding)))
         yield Paragraph(
             f"✗ {count_text(len(errors), 'error')} about this acquisition, see Findings: {places or 'no file'}.", "error"
         )
@@ -160,8 +161,8 @@ def _manifest_facts(one: Acquisition) -> Iterator[Fact]:
     yield Fact("SHA-256 of the manifest", one.contents.manifest_sha256 or "cannot be read", exact=True)
     if one.footer is not None:
         counts = safe_text(labels.entries_text(one.footer.counts, one.footer.flags, one.contents.filtered))
-        yield Fact("Entries of the list", counts)
-        yield Fact("Bytes that are kept", bytes_text(one.footer.bytes))
+        yield Fact("Entries in the manifest", counts)
+        yield Fact("Bytes kept in the vault", bytes_text(one.footer.bytes))
         yield Fact("Gaps at the source", gaps_text(one))
     yield Fact("Trusted timestamp", "there is one: see the custody chain" if one.timestamped else "none")
 
@@ -318,9 +319,9 @@ def _custody(anchor: str, item: Item) -> Section:
         Column("No.", "number", 2),
         Column("Record", "text", 5),
         Column("Time (UTC)", "text", 6),
-        Column("By", "text", 8),
-        Column("Details", "text", 10),
-        Column("Signature", "text", 7),
+        Column("By", "text", 7),
+        Column("What it states", "text", 15),
+        Column("Signature", "text", 6),
     ]
     table = Table(texts.EVERY_RECORD, columns, rows)
     return Section("Custody", 3, f"{anchor}-custody", [custody_timeline(f"{anchor}-time", item), table])
@@ -330,24 +331,21 @@ def _custody_row(step: CustodyStep) -> list[str]:
     state = {"good": "✓ good", "refused": "✗ refused", "not-checked": "? not checked"}[step.signature]
     record = step.record
     # a good signature is by the key that the record names
-    signer = (
-        f"{safe_text(record.actor.key).removeprefix('SHA256:')[:_KEY]}…"
-        if record and step.signature == "good"
-        else _said(step.signature_detail)
-    )
-    signature = f"{state}: {signer}"
+    if record is not None and step.signature == "good":
+        signature = f"{state}, key {safe_text(record.actor.key).removeprefix('SHA256:')[:_KEY]}…"
+    else:
+        signature = f"{state}: {_said(step.signature_detail)}"
     if record is None:
         return [str(step.sequence), "cannot be read", "-", "-", "-", signature]
     about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
     organisation = f", {safe_text(record.actor.organisation)}" if record.actor.organisation else ""
     who = f"{person_text(record.actor.name, record.actor.principal)}{organisation}"
-    details = "; ".join(f"{labels.label_text(name)}: {safe_text(value, 500)}" for name, value in record.details.items())
     return [
         str(step.sequence),
         f"{record.type.replace('-', ' ')}{about}",
-        f"{record.time[:10]} {record.time[11:26]}",
+        time_text(record.time).removesuffix(" UTC"),
         who,
-        details or "-",
+        record_text(record) or "-",
         signature,
     ]
 

@@ -14,7 +14,7 @@ from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, Paragraph, Section, Table
 from evidencesync.report.document import Item, Judgement, Report
 from evidencesync.verify.checks import MEANINGS
-from evidencesync.verify.findings import Finding, shown_place
+from evidencesync.verify.findings import Finding
 
 _FINDINGS_SHOWN: Final = 500
 _ORDER: Final = {"error": 0, "warning": 1, "info": 2}
@@ -129,8 +129,9 @@ def findings_section(judgement: Judgement) -> Section:
     else:
         columns = [
             Column("Severity", "text", 4),
-            Column("What it means, and the finding in detail", "text", 17),
-            Column("Where", "exact", 11),
+            Column("What it means, and the finding in detail", "text", 14),
+            Column("Where", "text", 9),
+            Column("Check", "exact", 5),
         ]
         rows = [_finding_row(finding) for finding in ordered[:_FINDINGS_SHOWN]]
         blocks.append(Table("Findings, the gravest first", columns, rows))
@@ -155,13 +156,29 @@ def _finding_row(finding: Finding) -> list[str]:
     meaning = f"{known[:1].upper()}{known[1:]}. In detail: " if known else ""
     about = [] if finding.item is None else [f"item {safe_text(finding.item, 80)}"]
     about += [] if finding.acquisition is None else [f"acquisition {finding.acquisition}"]
+    about += [place] if (place := place_text(finding)) else []
     message = _safe_message(finding.message)  # may begin with the name of a file: no letter of it is changed
-    where = ", ".join([*about, *([shown_place(finding)] if shown_place(finding) else [])])
     return [
         {"error": "✗ error", "warning": "! warning", "info": "information"}[finding.severity],
-        f"{meaning}{message} (check {finding.check}, {finding.slug}).",
-        where or "the vault as a whole",
+        f"{meaning}{message}.",
+        ", ".join(about) or "the vault as a whole",
+        f"{finding.check} {finding.slug}",
     ]
+
+
+def place_text(finding: Finding) -> str:
+    """Where a finding is, below the item and the acquisition that it names. Empty where it is about all of that."""
+    raw = from_json_fields(finding.path, finding.path_b64) if (finding.path or finding.path_b64) is not None else b""
+    parts = raw.split(b"/")
+    if finding.item is not None and parts[0] == b"cases":
+        parts = parts[5 if finding.acquisition is not None and parts[3:4] == [b"acquisitions"] else 3 :]
+    is_evidence = finding.acquisition is not None and parts[:1] == [b"data"] and len(parts) > 1
+    below = safe_text(b"/".join(parts[1:] if is_evidence else parts))
+    if not below:
+        return ""
+    extent = finding.offset is not None and finding.length is not None
+    where = f", {count_text(finding.length or 0, 'byte')} from byte {finding.offset:,}" if extent else ""
+    return f"{'evidence' if is_evidence else 'in the vault'}: {below}{where}"
 
 
 def _safe_message(message: str) -> str:

@@ -7,12 +7,14 @@ from typing import Final, Literal
 
 import msgspec
 
+from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.labels import digests_text
 from evidencesync.custody.wholeness import SourceState
 from evidencesync.errors import InternalError
 from evidencesync.evidence.display import person_text, safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.number_format import count_text, duration_text, size_text, time_text
+from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
 from evidencesync.report.annexes import annexes, volume_section
 from evidencesync.report.blocks import Column, Fact, FirstPage, Pages, Sink, Table
@@ -162,11 +164,17 @@ def _held(items: list[Item]) -> Iterator[str]:
         sealed = next((record.sequence for record in records if record.type == "sealed"), None)
         handed = item.open_hand_over
         said = [f"sealed since custody record {sealed}"] if sealed is not None else []
-        said += [f"held by {safe_text(item.held_by, 200)}"] if item.held_by is not None else []
+        said += [f"held by {_holder(item.held_by, records)}"] if item.held_by is not None else []
         said += [f"a hand-over to {safe_text(handed.to, 200)} is open since custody record {handed.record}"] if handed else []
         said += ["never handed over"] if sealed is not None and item.held_by is None and handed is None else []
         if said:
             yield f"item {safe_text(item.item, 80)}: {', '.join(said)}"
+
+
+def _holder(principal: str, records: list[CustodyRecord]) -> str:
+    """Who accepted an item last, by the name in that record."""
+    names = [one.actor.name for one in records if one.type == "accepted" and one.actor.principal == principal]
+    return person_text(names[-1], principal, 200, 200) if names else safe_text(principal, 200)
 
 
 def state_of(one: Acquisition) -> SourceState | None:
@@ -216,23 +224,40 @@ def _item_table(judgement: Judgement, volume: Volume) -> Table:
             read = "! cannot be read" if item.problem else "nothing acquired"
             rows.append([safe_text(item.item, 80), "-", findings_about(judgement, item, None), read, "-", "-", "-"])
         for one in shown.acquisitions:
-            who = "cannot be read" if one.header is None else safe_text(one.header.examiner.name, 80)
-            when = f"{one.header.started[:10]} {one.header.started[11:19]}" if one.header is not None else "-"
             state = state_of(one)
             read = "! cannot be read" if state is None else f"{'' if state.verdict == 'complete' else '! '}{state.words}"
             found = findings_about(judgement, item, one.number)
             fingerprint = one.fingerprint or "cannot be read"
-            rows.append([safe_text(item.item, 80), str(one.number), found, read, who, when, fingerprint])
+            rows.append([safe_text(item.item, 80), str(one.number), found, read, _collected(one), _acquired(one), fingerprint])
     columns = [
-        Column("Item", "text", 8),
+        Column("Item", "text", 9),
         Column("No.", "number", 3),
-        Column("Errors", "text", 7),
-        Column("Source", "text", 11),
-        Column("Acquired by", "text", 7),
-        Column("Started (UTC)", "text", 10),
-        Column("Fingerprint for the notebook", "exact", 13),
+        Column("Errors", "text", 6),
+        Column("Complete?", "text", 8),
+        Column("What was collected, from where", "text", 16),
+        Column("Acquired (UTC), by", "text", 12),
+        Column("Fingerprint for the notebook", "exact", 16),
     ]
     return Table("Items and acquisitions", columns, rows)
+
+
+def _collected(one: Acquisition) -> str:
+    """How much an acquisition has, and of what."""
+    arrived = one.receipt.points.arrival if one.receipt is not None else None
+    noun = "device" if one.footer is not None and "block-device" in one.footer.counts else "file"
+    size = f"{count_text(arrived.files, noun)}, {size_text(arrived.bytes)}" if arrived is not None else "cannot be read"
+    if one.header is None:
+        return size
+    source = one.header.source
+    path = from_json_fields(source.path, source.path_b64) if (source.path or source.path_b64) is not None else b""
+    return f"{size}, from {safe_text(source.host, 80)}:{safe_text(path, 120)}"
+
+
+def _acquired(one: Acquisition) -> str:
+    """When an acquisition began, and who made it."""
+    if one.header is None:
+        return "cannot be read"
+    return f"{time_text(one.header.started).removesuffix(' UTC')}, {safe_text(one.header.examiner.name, 80)}"
 
 
 def write_json(gathered: Gathered, out: Sink) -> None:

@@ -12,7 +12,7 @@ from evidencesync.report.blocks import Table
 from evidencesync.report.document import HandOver, Item, Report, State
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
-from evidencesync.report.verdicts import all_findings_text, findings_about, findings_section, means, touched_text
+from evidencesync.report.verdicts import all_findings_text, findings_about, findings_section, means, place_text, touched_text
 from evidencesync.report.volumes import Choices, volumes
 from evidencesync.report.write import compose
 from evidencesync.verify.audit import audit_vault
@@ -46,6 +46,15 @@ def test_page_one_says_which_acquisition_has_failed(gathered: Gathered) -> None:
     place = [column.title for column in first.items.columns].index("Errors")
     assert [row[place].partition(",")[0] for row in first.items.rows] == ["none", "✗ 1 error"]
     assert first.sentence.endswith("The errors are about 1 acquisition (item E1, acquisition 2). They name b.txt.")
+
+
+def test_page_one_says_what_was_collected_from_where_by_whom_and_when(gathered: Gathered) -> None:
+    (volume,) = volumes(gathered, ["r.html"])
+    row = compose(gathered.report, volume, Choices()).first.items.rows[0]
+    header = gathered.report.items[0].acquisitions[0].header
+    assert header is not None
+    assert row[4] == f"1 file, 1 B, from {header.source.host}:{header.source.path}"
+    assert row[5] == f"{header.started[:10]} {header.started[11:19]}, {header.examiner.name}"
 
 
 def test_page_one_names_the_first_files_that_errors_are_about_and_documents_by_their_place(report: Report) -> None:
@@ -140,7 +149,26 @@ def test_no_letter_of_a_file_name_is_changed_in_a_finding(report: Report) -> Non
     finding = msgspec.structs.replace(report.judgement.findings[0], message="etc/passwd is not what was acquired")
     section = findings_section(msgspec.structs.replace(report.judgement, findings=[finding]))
     (row,) = next(block for block in section.blocks if isinstance(block, Table)).rows
-    assert ". In detail: etc/passwd is not what was acquired (check " in row[1]
+    assert row[1].endswith(". In detail: etc/passwd is not what was acquired.")
+
+
+@pytest.mark.parametrize(
+    ("path", "acquisition", "said"),
+    [
+        ("cases/c/i/acquisitions/0002/data/data/a.txt", 2, "evidence: data/a.txt, 512 bytes from byte 4,096"),
+        ("cases/c/i/acquisitions/0002/manifest.jsonl", 2, "in the vault: manifest.jsonl, 512 bytes from byte 4,096"),
+        ("cases/c/i/custody/0003-noted.json", None, "in the vault: custody/0003-noted.json, 512 bytes from byte 4,096"),
+        ("cases/c/i", None, ""),
+        (None, None, ""),
+    ],
+)
+def test_the_place_of_a_finding_tells_evidence_from_documents_of_the_vault(
+    report: Report, path: str | None, acquisition: int | None, said: str
+) -> None:
+    finding = msgspec.structs.replace(
+        report.judgement.findings[0], path=path, item="i", acquisition=acquisition, offset=4096, length=512
+    )
+    assert place_text(finding) == said
 
 
 def test_all_findings_are_counted_by_their_severity(report: Report) -> None:
