@@ -41,6 +41,7 @@ from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import UtcTime
+from evidencesync.files.litter import without_litter
 from evidencesync.files.shortages import hint_of, is_full, is_shortage, unexpected
 from evidencesync.home import expand
 from evidencesync.limits import MAX_SEEN_DIGESTS
@@ -159,7 +160,7 @@ class HeadMemory:
         """Returns everything that was seen of a vault. Raises RememberedHeadsError."""
         try:
             with self._opened() as heads, opened_folder(_vault_folder(vault_id), heads) as vault:
-                names = sorted(name for name in os.listdir(vault) if not name.startswith(DRAFT))
+                names = sorted(name for name in without_litter(vault) if not name.startswith(DRAFT))
                 loaded = [self._load(vault, name, None, vault_id) for name in names]
         except FileNotFoundError:
             return []
@@ -170,7 +171,7 @@ class HeadMemory:
     def vaults(self) -> list[str]:
         """Returns the ids of all vaults of which something is remembered."""
         try:
-            return sorted(os.listdir(self._folder))
+            return sorted(without_litter(self._folder))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -195,7 +196,7 @@ class HeadMemory:
         forgotten = 0
         try:
             with self._opened() as heads, opened_folder(_vault_folder(vault_id), heads) as vault, _locked(vault):
-                for name in set(os.listdir(vault)) if subject is None else self._named(vault, subject):
+                for name in set(without_litter(vault)) if subject is None else self._named(vault, subject):
                     os.unlink(name, dir_fd=vault)
                     forgotten += not name.startswith(DRAFT)
                 os.fsync(vault)  # what was forgotten must not come back and accuse

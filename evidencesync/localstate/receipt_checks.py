@@ -57,6 +57,7 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.files.disk import document_blocks
+from evidencesync.files.litter import without_litter
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.localstate.files import load_file, open_file, opened_folder
 from evidencesync.localstate.receipts import DOCUMENTS, ITEM_RECORDS, MANIFEST, SIGNATURE, VAULT_RECORDS
@@ -149,7 +150,7 @@ class _Check:
         found = self.found
         try:
             with opened_folder(found.folder) as folder:
-                names = set(os.listdir(folder))
+                names = set(without_litter(folder))
                 for name in _SMALL:
                     self._load(folder, name)
         except OSError as error:
@@ -312,7 +313,7 @@ class _Check:
         found: list[tuple[CustodyRecord, str]] = []
         try:
             with opened_folder(part, folder) as records:
-                names = set(os.listdir(records))
+                names = set(without_litter(records))
                 for name in sorted(names, key=lambda name: (len(name.partition("-")[0]), name)):
                     if name.endswith(SIGNATURE):
                         if name.removesuffix(SIGNATURE) not in names:

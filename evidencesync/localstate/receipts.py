@@ -21,6 +21,7 @@ from evidencesync.custody.record import record_name
 from evidencesync.errors import ConfigurationError, UnkeptReceiptError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
+from evidencesync.files.litter import without_litter
 from evidencesync.files.placing import place_folder
 from evidencesync.home import expand
 from evidencesync.limits import MAX_KEPT_MANIFEST
@@ -75,8 +76,7 @@ def default_receipts(chosen: Path | None) -> Path:
 def holds_receipts_alone(folder: Path) -> bool:
     """Returns whether a folder has nothing but receipts, finished or not; False where it cannot be read."""
     try:
-        with os.scandir(folder) as listing:
-            return all(one.name.startswith((DRAFT, PROBE)) or _is_receipt(folder / one.name) for one in listing)
+        return all(name.startswith((DRAFT, PROBE)) or _is_receipt(folder / name) for name in without_litter(folder))
     except OSError:
         return False
 

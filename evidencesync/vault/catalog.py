@@ -23,6 +23,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title, is_folder_name
 from evidencesync.files.disk import document_blocks, load_file, make_folder, opened_file, opened_folder, storing
+from evidencesync.files.litter import without_litter
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
 from evidencesync.vault.layout import (
     INCOMING,
@@ -281,7 +282,7 @@ def _missing_folders(layout: ItemLayout) -> list[str]:
 
 def _holds_anything(folder: Path) -> bool:
     with storing(f"list {shown_path(folder)}"):
-        return bool(os.listdir(folder))
+        return bool(without_litter(folder))
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -32,6 +32,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import load_file, opened_folder, storing
+from evidencesync.files.litter import is_litter
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.layout import MAX_SEQUENCE, SIGNATURE_SUFFIX, parse_record_file, record_file
@@ -119,6 +120,8 @@ class Ledger:
                 continue
             parsed = parse_record_file(name)
             if parsed is None:
+                if is_litter(os.fsencode(name), is_folder=False):
+                    continue
                 raise MissingOrExtraError(
                     f"{safe_text(name, 80)} lies among the custody records, and has no record's name",
                     hint="Run: evidencesync verify",

@@ -13,6 +13,7 @@ from evidencesync.errors import LimitExceededError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import FOLDER_FLAGS, READ_FLAGS, read_bounded, reading, reading_blocks
 from evidencesync.files.holes import has_empty_run
+from evidencesync.files.litter import is_litter
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Findings, Reporter
 
@@ -49,6 +50,16 @@ def kind_of(entry: os.DirEntry[str]) -> Kind:
     return _KINDS.get(stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode), "device")
 
 
+def is_left(name: bytes, kind: Kind) -> bool:
+    """Whether something is what systems leave where somebody looks into a folder: a warning, wherever it lies."""
+    return kind in ("file", "folder") and is_litter(name, is_folder=kind == "folder")
+
+
+def left_text(shown: bytes, kind: Kind) -> str:
+    """Returns what a finding says of that."""
+    return f"a {kind} as systems leave it in a folder that somebody looks into, and no evidence: {safe_text(shown)}"
+
+
 def reason(error: OSError) -> str:
     """Returns the system's reason for a refusal, for people."""
     return os.strerror(error.errno) if error.errno is not None else safe_text(str(error), 100)
@@ -62,7 +73,8 @@ def unsafe_folder_bits(mode: int) -> int:
 class CheckedFolder:
     """One open folder. Every problem with its contents is reported as a finding, never raised.
 
-    `names` is what was there when it was opened; empty, with `listed` False, where it could not be listed: the finding `unread`.
+    `names` is what was there when it was opened, without litter (a warning); empty, with `listed` False, where it could not be
+    listed: the finding `unread`.
     Files in it may have none of the mode bits `unsafe`.
     """
 
@@ -74,12 +86,15 @@ class CheckedFolder:
         self.names: dict[bytes, Kind] = {}
         self.listed = True
         try:
-            self.names = list_kinds(fd)
+            found = list_kinds(fd)
             mode = os.fstat(fd).st_mode
         except OSError as error:
             self.listed = False
             report.report(*unread, f"the folder cannot be listed: {reason(error)}")
         else:
+            self.names = {raw: kind for raw, kind in found.items() if not is_left(raw, kind)}
+            for raw in sorted(found.keys() - self.names.keys()):
+                report.report(Check.STRUCTURE, "foreign-entry", left_text(raw, found[raw]), raw)
             if unsafe_folder_bits(mode):
                 report.report(Check.MODES, "unsafe-mode", f"others may change the folder (mode {stat.S_IMODE(mode):04o})")
 
@@ -245,7 +260,7 @@ class CheckedFolder:
             self.listed = False
             self.report.report(Check.STRUCTURE, "unreadable", f"the folder cannot be listed again: {reason(error)}")
             return False
-        new = now.keys() - self.names.keys()
+        new = {raw for raw in now.keys() - self.names.keys() if not is_left(raw, now[raw])}
         self.names.update({name: now[name] for name in new})
         return bool(new)
 

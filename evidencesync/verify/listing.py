@@ -29,7 +29,7 @@ from evidencesync.vault.layout import BLAKE3SUMS, DATA, MANIFEST, SHA256SUMS
 from evidencesync.verify.checks import Check
 from evidencesync.verify.contents import ContentChecker, ContentProblem, Damage, Exchanged, Unreadable
 from evidencesync.verify.context import Context
-from evidencesync.verify.documents import CheckedFolder, Kind, reason
+from evidencesync.verify.documents import CheckedFolder, Kind, is_left, left_text, reason
 from evidencesync.verify.findings import Reporter
 from evidencesync.verify.tree import TreeComparison
 
@@ -208,6 +208,9 @@ class _DataFindings:
         self._report(Check.PRESENCE, "wrong-type", f"{safe_text(path)} is a {kind}, not a {entry.type}", path)
 
     def take_extra(self, path: bytes, kind: Kind) -> None:
+        if is_left(path.rpartition(b"/")[2], kind):
+            self._report(Check.PRESENCE, "foreign-entry", left_text(path, kind), path)
+            return
         slug = "extra-entry" if kind in ("file", "folder") else "wrong-type"
         self._report(Check.PRESENCE, slug, f"a {kind} that the manifest does not put there: {safe_text(path)}", path)
 

@@ -145,7 +145,7 @@ def _older_data(shop: Workshop) -> None:
 NAMES: Final = (
     ".hidden",
     "a.txt~",
-    "Thumbs.db",
+    "Thumbs.db.exe",
     "new\nline",
     "\x1b[31mred",
     "gnp\u202e.exe",
@@ -162,6 +162,14 @@ def _names() -> None:
     for name in NAMES:
         place = f"{DATA}/{name}"
         _add(f"a file too many: {name[:20]!r}", Row(made(place, touch), 31, "extra-entry", place, restore="made"))
+    for name in ("Thumbs.db", "._a.txt", "logs/.DS_Store", "logs/deep/Desktop.ini"):
+        place = f"{DATA}/{name}"
+        _add(f"a file that systems leave: {name}", Row(made(place, touch), 0, "foreign-entry", place))
+    place = f"{DATA}/Thumbs.db"
+    _add(
+        "a folder that has the name of a file that systems leave",
+        Row(made(place, Path.mkdir), 31, "extra-entry", place, restore="made"),
+    )
     _add("a file too many: no text", Row(_no_text, 31, "extra-entry", f"{DATA}/\udcff\udcfe", restore="made"))
     for place in (f"{DATA}/logs/deep/new", f"{DATA}/empty folder/new"):
         _add(f"a file too many in {Path(place).parent.name}", Row(made(place, touch), 31, "extra-entry", place, restore="made"))

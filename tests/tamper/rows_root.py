@@ -190,9 +190,22 @@ def _folders() -> None:
     _add("an empty acquisition", Row(made(f"{E1}/acquisitions/0004", Path.mkdir), 34, "not-in-chain", f"{E1}/acquisitions/0004"))
     for name in ("README", "data", ".hidden", "Custody"):
         _add(f"a file {name!r} in an item", Row(made(f"{E1}/{name}", touch), 31, "extra-entry", f"{E1}/{name}"))
-    for name in ("README", ".DS_Store"):
-        _add(f"a file {name!r} in a case", Row(made(f"{A}/{name}", touch), 31, "extra-entry", f"{A}/{name}"))
-        _add(f"a file {name!r} among the cases", Row(made(f"cases/{name}", touch), 31, "extra-entry", f"cases/{name}"))
+    for folder in (A, "cases"):
+        _add(f"a file README in {folder}", Row(made(f"{folder}/README", touch), 31, "extra-entry", f"{folder}/README"))
+    folders = ("cases", A, E1, f"{E1}/custody", f"{E1}/acquisitions", f"{E1}/incoming", FIRST, "custody", "index")
+    for folder in folders:
+        for name in (".DS_Store", "._0001-acquired.json", "Thumbs.db"):
+            _add(
+                f"a file {name} that systems leave in {folder}",
+                Row(made(f"{folder}/{name}", touch), 0, "foreign-entry", f"{folder}/{name}"),
+            )
+        for name in (".Trash-1000", "System Volume Information"):
+            place = f"{folder}/{name}"
+            _add(f"a folder {name} that systems leave in {folder}", Row(made(place, Path.mkdir), 0, "foreign-entry", place))
+    _add(
+        "a folder of a file's name that systems leave",
+        Row(made(f"{E1}/.DS_Store", Path.mkdir), 31, "extra-entry", f"{E1}/.DS_Store"),
+    )
     _add("an empty folder among the cases", Row(made("cases/2026-99", Path.mkdir), 0, "empty-case", "cases/2026-99"))
     _add("an empty folder in a case", Row(made(f"{A}/E9", Path.mkdir), 0, "empty-item", f"{A}/E9"))
     _add(

@@ -47,6 +47,15 @@ def test_what_was_seen_is_recalled_and_only_that(tmp_path: Path) -> None:
     assert memory.vaults() == [VAULT]
 
 
+def test_what_a_file_manager_leaves_in_it_is_no_damage(tmp_path: Path) -> None:
+    memory = HeadMemory(tmp_path)
+    memory.remember([seen(4)])
+    for folder in (memory.folder, memory.folder / VAULT):
+        (folder / ".DS_Store").write_bytes(b"x")
+    assert memory.recall_vault(VAULT) == [seen(4)]
+    assert memory.vaults() == [VAULT]
+
+
 def test_what_is_remembered_only_goes_further(tmp_path: Path) -> None:
     memory = HeadMemory(tmp_path)
     for last in (4, 2, 6, 5):

@@ -403,3 +403,11 @@ def test_what_an_old_listing_of_a_vault_lacks_is_no_rollback(keeper: Keeper, mon
     monkeypatch.setattr(os, "listdir", lambda place: [name for name in listdir(place) if name not in hidden])
     assert against(keeper, folder) == []
     VaultAtHand(keeper.memory, keeper.bench.vault, keeper.bench.name).require()
+
+
+def test_what_a_file_manager_leaves_in_a_receipt_is_no_problem_of_it(keeper: Keeper) -> None:
+    kept = keeper.push()
+    for folder in (kept, *(one for one in kept.iterdir() if one.is_dir())):
+        for name in (".DS_Store", "Thumbs.db", "._receipt.json"):
+            (folder / name).write_bytes(b"x")
+    assert check(kept, keeper.trusted()).problems == []

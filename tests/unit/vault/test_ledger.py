@@ -320,3 +320,10 @@ def test_a_record_that_is_gone_is_gone_whatever_is_looked_for(vault: Vault) -> N
     last.with_name(".gone").rename(last.with_name("999999-heads.json"))
     with pytest.raises(ChainError, match="record 3 is missing"):
         vault.ledger.files()
+
+
+def test_what_a_mac_leaves_beside_the_records_keeps_nobody_from_the_chain(vault: Vault) -> None:
+    append(vault)
+    (vault.layout.custody / "._0002-heads.json").write_bytes(b"\0\5\x16\7")
+    append(vault)
+    assert vault.ledger.head().sequence == 3
