@@ -119,6 +119,12 @@ MAX_CLAIMED_SECONDS: Final = 7 * MAX_STANDSTILL_SECONDS  # a block of nothing bu
 MAX_CUSTODY_WORK_SECONDS: Final = 3600.0  # for one answer: a quarter of an hour for a lock, the rest for a long chain
 MAX_ALIKE: Final = 8  # numbers of items, and of cases, that are nearly a new item's, and are told to its sender
 NONCE: Final = 32
+# Documents that are read from afar: a vault with 100,000 acquisitions has about two million.
+MAX_DOCUMENT_PATH: Final = 256
+MAX_DOCUMENTS_IN_MESSAGE: Final = 512
+MAX_WHOLE_MANIFESTS: Final = 2  # of one item, in one session
+MAX_FETCHED_DOCUMENTS: Final = 10_000_000
+MAX_FETCHED_BYTES: Final = 8 * 1024 * MIB  # of all documents but whole manifests and their rows
 PROOF: Final = 16  # bytes of a proof of possession, which earlier versions send; it is ignored
 MAX_PUBLIC_KEY: Final = 16 * KIB
 MAX_PRIVATE_KEY: Final = 64 * KIB  # a key file; RSA 16384 is 13 KiB

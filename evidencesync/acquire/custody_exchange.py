@@ -6,18 +6,14 @@ trusted is not known here: `verify` checks that, at the vault.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from evidencesync.acquire.handshake import begin_custody_session
 from evidencesync.acquire.known_heads import item_subject, recalled_consistency, require_seen
-from evidencesync.connection.inbox import SilenceTimer, end_of, message_of_vault
-from evidencesync.connection.link import Link, timeout_on
-from evidencesync.connection.not_begun import HINT, decoded, silent
-from evidencesync.connection.read_ahead import ReadAhead
-from evidencesync.connection.waiting import Standstill
+from evidencesync.connection.link import Link
+from evidencesync.connection.vault_answers import VaultAnswers
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
@@ -29,12 +25,11 @@ from evidencesync.errors import ChainError, EvidenceSyncError, LimitExceededErro
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import is_clean
 from evidencesync.evidence.identity import ItemName
-from evidencesync.evidence.number_format import seconds_text
 from evidencesync.evidence.utc_time import UtcTime
-from evidencesync.limits import LEAST_RATE, MAX_CHAIN, MAX_CUSTODY_WORK_SECONDS, MAX_SHOWN_RECORDS, MAX_TITLE
+from evidencesync.limits import MAX_CHAIN, MAX_SHOWN_RECORDS, MAX_TITLE
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
-from evidencesync.protocol.framing import FrameDecoder, frame_of
-from evidencesync.protocol.messages import PROTOCOL_VERSION, SIGNS_VERSION, Append, Message, Records, Standing, Status
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import SIGNS_VERSION, Append, Message, Records, Standing
 from evidencesync.vault.layout import MAX_SEQUENCE
 
 _M = TypeVar("_M", bound=Message)
@@ -129,20 +124,17 @@ class CustodyExchange:
         self._link = link
         self._request = request
         self._standing: Standing | None = None  # the first one, where it arrived while the vault's own records were expected
-        self._ahead = ReadAhead(link, other="the vault's end", silence_seconds=timeout_on(link, request.timeout_seconds))
-        self._arrived = self._shown = 0
-        self._work = Standstill("the vault's end", MAX_CUSTODY_WORK_SECONDS, timeout_on(link, request.timeout_seconds))
-        self._frames = self._read_frames()
+        self._answers = VaultAnswers(link, request.timeout_seconds)
         self.principal = ""
-        self._version = PROTOCOL_VERSION  # until the vault has said which one it speaks
         try:
-            self._version = begin_custody_session(request, link, self._expect, now, self._recall_heads)
+            version = begin_custody_session(request, link, self._answers.expect, now, self._recall_heads)
+            self._answers.may_say_status = version >= SIGNS_VERSION
             self._read_own()
             self._read_more()
             self._compare()
         except LinkLostError as lost:
             self.close()
-            raise self._reason_for(lost) from lost
+            raise self._answers.reason_for(lost) from lost
         except BaseException:
             self.close()
             raise
@@ -154,12 +146,11 @@ class CustodyExchange:
             self._link.write(frame_of(Append(document, signature)))
             self._read_more()
         except LinkLostError as lost:
-            raise self._reason_for(lost) from lost
+            raise self._answers.reason_for(lost) from lost
 
     def close(self) -> None:
         """Closes the link."""
-        self._ahead.close()
-        self._link.close()
+        self._answers.close()
 
     def remembered(self, now: UtcTime) -> list[RememberedHead]:
         """Returns the heads to remember of the chains that were shown."""
@@ -180,7 +171,7 @@ class CustodyExchange:
         """Reads the vault's own chain from the remembered head on; an older vault does not send it."""
         message: Message
         size = 0
-        while isinstance(message := self._expect(Records, Standing), Records):
+        while isinstance(message := self._answers.expect(Records, Standing), Records):
             self._own_shown = True
             if not message.records:
                 raise ProtocolError("the vault shows records, and there are none")
@@ -206,12 +197,12 @@ class CustodyExchange:
 
     def _read_more(self) -> None:
         """Reads the chain's length and head, and its new records. Raises ChainError where these contradict each other."""
-        standing, self._standing = self._standing or self._expect(Standing), None
+        standing, self._standing = self._standing or self._answers.expect(Standing), None
         records = self.chain.records
         self._check_standing(standing)
         more = True
         while more:
-            part = self._expect(Records)
+            part = self._answers.expect(Records)
             if part.first != len(records) + 1 or (part.more and not part.records):
                 raise ProtocolError("the vault shows other records of the chain than come next")
             for document, signature in part.records:
@@ -233,57 +224,3 @@ class CustodyExchange:
         if self.principal not in ("", standing.principal):
             raise ProtocolError("the vault knows the examiner by two names")
         self.principal = standing.principal
-
-    def _expect(self, *kinds: type[_M]) -> _M:
-        while isinstance(message := self._take(), Status) and self._version >= SIGNS_VERSION:
-            continue  # it works, and is not silent
-        if isinstance(message, kinds):
-            return message
-        expected = " or ".join(kind.__name__ for kind in kinds)
-        raise ProtocolError(f"the message {type(message).__name__} stands where {expected} was expected")
-
-    def _take(self) -> Message | None:
-        """Returns the next message. Raises LinkLostError also for a vault that says much and shows next to nothing."""
-        message = next(self._frames, None)
-        if isinstance(message, Records):
-            self._shown += sum(len(document) + len(signature) for document, signature in message.records)
-            self._work.show(self._shown, LEAST_RATE)
-        self._work.go_on()
-        return message
-
-    def _read_frames(self) -> Iterator[Message]:
-        decoder = FrameDecoder()
-        silence, patience = SilenceTimer(lambda: self._arrived), timeout_on(self._link, self._request.timeout_seconds)
-        while True:
-            try:
-                block = self._ahead.take()
-            except LinkLostError as lost:
-                raise self._reason_without_answer(lost, decoder) from lost
-            self._arrived += len(block)
-            whole = decoded(decoder, block, HINT)
-            if not whole and silence.remaining(patience) <= 0:
-                raise LinkLostError(f"the vault's end has sent no complete message for {seconds_text(round(patience))}")
-            for frame_type, body in whole:
-                yield message_of_vault(frame_type, body)
-            if whole:
-                silence.restart()  # only here: between two messages the user may have taken long, to decide or to sign
-
-    def _reason_without_answer(self, lost: LinkLostError, decoder: FrameDecoder) -> EvidenceSyncError:
-        """Returns why nothing more comes: where our protocol has never begun, what has answered there in its place."""
-        if decoder.started or (self._ahead.has_ended and not self._ahead.has_finished):
-            return lost
-        if self._ahead.has_finished:
-            return end_of(decoder, self._link)
-        return silent(decoder, "the vault's end", self._ahead.silence_seconds)
-
-    def _reason_for(self, lost: LinkLostError) -> EvidenceSyncError:
-        """Returns why the link is lost: a vault that gives up sends a Failure first, which may still be unread."""
-        self._ahead.deadline = time.monotonic() + _LAST_MESSAGES_SECONDS
-        try:
-            for _ in zip(self._frames, range(_LAST_MESSAGES), strict=False):
-                pass
-        except LinkLostError:
-            return lost
-        except EvidenceSyncError as said:
-            return said
-        return lost

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -15,7 +15,7 @@ import evidencesync
 from evidencesync.acquire.request import PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder, ShownChains
 from evidencesync.connection.link import Link
-from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
+from evidencesync.custody.documents import SESSION_NAMESPACE, ReadingClaim, SessionClaim
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.delta.refine import DELTA_PARAMETERS
@@ -27,6 +27,7 @@ from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
     PATIENT_VERSION,
     PREAMBLE,
+    READING_VERSION,
     VERSIONS,
     Alike,
     Begin,
@@ -36,6 +37,7 @@ from evidencesync.protocol.messages import (
     Patience,
     Previous,
     Published,
+    Purpose,
     Ready,
     Records,
     Resumed,
@@ -52,16 +54,12 @@ _M = TypeVar("_M", bound=Message)
 _U32: Final = 2**32 - 1
 
 
-class SessionRequest(Protocol):
-    """The examiner, the vault and the item of a session. `vault` is the path as the other end knows it."""
+class ReadingRequest(Protocol):
+    """The examiner and the vault of a session. `vault` is the path as the other end knows it."""
 
     @property
     def vault(self) -> bytes:
         """The path."""
-
-    @property
-    def name(self) -> ItemName:
-        """The item."""
 
     @property
     def signer(self) -> SigningKey:
@@ -72,12 +70,20 @@ class SessionRequest(Protocol):
         """The session's identifier."""
 
     @property
-    def read_back(self) -> bool:
-        """Whether what is sent is to be read back from the disk."""
-
-    @property
     def timeout_seconds(self) -> float:
         """After so long a silence this end takes a link for lost."""
+
+
+class SessionRequest(ReadingRequest, Protocol):
+    """The same of a session for an item."""
+
+    @property
+    def name(self) -> ItemName:
+        """The item."""
+
+    @property
+    def read_back(self) -> bool:
+        """Whether what is sent is to be read back from the disk."""
 
 
 class Expect(Protocol):
@@ -209,9 +215,37 @@ def begin_custody_session(
     return welcome.version
 
 
-def _introduce(
-    request: SessionRequest, link: Link, expect: Expect, clock: int, purpose: Literal["push", "custody"] = "push"
+def begin_reading_session(
+    request: ReadingRequest, link: Link, expect: Expect, now: Callable[[], int], recall: Callable[[str], None]
 ) -> Welcome:
+    """Runs the handshake of a session that reads documents. `recall` is called with the vault's id before anything is read.
+
+    Raises as `begin_session` does; VersionError for a vault's end that cannot be read from afar.
+    """
+    welcome = _introduce(request, link, expect, now(), "read")
+    if welcome.version < READING_VERSION:
+        raise VersionError(
+            f"the vault's evidencesync ({safe_text(welcome.tool, 60)}) cannot show its documents from afar",
+            hint="Update it there, or run the command on the vault's machine.",
+        )
+    key = _vault_key(welcome.vault_key)
+    recall(_checked_id(welcome.vault_id))
+    claim = ReadingClaim(
+        purpose="read",
+        nonce=welcome.nonce.hex(),
+        vault_id=welcome.vault_id,
+        vault_key=key.fingerprint,
+        session=request.session,
+        key=request.signer.public_key.fingerprint,
+    )
+    encoded = msgspec.json.encode(claim)
+    signature = sign_document(request.signer, SESSION_NAMESPACE, hashlib.sha512(encoded).digest())
+    begin = Begin(encoded, signature, read_back=False, resumes=False, seen=0, vault_seen=0)
+    link.write(_patience(request, welcome, 0.0) + frame_of(begin))
+    return welcome
+
+
+def _introduce(request: ReadingRequest, link: Link, expect: Expect, clock: int, purpose: Purpose = "push") -> Welcome:
     told = clock_for(None, clock)
     hello = Hello(list(VERSIONS), evidencesync.__version__, purpose, request.vault, DELTA_PARAMETERS, told)
     link.write(PREAMBLE + frame_of(hello))
@@ -223,7 +257,7 @@ def _introduce(
     return welcome
 
 
-def _patience(request: SessionRequest, welcome: Welcome, reconnect_seconds: float, least_bytes: int = 0) -> bytes:
+def _patience(request: ReadingRequest, welcome: Welcome, reconnect_seconds: float, least_bytes: int = 0) -> bytes:
     """Returns the frame of our Patience message; b"" for a version without it."""
     if welcome.version < PATIENT_VERSION:
         return b""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -62,14 +62,14 @@ if TYPE_CHECKING:
 
 
 def list_output(
-    path: Path, memory: HeadMemory, case: str | None = None, item: str | None = None
+    vault: Vault, memory: HeadMemory, case: str | None = None, item: str | None = None
 ) -> tuple[ListOutput, set[ExitCode]]:
     """All that a vault, a case or an item holds or is known to have held, and the exit codes of what is gone or unreadable.
 
     A damaged item hides no other item, nor does a case that cannot be read. What was removed is listed with its problem, as far
     as the vault's own chain, an item's chain or `memory` tell. Raises NotThereError for a case or an item that is unknown.
     """
-    vault, wanted = Vault.open(path), _Wanted.of(case, item)
+    wanted = _Wanted.of(case, item)
     known = KnownHeads(memory, vault)
     problems = {code_of(error) for error in known.problems}
     items = _list_items(vault, known, wanted, problems)
@@ -146,8 +146,11 @@ def _unlisted(vault: VaultLayout, place: str, last: StatedHead) -> EvidenceSyncE
     return ChainError(f"{last.witness} that this item had {count_text(last.sequence, 'custody record')}; it is gone")
 
 
-def show_output(item: VaultItem, acquisition: int | None) -> ShowOutput:
-    """One acquisition, by default the last. Raises NotThereError, and what a document that is damaged raises."""
+def show_output(item: VaultItem, acquisition: int | None, shown_path: Callable[[Path], str] = str) -> ShowOutput:
+    """One acquisition, by default the last. `shown_path` says where a folder lies.
+
+    Raises NotThereError, and what a document that is damaged raises.
+    """
     number = item.choose_acquisition(acquisition)
     header, receipt = item.header(number), load_receipt(item.layout, number)
     state, footer = load_state(item.layout, number)
@@ -158,7 +161,7 @@ def show_output(item: VaultItem, acquisition: int | None) -> ShowOutput:
         case=header.case,
         item=header.item,
         acquisition=number,
-        folder=safe_text(str(item.layout.acquisition(number))),
+        folder=safe_text(shown_path(item.layout.acquisition(number))),
         fingerprint=notebook_fingerprint(receipt.manifest_sha256),
         manifest_sha256=receipt.manifest_sha256,
         verdict=state.verdict,

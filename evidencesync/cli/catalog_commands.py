@@ -12,7 +12,8 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.lines import wrapped
 from evidencesync.cli.number_format import kinds_text, stored_text
-from evidencesync.cli.options import ItemChoice, ItemsChoice, VaultPath, local_vault
+from evidencesync.cli.options import ItemChoice, ItemsChoice, RemoteChoice, VaultAddress
+from evidencesync.cli.reading import ReaderChoice, readable_vault
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, size_text, time_text
@@ -30,7 +31,7 @@ def add_commands(app: typer.Typer) -> None:
         "list",
         "evidencesync list /srv/vault",
         "evidencesync list /srv/vault --case 2024-017 --item LAPTOP-1",
-        "evidencesync list /srv/vault --json",
+        "evidencesync list ana@vault.lab:/srv/vault --json",
         kind=CommandKind.SHOWS,
     )(list_vault)
     command(
@@ -38,21 +39,21 @@ def add_commands(app: typer.Typer) -> None:
         "show",
         "evidencesync show /srv/vault --case 2024-017 --item LAPTOP-1",
         "evidencesync show /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --json",
-        "evidencesync show /srv/vault --case 2024-017 --item LAPTOP-1 --files --below home/ana",
+        "evidencesync show ana@vault.lab:/srv/vault --case 2024-017 --item LAPTOP-1 --files --below home/ana",
         kind=CommandKind.SHOWS,
     )(show_acquisition)
 
 
-def list_vault(run: Run, vault: VaultPath, part: ItemsChoice) -> ExitCode:
+def list_vault(run: Run, vault: VaultAddress, part: ItemsChoice, reader: ReaderChoice, ssh: RemoteChoice) -> ExitCode:
     """Lists cases, items and acquisitions from their documents. Nothing is verified: see `evidencesync verify`.
 
     What the vault's own chain, an item's chain or this machine's memory knows of, and is not there, is listed as gone.
     """
     from evidencesync.cli.catalog import list_output
-    from evidencesync.cli.own_state import audit_memory
 
     part.check()
-    output, problems = list_output(local_vault(vault), audit_memory(run), part.case, part.item)
+    with readable_vault(run, vault, reader, ssh, (part.case, part.item)) as opened:
+        output, problems = list_output(opened.vault, opened.memory, part.case, part.item)
     run.console.print_result(output, _list_lines(output))
     return most_severe(problems)
 
@@ -71,9 +72,11 @@ class FilesChoice:
 
 def show_acquisition(
     run: Run,
-    vault: VaultPath,
+    vault: VaultAddress,
     item: ItemChoice,
     files: FilesChoice,
+    reader: ReaderChoice,
+    ssh: RemoteChoice,
     acquisition: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=9999, help="Number of the acquisition.  [default: the last]")
     ] = None,
@@ -84,11 +87,13 @@ def show_acquisition(
 
     if not files.files and (files.below is not None or files.after is not None):
         raise UsageError("--below and --after need --files")
-    opened, code = open_known_item(run, vault, item.name())
-    if files.files:
-        _show_files(run, opened, files, acquisition)
-        return code
-    output = show_output(opened, acquisition)
+    name, whole = item.name(), [acquisition or 0] if files.files else []
+    with readable_vault(run, vault, reader, ssh, (item.case, item.item), whole) as readable:
+        opened, code = open_known_item(run, readable.vault, readable.memory, name)
+        if files.files:
+            _show_files(run, opened, files, acquisition)
+            return code
+        output = show_output(opened, acquisition, readable.shown_path)
     run.console.print_result(output, _show_lines(output))
     return code
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.options import ItemChoice, VaultPath
+from evidencesync.cli.options import ItemChoice, RemoteChoice, VaultAddress
+from evidencesync.cli.reading import ReaderChoice, readable_vault
 from evidencesync.errors import CommandKind
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
@@ -32,17 +33,19 @@ def add_commands(app: typer.Typer) -> None:
         app,
         "diff",
         "evidencesync diff /srv/vault 1 2 --case 2024-017 --item LAPTOP-1",
-        "evidencesync diff /srv/vault 1 2 --case 2024-017 --item LAPTOP-1 --limit 100000 --json",
+        "evidencesync diff ana@vault.lab:/srv/vault 1 2 --case 2024-017 --item LAPTOP-1 --limit 100000 --json",
         kind=CommandKind.SHOWS,
     )(diff)
 
 
 def diff(
     run: Run,
-    vault: VaultPath,
+    vault: VaultAddress,
     before: Annotated[int, typer.Argument(metavar="N", min=1, max=9999, help="The earlier acquisition.")],
     after: Annotated[int, typer.Argument(metavar="M", min=1, max=9999, help="The later acquisition.")],
     item: ItemChoice,
+    reader: ReaderChoice,
+    ssh: RemoteChoice,
     limit: Annotated[
         int, typer.Option(metavar="COUNT", min=0, max=1_000_000, help="How many differences of each kind to list.")
     ] = 1000,
@@ -57,10 +60,11 @@ def diff(
     from evidencesync.compare.acquisitions import compare_acquisitions
 
     name = item.name()
-    opened, code = open_known_item(run, vault, name)
-    first, second = opened.choose_acquisition(before), opened.choose_acquisition(after)
-    found = compare_acquisitions(opened.layout, first, second, limit)
-    states = [load_state(opened.layout, number)[0] for number in (first, second)]
+    with readable_vault(run, vault, reader, ssh, (item.case, item.item), (before, after)) as readable:
+        opened, code = open_known_item(run, readable.vault, readable.memory, name)
+        first, second = opened.choose_acquisition(before), opened.choose_acquisition(after)
+        found = compare_acquisitions(opened.layout, first, second, limit)
+        states = [load_state(opened.layout, number)[0] for number in (first, second)]
     output = _output(name, first, second, found, *(SourceOutput(state.verdict, state.filtered) for state in states))
     run.console.print_result(
         output, [*diff_lines(output, every_time=run.console.verbose), *_state_lines((first, second), states)]

@@ -166,18 +166,9 @@ class SigningPerson:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SignChoice:
-    """Who acquires, and signs."""
+class KeyChoice:
+    """The key that stands for a person."""
 
-    GROUP: ClassVar = SIGNING
-
-    examiner: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", envvar="EVIDENCESYNC_EXAMINER", help="Your name.  [default: your login's full name]"),
-    ] = None
-    organisation: Annotated[
-        str | None, typer.Option(metavar="NAME", envvar="EVIDENCESYNC_ORGANISATION", help="Your organisation.")
-    ] = None
     sign_key: Annotated[
         str | None,
         typer.Option(
@@ -193,6 +184,21 @@ class SignChoice:
         if named is None and settings.values.sign_key not in (None, "agent"):
             return str(settings.path(settings.values.sign_key))
         return named or settings.values.sign_key
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SignChoice(KeyChoice):
+    """Who acquires, and signs."""
+
+    GROUP: ClassVar = SIGNING
+
+    examiner: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", envvar="EVIDENCESYNC_EXAMINER", help="Your name.  [default: your login's full name]"),
+    ] = None
+    organisation: Annotated[
+        str | None, typer.Option(metavar="NAME", envvar="EVIDENCESYNC_ORGANISATION", help="Your organisation.")
+    ] = None
 
     def person(self, settings: Settings) -> SigningPerson:
         """Who signs: from the options, else the settings, else the login. Raises UsageError."""

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from evidencesync.cli.options import local_vault
 from evidencesync.errors import NoHomeError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
@@ -171,7 +170,7 @@ def without_own_state(
     return dataclasses.replace(rules, own=own_folders(source, map(os.fsencode, folders)))
 
 
-def open_known_item(run: Run, vault: str, name: ItemName) -> tuple[VaultItem, ExitCode]:
+def open_known_item(run: Run, vault: Vault, memory: HeadMemory, name: ItemName) -> tuple[VaultItem, ExitCode]:
     """Opens an item whose chain is as long as it is known to be, and returns the exit code of what could not be compared.
 
     Raises what `open_item` raises, and ChainError where the vault's own chain, or what this machine remembers, tells of more.
@@ -179,12 +178,9 @@ def open_known_item(run: Run, vault: str, name: ItemName) -> tuple[VaultItem, Ex
     """
     from evidencesync.acquire.known_heads import KnownHeads, code_of, open_item
     from evidencesync.vault.heads import require_stated
-    from evidencesync.vault.vault import Vault
 
-    opened = Vault.open(local_vault(vault))
-    memory = audit_memory(run)
-    known = KnownHeads(memory, opened)
-    item = open_item(memory, opened, name)
+    known = KnownHeads(memory, vault)
+    item = open_item(memory, vault, name)
     require_stated(item.ledger, f"the custody chain of {name}", known.of(name.place))
     worst = known.worst_problem()
     if worst is not None and code_of(worst) is not ExitCode.GAPS:

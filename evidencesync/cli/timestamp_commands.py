@@ -188,10 +188,9 @@ def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition
     They are not compared with the custody chain: see `evidencesync verify`.
     """
     from evidencesync.cli.custody_outputs import TimestampShowOutput
-    from evidencesync.cli.own_state import open_known_item
     from evidencesync.cli.trust_files import load_roots
 
-    found, code = open_known_item(run, vault, item.name())
+    found, code = _open_item(run, vault, item)
     last = found.choose_acquisition(acquisition)
     numbers = [last] if acquisition is not None else found.require_all_acquisitions()
     roots = load_roots(run.settings, tsa_root)
@@ -205,10 +204,15 @@ def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition
 # --- What the commands share ---------------------------------------------------------------------------------------------
 
 
-def _find(run: Run, vault: str, item: ItemChoice, acquisition: int | None) -> tuple[VaultItem, int]:
-    from evidencesync.cli.own_state import open_known_item
+def _open_item(run: Run, vault: str, item: ItemChoice) -> tuple[VaultItem, ExitCode]:
+    from evidencesync.cli.own_state import audit_memory, open_known_item
+    from evidencesync.vault.vault import Vault
 
-    found, _ = open_known_item(run, vault, item.name())
+    return open_known_item(run, Vault.open(local_vault(vault)), audit_memory(run), item.name())
+
+
+def _find(run: Run, vault: str, item: ItemChoice, acquisition: int | None) -> tuple[VaultItem, int]:
+    found, _ = _open_item(run, vault, item)
     return found, found.choose_acquisition(acquisition)
 
 

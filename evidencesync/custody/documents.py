@@ -247,6 +247,21 @@ MANIFEST_NAMESPACE = "manifest@evidencesync"
 RECEIPT_NAMESPACE = "receipt@evidencesync"
 CUSTODY_NAMESPACE = "custody@evidencesync"
 SESSION_NAMESPACE = "session@evidencesync"
+Nonce = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", min_length=2 * NONCE, max_length=2 * NONCE)]
+
+
+class ReadingClaim(Document, frozen=True):
+    """The document that is signed before a vault's documents are read from afar (namespace `session@evidencesync`).
+
+    It names no item, and says what it is for: nobody can take it for a SessionClaim.
+    """
+
+    purpose: Literal["read"]
+    nonce: Nonce
+    vault_id: VaultId
+    vault_key: Fingerprint
+    session: SessionId
+    key: Fingerprint
 
 
 class SessionClaim(Document, frozen=True):
@@ -255,7 +270,7 @@ class SessionClaim(Document, frozen=True):
     It binds the vault's fresh nonce to this vault, item and session, so that the signature cannot be replayed elsewhere.
     """
 
-    nonce: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", min_length=2 * NONCE, max_length=2 * NONCE)]
+    nonce: Nonce
     vault_id: VaultId
     vault_key: Fingerprint
     case: TitleText

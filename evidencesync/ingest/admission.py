@@ -6,12 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 import evidencesync
-from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
+from evidencesync.custody.documents import SESSION_NAMESPACE, ReadingClaim, SessionClaim
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.delta.refine import DELTA_PARAMETERS
@@ -22,12 +22,14 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.files.disk import storing
 from evidencesync.limits import MAX_RECORDS, MIB
 from evidencesync.protocol.failures import version_in_common
-from evidencesync.protocol.messages import PROTOCOL_VERSION, Begin, Hello, Records, Welcome, clock_for
+from evidencesync.protocol.messages import PROTOCOL_VERSION, READING_VERSION, Begin, Hello, Records, Welcome, clock_for
 from evidencesync.vault.ledger import Ledger, RecordFile
 from evidencesync.vault.vault import Vault
 
 _PORT_IN_PATH: Final = re.compile(rb"([0-9]{1,5})(/.*)", re.DOTALL)
 _CLAIM: Final = msgspec.json.Decoder(SessionClaim)
+_READING_CLAIM: Final = msgspec.json.Decoder(ReadingClaim)
+_C = TypeVar("_C", SessionClaim, ReadingClaim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def _port_hint(asked: bytes, vault: Vault) -> str | None:
 def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
     """Returns the answer to a client's first message. Raises VersionError, or VaultNotFoundError for another vault's path."""
     version = version_in_common(hello.versions)
-    if version is None:
+    if version is None or (hello.purpose == "read" and version < READING_VERSION):
         raise VersionError(f"this vault's end speaks version {PROTOCOL_VERSION} of the protocol, the other end does not")
     if hello.parameters != DELTA_PARAMETERS:
         raise VersionError("the two ends cut contents by different parameters")
@@ -91,10 +93,33 @@ def _is_served(asked: bytes, vault: Vault) -> bool:
         return False
 
 
-def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
-    """Decides whether a session may begin.
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Somebody who has proved a trusted key, and reads what the vault has."""
 
-    1. The claim is a SessionClaim document, in its one form.
+    principal: str
+    key: PublicKey
+
+
+def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
+    """Decides whether a session for an item may begin. Raises as `_prove` does."""
+    claim, principal, key = _prove(_CLAIM, begin, offered, vault, now)
+    name = ItemName(Title(claim.case), Title(claim.item))
+    return Admitted(principal, key, name, claim.session, begin.read_back, begin.resumes, begin.seen, begin.vault_seen)
+
+
+def admit_reader(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Reader:
+    """Decides whether documents may be read. Raises as `_prove` does."""
+    _, principal, key = _prove(_READING_CLAIM, begin, offered, vault, now)
+    return Reader(principal, key)
+
+
+def _prove(
+    decoder: msgspec.json.Decoder[_C], begin: Begin, offered: Welcome, vault: Vault, now: int
+) -> tuple[_C, str, PublicKey]:
+    """Returns the claim of a session, and whose it is: the principal and the key.
+
+    1. The claim is a document of the wanted kind, in its one form.
     2. It names this vault and the nonce of this handshake: so it cannot be a replay from another time or place.
     3. Its signature is good, in the session namespace, and by the key that the claim names.
     4. That key is trusted here and now for sessions, and not revoked.
@@ -103,7 +128,7 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
     """
     # 1.
     try:
-        claim = _CLAIM.decode(begin.claim)
+        claim = decoder.decode(begin.claim)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError("the session's claim is malformed") from error
     if msgspec.json.encode(claim) != begin.claim:
@@ -122,9 +147,7 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
     if signer.fingerprint != claim.key:
         raise SignatureError("the session's claim is signed by another key than it names")
     # 4.
-    principal = vault.load_trust().principal_for(signer, SESSION_NAMESPACE, now)
-    name = ItemName(Title(claim.case), Title(claim.item))
-    return Admitted(principal, signer, name, claim.session, begin.read_back, begin.resumes, begin.seen, begin.vault_seen)
+    return claim, vault.load_trust().principal_for(signer, SESSION_NAMESPACE, now), signer
 
 
 _BATCH: Final = MIB // 2

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock
@@ -34,7 +34,7 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.files.shortages import unexpected
-from evidencesync.ingest.admission import Admitted, admit, show_since, welcome
+from evidencesync.ingest.admission import Admitted, Reader, admit, admit_reader, show_since, welcome
 from evidencesync.limits import MAX_RECORD, NONCE
 from evidencesync.protocol.failures import another_service, error_of, failure_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message, frame_of
@@ -50,6 +50,7 @@ from evidencesync.protocol.messages import (
     Message,
     Patience,
     Published,
+    Purpose,
     Status,
 )
 from evidencesync.protocol.pull_messages import (
@@ -148,15 +149,21 @@ class _Session:
         """Runs the handshake, then the transfer under the item's lock; or relays the link to the process that has the session."""
         self._connection.write(PREAMBLE)
         admitted, purpose = self._shake_hands()
-        has_signs = purpose == "push" or (self._version or 0) >= SIGNS_VERSION
+        version = self._version or 0
+        has_signs = purpose == "push" or version >= SIGNS_VERSION
         send_status = self._send_waiting_status if has_signs else lambda: None
         if not self._caller.host.has_place(admitted.principal, send_status):
             raise BusyError("the server has as many sessions as it takes")
+        if purpose != "push" and has_signs:
+            self._connection.begin_signs_of_life(lambda: _AT_WORK)
+        if isinstance(admitted, Reader):
+            from evidencesync.ingest.documents import serve_documents
+
+            serve_documents(self._connection, self._vault)
+            return
         if purpose == "custody":
             from evidencesync.ingest.custody import serve_custody
 
-            if has_signs:
-                self._connection.begin_signs_of_life(lambda: _AT_WORK)
             serve_custody(self._connection, self._vault, admitted, self._now)
             return
         from evidencesync.ingest.session import IngestSession  # see `_load_the_rest`
@@ -165,8 +172,8 @@ class _Session:
         item = self._vault.item(admitted.name, create=True)
         ingest = IngestSession(self._connection, self._vault, item, admitted, self._caller, self._now)
         ingest.least_bytes = self._least_bytes
-        ingest.compares = (self._version or 0) >= CHANGES_VERSION
-        ingest.tells_alike = (self._version or 0) >= ALIKE_VERSION
+        ingest.compares = version >= CHANGES_VERSION
+        ingest.tells_alike = version >= ALIKE_VERSION
         self._connection.begin_signs_of_life(ingest.status)
         with ExitStack() as stack:
             owner = self._lock(stack, item, admitted)
@@ -216,8 +223,8 @@ class _Session:
             raise ProtocolError(f"the message {kind.__name__} was expected")
         return message
 
-    def _shake_hands(self) -> tuple[Admitted, Literal["push", "custody"]]:
-        """Runs the handshake; returns the authenticated examiner and the purpose of the session."""
+    def _shake_hands(self) -> tuple[Admitted | Reader, Purpose]:
+        """Runs the handshake; returns who has been authenticated, and the purpose of the session."""
         hello = self._expect(Hello)
         offered = welcome(hello, self._vault, os.urandom(NONCE), self._now())
         self._version = offered.version
@@ -233,7 +240,8 @@ class _Session:
                 self._connection.set_patience(patience)
             else:
                 self._connection.set_sign_interval(patience)
-        admitted = admit(self._expect(Begin), offered, self._vault, self._now())
+        admitter = admit_reader if hello.purpose == "read" else admit
+        admitted = admitter(self._expect(Begin), offered, self._vault, self._now())
         self._connection.lift_deadline()
         return admitted, hello.purpose
 

@@ -307,6 +307,36 @@ class NoMemory(HeadMemory):
         raise RememberedHeadsError(f"what was seen is not remembered: {self._why}", hint=_OTHER_FOLDER)
 
 
+class RecalledHeads(HeadMemory):
+    """What another memory knew of one vault at one moment, before the vault was asked.
+
+    Another process may remember more meanwhile, and the vault's answer is older than that.
+    """
+
+    def __init__(self, memory: HeadMemory) -> None:
+        super().__init__(memory.folder)
+        self._memory = memory
+        self._recalled: list[RememberedHead] = []
+        self._error: RememberedHeadsError | None = None
+
+    def recall_before(self, vault_id: str) -> None:
+        """Takes over what is remembered of a vault now. An error is raised where it is asked for."""
+        try:
+            self._recalled, self._error = self._memory.recall_vault(vault_id), None
+        except RememberedHeadsError as error:
+            self._recalled, self._error = [], error
+
+    def recall(self, subject: ChainSubject) -> RememberedHead | None:
+        """Returns what was known of a chain. Raises RememberedHeadsError where that could not be read."""
+        return next((one for one in self.recall_vault(subject.vault_id) if one.subject == subject), None)
+
+    def recall_vault(self, vault_id: str) -> list[RememberedHead]:
+        """Returns everything that was known of the vault. Raises RememberedHeadsError where that could not be read."""
+        if self._error is not None:
+            raise self._error
+        return [one for one in self._recalled if one.subject.vault_id == vault_id]
+
+
 @contextlib.contextmanager
 def _locked(folder_fd: int) -> Iterator[None]:
     """Locks a folder, so that read, compare and replace are one step. The kernel releases the lock when the process ends, too."""

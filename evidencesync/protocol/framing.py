@@ -14,7 +14,7 @@ import msgspec
 from evidencesync.errors import LimitExceededError, ProtocolError, VersionError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.limits import FRAME_HEADER, MAX_FRAME_BODY, MAX_PREAMBLE
-from evidencesync.protocol import messages, pull_messages
+from evidencesync.protocol import document_messages, messages, pull_messages
 from evidencesync.protocol.messages import PREAMBLE, Message
 
 _HEADER: Final = struct.Struct(">IB")
@@ -62,6 +62,8 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     50: messages.Records,
     51: messages.Standing,
     52: messages.Append,
+    60: document_messages.DocumentsAsk,
+    61: document_messages.DocumentBatch,
     70: pull_messages.SourceAsk,
     71: pull_messages.SourceOffer,
     72: pull_messages.Fetch,

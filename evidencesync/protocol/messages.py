@@ -40,7 +40,9 @@ CHANGES_VERSION: Final = 103
 """With its third addition: Previous and Changes compare with the previous acquisition, Withdraw ends a session without one."""
 ALIKE_VERSION: Final = 104
 """With its fourth addition: Alike says what a new item may be taken for."""
-VERSIONS: Final = (PROTOCOL_VERSION, PATIENT_VERSION, SIGNS_VERSION, CHANGES_VERSION, ALIKE_VERSION)
+READING_VERSION: Final = 105
+"""With its fifth addition: the purpose `read`, in which a vault sends its documents."""
+VERSIONS: Final = (PROTOCOL_VERSION, PATIENT_VERSION, SIGNS_VERSION, CHANGES_VERSION, ALIKE_VERSION, READING_VERSION)
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""
 
@@ -55,6 +57,7 @@ def clock_for(version: int | None, clock: int) -> int:
     return clock if version is not None and version >= PATIENT_VERSION else max(-(2**62), min(2**62, clock))
 
 
+Purpose = Literal["push", "custody", "read"]
 ShortText = Annotated[str, msgspec.Meta(max_length=256)]
 Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(max_length=MAX_SIGNATURE)]
@@ -73,7 +76,7 @@ class Hello(Message, frozen=True):
 
     versions: Annotated[list[U32], msgspec.Meta(min_length=1, max_length=16)]
     tool: ShortText
-    purpose: Literal["push", "custody"]
+    purpose: Purpose
     vault: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
     parameters: ShortText
     clock: Nanoseconds

@@ -14,6 +14,7 @@ from evidencesync.acquire import custody_exchange, remote_source, vault_connecti
 from evidencesync.acquire.custody import RecordDraft, append_record, read_chain
 from evidencesync.acquire.push import push
 from evidencesync.acquire.vault_connection import VaultConnection
+from evidencesync.connection import vault_answers
 from evidencesync.connection.link import LocalLink, OwnVaultLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import SshPeer
@@ -221,7 +222,7 @@ AT_WORK = Status("receiving", 0, 0)
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (custody_exchange, vault_connection, remote_source):
+    for module in (vault_answers, vault_connection, remote_source):
         for name in ("MAX_STANDSTILL_SECONDS", "MAX_CUSTODY_WORK_SECONDS", "MAX_CLAIMED_SECONDS"):
             monkeypatch.setattr(module, name, TIMEOUT, raising=False)
 
@@ -305,7 +306,7 @@ def test_a_vault_is_not_given_up_for_a_source_that_gives_nothing_for_long(bench:
 @pytest.mark.usefixtures("short_patience")
 def test_a_vault_that_shows_a_record_now_and_then_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each record would begin the time for one answer anew, and a chain may have a hundred thousand."""
-    monkeypatch.setattr(custody_exchange, "LEAST_RATE", 1 << 30)
+    monkeypatch.setattr(vault_answers, "LEAST_RATE", 1 << 30)
     own = bench.vault.ledger
     stored = own.load(own.files()[0])
     said = Records(1, [(stored.data, stored.signature)], more=True)

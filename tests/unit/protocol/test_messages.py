@@ -17,6 +17,8 @@ from evidencesync.errors import LimitExceededError, PeerError, ProtocolError, Ve
 from evidencesync.limits import (
     MAX_ALIKE,
     MAX_DEVICE_FACTS,
+    MAX_DOCUMENT_PATH,
+    MAX_DOCUMENTS_IN_MESSAGE,
     MAX_ERROR_TEXT,
     MAX_FACT,
     MAX_FILE_SIZE,
@@ -37,6 +39,7 @@ from evidencesync.limits import (
     PIECE_DIGEST,
     WINDOW,
 )
+from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, HANDSHAKE, MESSAGE_TYPES, decode_message, encode_message
 from evidencesync.protocol.messages import (
@@ -99,6 +102,10 @@ EXAMPLES: list[Message] = [
     Ready("ana@lab", 2**32 - 1, 7, bytes(32), b"\xff" * 32, MAX_FILE_SIZE, "vault", 3),
     Resumed(2**32 - 1, 7, 0, stream_open=True, concluding=False),
     Alive(),
+    DocumentsAsk(None, None, []),
+    DocumentsAsk("c" * MAX_TITLE, "i" * MAX_TITLE, [0, 2**32 - 1]),
+    DocumentBatch([]),
+    DocumentBatch([("p" * MAX_DOCUMENT_PATH, MAX_FILE_SIZE)] * MAX_DOCUMENTS_IN_MESSAGE),
     Patience(60_000, 931, 1 << 40),
     PageOffer(0, bytes(16)),
     PageAnswer(2**32 - 1, known=True),

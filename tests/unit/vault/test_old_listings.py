@@ -34,7 +34,7 @@ def test_an_acquisition_that_a_listing_lacks_is_there(bench: Bench, tmp_path: Pa
     assert item.state().next_acquisition == 3
     assert (item.choose_acquisition(None), item.choose_acquisition(2)) == (2, 2)
     assert item.require_all_acquisitions() == [1, 2]
-    output, problems = list_output(bench.vault.layout.root, HeadMemory(tmp_path / "state"))
+    output, problems = list_output(bench.vault, HeadMemory(tmp_path / "state"))
     assert [one.acquisition for one in output.items[0].acquisitions] == [1, 2]
     assert problems == set()
 
@@ -50,4 +50,4 @@ def test_an_acquisition_that_is_gone_is_gone_whatever_is_looked_for(bench: Bench
         item.choose_acquisition(9999)
     with pytest.raises(MissingOrExtraError):
         item.require_all_acquisitions()
-    assert list_output(bench.vault.layout.root, HeadMemory(tmp_path / "state"))[1] == {ExitCode.MISSING_OR_EXTRA}
+    assert list_output(bench.vault, HeadMemory(tmp_path / "state"))[1] == {ExitCode.MISSING_OR_EXTRA}

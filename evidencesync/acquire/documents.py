@@ -1,0 +1,174 @@
+"""Fetches the documents of a far vault into a folder of this machine, laid out as the vault is, without any evidence.
+
+What reads the documents of a vault then reads these, with the same checks. They are as good as the vault's word: signatures say
+who stated what, and what this machine remembers tells an older copy. Whether the evidence is there, they do not show.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from evidencesync.acquire.connect import pause_seconds
+from evidencesync.acquire.handshake import begin_reading_session
+from evidencesync.connection.link import Link
+from evidencesync.connection.process import SteadyClock
+from evidencesync.connection.vault_answers import VaultAnswers
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.sshsig import SigningKey
+from evidencesync.errors import BusyError, LimitExceededError, LinkLostError, ProtocolError
+from evidencesync.evidence.display import safe_text
+from evidencesync.files.temporary import writing_temporary
+from evidencesync.limits import MAX_FETCHED_BYTES, MAX_FETCHED_DOCUMENTS
+from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import Welcome
+from evidencesync.vault.documents import LARGE, document_limit
+from evidencesync.vault.layout import CASES, CUSTODY, ITEM_FOLDERS
+from evidencesync.vault.vault import Vault
+
+_CHAIN_OF_THE_VAULT: Final = 2  # parts of the path of one of its records
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentsRequest:
+    """Which documents are wanted, and who reads them. `vault` is the path as the other end knows it.
+
+    `whole`: the acquisitions of the one item whose manifests are wanted whole; 0 is the last one. Of others, and of `whole` alone
+    the rows of chunks, only what `DocumentsAsk` says.
+    """
+
+    vault: bytes
+    signer: SigningKey
+    session: str
+    case: str | None = None
+    item: str | None = None
+    whole: tuple[int, ...] = ()
+    timeout_seconds: float = 60.0
+    retries: int = 0
+
+
+def fetch_documents(
+    connect: Callable[[], Link],
+    request: DocumentsRequest,
+    recall: Callable[[str], None],
+    make_folder: Callable[[], Path],
+    now: Callable[[], int] | None = None,
+) -> Vault:
+    """Fetches the documents into an empty folder that only this user can enter, and opens it as a vault.
+
+    `recall` is called with the vault's id before anything is read: what this machine remembers must be older than what is shown.
+    `make_folder` makes one such folder for each attempt. A lost link begins again. Raises what the vault refuses us with,
+    ProtocolError, LimitExceededError, LinkLostError, StorageError, NoSpaceError.
+    """
+    for attempt in range(request.retries):
+        try:
+            return _fetch_once(connect(), request, recall, make_folder(), now or SteadyClock())
+        except (LinkLostError, BusyError):
+            time.sleep(pause_seconds(attempt))
+    return _fetch_once(connect(), request, recall, make_folder(), now or SteadyClock())
+
+
+def _fetch_once(
+    link: Link, request: DocumentsRequest, recall: Callable[[str], None], folder: Path, now: Callable[[], int]
+) -> Vault:
+    answers = VaultAnswers(link, request.timeout_seconds)
+    try:
+        welcome = begin_reading_session(request, link, answers.expect, now, recall)
+        answers.may_say_status = True
+        link.write(frame_of(DocumentsAsk(request.case, request.item, list(request.whole))))
+        copy = _Copy(folder)
+        while (message := answers.expect(DocumentBatch)).files:
+            copy.store(message.files, answers.data)
+    except LinkLostError as lost:
+        raise answers.reason_for(lost) from lost
+    finally:
+        answers.close()
+    return _opened(folder, welcome)
+
+
+def _opened(folder: Path, welcome: Welcome) -> Vault:
+    vault = Vault.open(folder)
+    stated = (vault.settings.id, vault.settings.key)
+    if stated != (welcome.vault_id, PublicKey.from_blob(welcome.vault_key).fingerprint):
+        raise ProtocolError("the vault shows documents of another vault than it says it is")
+    return vault
+
+
+class _Copy:
+    """The folder into which documents are stored."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._places: set[str] = set()
+        self._count = 0
+        self._size = 0
+        for name in (CUSTODY, CASES):
+            self._make(name)
+
+    def store(self, files: list[tuple[str, int]], data: Callable[[int], Iterator[memoryview]]) -> None:
+        """Stores documents whose bytes come one after the other.
+
+        1. Each is a document, at its path in a vault, and no larger than such a one may be.
+        2. None comes twice.
+        3. There are no more of them than any vault has.
+
+        Raises ProtocolError (1, 2), LimitExceededError (1, 3).
+        """
+        for path, size in files:
+            limit = document_limit(path)
+            if limit is None:
+                raise ProtocolError(f"the vault shows something that is no document: {safe_text(path, 200)}")  # 1
+            if size > limit:
+                raise LimitExceededError(f"a document of {size} bytes: {safe_text(path, 200)}")
+            self._count += 1
+            self._size += size if path.rpartition("/")[2] not in LARGE else 0
+            if self._count > MAX_FETCHED_DOCUMENTS or self._size > MAX_FETCHED_BYTES:
+                raise LimitExceededError("the vault shows more documents than any vault has")  # 3
+        blocks = _Blocks(data(sum(size for _, size in files)))
+        for path, size in files:
+            with ExitStack() as stack:
+                with writing_temporary():
+                    file = stack.enter_context(self._create(path))
+                for block in blocks.take(size):
+                    with writing_temporary():
+                        file.write(block)
+
+    def _create(self, path: str) -> BinaryIO:
+        folder = path.rpartition("/")[0]
+        if folder:
+            self._make(folder)
+        parts = path.split("/")
+        if parts[0] == CASES:
+            for name in ITEM_FOLDERS:  # also those that are empty
+                self._make("/".join((*parts[:3], name)))
+        try:
+            return (self._folder / path).open("xb")
+        except FileExistsError as error:
+            raise ProtocolError(f"the vault shows a document twice: {safe_text(path, 200)}") from error  # 2
+
+    def _make(self, folder: str) -> None:
+        if folder not in self._places:
+            (self._folder / folder).mkdir(parents=True, exist_ok=True)
+            self._places.add(folder)
+
+
+class _Blocks:
+    """Cuts blocks anew: documents lie in them one after the other."""
+
+    def __init__(self, blocks: Iterator[memoryview]) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
+
+    def take(self, size: int) -> Iterator[memoryview]:
+        """Yields the next `size` bytes. Raises what the blocks raise."""
+        while size:
+            if not self._rest:
+                self._rest = next(self._blocks)
+            part, self._rest = self._rest[:size], self._rest[size:]
+            size -= len(part)
+            yield part

@@ -1,0 +1,100 @@
+"""Opens a vault for a command that reads its documents, wherever it lies: here, or over SSH."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from evidencesync.cli.help_text import SIGNING
+from evidencesync.cli.options import KeyChoice, RemoteChoice, local_vault, vault_address
+from evidencesync.cli.own_state import audit_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from evidencesync.cli.command import Run
+    from evidencesync.connection.link import Link
+    from evidencesync.localstate.heads import HeadMemory
+    from evidencesync.ssh.address import Address
+    from evidencesync.vault.vault import Vault
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReaderChoice(KeyChoice):
+    """The key that is proved to a vault on another machine. A vault on this one needs none."""
+
+    GROUP: ClassVar = SIGNING
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReadableVault:
+    """A vault whose documents can be read, and what this machine remembered of it before.
+
+    `address`: where it lies, for a vault on another machine. Then only its documents are here, in a folder that is removed.
+    """
+
+    vault: Vault
+    memory: HeadMemory
+    address: Address | None = None
+
+    def shown_path(self, path: Path) -> str:
+        """Returns where something of the vault lies, for people: at the vault, not where its documents are read."""
+        if self.address is None:
+            return str(path)
+        there = self.address.path_there.rstrip("/")
+        return f"{there}/{path.relative_to(self.vault.layout.root)}"
+
+
+@contextlib.contextmanager
+def readable_vault(
+    run: Run,
+    text: str,
+    reader: ReaderChoice,
+    ssh: RemoteChoice,
+    numbers: tuple[str | None, str | None],
+    whole: Sequence[int] = (),
+) -> Iterator[ReadableVault]:
+    """Opens a vault; from another machine, the documents of the case and the item with these numbers are fetched.
+
+    `whole`: the acquisitions of which all of the manifest is needed, 0 for the last one. Raises what opening a vault raises, and
+    what connecting to one and being refused there raise.
+    """
+    from evidencesync.vault.vault import Vault
+
+    address, memory = vault_address(text), audit_memory(run)
+    if address.local:
+        yield ReadableVault(Vault.open(local_vault(text)), memory)
+        return
+    from evidencesync.acquire.connect import connect_to_vault
+    from evidencesync.acquire.custody import RETRIES
+    from evidencesync.acquire.documents import DocumentsRequest, fetch_documents
+    from evidencesync.cli.terminal import make_asker, person_at
+    from evidencesync.files.temporary import temporary_folder
+    from evidencesync.localstate.heads import RecalledHeads
+    from evidencesync.ssh.keys import load_signer
+
+    request = DocumentsRequest(
+        vault=os.fsencode(address.path),
+        signer=load_signer(reader.key_choice(run.settings), ssh.identity_file(run.settings), make_asker(run.console.terminal)),
+        session=secrets.token_hex(16),
+        case=numbers[0],
+        item=numbers[1],
+        whole=tuple(whole),
+        timeout_seconds=ssh.timeout_seconds(run.settings),
+        retries=RETRIES,
+    )
+    recalled = RecalledHeads(memory)
+
+    def connect() -> Link:
+        return connect_to_vault(address, ssh.options(run.settings, person_at(run.console)))
+
+    with contextlib.ExitStack() as stack:
+        vault = fetch_documents(
+            connect, request, recalled.recall_before, lambda: stack.enter_context(temporary_folder("documents-"))
+        )
+        yield ReadableVault(vault, recalled, address)

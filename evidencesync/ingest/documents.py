@@ -1,0 +1,127 @@
+"""Sends a vault's documents to who reads them from afar: all that it states about evidence, and no evidence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from evidencesync.connection.sender_connection import SenderConnection
+from evidencesync.errors import InvalidNameError, MalformedDocumentError, MissingOrExtraError, ProtocolError, StorageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import Title
+from evidencesync.files.disk import opened_file, opened_folder, storing
+from evidencesync.limits import MAX_DOCUMENTS_IN_MESSAGE, MIB
+from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
+from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
+from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.framing import DATA_FRAME, decode_message, frame_of
+from evidencesync.protocol.messages import Failure
+from evidencesync.vault.documents import DocumentFile, WantedDocuments, document_limit, read_ends, wanted_documents
+from evidencesync.vault.vault import Vault
+
+_BATCH: Final = MIB  # bytes of small documents in one message
+
+
+def serve_documents(connection: SenderConnection, vault: Vault) -> None:
+    """Sends the documents that are asked for.
+
+    One that cannot be read ends the session: the other end would take it for missing. One that is removed meanwhile, or that is
+    no regular file, is missing. Raises StorageError, ProtocolError, MalformedDocumentError for one that is larger than any.
+    """
+    wanted = _receive(connection)
+    batch = _Batch(connection)
+    for one in wanted_documents(vault.layout, wanted):
+        _send(batch, vault.layout.root, one)
+    batch.flush()
+    connection.send(DocumentBatch([]))
+
+
+def _receive(connection: SenderConnection) -> WantedDocuments:
+    frame_type, body = next(connection.frames())
+    message = decode_message(frame_type, body) if frame_type != DATA_FRAME else None
+    if isinstance(message, Failure):
+        raise error_of(message)
+    if not isinstance(message, DocumentsAsk):
+        raise ProtocolError("the message DocumentsAsk was expected")
+    if (message.case is None and message.item is not None) or (message.item is None and message.whole):
+        raise ProtocolError("documents of an item are asked for, and not of which")
+    try:
+        case, item = (None if number is None else Title(number).folder for number in (message.case, message.item))
+    except InvalidNameError as error:
+        raise ProtocolError("documents of an impossible case or item are asked for") from error
+    return WantedDocuments(case, item, tuple(message.whole))
+
+
+class _Batch:
+    """Gathers small documents: many of them in one message, and in one frame of data, travel and compress better."""
+
+    def __init__(self, connection: SenderConnection) -> None:
+        self._connection = connection
+        self._data = DataEncoder("auto", time.monotonic)
+        self._files: list[tuple[str, int]] = []
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, path: str, data: bytes) -> None:
+        """Adds a whole document."""
+        self._files.append((path, len(data)))
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size >= _BATCH or len(self._files) == MAX_DOCUMENTS_IN_MESSAGE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Sends what was gathered."""
+        if self._files:
+            self.begin(self._files)
+            self.send(b"".join(self._parts))
+        self._files, self._parts, self._size = [], [], 0
+
+    def begin(self, files: list[tuple[str, int]]) -> None:
+        """Names documents whose bytes follow."""
+        self._connection.write(frame_of(DocumentBatch(files)))
+
+    def send(self, data: bytes) -> None:
+        """Sends bytes of the documents that were named."""
+        view = memoryview(data)
+        for at in range(0, len(view), MAX_DATA):
+            self._connection.write(self._data.encode([view[at : at + MAX_DATA]]))
+
+
+def _send(batch: _Batch, root: Path, one: DocumentFile) -> None:
+    """Sends a document; nothing where it is missing, or no regular file: then the other end misses it, as anybody here does."""
+    folder_path, limit = (root / one.path).parent, document_limit(one.path) or 0
+    with (
+        contextlib.suppress(MissingOrExtraError),
+        storing(f"read {safe_text(one.path, 300)}"),
+        opened_folder(folder_path) as folder,
+        opened_file(one.path.rpartition("/")[2], folder) as file,
+    ):
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            shown = safe_text(one.path, 300)
+            raise MalformedDocumentError(f"{shown} is larger than {limit} bytes: nobody has written it like that")
+        if one.ends:
+            batch.add(one.path, read_ends(file))
+        elif size <= _BATCH:
+            batch.add(one.path, b"".join(_blocks(file, size, one.path)))
+        else:
+            batch.flush()
+            batch.begin([(one.path, size)])
+            for block in _blocks(file, size, one.path):
+                batch.send(block)
+
+
+def _blocks(file: BinaryIO, size: int, path: str) -> Iterator[bytes]:
+    """Reads `size` bytes. Raises StorageError where the document has become shorter: documents never do."""
+    left = size
+    while left:
+        block = file.read(min(left, MIB))
+        if not block:
+            raise StorageError(f"{safe_text(path, 300)} has become shorter while it was read")
+        left -= len(block)
+        yield block

@@ -1,0 +1,216 @@
+"""Documents are read from afar: vaults that show what is none, and readers who ask for what they may not have."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import pytest
+
+from evidencesync.connection.link import local_pair
+from evidencesync.custody.documents import ReadingClaim
+from evidencesync.errors import (
+    EvidenceSyncError,
+    LimitExceededError,
+    LinkLostError,
+    ProtocolError,
+    StorageError,
+    UntrustedSignerError,
+    VersionError,
+)
+from evidencesync.files.disk import opened_file
+from evidencesync.limits import MAX_RECORD
+from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
+from evidencesync.protocol.messages import ALIKE_VERSION, READING_VERSION, Message, Patience, Status
+from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.hostile_client import HostileClient, data_frame
+from tests.support.hostile_vault import MadeUpVault, TamperedLink
+from tests.support.reading import fetched
+
+_RECORD = "custody/0001-made.json"
+_PLACE = "cases/C1/I1"
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = make_bench(tmp_path)
+    (made.source / "a").write_bytes(b"evidence")
+    made.push()
+    return made
+
+
+def shown_by(bench: Bench, folder: Path, *batches: tuple[list[tuple[str, int]], bytes]) -> None:
+    """Reads from a vault's end that shows these batches, each with these bytes."""
+    ours, theirs = local_pair()
+
+    def run() -> None:
+        made_up = MadeUpVault(bench, theirs)
+        try:
+            made_up.welcome(version=READING_VERSION)
+            made_up.hear(DocumentsAsk)
+            for files, data in batches:
+                made_up.say(DocumentBatch(files))
+                if data:
+                    theirs.write(data_frame(data))
+            made_up.say(DocumentBatch([]))
+            while theirs.read():
+                pass
+        except LinkLostError:
+            return
+        finally:
+            theirs.close()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        fetched(bench, folder, connect=lambda: ours)
+    finally:
+        thread.join(30)
+
+
+def everything_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("batches", "error"),
+    [
+        ([([("../outside", 1)], b"x")], ProtocolError),
+        ([([("/tmp/outside", 1)], b"x")], ProtocolError),
+        ([([("vault_key", 1)], b"x")], ProtocolError),
+        ([([(f"{_PLACE}/acquisitions/0001/data/x", 1)], b"x")], ProtocolError),
+        ([([("cases/../../x/custody/0001-made.json", 1)], b"x")], ProtocolError),
+        ([([(_RECORD, 1), (_RECORD, 1)], b"xx")], ProtocolError),
+        ([([(_RECORD, 1)], b"x"), ([(_RECORD, 1)], b"y")], ProtocolError),
+        ([([(_RECORD, 1)], b"xy")], ProtocolError),
+        ([([(_RECORD, 2)], b"x")], ProtocolError),
+        ([([(_RECORD, 1)], b"")], ProtocolError),
+        ([([(_RECORD, MAX_RECORD + 1)], b"x")], LimitExceededError),
+        ([([("vault.toml", 7)], b"no toml")], EvidenceSyncError),
+        ([], EvidenceSyncError),
+    ],
+)
+def test_what_is_no_document_ends_it_and_is_written_nowhere(
+    bench: Bench, tmp_path: Path, batches: list[tuple[list[tuple[str, int]], bytes]], error: type[EvidenceSyncError]
+) -> None:
+    folder = tmp_path / "here"
+    with pytest.raises(error):
+        shown_by(bench, folder, *batches)
+    assert not (tmp_path / "outside").exists()
+    assert all(path.startswith("documents0") for path in everything_in(folder))
+
+
+def test_documents_of_another_vault_than_it_said_it_is_are_not_taken(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = make_bench(tmp_path / "other")
+    with pytest.raises(ProtocolError, match="another vault"):
+        shown_by(
+            bench,
+            tmp_path / "here",
+            *(
+                ([(name, len(data))], data)
+                for name in ("vault.toml", "custody/0001-made.json", "custody/0001-made.json.sig")
+                if (data := (other.vault.layout.root / name).read_bytes())
+            ),
+        )
+
+
+def test_a_vault_that_only_says_that_it_works_is_given_up(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.connection.vault_answers.MAX_CUSTODY_WORK_SECONDS", 0.0)
+
+    def tamper(message: Message) -> list[Message]:
+        return [Status("receiving", 0, 0)] * 3 + [message] if isinstance(message, DocumentBatch) else [message]
+
+    with pytest.raises((LinkLostError, ProtocolError)):
+        fetched(bench, tmp_path / "here", connect=lambda: TamperedLink(bench.serve()[0], tamper), timeout_seconds=5.0)
+
+
+# --- Readers ---------------------------------------------------------------------------------------------------------------
+
+
+class Reader(HostileClient):
+    def claim_to_read(self, **changes: Any) -> bytes:
+        welcome = self.hello(versions=[READING_VERSION], purpose="read")
+        known = ReadingClaim(
+            purpose="read",
+            nonce=welcome.nonce.hex(),
+            vault_id=welcome.vault_id,
+            vault_key=self.bench.vault.signer.public_key.fingerprint,
+            session=self.session,
+            key=self.bench.signer.public_key.fingerprint,
+        )
+        return msgspec.json.encode(msgspec.structs.replace(known, **changes))
+
+    def enter(self, claim: bytes) -> None:
+        self.send(Patience(60_000, 0, 0), self.begin(claim))
+
+
+def test_a_key_that_the_vault_does_not_trust_reads_nothing(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(UntrustedSignerError):
+        fetched(replace(bench, signer=new_signer()), tmp_path / "here")
+
+
+@pytest.mark.parametrize("purpose", ["read", "push", "custody"])
+def test_a_claim_is_good_for_its_own_purpose_alone(bench: Bench, purpose: str) -> None:
+    client = Reader(bench)
+    if purpose == "read":
+        claim = client.claim(client.hello(versions=[READING_VERSION], purpose="read"))
+    else:
+        claim = client.claim_to_read()
+        client = Reader(bench)
+        client.hello(versions=[READING_VERSION], purpose=purpose)
+    client.enter(claim)
+    assert isinstance(client.ended(), ProtocolError)
+
+
+def test_an_older_version_reads_nothing(bench: Bench) -> None:
+    client = Reader(bench)
+    with pytest.raises(VersionError):
+        client.hello(versions=[ALIKE_VERSION], purpose="read")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        DocumentsAsk(None, "I1", []),
+        DocumentsAsk("C1", None, [1]),
+        DocumentsAsk("../..", None, []),
+        DocumentsAsk("C1", "a\x1bb", []),
+        Status("receiving", 0, 0),
+    ],
+)
+def test_what_cannot_be_asked_ends_the_session(bench: Bench, ask: Message) -> None:
+    client = Reader(bench)
+    client.enter(client.claim_to_read())
+    client.send(ask)
+    assert isinstance(client.ended(), ProtocolError)
+
+
+def test_a_reader_that_asks_for_an_item_that_is_not_there_gets_the_vault_s_own_documents(bench: Bench, tmp_path: Path) -> None:
+    vault, _ = fetched(bench, tmp_path / "here", case="no", item="such")
+    assert not [path for path in everything_in(vault.layout.root) if path.startswith("cases/")]
+    assert (vault.layout.custody / "0001-made.json").exists()
+
+
+def test_a_document_that_is_not_there_is_missing_here_too(bench: Bench, tmp_path: Path) -> None:
+    (bench.acquisition(1) / "receipt.json").unlink()
+    vault, _ = fetched(bench, tmp_path / "here")
+    assert not (vault.layout.item(bench.name).acquisition(1) / "receipt.json").exists()
+
+
+def test_a_document_that_the_disk_does_not_give_is_not_taken_for_missing(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(name: str, dir_fd: int) -> AbstractContextManager[BinaryIO]:
+        if name == "receipt.json":
+            raise OSError(errno.EIO, "Input/output error")
+        return opened_file(name, dir_fd)
+
+    monkeypatch.setattr("evidencesync.ingest.documents.opened_file", failing)
+    with pytest.raises(StorageError, match=r"receipt\.json: Input/output error"):
+        fetched(bench, tmp_path / "here")
