@@ -141,7 +141,7 @@ class CustodyExchange:
 
     def append(self, document: bytes, signature: bytes) -> None:
         """Sends a record, and reads the records that the chain has got."""
-        self._work.end()  # until now it was a person who was waited for
+        self._answers.begin_waiting()  # until now it was a person who was waited for
         try:
             self._link.write(frame_of(Append(document, signature)))
             self._read_more()

@@ -42,6 +42,10 @@ class VaultAnswers:
         self._ahead.close()
         self._link.close()
 
+    def begin_waiting(self) -> None:
+        """The vault has to answer from now on: what time passed before was not its own."""
+        self._work.end()
+
     def expect(self, *kinds: type[_M]) -> _M:
         """Returns the next message. Raises ProtocolError for one of another kind, what a Failure says, and LinkLostError."""
         message = self._next()
