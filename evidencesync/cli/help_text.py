@@ -1,4 +1,7 @@
-"""Lays out `--help`: commands and options in groups, and examples that fit a terminal of 80 columns."""
+"""Lays out `--help`: commands and options in groups, and examples that fit a terminal of 80 columns.
+
+A long help begins with what most people look for, on one screen: what the command does, an example, and its most used options.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ SIGNING: Final = "Who signs"
 RECORDED: Final = "What is recorded"
 COMMON: Final = "Common options"
 _ARGUMENTS: Final = "Arguments"
+_MOST_USED: Final = "Most used"
 _HOW: Final = "How it is done"
 _TRUSTED: Final = "What is trusted"
 _OUTPUT: Final = "Output"
-_ORDER: Final = (_ARGUMENTS, WHAT, "What is read", _HOW, _OUTPUT, RECORDED, _TRUSTED, SIGNING, "SSH", COMMON)
+_ORDER: Final = (_ARGUMENTS, _MOST_USED, WHAT, "What is read", _HOW, _OUTPUT, RECORDED, _TRUSTED, SIGNING, "SSH", COMMON)
 
 _OWN: Final[Mapping[str, str]] = {
     **dict.fromkeys(("case", "item", "acquisition"), WHAT),
@@ -29,6 +33,17 @@ _OWN: Final[Mapping[str, str]] = {
 }
 """The groups of options that stand in a command itself, by their names. All others say how it is done."""
 
+_FIRST: Final[Mapping[str, tuple[str, ...]]] = {
+    "push": ("case", "item", "identity", "exclude", "note", "dry_run"),
+    "pull": ("case", "item", "identity", "exclude", "note", "agentless"),
+    "watch": ("case", "item", "identity", "exclude", "settle", "every"),
+    "verify": ("case", "item", "acquisition", "record", "trusted"),
+    "restore": ("case", "item", "acquisition", "on_damage", "record"),
+    "report": ("case", "item", "output", "files", "sign"),
+    "export": ("case", "item", "form", "acquisition", "encrypt_to"),
+}
+"""The options of commands with a long help that most people need, by the commands' and the options' names."""
+
 _BOUNDS: Final = re.compile(r"(?P<low>[\d.]+)<=x<=(?P<high>[\d.]+)|x>=(?P<least>[\d.]+)|x<=(?P<most>[\d.]+)")
 _EXAMPLES: Final = "Examples:\n"
 _WORD: Final = re.compile(r"(?:--?[\w-]+ (?=[^-|\s]))?(?:'[^']*'|[^\s'])+")
@@ -39,7 +54,10 @@ HELP_NAMES: Final[Mapping[str, Any]] = {"help_option_names": ["-h", "--help"]}
 
 
 class HelpfulCommand(typer.core.TyperCommand):
-    """A command whose help lists options under the title of their group, and ends with examples."""
+    """A command whose help lists options under the title of their group, and ends with examples.
+
+    A command that is in `_FIRST` has an example at the beginning, too, and what else there is to say below its most used options.
+    """
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The parts of the line `Usage`; arguments without the braces that typer may put around them."""
@@ -47,15 +65,36 @@ class HelpfulCommand(typer.core.TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes arguments and options, group by group; what all commands have comes last."""
+        first = _FIRST.get(self.name or "", ())
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in _ORDER}
-        for parameter in self.get_params(ctx):
+        for parameter in sorted(self.get_params(ctx), key=lambda one: first.index(one.name) if one.name in first else 0):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                sections[_title(parameter)].append((record[0], bounds_in_words(record[1])))
+                title = _MOST_USED if parameter.name in first else _title(parameter)
+                sections[title].append((record[0], bounds_in_words(record[1])))
         for title, records in sections.items():
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+            if title == _MOST_USED and first:
+                self._write_details(formatter)
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """Writes what the command does; of a long help, the first paragraph and an example."""
+        if self.name not in _FIRST:
+            super().format_help_text(ctx, formatter)
+            return
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text((self.help or "").partition("\n\n")[0])
+        _write_examples("Example:\n", first_example(self.epilog), formatter)
+
+    def _write_details(self, formatter: Any) -> None:
+        """Writes the paragraphs that `format_help_text` has left."""
+        rest = (self.help or "").partition("\n\n")[2]
+        if rest:
+            with formatter.section("In detail"):
+                formatter.write_text(rest)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Writes the examples."""
@@ -128,11 +167,16 @@ def _title(parameter: Any) -> str:
 
 def _write_epilog(epilog: str | None, formatter: Any) -> None:
     for paragraph in (epilog or "").split("\n\n"):
-        formatter.write_paragraph()
         if paragraph.startswith(_EXAMPLES):
-            formatter.write(_EXAMPLES)
-            for example in paragraph.removeprefix(_EXAMPLES).splitlines():
-                for line in wrap_example(example.strip(), formatter.width - len("  ")):
-                    formatter.write(f"  {line}\n")
+            _write_examples(_EXAMPLES, paragraph.removeprefix(_EXAMPLES), formatter)
         elif paragraph:
+            formatter.write_paragraph()
             formatter.write_text(paragraph)
+
+
+def _write_examples(title: str, examples: str, formatter: Any) -> None:
+    formatter.write_paragraph()
+    formatter.write(title)
+    for example in examples.splitlines():
+        for line in wrap_example(example.strip(), formatter.width - len("  ")):
+            formatter.write(f"  {line}\n")

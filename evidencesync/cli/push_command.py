@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class PushChoice(OnceChoice):
     """How the evidence is transferred, or only what a transfer would read."""
 
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read. Nothing is sent or written.")] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read; nothing is sent.")] = False
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from evidencesync.cli.settings import LoadedSettings
 from evidencesync.errors import SignatureError, SigningKeyError, TrustFileError, UsageError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_PUBLIC_KEY, MAX_TRUST_FILE
 
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots
 
 _PUBLIC_HINT: Final = "Name the public part of an SSH key, the one that ends in .pub."
+_OTHER_FORMS: Final = {
+    b"PuTTY-User-Key-File-": "puttygen {} -L > {}",
+    b"---- BEGIN SSH2 PUBLIC KEY": "ssh-keygen -i -f {} > {}",
+}
+"""How other programs begin a file of a key, and what makes a .pub file of it."""
+_KEYS_IN_LINES: Final = re.compile(rb"(?:^|(?<=[ \t]))((?:ssh|ecdsa|sk)-[\w.@-]+[ \t]+AAAA[\w+/]+=*)[ \t]*([^\n]*)", re.MULTILINE)
 _NAME_IN_COMMENT: Final = re.compile(r"[^\s@]+@[^\s@]+")
 
 
@@ -76,10 +82,28 @@ def _load_key(file: Path) -> tuple[PublicKey, str]:
         raise SigningKeyError(f"the public key {shown} cannot be read: {error.strerror}", hint=_PUBLIC_HINT) from error
     if b"PRIVATE KEY" in data:
         raise SigningKeyError(f"{shown} is a private key", hint=_PUBLIC_HINT)
+    if (makes := next((makes for begins, makes in _OTHER_FORMS.items() if data.startswith(begins)), None)) is not None:
+        made = makes.format(shell_text(str(file)), shell_text(f"{file.with_suffix('')}.pub"))
+        raise SigningKeyError(f"{shown} is not written as OpenSSH writes a public key", hint=f"Make one that is: {made}")
     try:
         return PublicKey.from_line(data), b" ".join(data.split()[2:]).decode("utf-8")
     except SignatureError as error:
+        if (held := _KEYS_IN_LINES.findall(data)) and (len(held) > 1 or not _KEYS_IN_LINES.match(data)):
+            raise _more_than_a_key(file, held) from error
         raise SigningKeyError(f"{shown}: {error.message}", hint=error.hint or _PUBLIC_HINT) from error
+
+
+def _more_than_a_key(file: Path, held: Sequence[tuple[bytes, bytes]]) -> SigningKeyError:
+    """The error for a file of lines such as authorized_keys has. The hint takes the first key out of it."""
+    blob, comment = (part.decode("utf-8", "replace") for part in held[0])
+    named = comment if _NAME_IN_COMMENT.fullmatch(comment) and safe_text(comment) == comment else blob[-12:]
+    new = f"{named.partition('@')[0].rpartition('/')[2]}.pub"
+    take = f"{shell_text('grep', '-o', f'{blob[:20]}.*{named}', str(file))} > {shell_text(new)}"
+    count = "a key with options" if len(held) == 1 else f"{len(held)} keys"
+    return SigningKeyError(
+        f"{safe_text(str(file), 200)} holds {count}, as authorized_keys does, and one public key is meant",
+        hint=f"Write that one into a file of its own, and name it; for the first of them: {take}",
+    )
 
 
 def _read(file: Path, unreadable: str, too_large: str) -> bytes:

@@ -137,12 +137,16 @@ def add(
     from evidencesync.vault.heads import record_heads
     from evidencesync.vault.ledger import recorded
 
+    steps = FirstSteps.into(opened.layout.root, [(public, name)])
+    if any(one.signer.key == public and one.signer.valid_before is None and not one.revoked for one in opened.trust.signers()):
+        for line in steps.lines():  # who adds a key again may look for its line: the error comes all the same
+            run.console.print_message(line)
     with adding_to_own_chain(run, opened):
         opened.trust.add(public, name)
         change = _change(opened, "added", public)
         with recorded(change.record):
             record_heads(opened)
-    return _give_changed(run, opened, [change], FirstSteps.into(opened.layout.root, [(public, name)]).lines())
+    return _give_changed(run, opened, [change], steps.lines())
 
 
 def list_signers(run: Run, vault: VaultPath) -> ExitCode:

@@ -40,7 +40,10 @@ class InvalidPublicKeyError(SignatureError):
     """Not a public key, or not one of a kind and size that may sign here."""
 
     slug = "invalid-public-key"
-    default_hint = "Usable are Ed25519 (also on a FIDO token), ECDSA P-256/384/521, and RSA of 3072 bits or more."
+    default_hint = (
+        "Usable are Ed25519 (also on a FIDO token), ECDSA P-256/384/521, and RSA of 3072 bits or more. "
+        "A new one is made by: ssh-keygen -t ed25519"
+    )
 
 
 @dataclass(frozen=True, slots=True)

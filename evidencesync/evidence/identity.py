@@ -62,7 +62,8 @@ class Title:
             raise InvalidNameError(f"a case or item number needs 1 to {MAX_TITLE} characters")
         if self.text != self.text.strip() or not is_clean(self.text):
             raise InvalidNameError(
-                f"a case or item number may not hold control characters or outer spaces: {safe_text(self.text, 80)}"
+                f"a case or item number may not hold control characters or outer spaces: '{safe_text(self.text, 80)}'",
+                hint="Type it without them, in quotes if there is a space inside: --item 'DISK 1'",
             )
         if ".." in self.text.split("/") or self.text.startswith("/") or not self.text.strip("./\\"):
             raise InvalidNameError(

@@ -139,6 +139,8 @@ def _receive(connection: socket.socket, length: int) -> bytes:
 
 
 AGENT: Final = "agent"
+PUTTY: Final = b"PuTTY-User-Key-File-"
+"""What a key file of PuTTY begins with."""
 AskPassphrase = Callable[[str], str]
 """Asks a person for a passphrase with a prompt; may raise InterruptedRunError."""
 
@@ -248,6 +250,9 @@ def _curve_digest(private: ec.EllipticCurvePrivateKey) -> hashes.HashAlgorithm:
 
 def _from_file(path: Path, data: bytes, ask_passphrase: AskPassphrase | None) -> SigningKey:
     shown = safe_text(str(path), 120)
+    if data.startswith(PUTTY):
+        made = shell_text("puttygen", str(path), "-O", "private-openssh", "-o", str(path.with_suffix("")) + "_openssh")
+        raise SigningKeyError(f"{shown} is a key file of PuTTY", hint=f"Write it as OpenSSH does, and name that file: {made}")
     outside = _openssh_public(data)
     if outside is not None and outside.algorithm.startswith("sk-"):
         return choose_from_agent(outside)  # the file holds a handle only; the token signs, and the agent speaks with it
@@ -264,7 +269,8 @@ def _from_file(path: Path, data: bytes, ask_passphrase: AskPassphrase | None) ->
     if outside is not None and agent_holds(outside):
         return AgentSigner(outside)
     if ask_passphrase is None:
-        raise PassphraseError(f"{shown} is encrypted, and nobody can be asked for its passphrase")
+        hint = f"Load it into an agent (ssh-add {shell_text(str(path))}), then run the same command again."
+        raise PassphraseError(f"{shown} is encrypted, and nobody can be asked for its passphrase", hint=hint)
     question = f"Passphrase for {shown}: "
     for _ in range(_PASSPHRASE_TRIES):
         try:

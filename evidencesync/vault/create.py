@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,7 @@ from evidencesync.errors import (
     StorageError,
     UsageError,
 )
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.copying import share_blocks
@@ -41,6 +41,7 @@ from evidencesync.files.disk import (
     write_all,
 )
 from evidencesync.files.folders import names_in, remove_tree
+from evidencesync.home import account_name
 from evidencesync.limits import MAX_TITLE
 from evidencesync.outside import require_outside
 from evidencesync.vault.interrupted import TEMPORARY
@@ -199,12 +200,33 @@ def create_vault(
     """
     now = time.time_ns() if at_ns is None else at_ns
     _require_usable(name)
+    with _hinting_whose_folder_it_is(path):
+        return _create(path, partial(_furnish, name=name, trusted=trusted, policy=policy or Policy(), now=now))
+
+
+@contextlib.contextmanager
+def _hinting_whose_folder_it_is(path: Path) -> Iterator[None]:
+    """Says how an account gets a folder for a vault where it may not make one."""
+    place = path / "vault" if os.path.isdir(path) else path
+    try:
+        yield
+    except EvidenceSyncError as error:
+        if isinstance(error.__cause__, PermissionError) and (account := account_name()) is not None:
+            made = shell_text("sudo", "install", "-d", "-m", "700", "-o", account, str(place))
+            error.hint = (
+                f"{safe_text(account)} may not write there: name a folder of your own, or have one made: {made}; "
+                f"then: {shell_text('evidencesync', 'init', str(place))}"
+            )
+        raise
+
+
+def _create(path: Path, furnish: Callable[[VaultLayout], None]) -> Vault:
     is_new = _make_root(path)
     layout = VaultLayout(path.resolve())
     try:
         with locked_folder(layout.root, "the folder of the new vault"):
             _clear_begun(layout.root)
-            return _make_whole(layout, partial(_furnish, layout, name, trusted, policy or Policy(), now), is_new=is_new)
+            return _make_whole(layout, partial(furnish, layout), is_new=is_new)
     except BaseException:
         if is_new:
             with contextlib.suppress(OSError):

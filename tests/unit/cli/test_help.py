@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 from evidencesync.cli.app import main
-from evidencesync.cli.help_text import bounds_in_words, wrap_example
+from evidencesync.cli.help_text import _FIRST, bounds_in_words, wrap_example
 from tests.support.every_command import KINDS, every_command
 
 GROUPS = ("", "trust", "host", "custody", "timestamp", "receipts", "vault")
@@ -99,8 +100,10 @@ def test_a_push_says_what_belongs_together(monkeypatch: pytest.MonkeyPatch, capf
     found = sections(page("push", monkeypatch, capfd))
     assert list(found) == [
         "",
+        "Example",
         "Arguments",
-        "Case and item",
+        "Most used",
+        "In detail",
         "What is read",
         "How it is done",
         "What is recorded",
@@ -110,6 +113,22 @@ def test_a_push_says_what_belongs_together(monkeypatch: pytest.MonkeyPatch, capf
         "Examples",
     ]
     assert next(line for line in found["SSH"] if "--port" in line).endswith("[1 to 65535]")
+
+
+@pytest.mark.parametrize("name", _FIRST)
+def test_a_long_help_begins_with_one_screen_of_what_most_people_look_for(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shown = page(name, monkeypatch, capfd)
+    found = sections(shown)
+    assert list(found)[:4] == ["", "Example", "Arguments", "Most used"]
+    first = found["Example"][0]
+    assert first.startswith(f"  evidencesync {name} ")
+    assert first in found["Examples"]
+    most_used = "\n".join(found["Most used"])
+    assert len(re.findall(r"^  -", most_used, re.MULTILINE)) == len(_FIRST[name])
+    assert shown.index("In detail:") < shown.index("Common options:")
+    assert len(shown.partition("In detail:")[0].splitlines()) <= 29  # of 24, and what scrolls past was read
 
 
 @pytest.mark.parametrize(

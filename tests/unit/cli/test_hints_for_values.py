@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from evidencesync.cli.acquire import parse_compress
 from evidencesync.cli.app import main
 from evidencesync.cli.export_command import _parse_format
-from evidencesync.errors import NotThereError, UsageError
+from evidencesync.errors import NotThereError, StorageError, UsageError
 from evidencesync.exit_codes import ExitCode
+from evidencesync.vault import create
+from evidencesync.vault.create import create_vault
 from tests.support.every_command import run_in_process
 
 
@@ -73,3 +76,39 @@ def test_a_public_key_in_place_of_a_list_of_signers_leads_to_its_form(tmp_path: 
     )
     assert run_in_process(["verify", str(tmp_path), "--trusted", str(tmp_path / "ana.pub")]) == ExitCode.USAGE
     assert capsys.readouterr().err.splitlines()[-1].endswith("follows: ana@lab ssh-ed25519 AAAA...")
+
+
+def test_a_key_that_is_known_comes_with_its_line_for_authorized_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vault, key = str(tmp_path / "vault"), tmp_path / "ana.pub"
+    key.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f ana@lab\n")
+    assert run_in_process(["init", vault, "--trust", str(key)]) == 0
+    line = next(one for one in capsys.readouterr().out.splitlines() if one.startswith("restrict,"))
+    assert run_in_process(["trust", "add", vault, str(key)]) == ExitCode.USAGE
+    said = capsys.readouterr().err.splitlines()
+    assert line in said
+    assert said[-1].endswith("is known already, as ana@lab")
+    assert run_in_process(["trust", "retire", vault, "ana@lab"]) == 0
+    capsys.readouterr()
+    assert run_in_process(["trust", "revoke", vault, str(key), "--yes"]) == 0
+    capsys.readouterr()
+    assert run_in_process(["trust", "add", vault, str(key)]) == ExitCode.USAGE
+    assert "restrict," not in capsys.readouterr().err
+
+
+def test_who_may_not_make_a_vault_there_is_told_how_to_get_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(create, "account_name", lambda: "ana")
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    place = tmp_path / "my vault"
+    with pytest.raises(StorageError, match="could not make the folder") as refused:
+        create_vault(place, "v")
+    made = f"sudo install -d -m 700 -o ana '{place}'; then: evidencesync init '{place}'"
+    assert refused.value.hint == f"ana may not write there: name a folder of your own, or have one made: {made}"
+    monkeypatch.undo()
+    monkeypatch.setattr(create, "account_name", lambda: "ana")
+    monkeypatch.setattr(create, "store_new_file", refuse)
+    with pytest.raises(StorageError) as refused:
+        create_vault(tmp_path, "v")
+    assert str(refused.value.hint).endswith(f"evidencesync init {tmp_path}/vault")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,31 @@ def test_what_is_no_public_key_is_12(data: bytes, tmp_path: Path) -> None:
     for path in (file, tmp_path / "gone.pub", tmp_path):
         with pytest.raises(SigningKeyError):
             load_public_key(path)
+
+
+@pytest.mark.parametrize("lines", [1, 2])
+def test_lines_of_authorized_keys_lead_to_the_key_that_is_meant(lines: int, tmp_path: Path) -> None:
+    file = tmp_path / "authorized keys"
+    held = [f'restrict,command="evidencesync serve --vault /srv/v" {_key(9 + n).line(f"ana{n}@lab")}' for n in range(lines)]
+    file.write_text("\n".join(held) + "\n")
+    with pytest.raises(SigningKeyError, match="as authorized_keys does, and one public key is meant") as refused:
+        load_public_key(file)
+    command = str(refused.value.hint).partition("for the first of them: ")[2]
+    assert command.endswith(" > ana0.pub")
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)  # as a person pastes it
+    assert load_public_key(tmp_path / "ana0.pub") == _key(9)
+    assert shlex.split(command)[0] == "grep"
+
+
+@pytest.mark.parametrize(
+    ("data", "made"),
+    [
+        ("PuTTY-User-Key-File-3: ssh-ed25519\n", "puttygen {0}/k.x -L > {0}/k.pub"),
+        ("---- BEGIN SSH2 PUBLIC KEY ----\n", "ssh-keygen -i -f {0}/k.x > {0}/k.pub"),
+    ],
+)
+def test_a_key_in_the_form_of_another_program_comes_with_what_makes_one_of_ours(data: str, made: str, tmp_path: Path) -> None:
+    (tmp_path / "k.x").write_text(data)
+    with pytest.raises(SigningKeyError, match="not written as OpenSSH") as refused:
+        load_public_key(tmp_path / "k.x")
+    assert str(refused.value.hint).endswith(made.format(tmp_path))

@@ -365,3 +365,12 @@ def test_a_key_of_a_kind_that_may_not_sign_is_answered_with_the_kinds_that_may(t
     with pytest.raises(SigningKeyError, match=f"handle of one on a FIDO token.*{kind.decode()}") as refused:
         load_signer(str(tmp_path / "token"), None, lambda prompt: "x")
     assert "Usable are Ed25519" in str(refused.value.hint)
+
+
+def test_a_key_of_putty_comes_with_what_makes_one_of_openssh(tmp_path: Path) -> None:
+    file = tmp_path / "ana.ppk"
+    file.write_text("PuTTY-User-Key-File-3: ssh-ed25519\n")
+    file.chmod(0o600)
+    with pytest.raises(SigningKeyError, match="key file of PuTTY") as refused:
+        load_signer(str(file), None, None)
+    assert str(refused.value.hint).endswith(f"puttygen {file} -O private-openssh -o {tmp_path}/ana_openssh")
