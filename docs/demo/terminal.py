@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
 
-MAX_LINES: Final = 24  # of one command's output
+MAX_LINES: Final = 40  # of one command's output
+QUESTION_END: Final = "[y/yes or n/no] "
 TIMEOUT_SECONDS: Final = 120
 STOP_SECONDS: Final = 15
 
@@ -82,6 +83,8 @@ class Terminal:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise UnexpectedError(f"{command[0]} could not be run to its end: {error}") from error
         output = done.stdout.decode("utf-8", "backslashreplace")
+        if answer:  # no terminal has shown what was typed, nor the end of that line
+            output = output.replace(QUESTION_END, f"{QUESTION_END}{answer}\n", 1)
         if not quiet or done.returncode != expect:
             self._show_output(output)
         if done.returncode != expect:

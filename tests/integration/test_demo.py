@@ -26,6 +26,9 @@ def test_the_demo_comes_out_as_it_says(tmp_path: Path, require_program: Callable
     assert done.returncode == 0, done.stdout + done.stderr
     assert "== All as it should be" in done.stdout
     assert "exit code 30" in done.stdout
+    assert "[y/yes or n/no] yes\n" in done.stdout
+    assert "more lines" not in done.stdout
+    assert done.stdout.count("travelled ") == 2  # one figure of each push
     assert list(folder.glob("vault/cases/*/*/acquisitions/0002/data/disk.img"))
 
 
