@@ -15,7 +15,7 @@ from tests.support.laboratory import ACCOUNTS, Laboratory, made_laboratory
 EVIDENCE: Final = "/usr/share/common-licenses"
 INSTALLING: Final = (
     "sudo apt install -y openssh-server pipx",
-    "sudo PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install .",
+    "sudo PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install '.[all]'",
 )
 
 
