@@ -9,6 +9,7 @@ JOBS   ?= 4
 SCALE  ?= 1
 SEED   ?= 0
 BENCH  ?=
+PROFILE ?=
 PYTEST ?=
 
 VENV  := .venv
@@ -20,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONDONTWRITEBYTECODE =
 
 .DELETE_ON_ERROR:
-.PHONY: demo test quick coverage soak differential flips tamper fuzz faults kills check lint format bench bench-dry resume shape schemas docs clean
+.PHONY: demo test quick coverage soak differential flips tamper fuzz faults kills check lint format bench bench-dry bench-short profile resume shape schemas docs clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m docs.demo
@@ -87,6 +88,15 @@ bench: $(STAMP)
 # Every row once, as small as it gets: shows that all of it runs, and nothing about speed.
 bench-dry: $(STAMP)
 	@$(BIN)/python -m tests.bench --scale 0.01 --repeat 1 --rows 'A-*,B-*,F-*,V-*,M-*' $(BENCH)
+
+# What a push costs by thread and step, and its system calls; FOLDER needs some 4 GiB. PROFILE="--help" shows what else it can do.
+profile: $(STAMP)
+	@$(BIN)/python -m tests.bench.profile --dir $(or $(FOLDER),/dev/shm) $(PROFILE)
+
+# The rows that say most, in about five minutes: a quarter of A and of B, each once, printed as they finish.
+bench-short: $(STAMP)
+	@$(BIN)/python -m tests.bench --scale 0.25 --repeat 1 --only rsync,hashdeep,evidencesync \
+	  --rows A-fresh,A-edits,A-insert,B-fresh,B-unchanged,tiny --dir $(or $(FOLDER),/dev/shm) $(BENCH)
 
 # The package's modules, lines, importers and longest functions.
 shape: $(STAMP)
