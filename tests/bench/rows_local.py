@@ -18,6 +18,7 @@ _FAST_CIPHER: Final = Lane(Rsync("rsync -a, aes128-gcm", ssh_options=("-c", "aes
 _WITH_PROOF: Final = Lane(_PROOF, (Ratio(_RSYNC),))
 _CHECKSUMS: Final = Lane(Rsync(_CHECKSUM_RSYNC, ("-ac",)))
 _BY_TIME: Final = Lane(Rsync("rsync -a, by time and size"), (Ratio(_CHECKSUM_RSYNC),))
+_BY_PROOF: Final = (Ratio(_RSYNC), Ratio(_PROOF.name, 0.35))
 _AUDIT: Final = HashdeepAudit()
 _VERIFY: Final = (
     Lane(B3sum()),
@@ -40,14 +41,14 @@ LOCAL: Final = (
             _DURABLE,
             _WITH_PROOF,
             *_PEERS,
-            *ours(Ratio(_RSYNC, wall_goal=0.5), read_back=(Ratio(_RSYNC), Ratio(_PROOF.name, 0.35))),
+            *ours(Ratio(_RSYNC, wall_goal=0.5), read_back=_BY_PROOF),
         ),
     ),
     Row(
         "A-edits",
         "A, 4 KiB edits in place",
         image_work("edited", known=True),
-        lanes=(_PLAIN, *ours(Ratio(_RSYNC, wall_goal=0.7, wire_goal=0.2))),
+        lanes=(_PLAIN, _WITH_PROOF, *ours(Ratio(_RSYNC, wall_goal=0.7, wire_goal=0.2), read_back=_BY_PROOF)),
     ),
     Row(
         "A-insert",
@@ -72,14 +73,23 @@ LOCAL: Final = (
             _DURABLE,
             _WITH_PROOF,
             *_PEERS,
-            *ours(Ratio(_RSYNC, wall_goal=0.8), read_back=(Ratio(_RSYNC), Ratio(_PROOF.name))),
+            *ours(Ratio(_RSYNC, wall_goal=0.8), read_back=_BY_PROOF),
         ),
     ),
     Row(
         name="B-unchanged",
         title="B, unchanged, every byte compared",
         work=files_work(known=True),
-        lanes=(_CHECKSUMS, _BY_TIME, *ours(Ratio(_CHECKSUM_RSYNC, wall_goal=1.2, wire_goal=0.2))),
+        lanes=(
+            _CHECKSUMS,
+            _BY_TIME,
+            Lane(_PROOF, (Ratio(_CHECKSUM_RSYNC),)),
+            *ours(
+                Ratio(_CHECKSUM_RSYNC, wall_goal=1.2, wire_goal=0.2),
+                read_back=(Ratio(_CHECKSUM_RSYNC), Ratio(_PROOF.name, 0.35)),
+            ),
+        ),
     ),
+    Row("tiny", "ten small files, from typing to prompt", files_work(count=10), lanes=(_PLAIN, *ours(Ratio(_RSYNC)))),
     Row("B-verify", "B, checked where it lies", files_work(known=True), lanes=_VERIFY),
 )
