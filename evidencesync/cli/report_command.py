@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -24,8 +24,9 @@ from evidencesync.home import expand, expand_new_file, read_named
 from evidencesync.limits import MAX_VERDICT_FILE
 
 if TYPE_CHECKING:
-    from evidencesync.cli.file_outputs import Format
+    from evidencesync.cli.file_outputs import Format, ReportOutput
     from evidencesync.outside import NewFile
+    from evidencesync.report.document import Report
     from evidencesync.report.gather import VerdictSource
     from evidencesync.report.judging import ReportScope
     from evidencesync.vault.vault import Vault
@@ -126,6 +127,30 @@ class FileChoice:
             yield places
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroundsChoice:
+    """What the verdict rests on: a check for this report, or an earlier one."""
+
+    trusted: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's.")
+    ] = None
+    verdict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Output of an earlier `verify --json`, to use instead of checking now. The report states its age.",
+        ),
+    ] = None
+
+    def source(self, run: Run, vault: Vault, checks: CheckChoice, shown: ReportScope, now_ns: int) -> VerdictSource:
+        """Checks the vault, or takes the earlier verdict. Raises UsageError for a verdict together with options of a check."""
+        if self.verdict is None:
+            return _verify(run, vault, checks, shown, self.trusted, now_ns)
+        source = _load_verdict(self.verdict, self.trusted, checks)
+        _require_remembered(run, vault, shown)
+        return source
+
+
 def add_commands(app: typer.Typer) -> None:
     """Adds `report`."""
     command(
@@ -148,16 +173,7 @@ def report(
     part: ReportedChoice,
     signing: ReportSignChoice,
     to: FileChoice,
-    trusted: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's.")
-    ] = None,
-    verdict: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Output of an earlier `verify --json`, to use instead of checking now. The report states its age.",
-        ),
-    ] = None,
+    grounds: GroundsChoice,
 ) -> ExitCode:
     """Writes the audit report of a case, or of a part of it, as HTML, PDF or JSON.
 
@@ -173,47 +189,62 @@ def report(
     """
     import time
 
-    from evidencesync.cli.report_writing import report_lines, sign_files, signed_by, write_files
-    from evidencesync.cli.verify_record import load_verifier
-    from evidencesync.custody.labels import digests_text
-    from evidencesync.report.gather import count_acquisitions, gather
     from evidencesync.report.pdf_report import require_typst
-    from evidencesync.report.verdicts import digests_left, severities_text
-    from evidencesync.report.volumes import Choices
     from evidencesync.vault.vault import Vault
 
-    shown = part.scope()
-    now_ns = time.time_ns()
+    shown, now_ns = part.scope(), time.time_ns()
     made_ns = now_ns if to.time_of_report is None else _parse_time(to.time_of_report)
     if to.kind == "pdf":
         require_typst()
     if to.kind in _DRAFTS:
-        _check_draft(signing, verdict)
+        _check_draft(signing, grounds.verdict)
     opened = Vault.open(local_vault(vault))
-    root = opened.layout.root
+    result, made = _write(run, opened, shown, signing, to, lambda: grounds.source(run, opened, checks, shown, now_ns), made_ns)
+    _tell(run, to, result, made)
+    return ExitCode(result.exit_code)
+
+
+def _write(
+    run: Run,
+    vault: Vault,
+    shown: ReportScope,
+    signing: ReportSignChoice,
+    to: FileChoice,
+    judge: Callable[[], VerdictSource],
+    made_ns: int,
+) -> tuple[ReportOutput, Report]:
+    """Opens the places of the files and loads the signer, only then lets the vault be judged, and writes, signs and records."""
+    from evidencesync.cli.report_writing import sign_files, signed_by, write_files
+    from evidencesync.cli.verify_record import load_verifier
+    from evidencesync.report.gather import count_acquisitions, gather
+    from evidencesync.report.volumes import Choices
+
+    root = vault.layout.root
     with contextlib.ExitStack() as stack:
-        counted = count_acquisitions(opened, shown)
+        counted = count_acquisitions(vault, shown)
         places = stack.enter_context(to.opened(root, counted, signed=signing.sign))
         verifier = load_verifier(run, signing) if signing.sign else None
-        if verdict is not None:
-            source = _load_verdict(verdict, trusted, checks)
-            _require_remembered(run, opened, shown)
-        else:
-            source = _verify(run, opened, checks, shown, trusted, now_ns)
-        gathered = gather(opened, shown, source, now_ns=made_ns)
+        gathered = gather(vault, shown, judge(), now_ns=made_ns)
         found = sum(len(item.acquisitions) for item in gathered.report.items)
         if found != counted:  # others were received meanwhile, or some could not be listed before
             places = stack.enter_context(to.opened(root, found, signed=signing.sign))
-        made = write_files(
-            gathered, places, to.kind, Choices(to.files or to.kind != "pdf", signed_by(verifier, gathered.report.trust))
-        )
-        result = made.output if verifier is None else sign_files(made, places, gathered, root, verifier)
-    left = digests_left(gathered.report) if to.kind in _DRAFTS and result.state == "pass" else []
+        choices = Choices(to.files or to.kind != "pdf", signed_by(verifier, gathered.report.trust))
+        made = write_files(gathered, places, to.kind, choices)
+        output = made.output if verifier is None else sign_files(made, places, gathered, root, verifier)
+    return output, gathered.report
+
+
+def _tell(run: Run, to: FileChoice, result: ReportOutput, made: Report) -> None:
+    """Says what was written, and of a draft which digests it does not speak of."""
+    from evidencesync.cli.report_writing import report_lines
+    from evidencesync.custody.labels import digests_text
+    from evidencesync.report.verdicts import digests_left, severities_text
+
+    left = digests_left(made) if to.kind in _DRAFTS and result.state == "pass" else []
     if left:
         run.console.print_message(f"note: the draft states that {digests_text(left)} was not computed again")
         run.console.print_message("hint: For a draft about all digests, make it with --all-digests.")
-    run.console.print_result(result, report_lines(result, severities_text(gathered.report.judgement.findings) or "none"))
-    return ExitCode(result.exit_code)
+    run.console.print_result(result, report_lines(result, severities_text(made.judgement.findings) or "none"))
 
 
 def _check_draft(signing: ReportSignChoice, verdict: str | None) -> None:

@@ -81,7 +81,7 @@ def _overview(anchor: str, item: Item) -> Section:
                 Fact("Case", safe_text(item.case)),
                 Fact("Item", safe_text(item.item)),
                 *(_detail(one) for one in item.known),
-                *([Fact("Held by", safe_text(item.held_by))] if item.held_by is not None else []),
+                *([Fact("Held by", holder_text(item))] if item.held_by is not None else []),
                 *([_open(item.open_hand_over)] if item.open_hand_over is not None else []),
                 Fact("Folder in the vault", item.folder, exact=True),
                 Fact("Acquisitions shown", str(len(item.acquisitions))),
@@ -101,6 +101,14 @@ def _continued(anchor: str, item: Item) -> Section:
 
 def _detail(one: Detail) -> Fact:
     return Fact(labels.label_text(one.name), f"{safe_text(one.value)} (custody record {one.record})")
+
+
+def holder_text(item: Item) -> str:
+    """Who has accepted an item last, by the name in that record; empty for nobody."""
+    principal = item.held_by or ""
+    records = [step.record for step in item.custody if step.record is not None and step.signature != "refused"]
+    names = [one.actor.name for one in records if one.type == "accepted" and one.actor.principal == principal]
+    return person_text(names[-1], principal, 200, 200) if names else safe_text(principal, 200)
 
 
 def _open(handed: HandOver) -> Fact:

@@ -29,8 +29,8 @@ def _sentence(text: str, names: str, left_out: str = "") -> _Sentence:
 _SENTENCES: Final[dict[str, list[_Sentence]]] = {
     "verified": [
         _sentence(
-            "Verdict {verdict}, with {errors} and {warnings}. Checked were, of {scope}: {acquisitions}, {records}, {files}, "
-            "{bytes}; contents by {digests}. Trusted were {trust}. The chain ended then with {chain_head}.",
+            "Verdict {verdict}, with {errors} and {warnings}, after a check of {scope}: {acquisitions}, {records}, {files}, "
+            "{bytes}; contents by {digests}; trust: {trust}. The chain ended then with {chain_head}.",
             "verdict errors warnings scope acquisitions records files bytes digests trust chain_head",
             "exit_code tool",
         )
@@ -59,7 +59,7 @@ _SENTENCES: Final[dict[str, list[_Sentence]]] = {
     "restored": [
         _sentence(
             "A working copy was made on {host}, in {destination}: {entries}, {bytes}; wanted: {scope}; outcome: {verdict}; it "
-            "lacks: {lacks}; read back: {read_back}. SHA-256 of the manifest: {manifest_sha256}. Trusted were {trust}.",
+            "lacks: {lacks}; read back: {read_back}. SHA-256 of the manifest: {manifest_sha256}. Trust: {trust}.",
             "host destination entries bytes scope verdict lacks read_back manifest_sha256 trust",
             "tool",
         )

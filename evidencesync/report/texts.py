@@ -119,9 +119,7 @@ NO_GLYPHS: Final = (
 )
 ALL_GLYPHS: Final = "Each character that may be shown is shown as it is."
 ATTACHED: Final = "{count:,} documents are attached as they lie in the vault: manifests, receipts, custody records, signatures."
-NOT_ATTACHED: Final = (
-    "{count:,} are NOT attached, because they are too large for this file, missing or not readable. See the vault: {names}"
-)
+NOT_ATTACHED: Final = "NOT attached, because too large for this file, missing or not readable: {count:,}. See the vault: {names}"
 
 GLOSSARY: Final[list[tuple[str, str]]] = [
     ("acquisition", "One completed transfer of an item into the vault. It is numbered and never changed."),

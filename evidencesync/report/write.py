@@ -7,7 +7,6 @@ from typing import Final, Literal
 
 import msgspec
 
-from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.labels import digests_text
 from evidencesync.custody.wholeness import SourceState
 from evidencesync.errors import InternalError
@@ -20,7 +19,7 @@ from evidencesync.report.annexes import annexes, volume_section
 from evidencesync.report.blocks import Column, Fact, FirstPage, Pages, Sink, Table
 from evidencesync.report.certificate import write_certificate
 from evidencesync.report.document import Acquisition, Item, Judgement, Report
-from evidencesync.report.exhibits import exhibit_sections, gaps_text
+from evidencesync.report.exhibits import exhibit_sections, gaps_text, holder_text
 from evidencesync.report.gather import Gathered
 from evidencesync.report.html_report import write_html
 from evidencesync.report.manifests import manifest_lines
@@ -164,17 +163,11 @@ def _held(items: list[Item]) -> Iterator[str]:
         sealed = next((record.sequence for record in records if record.type == "sealed"), None)
         handed = item.open_hand_over
         said = [f"sealed since custody record {sealed}"] if sealed is not None else []
-        said += [f"held by {_holder(item.held_by, records)}"] if item.held_by is not None else []
+        said += [f"held by {holder_text(item)}"] if item.held_by is not None else []
         said += [f"a hand-over to {safe_text(handed.to, 200)} is open since custody record {handed.record}"] if handed else []
         said += ["never handed over"] if sealed is not None and item.held_by is None and handed is None else []
         if said:
             yield f"item {safe_text(item.item, 80)}: {', '.join(said)}"
-
-
-def _holder(principal: str, records: list[CustodyRecord]) -> str:
-    """Who accepted an item last, by the name in that record."""
-    names = [one.actor.name for one in records if one.type == "accepted" and one.actor.principal == principal]
-    return person_text(names[-1], principal, 200, 200) if names else safe_text(principal, 200)
 
 
 def state_of(one: Acquisition) -> SourceState | None:
