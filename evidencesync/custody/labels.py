@@ -71,13 +71,14 @@ _OPTIONS: Final = {
     "chunking": "How contents were cut",
     "read-back": "Read back from the vault's disk",
     "on-read-error": "In place of what could not be read",
-    "times": "Times",
+    "times": "Times of files",
 }
 _OPTION_VALUES: Final = {
     ("on-read-error", "zero"): "zeros",
     ("on-read-error", "fail"): "nothing: the transfer ends",
     ("on-read-error", "skip"): "nothing: it is left out",
     ("on-read-error", "without-content"): "nothing: the file is kept without content",
+    ("times", "whole seconds, modulo 2^32"): "whole seconds, in 32 bits: those before 1970 or after 2106 are not told",
 }
 _ABBREVIATIONS: Final = {"sha256": "SHA-256", "id": "id", "utc": "UTC", "url": "URL"}
 

@@ -230,7 +230,7 @@ def _points(receipt: Receipt) -> Table:
     for name in ("source", "arrival", "disk"):
         point = getattr(receipt.points, name)
         digests = labels.digests_text(point.digests)
-        what = f"{count_text(point.files, 'file')}, {point.bytes:,} bytes" if point.taken else texts.NO_READ_BACK
+        what = f"{count_text(point.files, 'file')}, {point.bytes:,} bytes" if point.taken else texts.NOT_TAKEN[name]
         rows.append([texts.POINTS[name], digests or "-", what])
     columns = [Column("Point", "text", 4), Column("Digests", "text", 2), Column("Of", "text", 4)]
     return Table("The three points at which digests were taken", columns, rows)
@@ -294,7 +294,7 @@ def _gaps(one: Acquisition) -> Iterator[AnyBlock]:
         ]
         columns = [
             Column("Path", "exact", 5),
-            Column("Offset", "number", 2),
+            Column("From byte", "number", 2),
             Column("Bytes", "number", 2),
             Column("Error", "text", 3),
         ]

@@ -65,6 +65,7 @@ _SENTENCES: Final[dict[str, list[_Sentence]]] = {
         )
     ],
 }
+_BYTES: Final = ("bytes", "bytes_not_readable")
 _COUNTED: Final = {
     "acquisitions": ("acquisition", "acquisitions"),
     "records": ("custody record", "custody records"),
@@ -102,18 +103,21 @@ def record_text(record: CustodyRecord) -> str:
             left = {name: left[name] for name in left if name not in sentence.names | sentence.left_out}
             break
     named = [
-        f"{_LABELS.get((record.type, name), labels.label_text(name))}: {safe_text(value, _LONGEST)}"
-        for name, value in left.items()
+        f"{_LABELS.get((record.type, name), labels.label_text(name))}: {_plain_text(name, value)}" for name, value in left.items()
     ]
     return " ".join([*said, *(["; ".join(named)] if named else [])])
+
+
+def _plain_text(name: str, value: str) -> str:
+    return _value_text(name, value) if name == "bytes_not_readable" else safe_text(value, _LONGEST)
 
 
 def _value_text(name: str, value: str) -> str:
     """A value in words, where it is what a program writes there; else as it stands. Always safe to show."""
     shown = safe_text(value, _LONGEST)
     number = int(value) if value.isascii() and value.isdecimal() and len(value) <= 20 else None
-    if number is not None and (name == "bytes" or name in _COUNTED):
-        return bytes_text(number) if name == "bytes" else count_text(number, *_COUNTED[name])
+    if number is not None and (name in _BYTES or name in _COUNTED):
+        return bytes_text(number) if name in _BYTES else count_text(number, *_COUNTED[name])
     if name in ("gen_time", "report_made_at"):
         with contextlib.suppress(ValueError):
             parse_utc_time(value)

@@ -75,7 +75,11 @@ POINTS: Final = {
     "disk": "From the vault's disk, read back",
 }
 INTERRUPTIONS: Final = "{count:,}: links that were lost, and earlier attempts that were gone on from"
-NO_READ_BACK: Final = "not taken: SHA-256 is then the statement of the source alone"
+NOT_TAKEN: Final = {
+    "source": "not taken: the source computes none for a pull over SFTP alone",
+    "arrival": "not taken",
+    "disk": "not taken: SHA-256 is then the statement of the source alone",
+}
 
 NO_GAPS: Final = "none: all that was to be read was read whole, and nothing changed while it was read"
 NOT_FILTERED: Final = "nothing: there were no filters"

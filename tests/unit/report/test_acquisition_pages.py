@@ -97,6 +97,16 @@ def test_of_a_file_that_could_not_be_read_it_is_said_whether_the_vault_has_any_o
     ]
 
 
+@pytest.mark.parametrize(("point", "said"), [("source", "SFTP alone"), ("disk", "statement of the source alone")])
+def test_a_point_at_which_no_digests_were_taken_says_why(facts: Any, point: str, said: str) -> None:
+    points = facts.shown.receipt.points
+    left = msgspec.structs.replace(getattr(points, point), taken=False, digests=[], files=0, bytes=0)
+    receipt = msgspec.structs.replace(facts.shown.receipt, points=msgspec.structs.replace(points, **{point: left}))
+    (table,) = (block for block in facts.blocks("Acquisition 1", receipt=receipt) if isinstance(block, Table))
+    assert [said in row[2] for row in table.rows].index(True) == ["source", "arrival", "disk"].index(point)
+    assert sum(row[2].startswith("not taken") for row in table.rows) == 1
+
+
 def test_the_custody_table_cuts_keys(facts: Any) -> None:
     (table,) = (block for block in facts.blocks("Custody") if isinstance(block, Table))
     assert table.rows[0][-1] == f"✓ good, key {facts.shown.header.examiner.key[7:15]}…"
