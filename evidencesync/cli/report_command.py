@@ -200,7 +200,7 @@ def report(
         _check_draft(signing, grounds.verdict)
     opened = Vault.open(local_vault(vault))
     result, made = _write(run, opened, shown, signing, to, lambda: grounds.source(run, opened, checks, shown, now_ns), made_ns)
-    _tell(run, to, result, made)
+    _print_result(run, to, result, made)
     return ExitCode(result.exit_code)
 
 
@@ -234,7 +234,7 @@ def _write(
     return output, gathered.report
 
 
-def _tell(run: Run, to: FileChoice, result: ReportOutput, made: Report) -> None:
+def _print_result(run: Run, to: FileChoice, result: ReportOutput, made: Report) -> None:
     """Says what was written, and of a draft which digests it does not speak of."""
     from evidencesync.cli.report_writing import report_lines
     from evidencesync.custody.labels import digests_text
