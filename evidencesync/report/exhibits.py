@@ -38,7 +38,7 @@ from evidencesync.report.document import (
     PathPair,
 )
 from evidencesync.report.record_texts import record_text
-from evidencesync.report.verdicts import errors_about, place_text, some_text
+from evidencesync.report.verdicts import errors_about, mark, place_text, some_text
 from evidencesync.report.volumes import ShownItem
 from evidencesync.verify.findings import Finding
 
@@ -128,9 +128,9 @@ def _errors(errors: list[Finding]) -> Iterator[AnyBlock]:
     """What the check found wrong, where it is: the findings themselves stand further in front."""
     if errors:
         places = some_text(place for finding in errors if (place := place_text(finding)))
-        yield Paragraph(
-            f"✗ {count_text(len(errors), 'error')} about this acquisition, see Findings: {places or 'no file'}.", "error"
-        )
+        sign = mark(errors)
+        said = f"{sign} {count_text(len(errors), 'error')} about this acquisition, see Findings: {places or 'no file'}."
+        yield Paragraph(said, "error" if sign == "✗" else "warning")
 
 
 def _damaged(errors: list[Finding], path: PathPair) -> list[tuple[int, int]]:

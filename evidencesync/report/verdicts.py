@@ -14,7 +14,7 @@ from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, Paragraph, Section, Table
 from evidencesync.report.document import Item, Judgement, Report
 from evidencesync.verify.checks import MEANINGS
-from evidencesync.verify.findings import Finding
+from evidencesync.verify.findings import Finding, leaves_open
 
 _FINDINGS_SHOWN: Final = 500
 _ORDER: Final = {"error": 0, "warning": 1, "info": 2}
@@ -36,6 +36,12 @@ def severities_text(findings: Iterable[Finding]) -> str:
     parts += [count_text(counts["warning"], "warning")] if counts["warning"] else []
     parts += [f"{counts['info']:,} for information"] if counts["info"] else []
     return ", ".join(parts)
+
+
+def mark(findings: Iterable[Finding]) -> str:
+    """A cross where something is wrong, a question mark where something could not be checked, and else an exclamation mark."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    return "!" if not errors else "?" if all(map(leaves_open, errors)) else "✗"
 
 
 def all_findings_text(judgement: Judgement) -> str:
@@ -82,8 +88,7 @@ def findings_about(judgement: Judgement, item: Item, number: int | None) -> str:
     """The errors and warnings about an acquisition, or without a number about its item as a whole."""
     about = [finding for finding in _about(judgement, item, number) if finding.severity != "info"]
     if about:
-        mark = "✗ " if any(finding.severity == "error" for finding in about) else "! "
-        return f"{mark}{severities_text(about)}"
+        return f"{mark(about)} {severities_text(about)}"
     if judgement.state == "not-verified":
         return "not checked"
     return "not all are listed" if any(finding.slug == "not-listed" for finding in judgement.findings) else "none"
@@ -159,7 +164,7 @@ def _finding_row(finding: Finding) -> list[str]:
     about += [place] if (place := place_text(finding)) else []
     message = _safe_message(finding.message)  # may begin with the name of a file: no letter of it is changed
     return [
-        {"error": "✗ error", "warning": "! warning", "info": "information"}[finding.severity],
+        "information" if finding.severity == "info" else f"{mark([finding])} {finding.severity}",
         f"{meaning}{message}.",
         ", ".join(about) or "the vault as a whole",
         f"{finding.check} {finding.slug}",

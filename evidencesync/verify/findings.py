@@ -251,6 +251,11 @@ def _may_hold_records(path: list[bytes]) -> bool:
     return path[0] in (b"", CUSTODY.encode())
 
 
+def leaves_open(finding: Finding) -> bool:
+    """Whether an error says only that something could not be checked: it accuses nobody."""
+    return finding.slug in MEANINGS and MEANINGS[finding.slug].code in _INCOMPLETE
+
+
 def shown_place(finding: Finding) -> str:
     """Returns the place of a finding, for people: safe on a terminal and in a report. Empty for the whole vault."""
     named = finding.path is not None or finding.path_b64 is not None

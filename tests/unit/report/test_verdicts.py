@@ -9,13 +9,14 @@ import pytest
 
 from evidencesync.report import texts
 from evidencesync.report.blocks import Table
-from evidencesync.report.document import HandOver, Item, Report, State
+from evidencesync.report.document import HandOver, Item, Judgement, Report, State
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
 from evidencesync.report.verdicts import all_findings_text, findings_about, findings_section, means, place_text, touched_text
 from evidencesync.report.volumes import Choices, volumes
 from evidencesync.report.write import compose
 from evidencesync.verify.audit import audit_vault
+from evidencesync.verify.findings import Finding
 from tests.support.bench_of_evidence import make_bench
 from tests.support.moments import LONG_AFTER_NS
 from tests.support.reported_vault import damage
@@ -169,6 +170,20 @@ def test_the_place_of_a_finding_tells_evidence_from_documents_of_the_vault(
         report.judgement.findings[0], path=path, item="i", acquisition=acquisition, offset=4096, length=512
     )
     assert place_text(finding) == said
+
+
+def test_what_could_not_be_checked_is_not_marked_as_wrong(report: Report) -> None:
+    (error,) = (one for one in report.judgement.findings if one.severity == "error")
+    unread = msgspec.structs.replace(error, slug="unreadable")
+    (item,) = report.items
+
+    def judged(*findings: Finding) -> Judgement:
+        return msgspec.structs.replace(report.judgement, findings=list(findings))
+
+    assert findings_about(judged(unread), item, 2) == "? 1 error"
+    assert findings_about(judged(error, unread), item, 2) == "✗ 2 errors"
+    rows = next(block for block in findings_section(judged(unread, error)).blocks if isinstance(block, Table)).rows
+    assert [row[0] for row in rows] == ["? error", "✗ error"]
 
 
 def test_all_findings_are_counted_by_their_severity(report: Report) -> None:
