@@ -32,7 +32,6 @@ class ReadAhead:
         self._blocks: deque[bytes] = deque()
         self._held_bytes = 0
         self._end: EvidenceSyncError | None = None
-        self._closed = False
         self.has_finished = False
         """Whether the stream has ended regularly, rather than by an error."""
         self._waiting_since: float | None = None
@@ -83,7 +82,6 @@ class ReadAhead:
     def close(self) -> None:
         """Ends reading, and wakes both threads."""
         with self._lock:
-            self._closed = True
             self._end = self._end or LinkLostError("the link was closed")
             self._changed.notify_all()
 
@@ -92,8 +90,8 @@ class ReadAhead:
         try:
             while block := self._link.read():
                 with self._lock:
-                    self._changed.wait_for(lambda: self._held_bytes < _AHEAD_BYTES or self._closed)
-                    if self._closed:
+                    self._changed.wait_for(lambda: self._held_bytes < _AHEAD_BYTES or self._end)
+                    if self._end:  # closed, or given up: an end that always says something would never be done
                         return
                     self._blocks.append(block)
                     self._held_bytes += len(block)

@@ -16,8 +16,14 @@ from evidencesync.connection.read_ahead import ReadAhead
 from evidencesync.connection.session_socket import SessionSocket, SessionState, SocketLink
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.errors import LinkLostError
-from evidencesync.limits import HANDSHAKE_SECONDS, MAX_RECONNECT_SECONDS, RECONNECT_SECONDS, SILENCE_SECONDS
-from evidencesync.protocol.framing import FrameDecoder, frame_of
+from evidencesync.limits import (
+    HANDSHAKE_SECONDS,
+    MAX_RECONNECT_SECONDS,
+    MAX_STANDSTILL_SECONDS,
+    RECONNECT_SECONDS,
+    SILENCE_SECONDS,
+)
+from evidencesync.protocol.framing import ALIVE_FRAME, FrameDecoder, frame_of
 from evidencesync.protocol.messages import Message, Patience, Status
 
 
@@ -112,6 +118,8 @@ class SenderConnection:
         """Held while a frame is written, and while the link is replaced: no other frame stands within a frame."""
         self._last_word = time.monotonic()
         self._lost = False
+        self._idle_since: float | None = None
+        """Since when nothing but keep-alives has come; None where something else was the last that came."""
         self._attach(link, begun=False)
         self._ahead.deadline = time.monotonic() + HANDSHAKE_SECONDS
 
@@ -183,7 +191,12 @@ class SenderConnection:
 
     def frames(self) -> Iterator[tuple[int, memoryview]]:
         """Yields the frames that arrive on the present link. Raises LinkLostError when the link ends."""
-        return self._frames
+        for frame in self._frames:
+            if frame[0] != ALIVE_FRAME:
+                self._idle_since = None
+            elif self._idle_since is None:
+                self._idle_since = time.monotonic()
+            yield frame
 
     def send(self, message: Message) -> None:
         """Sends a message. Raises LinkLostError."""
@@ -305,7 +318,13 @@ class SenderConnection:
         return True
 
     def _may_end(self) -> bool:
-        return not self.committed and (self._lost or self._ahead.idle_seconds() > _IDLE_SECONDS)
+        """Returns whether another session may have the item: a sender that is only there must not keep it for ever.
+
+        It may wait for a tape or a dying disk, and nobody else want the item: so it is not ended before it is asked.
+        """
+        since = self._idle_since
+        is_idle = since is not None and time.monotonic() - since > MAX_STANDSTILL_SECONDS
+        return not self.committed and (self._lost or is_idle or self._ahead.idle_seconds() > _IDLE_SECONDS)
 
     def _interrupt_reading(self) -> None:
         self._ahead.give_up(LinkLostError("the sender has come back on another link, or another session was let in"))

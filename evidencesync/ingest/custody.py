@@ -30,6 +30,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import Sha256Digest, sha256_of, sha512_of
 from evidencesync.ingest.admission import Admitted, record_batches, show_since
+from evidencesync.ingest.transfers import add_holder
 from evidencesync.limits import MAX_DETAILS, MAX_FRAME_BODY
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message
@@ -198,8 +199,9 @@ def _locked(item: VaultItem) -> Iterator[None]:
                 break
             except OtherWriterError:
                 raise
-            except LockedError:
+            except LockedError as locked:
                 if time.monotonic() >= until:
+                    add_holder(locked, item.layout)
                     raise
                 time.sleep(_POLL_SECONDS)  # a folder lock has no timeout, so it is polled
         yield

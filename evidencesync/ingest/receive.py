@@ -35,6 +35,7 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.files.shortages import unexpected
 from evidencesync.ingest.admission import Admitted, Reader, admit, admit_reader, show_since, welcome
+from evidencesync.ingest.transfers import add_holder
 from evidencesync.limits import MAX_RECORD, NONCE
 from evidencesync.protocol.failures import another_service, error_of, failure_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message, frame_of
@@ -259,13 +260,14 @@ class _Session:
                 stack.enter_context(item.locked())
             except OtherWriterError:
                 raise
-            except LockedError:
+            except LockedError as locked:
                 answer = False if ending else _request_resume(item, request)
                 if isinstance(answer, SocketLink):
                     return answer
                 if answer:
                     ending, until = True, time.monotonic() + _ENDING_SECONDS
                 if time.monotonic() >= until:
+                    add_holder(locked, item.layout)
                     raise
                 time.sleep(_POLL_SECONDS)  # the other session needs a moment to end, or to notice that its link is lost
             else:

@@ -10,6 +10,8 @@ from typing import Final
 
 from evidencesync.connection.session_socket import ResumeRequest, SessionState, ask_state, request_resume
 from evidencesync.errors import EvidenceSyncError, LockedError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import locked_folder
 from evidencesync.vault.catalog import case_folders, item_folders
 from evidencesync.vault.layout import ItemLayout, VaultLayout
@@ -37,6 +39,15 @@ class Transfer:
 def find_transfers(vault: VaultLayout) -> list[Transfer]:
     """Returns all sessions of a vault that answer at their sockets: those that run, and those that wait."""
     return [found for case in case_folders(vault) for found in _of_case(vault, case)]
+
+
+def add_holder(locked: LockedError, layout: ItemLayout) -> None:
+    """Adds to the error who holds the item for a transfer, and since when, where that transfer says so."""
+    with contextlib.suppress(EvidenceSyncError):
+        for _, session_fd in opened_sessions(layout):
+            if (said := ask_state(session_fd)) is not None:
+                locked.message += f": {safe_text(said.principal)}, {said.state} since {format_utc_time(said.since_ns)}"
+                return
 
 
 def end_waiting(vault: VaultLayout, transfers: Iterable[Transfer]) -> list[Transfer]:

@@ -16,15 +16,17 @@ import pytest
 from evidencesync.acquire import push as push_module
 from evidencesync.acquire.push import push
 from evidencesync.cli.app import main
+from evidencesync.connection import sender_connection
 from evidencesync.connection import writer as outlet_module
 from evidencesync.connection.link import Link, LocalLink, ThreadedLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import SenderConnection
-from evidencesync.errors import InterruptedRunError, LinkLostError
+from evidencesync.errors import InterruptedRunError, LinkLostError, LockedError
+from evidencesync.ingest import receive as receive_module
 from evidencesync.ingest.receive import receive
 from evidencesync.ingest.transfers import end_waiting, find_transfers
 from evidencesync.limits import MAX_RECONNECT_SECONDS, RECONNECT_SECONDS
-from evidencesync.protocol.messages import Patience
+from evidencesync.protocol.messages import Alive, Failure, PagesStored, Patience
 from evidencesync.vault.item import lock_item
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import CutLink
@@ -286,3 +288,42 @@ def test_a_transfer_that_is_under_way_is_shown_and_not_ended(bench: Bench, capsy
     assert "nothing to remove" in capsys.readouterr().out
     assert end_waiting(bench.vault.layout, [one]) == []
     client.hang_up()
+
+
+def flood_of_keep_alives(client: HostileClient) -> threading.Event:
+    """Says Alive all the time, and nothing else, until the event is set or the link has ended."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set() and client.send(*[Alive()] * 100):
+            pass
+
+    threading.Thread(target=run, daemon=True).start()
+    return over
+
+
+def test_a_sender_who_only_says_that_he_is_there_must_let_another_one_in(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """He holds the item for ever otherwise; where nobody else wants it, a tape may take days."""
+    monkeypatch.setattr(sender_connection, "MAX_STANDSTILL_SECONDS", -1.0)
+    client = HostileClient(bench, may_reconnect=True)
+    client.shake_hands()
+    client.send_page(0, msgspec.json.encode(client.header()) + b"\n")
+    client.hear(PagesStored)
+    over = flood_of_keep_alives(client)
+    assert bench.push().acquisition == 1
+    assert isinstance(client.ended(), LinkLostError)
+    over.set()
+
+
+def test_a_sender_who_was_still_waited_for_keeps_the_item_and_the_other_one_is_told_who_he_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receive_module, "_NOTICE_SECONDS", 0.0)
+    client = HostileClient(bench, may_reconnect=True)
+    client.shake_hands()
+    over = flood_of_keep_alives(client)
+    with pytest.raises(LockedError, match=r"by another process: ana@lab, receiving since 20\d\d-"):
+        bench.push()
+    over.set()
+    client.send(Failure("interrupted", "enough", None))
+    client.ended()
