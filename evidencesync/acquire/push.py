@@ -300,7 +300,7 @@ class _Push:
     def _must_write(self, *, local: bool) -> bool:
         """Whether to write before anything else. What has arrived comes first; what was read, while little is to be written."""
         inbox, writer = self._connection.inbox, self._connection.writer
-        return writer.has_frames and inbox.would_wait(local=local and not writer.is_full)
+        return writer.is_overfull or (writer.has_frames and inbox.would_wait(local=local and not writer.is_full))
 
     def _take_answer(self, sender: Sender, message: Message) -> None:
         before = sender.stored

@@ -10,7 +10,7 @@ from typing import Final
 
 import evidencesync
 from evidencesync.acquire.request import PushRequest
-from evidencesync.connection.inbox import Inbox
+from evidencesync.connection.inbox import FRAME_OVERHEAD, Inbox
 from evidencesync.connection.link import Link
 from evidencesync.connection.not_begun import decoded, ending_of, not_started
 from evidencesync.connection.progress import Progress
@@ -247,7 +247,7 @@ def _listen(link: Link, inbox: Inbox[Frames, Message], progress: Progress) -> No
                 content.add(*frame)
             progress.pulled_bytes, progress.link_bytes = content.total(frames.data_begun), link.wire_received
             if whole:
-                inbox.put_local(whole, sum(len(body) for _, body in whole))
+                inbox.put_local(whole, sum(len(body) + FRAME_OVERHEAD for _, body in whole))
         raise _end_of(frames, link)
     except EvidenceSyncError as error:
         inbox.fail_local(error)

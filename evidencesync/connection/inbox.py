@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from evidencesync.connection.link import Link
 from evidencesync.connection.not_begun import HINT, decoded, ending_of, not_started, silent
@@ -28,7 +28,7 @@ _QUEUED_ITEMS = 512
 _ANSWER_BYTES = 16 * MIB  # about ten answers for everything that may be open within a window
 _SIGNS = 4  # keep-alives within a timeout: one may come late
 _LENIENCE = 3  # times the peer's own timeout: the end that gives up first should be the peer
-_ANSWER_OVERHEAD = 256  # what a message takes in memory, however short it was on the wire
+FRAME_OVERHEAD: Final = 256  # what a frame or a message takes in memory, however short it was on the wire
 
 LocalT = TypeVar("LocalT")
 PeerT = TypeVar("PeerT")
@@ -129,7 +129,7 @@ class Inbox(Generic[LocalT, PeerT]):
                 )
             if link != self._link:
                 return
-            share = size // max(len(items), 1) + _ANSWER_OVERHEAD
+            share = size // max(len(items), 1) + FRAME_OVERHEAD
             self._peer.extend((item, share) for item in items)
             self._peer_bytes += share * len(items)
             if self._peer_bytes > _ANSWER_BYTES:

@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Iterator
 
 from evidencesync.connection.link import Link, ThreadedLink
-from evidencesync.limits import KIB, MIB
+from evidencesync.limits import KIB, MIB, WINDOW
 
 _GATHER_BYTES = 1 * MIB
 _LARGE = 256 * KIB
 _LEAST_STEP = 1 * KIB
 _MEASURE_BYTES = 2 * MIB
+_MOST_WAITING = 2 * WINDOW  # an honest peer asks for what is in the window, and perhaps for some of it again
 # The buffers before the network take so much at once, however slow it is: ssh's pipe, its window, its socket's buffer, and the
 # data in flight. Only after that does a writer wait for the network itself.
 _BUFFERED_BYTES = 8 * MIB
@@ -56,6 +57,11 @@ class BufferedWriter:
     def is_full(self) -> bool:
         """Whether there is enough for a large write."""
         return self._waiting_bytes >= _GATHER_BYTES
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether more waits than is ever asked for in honesty: before any other request is answered, some must be written."""
+        return self._waiting_bytes >= _MOST_WAITING
 
     def put(self, frames: list[bytes]) -> None:
         """Adds frames. They wait for `write_some` or `flush`."""

@@ -200,7 +200,7 @@ class _SourceServer:
         """Sends the frames that are due, and handles one item of the source or one message of the vault's side."""
         self._send(sender, writer)
         may_read = sender.has_room
-        if writer.has_frames and self._inbox.would_wait(local=may_read and not writer.is_full):
+        if writer.is_overfull or (writer.has_frames and self._inbox.would_wait(local=may_read and not writer.is_full)):
             writer.write_some()
             return
         item, message = self._inbox.take(local=may_read, timeout_seconds=self._silence_seconds)
@@ -215,7 +215,7 @@ class _SourceServer:
         """Writes all that is to be sent now. What arrives meanwhile comes first, and may ask for more."""
         self._send(sender, writer)
         while writer.has_frames:
-            if self._inbox.would_wait(local=False):
+            if writer.is_overfull or self._inbox.would_wait(local=False):
                 writer.write_some()
             else:
                 _, message = self._inbox.take(local=False, timeout_seconds=self._silence_seconds)
