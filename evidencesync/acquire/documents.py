@@ -23,7 +23,7 @@ from evidencesync.custody.sshsig import SigningKey
 from evidencesync.errors import BusyError, LimitExceededError, LinkLostError, ProtocolError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.temporary import writing_temporary
-from evidencesync.limits import MAX_FETCHED_BYTES, MAX_FETCHED_DOCUMENTS
+from evidencesync.limits import MAX_FETCHED_BYTES, MAX_FETCHED_DOCUMENTS, MAX_HEADER_LINE
 from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Welcome
@@ -81,7 +81,7 @@ def _fetch_once(
         welcome = begin_reading_session(request, link, answers.expect, now, recall)
         answers.may_say_status = True
         link.write(frame_of(DocumentsAsk(request.case, request.item, list(request.whole))))
-        copy = _Copy(folder)
+        copy = _Copy(folder, len(request.whole))
         while (message := answers.expect(DocumentBatch)).files:
             copy.store(message.files, answers.data)
     except LinkLostError as lost:
@@ -102,8 +102,10 @@ def _opened(folder: Path, welcome: Welcome) -> Vault:
 class _Copy:
     """The folder into which documents are stored."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, whole: int) -> None:
+        """`whole`: of so many acquisitions the large documents were asked for."""
         self._folder = folder
+        self._large = whole * len(LARGE)
         self._places: set[str] = set()
         self._count = 0
         self._size = 0
@@ -115,7 +117,7 @@ class _Copy:
 
         1. Each is a document, at its path in a vault, and no larger than such a one may be.
         2. None comes twice.
-        3. There are no more of them than any vault has.
+        3. There are no more of them than any vault has, and no more large ones than were asked for.
 
         Raises ProtocolError (1, 2), LimitExceededError (1, 3).
         """
@@ -125,9 +127,11 @@ class _Copy:
                 raise ProtocolError(f"the vault shows something that is no document: {safe_text(path, 200)}")  # 1
             if size > limit:
                 raise LimitExceededError(f"a document of {size} bytes: {safe_text(path, 200)}")
+            is_large = path.rpartition("/")[2] in LARGE and size > 2 * MAX_HEADER_LINE  # the ends of one are no more
             self._count += 1
-            self._size += size if path.rpartition("/")[2] not in LARGE else 0
-            if self._count > MAX_FETCHED_DOCUMENTS or self._size > MAX_FETCHED_BYTES:
+            self._large -= is_large
+            self._size += 0 if is_large else size
+            if self._count > MAX_FETCHED_DOCUMENTS or self._size > MAX_FETCHED_BYTES or self._large < 0:
                 raise LimitExceededError("the vault shows more documents than any vault has")  # 3
         blocks = _Blocks(data(sum(size for _, size in files)))
         for path, size in files:

@@ -91,6 +91,7 @@ def everything_in(folder: Path) -> set[str]:
         ([([(_RECORD, 2)], b"x")], ProtocolError),
         ([([(_RECORD, 1)], b"")], ProtocolError),
         ([([(_RECORD, MAX_RECORD + 1)], b"x")], LimitExceededError),
+        ([([(f"{_PLACE}/acquisitions/0001/manifest.jsonl", 1 << 30)], b"x")], LimitExceededError),
         ([([("vault.toml", 7)], b"no toml")], EvidenceSyncError),
         ([], EvidenceSyncError),
     ],

@@ -17,7 +17,7 @@ from evidencesync.connection.writer import BufferedWriter
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message, frame_of
-from evidencesync.protocol.messages import PREAMBLE, Alive, ChunkData, Files, Message, Need, Page, SegmentData, Want
+from evidencesync.protocol.messages import PREAMBLE, Alive, ChunkData, Files, Message, Need, SegmentData, Want
 from evidencesync.protocol.packing import pack_bits
 from evidencesync.serve.source_server import serve_source
 from tests.support.bench_of_evidence import Bench, make_bench
