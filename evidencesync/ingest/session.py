@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeVar
 from evidencesync.connection.sender_connection import Caller, SenderConnection, SenderIdentity
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.delta.refine import piece_key
-from evidencesync.errors import InternalError, LinkLostError, ProtocolError, SealedError, StorageError
+from evidencesync.errors import ChainError, InternalError, LinkLostError, ProtocolError, SealedError, StorageError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.files.disk import FOLDER_FLAGS, storing
 from evidencesync.ingest.admission import Admitted, show_after, show_since
@@ -57,7 +57,7 @@ from evidencesync.protocol.receiver import (
     WithdrawalRequested,
 )
 from evidencesync.vault.alike import find_alike
-from evidencesync.vault.heads import require_as_stated, state_head
+from evidencesync.vault.heads import require_as_stated, require_undamaged, state_head
 from evidencesync.vault.index.index import Index, catch_up
 from evidencesync.vault.item import ItemState, VaultItem
 from evidencesync.vault.layout import (
@@ -130,7 +130,11 @@ class IngestSession:
         """
         item, admitted = self._item, self._admitted
         item.check_titles()
-        state = item.state()
+        try:
+            state = item.state()
+        except ChainError:
+            require_undamaged(item.ledger, f"the custody chain of {item.name}")  # what a disk has changed was not replaced
+            raise
         require_as_stated(self._vault, item.name, item.ledger)
         if state.sealed:
             raise SealedError(f"item {item.name} is sealed")

@@ -30,7 +30,7 @@ from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.identity import ItemName
 from evidencesync.vault.catalog import case_folders, is_folder, item_folders
 from evidencesync.vault.layout import ItemLayout
-from evidencesync.vault.ledger import ChainHead, Ledger, StoredRecord, sign_record
+from evidencesync.vault.ledger import ChainHead, Ledger, StoredRecord, iter_records, sign_record
 from evidencesync.vault.stated import StatedHead, stated_of
 from evidencesync.vault.trust import record_upon
 from evidencesync.vault.vault import Vault
@@ -123,6 +123,12 @@ def require_as_stated(vault: Vault, name: ItemName, ledger: Ledger) -> None:
             if record is not None and record.sha256 != one.sha256:
                 _require_undamaged(record, whose)
         raise
+
+
+def require_undamaged(ledger: Ledger, whose: str) -> None:
+    """Raises SignatureError for the first record of a chain that its signature does not fit: nobody has written it like that."""
+    for stored in iter_records(ledger):
+        _require_undamaged(stored, whose)
 
 
 def _require_undamaged(stored: StoredRecord, whose: str) -> None:

@@ -237,6 +237,21 @@ def test_a_record_with_a_signature_that_does_not_fit_is_refused(ana: Rememberer)
     ana.refused(SignatureError, only_item(lambda message: Records(2, [(message.records[0][0], wrong)], more=False)))
 
 
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+def test_a_record_that_a_disk_has_changed_was_replaced_by_nobody(ana: Rememberer, at: int) -> None:
+    """The record after it does not follow it any more; but its own signature does not fit, either."""
+    ana.push()
+    ana.push()
+    ledger = ana.bench.vault.item(ana.bench.name).ledger
+    record = ledger.folder / ledger.files()[at].name
+    record.chmod(0o644)
+    data = bytearray(record.read_bytes())
+    digit = data.index(b"T", data.index(b'"time"')) + 5
+    data[digit] = ord("1") if data[digit] != ord("1") else ord("2")
+    record.write_bytes(data)
+    assert f"record {at + 1}" in ana.refused(SignatureError).message
+
+
 def test_records_that_are_none_out_of_number_or_not_all_are_refused(ana: Rememberer) -> None:
     ana.push()
     ana.refused(ProtocolError, changed(records=[]))
