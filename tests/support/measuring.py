@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Mapping
+import pkgutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 _NAME: Final = "COVERAGE_PROCESS_CONFIG"
@@ -19,3 +23,28 @@ def keep_for_the_chosen() -> None:
 def measured(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment with the order in it, where this run has one."""
     return {**environment, **_kept}
+
+
+def import_all_modules() -> None:
+    """Every module of the package; what starts the program is not one that is imported."""
+    import evidencesync
+
+    for module in pkgutil.walk_packages(evidencesync.__path__, "evidencesync."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
+@contextmanager
+def unmeasured() -> Iterator[None]:
+    """Measures nothing meanwhile but what each module of ours runs when it is imported: all of them are, before."""
+    coverage = sys.modules.get("coverage")
+    running = coverage.Coverage.current() if coverage else None
+    if running is None:
+        yield
+        return
+    import_all_modules()
+    running.stop()
+    try:
+        yield
+    finally:
+        running.start()

@@ -10,10 +10,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
-import importlib
 import json
 import os
-import pkgutil
 import selectors
 import signal
 import socket
@@ -28,7 +26,7 @@ from typing import Final
 
 import msgspec
 
-from tests.support.measuring import measured
+from tests.support.measuring import import_all_modules, measured
 from tests.support.spared_disk import spare
 
 _REPOSITORY: Final = Path(__file__).parents[2]
@@ -144,11 +142,7 @@ def _read_all(descriptors: Sequence[int], timeout_seconds: float) -> list[bytes]
 
 
 def load_everything() -> None:
-    import evidencesync
-
-    for module in pkgutil.walk_packages(evidencesync.__path__, "evidencesync."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+    import_all_modules()
     _parse_once()
     _look_at_all_structs()
     gc.collect()
