@@ -44,6 +44,7 @@ from evidencesync.vault.catalog import (
     load_header,
     load_receipt,
     nothing_of,
+    require_no_link,
     stored_name,
 )
 from evidencesync.vault.layout import TIMESTAMP, ItemLayout
@@ -110,9 +111,10 @@ def count_acquisitions(vault: Vault, shown: ReportScope) -> int:
 
 
 def _layouts(vault: Vault, shown: ReportScope) -> list[ItemLayout]:
-    """The items that are asked for. One whose chain cannot be read is still shown, by its folder."""
+    """The items that are asked for. One whose chain cannot be read is still shown, by its folder. A link is not followed (31)."""
     case = Title(shown.case).folder
     wanted = None if shown.item is None else Title(shown.item).folder
+    require_no_link(vault.layout, case, *([wanted] if wanted is not None else ()))
 
     def listed() -> list[ItemLayout]:
         names = [name for name in item_folders(vault.layout, case) if wanted in (None, name)]

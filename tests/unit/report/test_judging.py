@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from evidencesync.errors import StorageError, UsageError
+from evidencesync.errors import MissingOrExtraError, StorageError, UsageError
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.report.document import Report
@@ -223,3 +223,11 @@ def test_an_acquisition_that_an_old_listing_lacks_is_shown_and_not_called_gone(
     made = report(bench, verdict)
     assert (made.judgement.state, made.judgement.reason) == ("pass", None)
     assert [one.number for one in made.items[0].acquisitions] == [1, 2]
+
+
+def test_a_report_does_not_look_through_a_link_in_the_place_of_a_case(bench: Bench, tmp_path: Path) -> None:
+    case = bench.vault.layout.case(Title("2026/11").folder)
+    case.rename(tmp_path / "moved")
+    case.symlink_to(tmp_path / "moved")
+    with pytest.raises(MissingOrExtraError, match="a symbolic link lies in the place of the folder"):
+        report(bench, verify(bench))
