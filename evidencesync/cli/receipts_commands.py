@@ -236,13 +236,15 @@ def _against_memory(memory: HeadMemory, vault: Vault, name: ItemName) -> list[Ev
 
 
 def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing: bool = False) -> list[Path]:
-    from evidencesync.localstate.receipt_folders import is_like_receipt, kept_folders
+    from evidencesync.localstate.receipt_folders import is_like_receipt, kept_folders, misplaced_in
     from evidencesync.localstate.receipts import default_receipts
 
     if named:
-        return [expand(one) for one in named]
+        found = [inner for folder in map(expand, named) for inner in (folder, *misplaced_in(folder))]
+        _warn_of_misplaced(run, found)
+        return found
     folder = default_receipts(chosen_receipts(run, receipts))
-    found, others = list[Path](), list[Path]()
+    found, others = [], list[Path]()
     try:
         found, others = kept_folders(folder)
     except FileNotFoundError:
@@ -262,7 +264,14 @@ def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing
         shown = safe_text(os.fsencode(others[0]), 200)
         more = f", and {len(others) - 1} more" if len(others) > 1 else ""
         run.console.print_notice(f"no receipt lies in {count_text(len(others), 'folder')} here: {shown}{more}")
+    _warn_of_misplaced(run, found)
     return found
+
+
+def _warn_of_misplaced(run: Run, found: list[Path]) -> None:
+    for one in (one for one in found if one.parent in found):
+        shown, parent = (safe_text(os.fsencode(path), 200) for path in (one, one.parent))
+        run.console.warn(f"{shown} lies in the folder of another receipt: it is checked for itself; move it out of {parent}")
 
 
 def _heads(memory: HeadMemory) -> tuple[list[SeenHeadOutput], list[EvidenceSyncError]]:

@@ -60,6 +60,7 @@ from evidencesync.files.disk import document_blocks
 from evidencesync.files.litter import without_litter
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.localstate.files import load_file, open_file, opened_folder
+from evidencesync.localstate.receipt_folders import is_misplaced
 from evidencesync.localstate.receipts import DOCUMENTS, ITEM_RECORDS, MANIFEST, SIGNATURE, VAULT_RECORDS
 
 _SMALL: Final = (*DOCUMENTS, *(name + SIGNATURE for name in DOCUMENTS), MANIFEST + SIGNATURE)
@@ -160,7 +161,8 @@ class _Check:
         for name in sorted(set(_SMALL) - names):
             self._add_problem(MissingOrExtraError(f"{name} is missing"))
         for name in sorted(names - {*_SMALL, MANIFEST, ITEM_RECORDS, VAULT_RECORDS}):
-            self._add_problem(MissingOrExtraError(f"{safe_text(os.fsencode(name), 100)} does not belong to a receipt"))
+            if not is_misplaced(found.folder / name):  # it is checked for itself: see `receipt_folders`
+                self._add_problem(MissingOrExtraError(f"{safe_text(os.fsencode(name), 100)} does not belong to a receipt"))
         found.manifest_kept = MANIFEST in names
         self._try(self._decode)
 

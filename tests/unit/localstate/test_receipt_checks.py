@@ -411,3 +411,11 @@ def test_what_a_file_manager_leaves_in_a_receipt_is_no_problem_of_it(keeper: Kee
         for name in (".DS_Store", "Thumbs.db", "._receipt.json"):
             (folder / name).write_bytes(b"x")
     assert check(kept, keeper.trusted()).problems == []
+
+
+def test_a_receipt_in_whose_folder_another_receipt_lies_is_whole(keeper: Keeper) -> None:
+    kept, other = keeper.push(), keeper.push()
+    other.rename(kept / other.name)
+    assert check(kept, keeper.trusted()).problems == []
+    (kept / "folder").mkdir()
+    assert slugs(check(kept)) == {"missing-or-extra"}
