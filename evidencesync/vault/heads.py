@@ -31,7 +31,7 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.vault.catalog import case_folders, is_folder, item_folders
 from evidencesync.vault.layout import ItemLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, StoredRecord, iter_records, sign_record
-from evidencesync.vault.stated import StatedHead, stated_of
+from evidencesync.vault.stated import StatedHead, readable_statements, stated_of
 from evidencesync.vault.trust import record_upon
 from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import locked_for_writing
@@ -63,8 +63,10 @@ def was_stated(vault: Vault, name: ItemName, head: ChainHead) -> bool:
 def record_heads(vault: Vault, *, at_ns: int | None = None) -> int:
     """Appends signed records of the heads of all items' chains; returns the number of items.
 
-    A detail is `CASE/ITEM` (the folders' names) and `SEQUENCE SHA256`. An item whose chain cannot be read is left out: earlier
-    statements about it still stand, and `verify` reports the error. Raises ChainError for the vault's own chain.
+    A detail is `CASE/ITEM` (the folders' names) and `SEQUENCE SHA256`. An item is left out whose chain cannot be read, is not as
+    it was stated, or ends with a record that its signature does not vouch for: what was stated of it before still stands,
+    `verify` reports the error, and damage that is repaired has left no statement of the vault that it was right. Raises
+    ChainError for the vault's own chain.
     """
     now = time.time_ns() if at_ns is None else at_ns
     count = 0
@@ -78,14 +80,18 @@ def record_heads(vault: Vault, *, at_ns: int | None = None) -> int:
 
 def _heads(vault: Vault) -> Iterator[tuple[str, str]]:
     """Yields each item that has records: its folders, and its head."""
+    stated = readable_statements(vault)
     for case in case_folders(vault.layout):
         for item in item_folders(vault.layout, case):
+            ledger, place = Ledger(ItemLayout(vault.layout.case(case) / item).custody), f"{case}/{item}"
             try:
-                head = Ledger(ItemLayout(vault.layout.case(case) / item).custody).head()
+                head = require_stated(ledger, place, stated.get(place, ()))
+                if head.sequence:
+                    _require_undamaged(ledger.load(ledger.files(head.sequence)[head.sequence - 1]), place)
             except (ChainError, MissingOrExtraError, SignatureError, StorageError):
                 continue
             if head.sequence:
-                yield f"{case}/{item}", f"{head.sequence} {head.sha256}"
+                yield place, f"{head.sequence} {head.sha256}"
 
 
 def _append(vault: Vault, details: dict[str, str], at_ns: int) -> None:

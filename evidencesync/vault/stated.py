@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -131,18 +132,42 @@ def stated_of(vault: Vault, place: str) -> set[StatedHead]:
     A statement that cannot be read, or is damaged, is left out. Raises ChainError, MissingOrExtraError; StorageError where the
     folder cannot be listed.
     """
-    files, named = vault.ledger.files(), f'"{place}"'.encode()
+    with _readable(vault) as (index, records):
+        stated, named = _Statements.of(index.heads.get(place, [])), f'"{place}"'.encode()
+        for data in records:
+            if named in data:
+                with contextlib.suppress(MalformedDocumentError):
+                    stated.add(decode_record(data).details.get(place, ""))
+    return stated.all()
+
+
+def readable_statements(vault: Vault) -> dict[str, set[StatedHead]]:
+    """Returns the same of all items, by `CASE/ITEM`. Raises as `stated_of` does."""
+    with _readable(vault) as (index, records):
+        found = {place: _Statements.of(texts) for place, texts in index.heads.items()}
+        for data in records:
+            with contextlib.suppress(MalformedDocumentError):
+                for place, text in decode_record(data).details.items():
+                    _add(found, place, text)
+    return {place: one.all() for place, one in found.items()}
+
+
+@contextlib.contextmanager
+def _readable(vault: Vault) -> Iterator[tuple[_Index, Iterator[bytes]]]:
+    """Yields the index, and the bytes of each `heads` record after it that can be read."""
+    files = vault.ledger.files()
     with opened_folder(vault.ledger.folder) as folder:
         index = _load(vault, folder, files) or _Index(vault.settings.id, 0, None, {})
         if len(files) - index.records > _MOST_NOT_INDEXED:
             index = _renewed(vault, folder, files, index)
-        stated = _Statements.of(index.heads.get(place, []))
-        for file in files[index.records :]:
-            with contextlib.suppress(StorageError, MalformedDocumentError):
-                data = load_file(folder, file.name, MAX_RECORD) if file.kind == "heads" else None
-                if data is not None and named in data:
-                    stated.add(decode_record(data).details.get(place, ""))
-    return stated.all()
+        yield index, _heads_records(folder, files[index.records :])
+
+
+def _heads_records(own_fd: int, files: list[RecordFile]) -> Iterator[bytes]:
+    for file in files:
+        with contextlib.suppress(StorageError):
+            if file.kind == "heads" and (data := load_file(own_fd, file.name, MAX_RECORD)) is not None:
+                yield data
 
 
 class _Index(msgspec.Struct, frozen=True):

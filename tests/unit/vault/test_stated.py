@@ -199,3 +199,31 @@ def test_a_new_index_of_the_vault_begins_without_it(acquirer: Acquirer) -> None:
     assert not index_of(vault).exists()
     record_heads(vault)
     assert stated_of(vault, NAME.place) == by_the_records(vault, NAME.place)
+
+
+@pytest.mark.parametrize("damage", ["one digit", "the end"])
+def test_a_damaged_chain_is_not_stated_to_be_right_and_is_good_again_when_it_is_repaired(acquirer: Acquirer, damage: str) -> None:
+    acquirer.acquire({b"file": b"1"})
+    vault, item = acquirer.vault, acquirer.item()
+    state_head(vault, item.name, item.ledger.head())
+    last = item.layout.custody / "0002-received.json"
+    files = {file: file.read_bytes() for file in (last, last.with_name(last.name + ".sig"))}
+    for file in files:
+        file.unlink()
+    if damage == "one digit":
+        key, digit = b'"receipt_sha256": "', files[last].partition(b'"receipt_sha256": "')[2][:1]
+        last.write_bytes(files[last].replace(key + digit, key + (b"0" if digit != b"0" else b"1")))
+        last.with_name(last.name + ".sig").write_bytes(files[last.with_name(last.name + ".sig")])
+    assert record_heads(vault) == 0
+    for file, data in files.items():
+        file.unlink(missing_ok=True)
+        file.write_bytes(data)
+    assert record_heads(vault) == 1
+    require_as_stated(vault, item.name, item.ledger)
+
+
+def test_a_damaged_record_of_which_nothing_was_stated_yet_is_not_stated(acquirer: Acquirer) -> None:
+    acquirer.acquire({b"file": b"1"})
+    (acquirer.item().layout.custody / "0002-received.json.sig").chmod(0o600)
+    (acquirer.item().layout.custody / "0002-received.json.sig").write_bytes(b"no signature")
+    assert record_heads(acquirer.vault) == 0
