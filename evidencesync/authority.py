@@ -100,7 +100,10 @@ def _check_url(url: str) -> str:
     except ValueError as error:
         raise UsageError("the authority's address is not a valid URL", hint="It looks like https://tsa.example/path") from error
     if parts.scheme not in ("http", "https") or not named[0] or len(url) > _MAX_URL or any(map(is_unsafe, url)) or " " in url:
-        raise UsageError("the authority's address must begin with https:// or http://, and name a host")
+        raise UsageError(
+            "the authority's address must begin with https:// or http://, and name a host",
+            hint="It looks like https://tsa.example/path",
+        )
     if parts.username is not None or parts.password is not None:
         raise UsageError("the authority's address contains a user name or a password", hint="Nothing but a digest is ever sent.")
     return f"the authority {safe_text(parts.netloc, 200)}"

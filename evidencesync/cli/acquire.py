@@ -95,7 +95,7 @@ class FilterChoice:
         from evidencesync.source.listed import ListedNames
 
         if self.files_from is not None and self.files_from0 is not None:
-            raise UsageError("--files-from and --files-from0 exclude one another")
+            raise UsageError("--files-from and --files-from0 exclude one another", hint="Give the one that fits the list.")
         if self.include and not self.exclude:
             warn("without --exclude an --include does nothing: it keeps what an --exclude leaves out (--exclude '*': everything)")
         listed = None
@@ -123,7 +123,8 @@ def _read_list(name: str) -> bytes:
         hint = "It is a file with a path on each line, from SOURCE on; - reads it from standard input."
         raise UsageError(f"cannot read the list of files {safe_text(name, 200)}: {error.strerror}", hint=hint) from error
     if len(content) > MAX_FILES_FROM:
-        raise UsageError(f"a list of files may have at most {MAX_FILES_FROM:,} bytes: {safe_text(name, 200)}")
+        what = f"a list of files may have at most {MAX_FILES_FROM:,} bytes: {safe_text(name, 200)}"
+        raise UsageError(what, hint="Choose by folders and patterns: --include and --exclude.")
     return content
 
 
@@ -356,7 +357,7 @@ def make_request(
 def require_folder_for_list(places: Places) -> None:
     """Raises UsageError if there is a list of files, and the source on this machine is no folder."""
     if places.rules.listed is not None and not os.path.isdir(places.path):
-        raise UsageError("a list of files needs a folder as the source")
+        raise UsageError("a list of files needs a folder as the source", hint="Name the folder from which its paths begin.")
 
 
 def parse_compress(text: str) -> Literal["auto", "always", "never"]:

@@ -86,7 +86,7 @@ def show_acquisition(
     from evidencesync.cli.own_state import open_known_item
 
     if not files.files and (files.below is not None or files.after is not None):
-        raise UsageError("--below and --after need --files")
+        raise UsageError("--below and --after need --files", hint="Add --files: it lists the files of the acquisition.")
     name, whole = item.name(), [acquisition or 0] if files.files else []
     with readable_vault(run, vault, reader, ssh, (item.case, item.item), whole) as readable:
         opened, code = open_known_item(run, readable.vault, readable.memory, name)

@@ -127,14 +127,19 @@ def _typed_with(*places: str) -> str:
     return f": {shell_text('evidencesync', *words[:at], *places, *words[at + 1 :])}"
 
 
+def is_vault_here(place: str) -> bool:
+    """Whether a place on this machine has what every vault has."""
+    from evidencesync.outside import VAULT_MARKS
+
+    return all(os.path.exists(os.path.join(place, mark)) for mark in VAULT_MARKS)
+
+
 def means_vault(source: str, *, elsewhere: bool) -> bool:
     """Whether a SOURCE is a vault on this machine: then it may be the source that was left out, and it would become evidence.
 
     `elsewhere`: or an address on another machine, where a source is none.
     """
-    from evidencesync.outside import VAULT_MARKS
-
-    if all(os.path.exists(os.path.join(source, mark)) for mark in VAULT_MARKS):
+    if is_vault_here(source):
         return True
     try:
         return elsewhere and not os.path.lexists(source) and not _is_local(source)

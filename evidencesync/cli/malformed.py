@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 from typing import Any, Final, NamedTuple
 
 from evidencesync.cli.console import Console
@@ -89,11 +90,17 @@ class _Line(NamedTuple):
             elif isinstance(value, str) and shell_text(value) in rest:
                 at = rest.index(shell_text(value))
                 words, rest = [*words, *rest[: at + 1]], rest[at + 1 :]
-        options = [
-            one for one in self.command.params if one.param_type_name == "option" and (one in missing or one.name in meant)
-        ]
-        named = [f"{name_of(one)} {shell_text(meant[one.name]) if one.name in meant else one.metavar}" for one in options]
+        options = [one for one in self.command.params if one.param_type_name == "option"]
+        named = [f"{name_of(one)} {self._value(one, meant)}" for one in options if one in missing or one.name in meant]
         return " ".join([self.path, *words, *rest, *named])
+
+    def _value(self, option: Any, meant: dict[str, str]) -> str:
+        """The value of an option that is missing: the one that is meant, else that of the first example, or a name for it."""
+        example = shlex.split(first_example(self.command.epilog))
+        typical = [
+            value for name, value in itertools.pairwise(example) if name in option.opts and option.name not in ("case", "item")
+        ]
+        return shell_text(meant[option.name]) if option.name in meant else next(iter(typical), option.metavar)
 
 
 def refuse(error: Exception, given: list[str], console: Console) -> ExitCode:
@@ -165,27 +172,30 @@ def _value_of(name: str, command: Any) -> str:
 
 
 def _example(line: _Line, missing: list[Any]) -> str:
-    """The command as it may have been meant; where nothing but an option is missing that is no name, one of the help's."""
-    meant = line.meant()
-    is_choice = len(missing) == 1 and missing[0].param_type_name == "option" and not meant
-    return first_example(line.command.epilog) if is_choice or not line.words else line.completed(missing, meant)
+    """The command as it may have been meant; one of the help's, where nothing was typed."""
+    return line.completed(missing, line.meant()) if line.words else first_example(line.command.epilog)
 
 
 def _of_extra(line: _Line, see: str) -> str:
     """What may have been meant by words that no argument takes."""
-    if (quoted := _unquoted(line)) is not None:
+    if (quoted := _unquoted(line, _TEXTS)) is not None:
         return f"A text of several words needs quotes: {quoted}"
     if meant := line.meant():
         return f"{see}, or: {line.completed([], meant)}"
+    if (quoted := _unquoted(line)) is not None:
+        return f"A value of several words needs quotes: {quoted}"
     if "source" in line.values:
         return f"SOURCE is one folder, file or device; --include, --exclude and --files-from choose in a folder. {see}"
     return see
 
 
-def _unquoted(line: _Line) -> str | None:
-    """The option whose text of several words had no quotes, with them; None if there is none."""
+def _unquoted(line: _Line, metavars: tuple[str, ...] = ()) -> str | None:
+    """The option whose value of several words had no quotes, with them; None if there is none.
+
+    `metavars`: only options whose values are called so.
+    """
     for one in line.command.params:
-        if one.param_type_name != "option" or one.metavar not in _TEXTS:
+        if one.param_type_name != "option" or one.is_flag or (metavars and one.metavar not in metavars):
             continue
         for at, word in enumerate(line.words[:-2]):
             if word in one.opts and line.words[at + 2] == line.extra[0]:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
 import typer
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evidencesync.ssh.options import SshOptions, TerminalUser
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
+WHOLE_NAME: Final = "Name all of it: --case CASE --item ITEM. What there is, is listed by: evidencesync list VAULT"
 
 VaultPath = Annotated[str, typer.Argument(metavar="VAULT", envvar=VAULT_VARIABLE, help="The vault's folder on this machine.")]
 VaultAddress = Annotated[
@@ -279,7 +280,8 @@ def _check_person(name: str, what: str) -> str:
     """A name without spaces around it, as documents may state it. Raises UsageError."""
     stripped = name.strip()
     if not stripped or len(stripped) > MAX_TITLE or not is_clean(stripped) or any(map(is_unsafe, stripped)):
-        raise UsageError(f"{what} must have 1 to {MAX_TITLE} characters, all of them visible")
+        hint = "Give it with --examiner NAME, and --organisation NAME."
+        raise UsageError(f"{what} must have 1 to {MAX_TITLE} characters, all of them visible", hint=hint)
     return stripped
 
 
@@ -327,7 +329,7 @@ class ItemsChoice:
     def check(self) -> None:
         """Raises UsageError for an item without its case."""
         if self.item is not None and self.case is None:
-            raise UsageError("--item needs --case")
+            raise UsageError("--item needs --case", hint=WHOLE_NAME)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -343,7 +345,8 @@ class PartChoice(ItemsChoice):
     def check(self) -> None:
         """Raises UsageError for an item without its case, and for an acquisition without its item."""
         if (self.item is not None and self.case is None) or (self.acquisition is not None and self.item is None):
-            raise UsageError("--item needs --case, and --acquisition needs --item")
+            lacks = "--item needs --case" if self.case is None and self.item is not None else "--acquisition needs --item"
+            raise UsageError(lacks, hint=WHOLE_NAME)
 
     @property
     def scope(self) -> str:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from evidencesync.errors import CommandKind, EvidenceSyncError, NotThereError, UntrustedSignerError, UsageError
-from evidencesync.evidence.display import shell_text
+from evidencesync.cli.defaults import is_vault_here
+from evidencesync.errors import (
+    CommandKind,
+    ConnectError,
+    EvidenceSyncError,
+    NotThereError,
+    UntrustedSignerError,
+    UsageError,
+    VaultNotFoundError,
+)
+from evidencesync.evidence.display import safe_text, shell_text
 
 if TYPE_CHECKING:
     from evidencesync.cli.settings import LoadedSettings
 
 _VAULT: Final = re.compile(r"(?<=evidencesync )((?:[a-z-]+ )+)VAULT\b")
 _ITEM: Final = re.compile(r"--case (?:C|CASE) --item (?:I|ITEM)\b")
+_HOST: Final = re.compile(r"(?:[\w.-]+@)?[a-zA-Z0-9][\w-]*(?:\.[\w-]+)*")
+_PORT_AND_PATH: Final = re.compile(r"([0-9]{2,5})/(.*)")
 _THERE: Final = "On the vault's machine: "
 
 
@@ -35,7 +47,57 @@ def filling_in_hints(values: Mapping[str, object], kind: CommandKind, settings: 
                 if isinstance(error, UntrustedSignerError) and _is_here(typed.get("vault", "")):
                     filled = _with_key(filled, key)
             error.hint = filled
+        with contextlib.suppress(EvidenceSyncError, OSError):
+            _add_what_was_meant(error, kind, values)
         raise
+
+
+def _add_what_was_meant(error: EvidenceSyncError, kind: CommandKind, values: Mapping[str, object]) -> None:
+    """Gives an error of a place the hint that fits how the place was typed, where that tells."""
+    places = [value for name in ("vault", "source") if isinstance(value := values.get(name), str)]
+    if isinstance(error, VaultNotFoundError) and places:
+        others = [value for name, value in values.items() if name != "vault" and isinstance(value, str)]
+        server = _meant_server(places[0]) if kind is CommandKind.ACQUIRES else None
+        error.hint = meant_vault(places[0], others) or server or error.hint_for(kind)
+    elif type(error) is ConnectError:
+        with_ports = (one for place in places if (one := _with_port(place)) is not None)
+        error.hint = " ".join([error.hint_for(kind) or "", *with_ports]).strip()
+
+
+def meant_vault(typed: str, others: Iterable[str] = ()) -> str | None:
+    """The hint for a place that is no vault: the vault that it lies in, or that stands elsewhere in the line."""
+    if (first := next((other for other in others if is_vault_here(other)), None)) is not None:
+        return f"{safe_text(first, 200)} is a vault: VAULT comes first, so change the order."
+    above = os.path.dirname(os.path.abspath(typed))
+    while os.path.dirname(above) != above:
+        if is_vault_here(above):
+            parts = os.path.relpath(os.path.abspath(typed), above).split("/")
+            named = shell_text(*(word for pair in zip(("--case", "--item"), parts[1:3], strict=False) for word in pair))
+            part = f", with {named}" if named and parts[0] == "cases" else ""
+            return f"It lies in a vault: name that, {shell_text(above)}{part}."
+        above = os.path.dirname(above)
+    return None
+
+
+def _meant_server(typed: str) -> str | None:
+    """The hint for a place that does not exist, and that may be a server without a colon."""
+    host, _, rest = typed.partition("/")
+    if os.path.lexists(typed) or not _HOST.fullmatch(host) or not _is_here(typed):
+        return None
+    there, made = f"{host}:/{rest or 'path'}", shell_text("evidencesync", "init", typed)
+    return f"If {host} is a server: {shell_text(there)}. A vault on this machine is made with: {made}"
+
+
+def _with_port(typed: str) -> str | None:
+    """How a port is written, for an address that may have one before its path."""
+    from evidencesync.ssh.address import Address
+
+    address = Address.parse(typed)
+    found = None if address.local or address.port is not None else _PORT_AND_PATH.fullmatch(address.path)
+    if found is None:
+        return None
+    right = shell_text(f"ssh://{address.host_text}:{found[1]}/{found[2]}")
+    return f"If {found[1]} is the port: {right}"
 
 
 def _signing_key(values: Mapping[str, object], settings: LoadedSettings) -> str | None:

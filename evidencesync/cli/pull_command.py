@@ -110,7 +110,8 @@ def _check_agentless(rules: FilterRules, how: HowChoice) -> None:
     """Raises UsageError for options that SFTP cannot fulfil: they are never ignored."""
     if rules.one_file_system:
         raise UsageError(
-            "SFTP does not tell where another file system begins: --one-file-system needs evidencesync on that machine"
+            "SFTP does not tell where another file system begins: --one-file-system needs evidencesync on that machine",
+            hint="Leave it out, and --exclude what is mounted there; or install evidencesync there, and leave out --agentless.",
         )
     if how.on_read_error not in (None, "fail"):
         raise UsageError(
@@ -118,7 +119,8 @@ def _check_agentless(rules: FilterRules, how: HowChoice) -> None:
             hint="Leave it out: a file that cannot be read whole is then recorded without content. Or use fail.",
         )
     if how.retries_changed:
-        raise UsageError("over SFTP a file that changed is not read again: --retries-changed needs evidencesync on that machine")
+        what = "over SFTP a file that changed is not read again: --retries-changed needs evidencesync on that machine"
+        raise UsageError(what, hint="Leave it out.")
 
 
 def _remote(text: str) -> Address:

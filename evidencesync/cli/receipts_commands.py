@@ -11,10 +11,10 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.lines import wrapped
-from evidencesync.cli.options import local_vault
+from evidencesync.cli.options import local_vault, vault_address
 from evidencesync.cli.own_state import chosen_receipts, head_memory
 from evidencesync.errors import CommandKind, IncompleteError, NotThereError, StorageError, UsageError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, time_text
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.files.shortages import is_shortage, unexpected
@@ -128,7 +128,7 @@ def check_receipts(
 
     signers = TrustedSigners.parse(load_trusted(Path(trusted))) if trusted is not None else None
     kept = _folders(run, receipts, folders or [])
-    opened = _open_vault(vault) if vault is not None else None
+    opened = _open_vault(vault, kept) if vault is not None else None
     order, problems = _order(opened) if opened is not None and signers is not None else (None, [])
     found = [check_kept(folder, signers, time.time_ns(), order) for folder in kept]
     if opened is not None:
@@ -173,7 +173,9 @@ def forget_head(
     from evidencesync.cli.custody_outputs import ForgetHeadOutput
 
     if (case is None) != (item is None):
-        raise UsageError("--case and --item name one item together")
+        raise UsageError(
+            "--case and --item name one item together", hint="Give both, or neither: then all of the vault is meant."
+        )
     memory = head_memory(run)
     if not yes and not run.console.ask(f"Forget what this machine has seen of the vault {safe_text(vault_id, 40)}?"):
         forgotten = 0
@@ -184,9 +186,20 @@ def forget_head(
     return ExitCode.COMPLETE
 
 
-def _open_vault(vault: str) -> Vault:
+def _open_vault(vault: str, kept: list[Path]) -> Vault:
+    """Opens the vault. Raises UsageError for one on another machine, with what takes the receipts there."""
     from evidencesync.vault.vault import Vault
 
+    address = vault_address(vault)
+    if not address.local:
+        folder = os.path.commonpath([one.absolute().parent for one in kept])
+        port = () if address.port is None else ("-P", str(address.port))
+        taken = shell_text("scp", "-r", *port, folder, f"{address.host_text}:receipts")
+        there = shell_text("evidencesync", "receipts", "check", "--receipts", "receipts", "--vault", address.path_there)
+        raise UsageError(
+            f"the receipts are here, and the vault is on another machine: {address.display()}",
+            hint=f"Take the receipts to it: {taken}; then, there: {there}",
+        )
     return Vault.open(local_vault(vault))
 
 
@@ -213,7 +226,7 @@ def _compare_with(opened: Vault, found: list[CheckedReceipt], memory: HeadMemory
     if not named:
         found = [one for one in found if one.receipt is None or one.receipt.vault_id == opened.settings.id]
         if not found:
-            raise NotThereError("no receipt of this vault is kept here")
+            raise NotThereError("no receipt of this vault is kept here", hint="See which are: evidencesync receipts list")
     for one in found:
         problems = check_against_vault(one, opened)
         if not problems and one.name is not None and one.receipt is not None:  # otherwise the problem is known already

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.options import Case, PartChoice, SignerChoice, VaultPath, local_vault
+from evidencesync.cli.options import WHOLE_NAME, Case, PartChoice, SignerChoice, VaultPath, local_vault
 from evidencesync.cli.trust_files import load_trusted
 from evidencesync.cli.verify_command import CheckChoice, audit
 from evidencesync.errors import UsageError
@@ -50,7 +50,7 @@ class ReportedChoice:
         from evidencesync.report.judging import ReportScope
 
         if self.acquisition is not None and self.item is None:
-            raise UsageError("--acquisition needs --item")
+            raise UsageError("--acquisition needs --item", hint=WHOLE_NAME)
         return ReportScope(self.case, self.item, self.acquisition)
 
 
@@ -250,7 +250,7 @@ def _print_result(run: Run, to: FileChoice, result: ReportOutput, made: Report) 
 def _check_draft(signing: ReportSignChoice, verdict: str | None) -> None:
     """Raises UsageError for options that a draft does not take."""
     if signing.sign:
-        raise UsageError("a draft is not signed: a person completes it, and signs what it has become")
+        raise UsageError("a draft is not signed: a person completes it, and signs what it has become", hint="Leave out --sign.")
     if verdict is not None:
         raise UsageError("a draft states only what is verified now, and no earlier verdict", hint="Leave out --verdict.")
 
@@ -272,11 +272,15 @@ def _load_verdict(verdict: str, trusted: str | None, checks: CheckChoice) -> Ver
     from evidencesync.report.judging import parse_verdict
 
     if trusted is not None or checks != CheckChoice():
-        raise UsageError("with --verdict nothing is checked: give --trusted and the other options of a check to `verify`")
+        hint = "Make it anew with them: evidencesync verify VAULT --json ... > verdict.json"
+        raise UsageError(
+            "with --verdict nothing is checked: --trusted and the other options of a check are for verify", hint=hint
+        )
     try:
         data = read_named(expand(verdict), MAX_VERDICT_FILE)
     except OSError as error:
-        raise UsageError(f"the verdict {safe_text(verdict, 200)} cannot be read: {error.strerror}") from error
+        hint = "It is written by: evidencesync verify VAULT --json > verdict.json"
+        raise UsageError(f"the verdict {safe_text(verdict, 200)} cannot be read: {error.strerror}", hint=hint) from error
     return VerdictSource(parse_verdict(data), given=True, trusted=None)
 
 

@@ -121,7 +121,7 @@ def restore_copy(
     from evidencesync.vault.vault import Vault
 
     if choice.on_damage not in ("fail", "skip"):
-        raise UsageError("--on-damage is fail or skip")
+        raise UsageError(f"--on-damage is fail or skip, not {safe_text(choice.on_damage, 40)}", hint="Leave it out for fail.")
     verifier = load_verifier(run, recording) if recording.record else None
     found = open_item(audit_memory(run), Vault.open(local_vault(vault)), item.name())
     number = found.choose_acquisition(acquisition)

@@ -54,17 +54,18 @@ def serve(
     reads that path, or what is below it, needs no key, and writes nothing.
     """
     if (vault is None) == (source is None):
-        raise UsageError("serve needs --vault PATH or --source PATH, and one of them alone")
+        hint = "As in: evidencesync serve --vault /srv/vault"
+        raise UsageError("serve needs --vault PATH or --source PATH, and one of them alone", hint=hint)
     if vault is None or source is not None:
         if listen is not None or authorized_keys is not None or host_key is not None or run.console.as_json:
-            raise UsageError("--listen, --authorized-keys, --host-key and --json go with --vault")
+            raise UsageError("--listen, --authorized-keys, --host-key and --json go with --vault", hint="Leave them out.")
         from evidencesync.serve.serving import serve_source_stdio
 
         serve_source_stdio(source or "")
         return ExitCode.COMPLETE
     if listen is None:
         if run.console.as_json or authorized_keys is not None or host_key is not None:
-            raise UsageError("--json, --authorized-keys and --host-key go with --listen")
+            raise UsageError("--json, --authorized-keys and --host-key go with --listen", hint="Leave them out, or add --listen.")
         from evidencesync.serve.serving import serve_stdio
 
         serve_stdio(vault)

@@ -125,20 +125,24 @@ def _may_look_into(folder: Path) -> bool:
     return os.access(folder, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
+_OTHER_FILE: Final = "Name another with --config FILE, or go without: --config none"
+
+
 def _read(file: Path, *, must_exist: bool) -> bytes | None:
     shown = safe_text(str(file), 200)
     try:
         data = read_named(file, _MAX_FILE, again=True)
     except (FileNotFoundError, NotADirectoryError) as error:
         if must_exist:
-            raise ConfigurationError(f"there is no settings file {shown}") from error
+            hint = "Make one with: evidencesync settings edit; or go without: --config none"
+            raise ConfigurationError(f"there is no settings file {shown}", hint=hint) from error
         return None
     except OSError as error:
         if error.strerror == NO_REGULAR_FILE:
-            raise ConfigurationError(f"{shown} is not a regular file of at most {_MAX_FILE} bytes") from error
-        raise ConfigurationError(f"the settings file {shown} cannot be read: {error.strerror}") from error
+            raise ConfigurationError(f"{shown} is not a regular file of at most {_MAX_FILE} bytes", hint=_OTHER_FILE) from error
+        raise ConfigurationError(f"the settings file {shown} cannot be read: {error.strerror}", hint=_OTHER_FILE) from error
     if len(data) > _MAX_FILE:
-        raise ConfigurationError(f"{shown} is not a regular file of at most {_MAX_FILE} bytes")
+        raise ConfigurationError(f"{shown} is not a regular file of at most {_MAX_FILE} bytes", hint=_OTHER_FILE)
     return data
 
 

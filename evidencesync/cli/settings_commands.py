@@ -200,7 +200,9 @@ def _make(file: Path) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise ConfigurationError(f"the settings file {shown} cannot be made: {error.strerror}") from error
+        raise ConfigurationError(
+            f"the settings file {shown} cannot be made: {error.strerror}", hint="Name another with --config FILE."
+        ) from error
     return True
 
 
@@ -220,7 +222,8 @@ def _open_in(editor: list[str], file: Path, output: int | None) -> None:
     try:
         code = subprocess.run([*editor, str(file)], stdout=output, check=False).returncode
     except OSError as error:
-        raise UsageError(f"the editor {safe_text(editor[0], 100)} cannot be started: {error.strerror}") from error
+        what = f"the editor {safe_text(editor[0], 100)} cannot be started: {error.strerror}"
+        raise UsageError(what, hint="Name another one in the variable EDITOR.") from error
     finally:
         signal.signal(signal.SIGINT, before)
     if code:
@@ -252,7 +255,8 @@ def _check(file: Path, key: str, check: Callable[[Any], object], value: str | fl
     try:
         check(value)
     except EvidenceSyncError as error:
-        raise ConfigurationError(f"the settings file {safe_text(str(file), 200)}: {key}: {error.message}") from error
+        hint = error.hint or "Open it with: evidencesync settings edit"
+        raise ConfigurationError(f"the settings file {safe_text(str(file), 200)}: {key}: {error.message}", hint=hint) from error
 
 
 def _checks() -> dict[str, Callable[[Any], object]]:

@@ -223,7 +223,7 @@ def _make_request(item: VaultItem, number: int, digest: str) -> Request:
     from evidencesync.vault.timestamps import load_begun_request, load_stamped
 
     if digest not in ("sha256", "sha512"):
-        raise UsageError(f"--digest is sha512 or sha256, not {safe_text(digest, 40)}")
+        raise UsageError(f"--digest is sha512 or sha256, not {safe_text(digest, 40)}", hint="Leave it out for sha512.")
     begun = load_begun_request(item, number)
     return begun or Request.over(load_stamped(item, number), cast('Literal["sha256", "sha512"]', digest), secrets.randbits(63))
 
@@ -285,7 +285,8 @@ def _read(file: Path) -> bytes:
     try:
         data = read_named(file, MAX_TIMESTAMP)
     except OSError as error:
-        raise UsageError(f"{safe_text(str(file), 200)} cannot be read: {error.strerror}") from error
+        hint = "It is the file in which the authority's answer was saved (.tsr), or the request that was sent to it (.tsq)."
+        raise UsageError(f"{safe_text(str(file), 200)} cannot be read: {error.strerror}", hint=hint) from error
     if len(data) > MAX_TIMESTAMP:
         raise TimestampError(f"{safe_text(str(file), 200)} is longer than any timestamp ({MAX_TIMESTAMP} bytes)")
     return data

@@ -14,6 +14,7 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.options import PartChoice, RecordChoice, TsaRoots, VaultPath, local_vault
+from evidencesync.cli.pasted_hints import meant_vault
 from evidencesync.cli.trust_files import load_trusted
 from evidencesync.errors import CommandKind, EvidenceSyncError, VaultNotFoundError
 from evidencesync.evidence.display import safe_text
@@ -90,7 +91,7 @@ def verify(
     roots = load_roots(run.settings, checks.tsa_root)
     folder = local_vault(vault)
     verdict = audit(run, folder, part, signers, checks, roots=roots, expect_head=expect_head)
-    shown = verdict_lines(verdict, with_heads=heads or run.console.verbose, everything=run.console.verbose)
+    shown = verdict_lines(verdict, with_heads=heads or run.console.verbose, everything=run.console.verbose, vault=vault)
     if verifier is None:
         run.console.print_result(verdict, shown)
         return ExitCode(verdict.exit_code)
@@ -153,10 +154,13 @@ def _count(vault: Path, part: PartChoice, progress: VerifyProgress) -> None:
         progress.total_files, progress.total_bytes = stated_totals(VaultLayout(vault), case, item, part.acquisition)
 
 
-def verdict_lines(verdict: Verdict, *, with_heads: bool = False, everything: bool = False) -> Iterator[str]:
+def verdict_lines(
+    verdict: Verdict, *, with_heads: bool = False, everything: bool = False, vault: str | None = None
+) -> Iterator[str]:
     """The verdict for people: what was checked, the findings, the worst ones last, how many there are, and the one word.
 
-    Every error is shown; without `everything`, of other findings the first ones of each kind.
+    Every error is shown; without `everything`, of other findings the first ones of each kind. `vault` is what a person has typed
+    for it.
     """
     checked = verdict.checked
     parts = [
@@ -177,7 +181,8 @@ def verdict_lines(verdict: Verdict, *, with_heads: bool = False, everything: boo
             [finding for finding in verdict.findings if finding.severity == severity], everything=everything
         )
     if not is_vault:
-        yield f"hint: {VaultNotFoundError('').hint_for(CommandKind.CHECKS)}"
+        meant = meant_vault(vault) if vault is not None else None
+        yield f"hint: {meant or VaultNotFoundError('').hint_for(CommandKind.CHECKS)}"
     counts = Counter(finding.severity for finding in verdict.findings)
     if counts:
         told = [count_text(counts[severity], severity, _MANY[severity]) for severity in _WORST_FIRST if counts[severity]]

@@ -77,7 +77,8 @@ class WatchChoice(HowChoice):
 
         settle, every = parse_duration(self.settle), parse_duration(self.every)
         if every < settle:
-            raise UsageError("--every is shorter than --settle: the source would be pushed before it can settle")
+            what = "--every is shorter than --settle: the source would be pushed before it can settle"
+            raise UsageError(what, hint="Give a longer --every, or a shorter --settle.")
         return WatchIntervals(settle, every)
 
 

@@ -135,9 +135,9 @@ def find_route(address: Address, options: SshOptions, more: Sequence[str] = ()) 
     no host key could be known.
     """
     if address.local:
-        raise UsageError(f"{address.display()} is a local path, not a server")
+        raise UsageError(f"{address.display()} is a local path, not a server", hint="A server is [user@]host, without a slash.")
     if address.port is not None and options.port is not None and address.port != options.port:
-        raise UsageError(f"{address.display()} names another port than -p {options.port}")
+        raise UsageError(f"{address.display()} names another port than -p {options.port}", hint="Give the port once.")
     port = address.port if address.port is not None else options.port
     target, jump = _find_target(address, port, options, more)
     hops = [target]

@@ -377,7 +377,8 @@ def _make_root(path: Path) -> bool:
     try:
         above = os.open(path.parent, FOLDER_FLAGS & ~os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"there is no folder {safe_text(str(path.parent), 200)}") from error
+        hint = f"Make it first: {shell_text('mkdir', '-p', str(path.parent))}"
+        raise UsageError(f"there is no folder {safe_text(str(path.parent), 200)}", hint=hint) from error
     except OSError as error:
         raise storage_error(error, f"open the folder {safe_text(str(path.parent), 200)}") from error
     try:

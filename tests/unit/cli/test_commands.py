@@ -104,9 +104,10 @@ def test_habits_of_other_programs_are_answered_once_and_without_a_class_of_ours(
     [
         (["export", "v", "d", "--case", "C", "--item", "I"], "bagit (a folder), hashdeep or case-uco (a file)"),
         (["report", "v", "--case", "C"], "FILE.html, FILE.pdf or FILE.json"),
+        (["custody", "hand-over", "v", "--case", "C", "--item", "I"], "Name of the receiver"),
     ],
 )
-def test_one_option_that_is_missing_is_explained_with_an_example(
+def test_one_option_that_is_missing_is_explained_and_shown_in_the_line_that_was_typed(
     given: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from evidencesync.cli.app import main
@@ -114,4 +115,5 @@ def test_one_option_that_is_missing_is_explained_with_an_example(
     assert main(given) == 2
     hint = capsys.readouterr().err.splitlines()[1]
     assert said in hint
-    assert f", or: evidencesync {given[0]} /srv/vault " in hint
+    value = {"export": "--format bagit", "report": "-o report.pdf", "custody": "--to ben@lab"}[given[0]]
+    assert hint.endswith(f", or: evidencesync {' '.join(given)} {value}")

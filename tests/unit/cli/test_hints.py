@@ -6,7 +6,7 @@ import ast
 import json
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 
 import pytest
 
@@ -127,6 +127,19 @@ def test_no_room_that_reads_gives_a_hint_about_an_acquisition() -> None:
     given = [text for file in files for text in _hints_in(file)]
     assert len(given) > 80
     assert [text for text in given if _OF_AN_ACQUISITION.search(text)] == []
+
+
+def test_every_refusal_of_the_command_line_comes_with_a_hint() -> None:
+    """Whoever typed something wrong is told what to type."""
+    files = (Path(evidencesync.__file__).parent / "cli").rglob("*.py")
+    made = [(file, node) for file in files for node in ast.walk(ast.parse(file.read_text("utf-8"))) if _is_refusal(node)]
+    assert len(made) > 40
+    assert [f"{file.name}:{node.lineno}" for file, node in made if all(one.arg != "hint" for one in node.keywords)] == []
+
+
+def _is_refusal(node: ast.AST) -> TypeGuard[ast.Call]:
+    refusals = {"UsageError", "ConfigurationError", "NotThereError"}
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in refusals
 
 
 def _hints_in(file: Path) -> list[str]:

@@ -86,6 +86,17 @@ def test_a_lost_vault_is_shown_in_its_place(monkeypatch: pytest.MonkeyPatch, cap
         assert hint.endswith(f"or type it: evidencesync {name} {source} VAULT --case C --item I")
 
 
+@pytest.mark.parametrize(
+    ("typed", "quoted"),
+    [
+        (["watch", "a", "v", *_ITEM, "--settle", "10", "min"], "--settle '10 min'"),
+        (["push", "a", "v", "--case", "C", "--item", "DISK", "1"], "--item 'DISK 1'"),
+    ],
+)
+def test_a_value_without_quotes_is_shown_with_them(typed: list[str], quoted: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(typed, capsys)[1] == f"A value of several words needs quotes: {quoted}"
+
+
 @pytest.mark.parametrize("option", ["--note", "--examiner"])
 def test_a_text_without_quotes_is_shown_with_them(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     error, hint = said(["push", "a", "v", option, "seized", "at", "nine", *_ITEM], capsys)

@@ -1,0 +1,82 @@
+"""A place that is no vault, or does not answer, comes with the place that may have been meant."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from evidencesync.cli.pasted_hints import _meant_server, filling_in_hints
+from evidencesync.cli.settings import load_settings
+from evidencesync.errors import CommandKind, ConnectError
+from tests.support.every_command import run_in_process
+
+
+@pytest.fixture(autouse=True)
+def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A vault, beside a folder, in the folder that the test runs in."""
+    monkeypatch.chdir(tmp_path)
+    assert run_in_process(["init", "vault"]) == 0
+    (tmp_path / "vault" / "cases" / "C 1" / "I").mkdir(parents=True)
+    (tmp_path / "folder").mkdir()
+    capsys.readouterr()
+    return tmp_path / "vault"
+
+
+@pytest.mark.parametrize("command", ["verify", "list", "clean"])
+def test_a_place_in_a_vault_leads_to_the_vault(command: str, vault: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place, part in (("cases/C 1/I", ", with --case 'C 1' --item I"), ("cases/C 1", ", with --case 'C 1'"), ("custody", "")):
+        assert run_in_process([command, f"vault/{place}"]) != 0
+        said = "".join(capsys.readouterr())
+        assert f"hint: It lies in a vault: name that, {vault}{part}.\n" in said
+
+
+def test_arguments_in_the_wrong_order_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    for line in (["restore", "copy", "vault", "--case", "C", "--item", "I"], ["trust", "add", "ana.pub", "vault"]):
+        assert run_in_process(line) == 10
+        assert capsys.readouterr().err.splitlines()[-1] == "hint: vault is a vault: VAULT comes first, so change the order."
+
+
+@pytest.mark.parametrize(
+    ("typed", "server"), [("lab", "lab:/path"), ("10.0.0.7", "10.0.0.7:/path"), ("ana@vault.lab/srv/v", "ana@vault.lab:/srv/v")]
+)
+def test_a_place_that_may_be_a_server_is_shown_as_one(typed: str, server: str) -> None:
+    hint = f"If {server.partition(':')[0]} is a server: {server}. A vault on this machine is made with: evidencesync init {typed}"
+    assert _meant_server(typed) == hint
+
+
+@pytest.mark.parametrize("typed", ["folder", "/nowhere/at/all", "./vaul", "../v", "~/v", "lab:/v"])
+def test_no_server_is_guessed_of_another_place(typed: str) -> None:
+    assert _meant_server(typed) is None
+
+
+@pytest.mark.parametrize("name", ["vault", "source"])
+def test_a_port_in_front_of_the_path_is_shown_as_a_port(name: str) -> None:
+    with (
+        pytest.raises(ConnectError) as failed,
+        filling_in_hints({name: "ana@lab:2222/srv/v"}, CommandKind.ACQUIRES, load_settings("none")),
+    ):
+        raise ConnectError("refused", hint="Check the port.")
+    assert failed.value.hint == "Check the port. If 2222 is the port: ssh://ana@lab:2222/srv/v"
+
+
+def test_receipts_are_taken_to_a_vault_on_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "my receipts" / "C-I-0001"
+    kept.mkdir(parents=True)
+    assert run_in_process(["receipts", "check", str(kept), "--vault", "ssh://ana@lab:22022/srv/v"]) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == "error: the receipts are here, and the vault is on another machine: ssh://ana@lab:22022/srv/v"
+    taken, there = hint.removeprefix("hint: Take the receipts to it: ").split("; then, there: ")
+    assert shlex.split(taken) == ["scp", "-r", "-P", "22022", str(kept.parent), "ana@lab:receipts"]
+    assert there == "evidencesync receipts check --receipts receipts --vault /srv/v"
+
+
+def test_an_item_without_its_case_leads_to_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_in_process(["verify", "vault", "--item", "I"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: --item needs --case",
+        "hint: Name all of it: --case CASE --item ITEM. What there is, is listed by: evidencesync list vault",
+    ]
