@@ -27,19 +27,24 @@ from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Alive, Append, Failure, Message, PageOffer, Ready, Records, Standing
 from evidencesync.verify.audit import audit_vault
-from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench, new_signer
 from tests.support.custody_client import CustodyClient, chain_of, custody_request, state
 from tests.support.hostile_client import data_frame, snapshot
 from tests.support.hostile_vault import TamperedLink, push_tampered
 from tests.support.patience import PATIENCE_SECONDS
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    made = make_bench(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    made = make_bench(tmp_path_factory.mktemp("template"))
     (made.source / "small").write_bytes(b"evidence")
     made.push()
     return made
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    return copy_of(template, tmp_path)
 
 
 @pytest.fixture

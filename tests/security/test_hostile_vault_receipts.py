@@ -25,18 +25,24 @@ from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.exit_codes import ExitCode
 from evidencesync.protocol.messages import Message, Published, Ready, Welcome
-from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench, new_signer
 from tests.support.hostile_vault import Tamper, push_tampered
 
 Forge = Callable[[Published, SigningKey], Published]
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    """With one acquisition already, so that there is something to confuse the next one with."""
-    bench = make_bench(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    bench = make_bench(tmp_path_factory.mktemp("template"))
     (bench.source / "small").write_bytes(b"small")
     bench.push()
+    return bench
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    """With one acquisition already, so that there is something to confuse the next one with."""
+    bench = copy_of(template, tmp_path)
     (bench.source / "more").write_bytes(b"more")
     return bench
 
