@@ -30,6 +30,7 @@ from tests.support.programs import (
     path_with_more_folders,
     say_missing,
 )
+from tests.support.soak import often
 from tests.support.spared_disk import spare
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ _OTHER_PEOPLES_WISHES: Final = (
 
 _skipped = pytest.StashKey[list[str]]()
 
-hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("local", deadline=None, print_blob=True, max_examples=often(50, 1000))
 # In CI the same examples every time, so that a red run is about the change, and can be repeated anywhere.
-hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
+hypothesis.settings.register_profile("ci", hypothesis.settings.get_profile("local"), derandomize=True)
 hypothesis.settings.load_profile("ci" if IN_CI else "local")
 
 

@@ -22,7 +22,7 @@ from tests.support.undo import Undo
 from tests.tamper.vault import make_key_pair
 
 SEED: Final = int(os.environ.get("SEED", "0"))
-COUNT: Final = int(os.environ.get("FAULTS", "38"))  # 0: all
+COUNT: Final = int(os.environ.get("FAULTS", "19"))  # 0: all
 ITEM: Final = ("--case", "2026/11", "--item", "E1")
 ERRORS: Final = {
     "open": (errno.EIO, errno.EACCES, errno.ESTALE, errno.EMFILE),
@@ -249,7 +249,7 @@ def test_a_shortage_of_open_files_accuses_nobody(machine: Machine, command: tupl
     """Whatever cannot be opened is unread, at every depth: not gone, not rolled back, and no source that is not there."""
     machine.renew()
     _keep_manifest(machine)
-    for files in range(5, 22):
+    for files in range(5, 22, 1 if COUNT == 0 else 2):
         done = machine.run(*command, "--json", files=files)
         said = json.loads(done.out) if done.out else {}
         assert done.code in (0, 1, 3) or (command[0], done.code) == ("compare", 30), (files, done)
@@ -271,7 +271,8 @@ def test_a_disk_of_which_nothing_can_be_opened_from_some_moment_on_accuses_nobod
     count = machine.run(*command, below=str(item)).met["open"]
     shutil.rmtree(machine.folder / "out" / "copy", ignore_errors=True)
     assert count >= 20
-    for number in range(1, count, 1 if command[0] == "verify" else 3):  # the last one is for the index alone
+    step = 1 if COUNT == 0 else 3 if command[0] == "verify" else 6
+    for number in range(1, count, step):  # the last one is for the index alone
         done = machine.run(*command, "--json", below=str(item), fault=Fault("open", number, errno.EIO, lasting=True))
         assert done.code in (1, 3), (number, done)
         assert done.fired

@@ -37,6 +37,7 @@ from tests.support.hostile_vault import push_tampered
 from tests.support.link_in_between import LinkInBetween
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.pulling import pull_from
+from tests.support.soak import seeds
 
 FILES = 400
 
@@ -72,7 +73,7 @@ def _change(folder: Path, chance: random.Random) -> None:
     os.setxattr(folder, "user.many", chance.randbytes(8))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(1, 50))
 def test_the_counts_are_those_of_diff(bench: Bench, seed: int) -> None:
     chance = random.Random(seed)
     for number in range(FILES):

@@ -323,7 +323,7 @@ def held_bytes(sending: Sender) -> int:
 
 
 @pytest.mark.usefixtures("narrow")
-@settings(max_examples=often(150, 20_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=often(75, 20_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     plan=plans,
     seed=st.integers(0, 2**32),
@@ -339,7 +339,7 @@ def test_what_was_sent_is_what_is_built(
 
 
 @pytest.mark.usefixtures("narrow")
-@settings(max_examples=often(250, 50_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=often(125, 50_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     plan=plans,
     seed=st.integers(0, 2**32),

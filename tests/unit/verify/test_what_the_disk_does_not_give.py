@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +14,7 @@ from evidencesync.vault import staging
 from evidencesync.vault.index.index import rebuild
 from evidencesync.vault.timestamps import Answer, Who, attach
 from tests.support.authority import make_authority
+from tests.support.soak import often
 from tests.support.unreadable import Unreadable
 from tests.unit.vault.acquiring import item_name, new_signer, new_vault
 from tests.unit.verify.busy import BEFORE_ALL_NS, NEW_YEAR_NS, Busy
@@ -55,13 +55,14 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Busy:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["open", "read", "stat"])
-def test_what_cannot_be_read_is_never_called_gone_nor_is_what_depends_on_it_judged(busy: Busy, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(("first", "how"), [(0, "open"), (1, "read"), (2, "stat")])
+def test_what_cannot_be_read_is_never_called_gone_nor_is_what_depends_on_it_judged(busy: Busy, first: int, how: str) -> None:
+    """Each place in one of three ways; in a soak in all of them."""
     places = [busy.path, *sorted(busy.path.rglob("*"))]
     places = [one for one in places if one.parent.parent.name != "acquisitions" or "second" in str(one)]  # once is enough
     assert len(places) > 60
     untouched = []
-    for place in places:
+    for place in places[often(first, 0) :: often(3, 1)]:
         with pytest.MonkeyPatch.context() as patch:
             Unreadable(patch, place, how)
             verdict = busy.audit(now_ns=busy.now_ns)
