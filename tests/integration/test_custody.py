@@ -24,7 +24,7 @@ from evidencesync.localstate.pending_record import PendingRecord
 from evidencesync.vault.item import lock_item
 from evidencesync.verify.audit import audit_vault
 from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, schema_errors
-from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench, new_signer
 from tests.support.custody_client import chain_of, custody_request, state
 from tests.support.cut_links import CutLink
 from tests.support.patience import PATIENCE_SECONDS
@@ -43,12 +43,17 @@ def lab(tmp_path: Path) -> Lab:
     return made
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    made = make_bench(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    made = make_bench(tmp_path_factory.mktemp("template"))
     (made.source / "small").write_bytes(b"evidence")
     made.push()
     return made
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    return copy_of(template, tmp_path)
 
 
 def custody(lab: Lab, name: str, *arguments: str, key: str = "ana", vault: str = "vault") -> Done:

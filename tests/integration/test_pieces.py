@@ -19,18 +19,23 @@ from evidencesync.limits import KIB, MIB
 from evidencesync.protocol.messages import ChunkData, Chunks, Close, Need, NeedPieces, Open, SegmentsStored
 from evidencesync.protocol.outgoing_segments import OutgoingSegments
 from evidencesync.protocol.packing import pack_bits, pack_pieces, unpack_bits, unpack_gaps
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench
 from tests.support.hostile_client import HostileClient
 
 IMAGE = random.Random(1).randbytes(24 * MIB)
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    made = make_bench(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    made = make_bench(tmp_path_factory.mktemp("template"))
     (made.source / "disk.img").write_bytes(IMAGE)
     made.push()
     return made
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    return copy_of(template, tmp_path)
 
 
 def push_changed(bench: Bench, content: bytes) -> PushOutcome:

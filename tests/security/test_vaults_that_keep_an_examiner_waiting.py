@@ -40,7 +40,7 @@ from evidencesync.protocol.pull_messages import (
     SourceSeen,
 )
 from tests.security.test_hostile_source import OFFER
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench
 from tests.support.custody_client import custody_request
 from tests.support.hostile_vault import MadeUpVault, TamperedLink, push_to
 from tests.support.patience import PATIENCE_SECONDS
@@ -49,12 +49,17 @@ from tests.support.pulling import pull_from
 TIMEOUT = 0.4
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    made = make_bench(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    made = make_bench(tmp_path_factory.mktemp("template"))
     (made.source / "small").write_bytes(b"evidence")
     made.push()
     return made
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    return copy_of(template, tmp_path)
 
 
 class Trickle:

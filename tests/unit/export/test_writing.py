@@ -18,18 +18,24 @@ from evidencesync.export.acquisition import AcquisitionReader
 from evidencesync.export.run import Exported, ExportRequest, Format, export_acquisition
 from evidencesync.verify.context import VerifyProgress
 from tests.conftest import find_program
-from tests.support.bench_of_evidence import Bench
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench
 from tests.support.file_systems import mounted
 from tests.unit.export.exporting import NOW_NS, bagit_program, export, files_below, write_files
 
 LARGE = os.urandom(3 << 20)
 
 
-@pytest.fixture
-def full(bench: Bench) -> Bench:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    bench = make_bench(tmp_path_factory.mktemp("template"))
     write_files(bench.source, {b"small": b"small", b"zlarge": LARGE})
     bench.push()
     return bench
+
+
+@pytest.fixture
+def full(template: Bench, tmp_path: Path) -> Bench:
+    return copy_of(template, tmp_path)
 
 
 def overwrite(bench: Bench, name: str, data: bytes) -> None:

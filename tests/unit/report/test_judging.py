@@ -18,17 +18,22 @@ from evidencesync.report.gather import VerdictSource, gather
 from evidencesync.report.judging import ReportScope, parse_verdict
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.findings import Asked, Verdict
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench
 
 SHOWN = ReportScope("2026/11", None, None)
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    bench = make_bench(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    bench = make_bench(tmp_path_factory.mktemp("template"))
     (bench.source / "a.txt").write_text("a")
     bench.push()
     return bench
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    return copy_of(template, tmp_path)
 
 
 def verify(bench: Bench, case: str | None = None, item: str | None = None, acquisition: int | None = None) -> Verdict:

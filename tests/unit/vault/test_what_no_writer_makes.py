@@ -13,7 +13,7 @@ import pytest
 from evidencesync.acquire.custody import RecordDraft, append_record
 from evidencesync.vault.layout import VaultLayout
 from evidencesync.verify.audit import audit_vault
-from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench, new_signer
 from tests.support.custody_client import custody_request
 
 
@@ -57,12 +57,17 @@ PLACES: Final = {
 }
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    made = make_bench(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    made = make_bench(tmp_path_factory.mktemp("template"))
     (made.source / "a").write_bytes(b"one")
     made.push()
     return made
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    return copy_of(template, tmp_path)
 
 
 def place_of(bench: Bench, place: str) -> Path:
