@@ -135,7 +135,7 @@ def _explain(error: Exception, said: str, context: Any, given: list[str]) -> tup
         return f"more than was expected: {safe_text(' '.join(line.extra), 200)}", _of_extra(line, see)
     if (bare := _NEEDS_VALUE.fullmatch(said)) is not None:
         return f"{bare[1]} needs a value", f"{_value_of(bare[1], context.command)}{see}"
-    return said, see
+    return said, f"{_value_of(said.partition(' ')[0], context.command)}{see}"
 
 
 def name_of(parameter: Any) -> str:
@@ -184,7 +184,7 @@ def _of_extra(line: _Line, see: str) -> str:
         return f"{see}, or: {line.completed([], meant)}"
     if (quoted := _unquoted(line)) is not None:
         return f"A value of several words needs quotes: {quoted}"
-    if "source" in line.values:
+    if any(one.name == "source" and one.param_type_name == "argument" for one in line.command.params):
         return f"SOURCE is one folder, file or device; --include, --exclude and --files-from choose in a folder. {see}"
     return see
 

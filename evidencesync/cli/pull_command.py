@@ -82,7 +82,7 @@ def pull_source(
     """
     from evidencesync.cli.terminal import make_asker, person_at
 
-    address = _remote(source)
+    address = _remote(source, vault)
     details = how.details(item.name())
     folder = local_vault(vault)
     rules = what.rules(run.console.warn)
@@ -123,9 +123,14 @@ def _check_agentless(rules: FilterRules, how: HowChoice) -> None:
         raise UsageError(what, hint="Leave it out.")
 
 
-def _remote(text: str) -> Address:
+def _remote(text: str, vault: str) -> Address:
+    """The address of the source. Raises UsageError for one on this machine."""
     address = parse_address(text, "source")
     if address.local:
+        if not parse_address(vault, "vault").local:
+            right = shell_text("evidencesync", "pull", vault, text)
+            hint = f"SOURCE comes first, then VAULT. If {address.display()} is the vault: {right} ..."
+            raise UsageError(f"{address.display()} is a path on this machine", hint=hint)
         push = f"Acquire it with: evidencesync push {shell_text(text)} VAULT ..."
         if "/" not in text and not os.path.lexists(text):
             right = shell_text(f"{text}:/path")

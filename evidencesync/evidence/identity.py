@@ -59,7 +59,8 @@ class Title:
 
     def __post_init__(self) -> None:
         if not self.text.strip() or len(self.text) > MAX_TITLE:
-            raise InvalidNameError(f"a case or item number needs 1 to {MAX_TITLE} characters")
+            hint = "What else there is to say goes into --note, or into --detail."
+            raise InvalidNameError(f"a case or item number needs 1 to {MAX_TITLE} characters", hint=hint)
         if self.text != self.text.strip() or not is_clean(self.text):
             raise InvalidNameError(
                 f"a case or item number may not hold control characters or outer spaces: '{safe_text(self.text, 80)}'",

@@ -49,7 +49,7 @@ from evidencesync.errors import (
     UsageError,
 )
 from evidencesync.evidence.digest import sha256_of
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import (
     load_file,
@@ -297,8 +297,16 @@ class TrustStore:
             known.signer for known in self.signers() if who in known.signer.principals or who == known.signer.key.fingerprint
         ]
         if not found:
-            raise NotThereError(f"the vault trusts no signer called '{safe_text(who, 80)}'", hint=_WHO_HINT)
+            raise NotThereError(f"the vault trusts no signer called '{safe_text(who, 80)}'", hint=self._who_is_meant(who))
         return found
+
+    def _who_is_meant(self, who: str) -> str:
+        """The hint for a principal that nobody has: those that may be meant, and who says which there are."""
+        import difflib  # only for an error
+
+        known = [name for one in self.signers() for name in one.signer.principals]
+        near = [name for name in known if name.partition("@")[0] == who] or difflib.get_close_matches(who, known, 2, 0.7)
+        return (f"Did you mean {' or '.join(map(shell_text, near[:2]))}? " if near else "") + _WHO_HINT
 
     def _require_foreign(self, key: PublicKey) -> None:
         if key.fingerprint == self._settings.key:

@@ -133,6 +133,17 @@ def test_a_habit_of_another_program_is_answered(typed: list[str], what: str, cap
     assert what in said(typed, capsys)[1]
 
 
+def test_a_number_that_does_not_fit_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    error, hint = said(["push", "a", "v", *_ITEM, "--retries", "-1"], capsys)
+    assert error == "--retries takes 0 to 10000, not -1"
+    assert hint.startswith("--retries N: How often to try again when the connection fails or is lost. ")
+
+
+def test_a_pull_in_the_wrong_order_is_shown_in_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_in_process(["pull", "/srv/v", "ana@lab:/evidence", *_ITEM]) == 2
+    assert capsys.readouterr().err.splitlines()[1].endswith("is the vault: evidencesync pull ana@lab:/evidence /srv/v ...")
+
+
 def test_no_habit_stands_in_the_way_of_a_real_option() -> None:
     """And each says of which command it is, by a name that there is."""
     real = {name.split()[-1]: {option for one in found.params for option in one.opts} for name, found in every_command()}

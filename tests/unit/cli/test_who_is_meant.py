@@ -30,6 +30,16 @@ def test_a_principal_with_one_key_is_meant_by_name(vault: Vault) -> None:
         _find_key(vault, "eve@lab")
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("ana", "ana@lab"), ("ann@lab", "ana@lab"), ("ben@lba", "ben@lab"), ("carl@other", None)]
+)
+def test_a_principal_that_nobody_has_leads_to_the_nearest(typed: str, meant: str | None, vault: Vault) -> None:
+    with pytest.raises(NotThereError) as refused:
+        _find_key(vault, typed)
+    begins = "Who is trusted is listed by:" if meant is None else f"Did you mean {meant}"
+    assert str(refused.value.hint).startswith(begins)
+
+
 def test_a_principal_with_more_keys_is_not_guessed(vault: Vault) -> None:
     with pytest.raises(UsageError, match="more than one key") as refused:
         _find_key(vault, "ben@lab")
