@@ -380,12 +380,16 @@ class StagedOutput(Output, frozen=True):
 
 
 class CleanOutput(Output, frozen=True):
-    """What was found, and what of it was removed. `waiting` transfers wait for their sender; some of them were `ended`."""
+    """What was found, and what of it was removed. `waiting` transfers wait for their sender; some of them were `ended`.
+
+    `emptied`: removed folders of items (`CASE/ITEM`) and cases (`CASE`) in which nothing was ever published.
+    """
 
     found: list[StagedOutput]
     removed: list[StagedOutput]
     waiting: list[TransferOutput]
     ended: list[TransferOutput]
+    emptied: list[str]
 
 
 def transfer_outputs(transfers: Sequence[Transfer]) -> list[TransferOutput]:

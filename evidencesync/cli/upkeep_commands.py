@@ -65,18 +65,22 @@ def clean(
         bool, typer.Option("--yes", help="Do not ask before waiting transfers are ended and files are removed.")
     ] = False,
 ) -> ExitCode:
-    """Removes what unfinished transfers left behind, after asking. Published data and running transfers are not touched.
+    """Removes what unfinished transfers left behind, after asking: also items, and cases, in which nothing was ever published.
+
+    Published data and running transfers are not touched.
 
     A transfer that has lost its connection waits some time for its sender. It is shown, and ended if you agree. A sender that
     comes back after that sends again what was removed.
     """
     from evidencesync.cli.outputs import CleanOutput, transfer_lines, transfer_outputs
     from evidencesync.ingest.transfers import end_waiting, find_transfers
+    from evidencesync.vault.resume.empty_items import find_empty_items, remove_empty_items
     from evidencesync.vault.resume.left_sessions import find_abandoned, remove_abandoned
     from evidencesync.vault.vault import Vault
     from evidencesync.vault.writer import require_writer
 
-    layout = Vault.open(local_vault(vault)).layout
+    opened = Vault.open(local_vault(vault))
+    layout = opened.layout
     waiting = [one for one in find_transfers(layout) if one.waits]
     ended = []
     if waiting:
@@ -92,11 +96,21 @@ def clean(
             run.console.print_notice(line)  # the question below is about these lines
         if yes or run.console.ask(f"Remove {count_text(len(found), 'abandoned transfer')}?"):
             removed = remove_abandoned(layout, found)
-    output = CleanOutput(_staged(found), _staged(removed), transfer_outputs(waiting), transfer_outputs(ended))
+    empty = find_empty_items(opened)
+    emptied: list[str] = []
+    if empty:
+        require_writer(layout)
+        for place in empty:
+            run.console.print_notice(f"{place}  nothing was ever published here")
+        if yes or run.console.ask(f"Remove {count_text(len(empty), 'empty folder')}?"):
+            emptied = remove_empty_items(opened, empty)
+    output = CleanOutput(_staged(found), _staged(removed), transfer_outputs(waiting), transfer_outputs(ended), emptied)
     freed = size_text(sum(one.bytes for one in removed))
     lines = [f"ended {len(ended)} of {count_text(len(waiting), 'waiting transfer')}"] if waiting else []
     if found:
         lines.append(f"removed {len(removed)} of {count_text(len(found), 'abandoned transfer')}, {freed}")
+    if empty:
+        lines.append(f"removed {len(emptied)} of {count_text(len(empty), 'empty folder')}")
     run.console.print_result(output, lines or ["nothing to remove"])
     return ExitCode.COMPLETE
 

@@ -293,7 +293,10 @@ def test_the_index_can_be_made_anew_and_what_is_left_behind_removed(lab: Lab) ->
     assert schema_errors(cleaned.document, "clean-output") == []
     assert [one["session"] for one in cleaned.document["removed"]] == ["a" * 32]
     assert not staged.exists()
-    assert lab.run("clean", "vault", "--yes").code == 0
+    new = lab.folder / "vault" / "cases" / "New"
+    (new / "X" / "acquisitions").mkdir(parents=True)
+    cleaned = lab.run("clean", "vault", "--yes", "--json")
+    assert (cleaned.code, cleaned.document["emptied"], new.exists()) == (0, ["New/X"], False)
     assert lab.run("verify", "vault").code == 0
 
 
