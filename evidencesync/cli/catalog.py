@@ -23,7 +23,7 @@ from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.custody.manifest import WholeEntry, whole_entries
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.wholeness import SourceState, is_count
-from evidencesync.errors import ChainError, EvidenceSyncError, MissingOrExtraError
+from evidencesync.errors import ChainError, EvidenceSyncError, MissingOrExtraError, SignatureError
 from evidencesync.evidence.display import escape_line, safe_text, shell_text
 from evidencesync.evidence.entry import Count, Entry
 from evidencesync.evidence.identity import Title
@@ -199,7 +199,7 @@ def _list_item(layout: ItemLayout, folder: str, known: set[StatedHead], problems
             return None
         try:
             head = require_stated(ledger, "its custody chain", known)
-        except ChainError as error:
+        except (ChainError, SignatureError) as error:
             problem = error
             problems.add(code_of(error))
             head = ledger.head()

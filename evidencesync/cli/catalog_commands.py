@@ -111,6 +111,7 @@ _PROBLEM_WORDS: Final = {
     "rolled-back": "NOT AS IT WAS",
     "forked": "NOT AS IT WAS",
     "missing-or-extra": "MISSING OR EXTRA",
+    "bad-signature": "DAMAGED",
 }
 
 

@@ -87,7 +87,7 @@ def _heads(vault: Vault) -> Iterator[tuple[str, str]]:
             try:
                 head = require_stated(ledger, place, stated.get(place, ()))
                 if head.sequence:
-                    _require_undamaged(ledger.load(ledger.files(head.sequence)[head.sequence - 1]), place)
+                    require_undamaged_record(ledger.load(ledger.files(head.sequence)[head.sequence - 1]), place)
             except (ChainError, MissingOrExtraError, SignatureError, StorageError):
                 continue
             if head.sequence:
@@ -118,26 +118,17 @@ def require_as_stated(vault: Vault, name: ItemName, ledger: Ledger) -> None:
     A statement that cannot be read, or is damaged, keeps nobody from the item: `verify` reports it.
     Raises ChainError, and SignatureError for a record that a disk has changed: that is nobody's other history.
     """
-    stated = stated_of(vault, name.place)
-    whose = f"the custody chain of {name}"
-    try:
-        require_stated(ledger, whose, stated)
-    except ChainError:
-        files = ledger.files()
-        for one in stated:
-            record = ledger.load(files[one.sequence - 1]) if one.sequence <= len(files) else None
-            if record is not None and record.sha256 != one.sha256:
-                _require_undamaged(record, whose)
-        raise
+    require_stated(ledger, f"the custody chain of {name}", stated_of(vault, name.place))
 
 
 def require_undamaged(ledger: Ledger, whose: str) -> None:
     """Raises SignatureError for the first record of a chain that its signature does not fit: nobody has written it like that."""
     for stored in iter_records(ledger):
-        _require_undamaged(stored, whose)
+        require_undamaged_record(stored, whose)
 
 
-def _require_undamaged(stored: StoredRecord, whose: str) -> None:
+def require_undamaged_record(stored: StoredRecord, whose: str) -> None:
+    """Raises SignatureError for a record that its signature does not vouch for: a disk's damage is nobody's other history."""
     try:
         verify_signature(stored.signature, CUSTODY_NAMESPACE, sha512_of(stored.data))
     except SignatureError as error:
@@ -147,20 +138,22 @@ def _require_undamaged(stored: StoredRecord, whose: str) -> None:
 def require_stated(ledger: Ledger, whose: str, stated: Iterable[StatedHead]) -> ChainHead:
     """Returns the head of a chain that has every stated record. `whose` chain it is, for the message.
 
-    Raises ChainError where one is missing or is another record, by the witness RolledBackError or ForkedError; and what
-    `Ledger.files` and `Ledger.load` raise.
+    Raises ChainError where one is missing or is another record, by the witness RolledBackError or ForkedError; SignatureError
+    where that one is damaged; and what `Ledger.files` and `Ledger.load` raise.
     """
     stated = sorted(stated)
     last = max((one.sequence for one in stated), default=0)
     files = ledger.files(last) if not stated or is_folder(ledger.folder) else []
     head = ChainHead(len(files), ledger.load(files[-1]).sha256) if files else ChainHead(0, None)
     for one in reversed(stated):
-        is_there = one.sequence <= len(files)
-        if is_there and ledger.load(files[one.sequence - 1]).sha256 == one.sha256:
+        there = ledger.load(files[one.sequence - 1]) if one.sequence <= len(files) else None
+        if there is not None and there.sha256 == one.sha256:
             continue
+        if there is not None:
+            require_undamaged_record(there, whose)
         ends = f"it ends with record {head.sequence}, {head.sha256}" if files else "it is gone"
         text = f"{one.witness} that record {one.sequence} of {whose} is {one.sha256}; {ends}"
         if one.witness == SEEN:
-            raise (ForkedError if is_there else RolledBackError)(text, hint=_HINT)
+            raise (ForkedError if there is not None else RolledBackError)(text, hint=_HINT)
         raise ChainError(text, hint=_HINT)
     return head

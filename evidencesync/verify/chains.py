@@ -110,7 +110,10 @@ class ChainReader:
     check: Check
     acquisitions: dict[int, ChainedAcquisition] = field(default_factory=dict)
     stated_heads: list[tuple[str, str]] = field(default_factory=list)
-    """What all `heads` records of the vault's own chain state, in order: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
+    """What `heads` records of the vault's own chain state, in order: `CASE/ITEM` folders, and `SEQUENCE SHA256`.
+
+    A damaged record states nothing, or an item would have another history by what a disk has made of a digest.
+    """
     stated_times: list[tuple[str, str, int, int]] = field(default_factory=list)
     """The same from records with a valid signature, each with the record's time and number."""
     timestamped: dict[int, list[CustodyRecord]] = field(default_factory=dict)
@@ -119,6 +122,8 @@ class ChainReader:
     digests: dict[int, str] = field(default_factory=dict)
     unread: set[int] = field(default_factory=set)
     """The numbers of records that are there and could not be read."""
+    damaged: set[int] = field(default_factory=set)
+    """The numbers of records that are not in the strict form, or that no signature vouches for: they make no other history."""
     listed: bool = False
     """Whether the folder could be listed: else it is unknown which records are there."""
     times_known: bool = True
@@ -198,6 +203,7 @@ class ChainReader:
         record = self._place(report, name, sequence, data)
         self.digests[sequence] = digest
         if record is None:
+            self.damaged.add(sequence)
             self.times_known = False
             return
         self._times.add(report, name, record)
@@ -368,6 +374,8 @@ class ChainReader:
         if signature is not None:
             judge, signed = self.context.judge, sha512_of(data)
             key = judge.check_signature(report, self.check, name, signature, CUSTODY_NAMESPACE, signed)
+            if key is None:
+                self.damaged.add(record.sequence)
             try:
                 if key is not None:
                     check_signer(record, key, self.context.identity.key, key.fingerprint)
@@ -380,7 +388,7 @@ class ChainReader:
     def _remember(self, record: CustodyRecord, digest: str, key: PublicKey | None, vault_time_ns: int | None) -> None:
         """Keeps what the record states, also where its signature was refused: that is a finding already."""
         if record.type == "heads":
-            self.stated_heads.extend(record.details.items())
+            self.stated_heads.extend(() if record.sequence in self.damaged else record.details.items())
             if vault_time_ns is not None:
                 own = record.sequence
                 self.context.judge.statements[own] = vault_time_ns

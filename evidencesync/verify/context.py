@@ -67,6 +67,8 @@ class Context:
     """Whether all of the vault's own chain could be read, which dates the records of items."""
     unread: dict[tuple[str | None, str | None], frozenset[int]] = field(default_factory=dict)
     """The numbers of records that are there and could not be read, by chain as in `digests`; only where there are any."""
+    damaged: dict[tuple[str | None, str | None], frozenset[int]] = field(default_factory=dict)
+    """The same of records that are damaged."""
     roots: Roots | None = None
     """The trusted authorities; None where none were given."""
     require_timestamp: bool = False
@@ -84,7 +86,9 @@ class Context:
         stated = self.stated_heads.get((case, item), {}) if case is not None and item is not None else {}
         return max([self.remembered.get((case, item), 0), *stated])
 
-    def record_unread(self, subject: tuple[str | None, str | None], numbers: set[int]) -> None:
-        """Records which of a chain's records could not be read, so that they are not reported as missing."""
-        if numbers:
-            self.unread[subject] = frozenset(numbers)
+    def record_unread(self, subject: tuple[str | None, str | None], unread: set[int], damaged: set[int]) -> None:
+        """Records which of a chain's records could not be read, or are damaged: they are neither missing nor others."""
+        if unread:
+            self.unread[subject] = frozenset(unread)
+        if damaged:
+            self.damaged[subject] = frozenset(damaged)

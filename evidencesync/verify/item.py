@@ -302,7 +302,7 @@ class _Item:
         self._check_stated_head()
         digests = {number: digest for number, digest in self._chain.digests.items() if number <= self._linked}
         self._context.digests[self._titles] = digests  # records that are only in an acquisition are not in the chain yet
-        self._context.record_unread(self._titles, self._chain.unread)
+        self._context.record_unread(self._titles, self._chain.unread, self._chain.damaged)
         if digests and self._is_asked_for:
             self._context.heads.append(Head(self._titles[0], self._titles[1], self._linked, digests[self._linked]))
         if self._context.wanted_head in digests.values():
@@ -310,16 +310,22 @@ class _Item:
         self._check_named(numbers)
 
     def _check_stated_head(self) -> None:
-        """Checks that every head that the vault's own chain states is in the chain; reports the last that is not."""
+        """Checks that every head that the vault's own chain states is in the chain; reports the last that is not.
+
+        A damaged record in its place, which is a finding of its own, is no other history.
+        """
         lost = [number for number, sha256 in self._stated.items() if number and self._is_lost(number, sha256)]
         if not lost:
             return
         others = [number for number in lost if number in self._chain.digests]
-        number, head = max(others or lost), self._chain.head
+        whole = [number for number in others if number not in self._chain.damaged]
+        number, head = max(whole or others or lost), self._chain.head
         ends = f"it ends with record {head[0]}, {head[1]}" if head is not None else "it is empty"
-        there = f"it has another one there, {self._chain.digests[number]}" if others else ends
-        text = f"the vault's own chain says that record {number} of this chain is {self._stated[number]}; {there}"
-        self._report.report(Check.CUSTODY, "forked" if others else "rolled-back", text, CUSTODY)
+        if others:
+            ends = f"{'it has another one' if whole else 'a damaged record is'} there, {self._chain.digests[number]}"
+        text = f"the vault's own chain says that record {number} of this chain is {self._stated[number]}; {ends}"
+        slug = "forked" if whole else "chain-broken" if others else "rolled-back"
+        self._report.report(Check.CUSTODY, slug, text, CUSTODY)
 
     def _is_lost(self, number: int, sha256: str) -> bool:
         """Whether a record is missing or another one. A record that cannot be read may be the right one."""

@@ -22,6 +22,7 @@ from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.localstate.receipt_checks import CheckedReceipt
 from evidencesync.vault.catalog import is_folder
+from evidencesync.vault.heads import require_undamaged_record
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records
 from evidencesync.vault.vault import Vault
@@ -107,6 +108,8 @@ def _differences(whose: str, seen: KnownChain, ledger: Ledger) -> list[EvidenceS
     found = seen.compare(present)
     if found is ChainComparison.EXTENDS:
         return []
+    if found is ChainComparison.FORKED:
+        require_undamaged_record(ledger.load(ledger.files(present.sequence)[present.sequence - 1]), whose)
     error = ForkedError if found is ChainComparison.FORKED else RolledBackError
     return [error(f"{whose}: the vault has record {present.sequence}, {present.sha256}; {about}: {found.value}")]
 

@@ -84,7 +84,11 @@ def _check_one(context: Context, before: RememberedHead) -> None:
     if present is None:
         report.report(Check.CUSTODY, "rolled-back", f"this machine has seen {whose_chain(subject)} up to {seen}; it is gone")
         return
-    found = _compare(before.chain, present, digests, unread)
+    found, differing = _compare(before.chain, present, digests, unread), _differing(before.chain, digests)
+    if found is ChainComparison.FORKED and differing and differing <= context.damaged.get(key, frozenset()):
+        text = f"{whose_chain(subject)} was seen by this machine up to {seen}; a record that was seen is damaged"
+        report.report(Check.CUSTODY, "chain-broken", text)
+        return
     if found is not ChainComparison.EXTENDS:
         ends = f"record {present.sequence}, {present.sha256 or 'which cannot be read'}"
         text = f"{whose_chain(subject)} ends with {ends}; this machine has seen it up to {seen}: {found.value}"
@@ -93,12 +97,16 @@ def _check_one(context: Context, before: RememberedHead) -> None:
 
 def _compare(before: KnownChain, present: KnownChain, digests: Mapping[int, str], unread: Set[int]) -> ChainComparison:
     """Compares as `KnownChain.compare`; a record that is there and cannot be read may be the one that was seen."""
-    differs = any(before.digest_of(number) not in (digest, None) for number, digest in digests.items())
-    if differs and unread:
+    if unread and _differing(before, digests):
         return ChainComparison.FORKED
     if present.sequence in unread and present.sequence < before.sequence:
         return ChainComparison.SHORTER
     return ChainComparison.EXTENDS if before.sequence in unread else before.compare(present)
+
+
+def _differing(before: KnownChain, digests: Mapping[int, str]) -> set[int]:
+    """Returns the numbers of the records that are not those that were seen."""
+    return {number for number, digest in digests.items() if before.digest_of(number) not in (digest, None)}
 
 
 def _place_of(subject: ChainSubject) -> bytes:

@@ -132,7 +132,7 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
     chain.read_folder(custody, context.reaching())
     chain.finish()
     context.times_known = chain.times_known
-    context.record_unread((None, None), chain.unread)
+    context.record_unread((None, None), chain.unread, chain.damaged)
     if chain.head is None and not chain.broken and chain.listed:
         custody.report.report(Check.VAULT, "missing-record", "the vault's own chain is empty: it began with its making")
     if chain.head is not None:

@@ -14,6 +14,7 @@ from evidencesync.custody.receipt import decode_receipt, encode_receipt
 from evidencesync.custody.record import decode_record, encode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.evidence.digest import sha256_of
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.heads import record_heads, state_head
 from evidencesync.vault.ledger import ChainHead
 from evidencesync.vault.publish import STEPS
@@ -25,6 +26,11 @@ RECORDS = ("0001-acquired", "0002-received", "0003-acquired", "0004-received")
 
 def record(made: Made, name: str) -> tuple[Path, Path]:
     return made.item / "custody" / f"{name}.json", made.item / "custody" / f"{name}.json.sig"
+
+
+def with_another_digit(data: bytes, before: bytes) -> bytes:
+    start, _, end = data.partition(before)
+    return start + before + (b"0" if end[:1] != b"0" else b"1") + end[1:]
 
 
 @pytest.mark.parametrize("name", RECORDS[:3])
@@ -331,3 +337,26 @@ def test_an_append_that_was_cut_short_is_no_attack(made: Made) -> None:
     (made.item / "custody" / "0005-noted.json.sig").write_bytes(b"half")
     verdict = made.audit()
     assert (verdict.verdict, slugs(verdict, "info", "warning")) == ("pass", {"unfinished-change"})
+
+
+@pytest.mark.parametrize("damage", ["no record any more", "another digit"])
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_damaged_record_is_no_other_history(made: Made, tmp_path: Path, damage: str, *, seen: bool) -> None:
+    record_heads(made.open())
+    memory = HeadMemory(tmp_path / "state") if seen else None
+    assert made.audit(memory=memory).verdict == "pass"
+    last = record(made, RECORDS[-1])[0]
+    data = last.read_bytes()
+    edit(last, data.replace(b"{", b"[") if damage == "no record any more" else with_another_digit(data, b'"previous_sha256": "'))
+    found = slugs(made.audit(memory=memory))
+    assert "chain-broken" in found
+    assert "forked" not in found
+
+
+def test_a_damaged_statement_of_the_vault_gives_no_item_another_history(made: Made) -> None:
+    record_heads(made.open())
+    for _ in range(2):
+        record_heads(made.open())
+    statement = sorted((made.path / "custody").glob("*-heads.json"))[-2]
+    edit(statement, with_another_digit(statement.read_bytes(), b'": "4 '))
+    assert slugs(made.audit(), "error") == {"bad-signature", "chain-broken"}
