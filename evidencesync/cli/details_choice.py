@@ -60,7 +60,7 @@ def read_case_file(file: Path, name: ItemName) -> dict[str, str]:
         data = read_named(expand(file), MAX_CASE_FILE)
         if len(data) > MAX_CASE_FILE:
             _refuse(f"{shown} is larger than {MAX_CASE_FILE} bytes")
-        tables = tomllib.loads(data.decode("utf-8"))
+        tables = tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(f"{shown} cannot be read: {error.strerror}", hint="Check the path.") from error
     except (ValueError, RecursionError) as error:  # of TOML, and of UTF-8

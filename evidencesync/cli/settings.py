@@ -150,7 +150,7 @@ def _parse(data: bytes, file: Path) -> Settings:
     import tomllib
 
     try:
-        return _checked(tomllib.loads(data.decode("utf-8")))
+        return _checked(tomllib.loads(data.decode("utf-8-sig")))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise ConfigurationError(
             f"the settings file {safe_text(str(file), 200)}: {safe_text(str(error), 300)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -77,7 +78,7 @@ def _load_key(file: Path) -> tuple[PublicKey, str]:
 
     shown = safe_text(str(file), 200)
     try:
-        data = read_named(expand(file), MAX_PUBLIC_KEY)
+        data = read_named(expand(file), MAX_PUBLIC_KEY).removeprefix(BOM_UTF8)
     except OSError as error:
         raise SigningKeyError(f"the public key {shown} cannot be read: {error.strerror}", hint=_PUBLIC_HINT) from error
     if b"PRIVATE KEY" in data:
@@ -108,7 +109,7 @@ def _more_than_a_key(file: Path, held: Sequence[tuple[bytes, bytes]]) -> Signing
 
 def _read(file: Path, unreadable: str, too_large: str) -> bytes:
     try:
-        data = read_named(expand(file), MAX_TRUST_FILE)
+        data = read_named(expand(file), MAX_TRUST_FILE).removeprefix(BOM_UTF8)  # of an editor on Windows
     except OSError as error:
         raise TrustFileError(f"{unreadable}: {error.strerror}") from error
     if len(data) > MAX_TRUST_FILE:

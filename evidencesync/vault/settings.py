@@ -83,7 +83,7 @@ def parse_settings(data: bytes) -> VaultSettings:
     version: they may be valid, and a version that knows the format can tell.
     """
     try:
-        fields = tomllib.loads(data.decode("utf-8"))
+        fields = tomllib.loads(data.decode("utf-8-sig"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise MalformedDocumentError(f"vault.toml cannot be read: {safe_text(str(error), 200)}", hint=_HINT) from error
     found = fields.get("format")

@@ -132,3 +132,9 @@ def test_a_remote_vault_is_refused_where_only_a_local_one_will_do() -> None:
             local_vault(remote)
         assert refused.value.hint is not None
         assert "machine where the vault lies" in refused.value.hint
+
+
+def test_a_file_that_was_saved_on_windows_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(b'\xef\xbb\xbfexaminer = "Ana"\r\n')
+    assert load_settings(str(file)).values.examiner == "Ana"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.cli.trust_files import load_public_key
+from evidencesync.cli.trust_files import load_public_key, load_trusted
 from evidencesync.cli.vault_commands import _find_key
 from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.trust import TrustedSigners
 from evidencesync.custody.wire import write_string
 from evidencesync.errors import NotThereError, SigningKeyError, UsageError
 from evidencesync.vault.create import create_vault
@@ -67,6 +68,14 @@ def test_what_is_no_public_key_is_12(data: bytes, tmp_path: Path) -> None:
     for path in (file, tmp_path / "gone.pub", tmp_path):
         with pytest.raises(SigningKeyError):
             load_public_key(path)
+
+
+def test_what_an_editor_on_windows_puts_around_a_key_or_a_list_is_no_part_of_it(tmp_path: Path) -> None:
+    key, signers = tmp_path / "key.pub", tmp_path / "signers"
+    for file, line in ((key, _key(9).line("ana")), (signers, f"ana@lab {_key(9).line('ana')}")):
+        file.write_bytes(b"\xef\xbb\xbf" + line.encode() + b"\r\n")
+    assert load_public_key(key) == _key(9)
+    assert TrustedSigners.parse(load_trusted(signers)).principal_for(_key(9), "manifest@evidencesync", 0) == "ana@lab"
 
 
 @pytest.mark.parametrize("lines", [1, 2])

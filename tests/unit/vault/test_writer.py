@@ -172,6 +172,7 @@ def test_taking_is_recorded_and_changes_nothing_else_in_the_settings(world: Worl
 def test_settings_of_earlier_versions_name_no_machine(world: World, tmp_path: Path, examiner: VaultSigner) -> None:
     settings = new_vault(tmp_path / "vault", examiner).settings
     assert parse_settings(encode_settings(settings)) == settings
+    assert parse_settings(b"\xef\xbb\xbf" + encode_settings(settings).replace(b"\n", b"\r\n")) == settings  # edited on Windows
     old = encode_settings(settings).partition(b"\n[writer]")[0]
     assert parse_settings(old).writer is None
 
