@@ -24,7 +24,8 @@ _RATE_SECONDS: Final = 8.0  # over which a rate is taken: a slow link brings a s
 _SURE_SECONDS: Final = 2.0  # before, one rise more or less would halve or double the time left
 _LEAST_RATE: Final = 200.0
 _STEADY_RISES: Final = 5
-_STEADY: Final = 1.5  # times the rate of all that was seen
+_STEADY: Final = 1.25  # times the rate of all that was seen
+_STANDSTILL_SECONDS: Final = 5.0  # a retransmission, or a disk that wakes up, takes less
 _SENDING: Final = frozenset({"reading", "finishing"})
 _STAGES: Final = {
     "connecting": "connecting",
@@ -107,7 +108,7 @@ class Meter:
     def rate(self, now: float, done: int) -> float:
         """Bytes a second, from the first call on; 0 until something has come. It falls when nothing comes for a long time."""
         seen = self._seen
-        if seen and done < seen[-1][1]:
+        if seen and (done < seen[-1][1] or (done > seen[-1][1] and self._standstill(now))):
             seen.clear()  # it begins again
         if not seen or done > seen[-1][1]:
             seen.append((now, done))
@@ -123,6 +124,11 @@ class Meter:
         """The usual time from one rise to the next."""
         return (self._seen[-1][0] - self._seen[0][0]) / max(len(self._seen) - 1, 1)
 
+    def _standstill(self, now: float) -> float:
+        """For how long nothing has come, where that is far longer than usual; else 0."""
+        quiet, usual = now - self._seen[-1][0], self._usual if len(self._seen) > 1 else _STANDSTILL_SECONDS
+        return quiet if quiet > max(3 * usual, _STANDSTILL_SECONDS) else 0.0
+
     @property
     def _is_steady(self) -> bool:
         """Whether it comes about as fast now as before: what the vault had comes in a moment, and says nothing of the rest."""
@@ -134,17 +140,28 @@ class Meter:
         return all_of_it <= _STEADY * later and later <= _STEADY * all_of_it
 
     def describe_rest(self, now: float, done: int, total: int | None) -> list[str]:
-        """How long the rest takes; nothing where that is not known. It goes down from one rise to the next, too."""
+        """How long the rest takes, or since when nothing has come; nothing where that is not known.
+
+        The time goes down from one rise to the next, too.
+        """
         rate = self.rate(now, done)
+        if total and done < total and (quiet := self._standstill(now)):
+            return [f"nothing new for {_whole_seconds(quiet)}"]
         if now - self._seen[0][0] < _SURE_SECONDS or not self._is_steady:
             return []
         coming = rate * min(now - self._seen[-1][0], self._usual)
-        return [f"{duration_text((total - done - coming) / rate)} left"] if rate > 0 and total and total > done + coming else []
+        left = (total - done - coming) / rate if rate > 0 and total else 0.0
+        return [f"{_whole_seconds(left)} left"] if left >= 1 else []
 
     def describe(self, now: float, done: int, total: int | None) -> list[str]:
         """Bytes, rate and time left, as far as they are known."""
         parts = [describe_amount(done, total)] if done or total else []
         return [*parts, *describe_rate(self.rate(now, done)), *self.describe_rest(now, done, total)]
+
+
+def _whole_seconds(seconds: float) -> str:
+    """A time that is not known to a tenth of a second."""
+    return f"{seconds:.0f} s" if seconds < 59.5 else duration_text(seconds)
 
 
 def describe_rate(rate: float) -> list[str]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 
 import pytest
 import rich.console
@@ -18,7 +20,7 @@ def test_a_push_says_what_is_stored_how_fast_the_link_is_how_long_it_takes_and_w
     assert view.headline(0.0) == "arrived 0 B of 10.0 MB"
     progress.files = 1200
     progress.stored_bytes, progress.known_bytes, progress.link_bytes = 4_000_000, 3_000_000, 1_000_000
-    assert view.headline(2.0) == "arrived 4.0 of 10.0 MB  3.0 s left  link 500.0 kB/s  vault had 3.0 MB"
+    assert view.headline(2.0) == "arrived 4.0 of 10.0 MB  3 s left  link 500.0 kB/s  vault had 3.0 MB"
     assert view.place() == "read 1,200 files"
     progress.stage, progress.stage_done, progress.stage_total = "read-back", 1_000_000, 4_000_000
     assert view.headline(3.0) == "the vault reads back  1.0 of 4.0 MB"
@@ -32,7 +34,7 @@ def test_the_rate_of_a_stage_does_not_count_the_time_before_it() -> None:
     progress.stage, progress.stage_total = "read-back", 400_000_000
     view.headline(100.0)
     progress.stage_done = 100_000_000
-    assert view.headline(102.0) == "the vault reads back  100.0 of 400.0 MB  50.0 MB/s  6.0 s left"
+    assert view.headline(102.0) == "the vault reads back  100.0 of 400.0 MB  50.0 MB/s  6 s left"
 
 
 def test_a_push_to_a_vault_on_this_machine_speaks_of_no_link() -> None:
@@ -40,7 +42,7 @@ def test_a_push_to_a_vault_on_this_machine_speaks_of_no_link() -> None:
     view = PushView(progress)
     view.headline(0.0)
     progress.stored_bytes, progress.known_bytes, progress.link_bytes = 4_000_000, 0, None
-    assert view.headline(2.0) == "arrived 4.0 of 10.0 MB  3.0 s left  2.0 MB/s"
+    assert view.headline(2.0) == "arrived 4.0 of 10.0 MB  3 s left  2.0 MB/s"
 
 
 def test_the_longest_headline_fits_a_terminal_of_80_columns() -> None:
@@ -126,8 +128,48 @@ def test_no_time_left_is_said_while_what_came_first_was_faster() -> None:
     meter = Meter()
     said = [meter.describe_rest(tenth / 2, 30_000_000 + tenth * 500_000 if tenth else 0, 90_000_000) for tenth in range(60)]
     assert not any(said[:17])
-    assert said[20] == ["50.0 s left"]
+    assert said[20] == ["50 s left"]
     assert all(said[20:])
+
+
+def test_a_standstill_is_said_in_place_of_a_time_left_and_ends_with_the_next_byte() -> None:
+    meter = Meter()
+    for second in range(11):
+        meter.describe_rest(float(second), second * 100, 5000)
+    assert meter.describe_rest(13.0, 1000, 5000) == ["39 s left"]
+    assert meter.describe_rest(17.0, 1000, 5000) == ["nothing new for 7 s"]
+    assert meter.describe_rest(90.0, 1000, 5000) == ["nothing new for 1 min 20 s"]
+    for second in range(3):
+        assert meter.describe_rest(91.0 + second / 2, 1001 + second * 50, 5000) == []
+    assert meter.describe_rest(93.0, 1201, 5000) == ["38 s left"]  # as fast as before: the pause does not count
+    assert meter.describe_rest(900.0, 5000, 5000) == []
+
+
+def test_a_stage_without_figures_is_no_standstill() -> None:
+    progress = Progress(stage="syncing")
+    view = PushView(progress)
+    view.headline(0.0)
+    assert view.headline(100.0) == "the vault writes to its disk"
+
+
+def test_the_last_second_is_not_counted_down() -> None:
+    meter = Meter()
+    for second in range(11):
+        meter.describe_rest(float(second), second * 100, 1050)
+    assert meter.describe_rest(10.0, 1000, 1050) == []
+
+
+def test_the_display_fits_40_columns_with_the_time_left() -> None:
+    progress = Progress(stage="reading", total_bytes=60_000_000, link_bytes=0, path=b"folder/with/a/long/name/disk.dd")
+    view = PushView(progress)
+    view.headline(time.monotonic() - 4)
+    progress.stored_bytes = progress.link_bytes = 13_000_000
+    out = io.StringIO()
+    rich.console.Console(file=out, force_terminal=True, width=40).print(render(view))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+    assert len(lines) == 3
+    assert all(len(line) <= 40 for line in lines)
+    assert "s left" in lines[0]
 
 
 def test_a_rate_falls_when_nothing_comes_any_more() -> None:
