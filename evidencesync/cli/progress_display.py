@@ -108,7 +108,7 @@ class Meter:
     def rate(self, now: float, done: int) -> float:
         """Bytes a second, from the first call on; 0 until something has come. It falls when nothing comes for a long time."""
         seen = self._seen
-        if seen and (done < seen[-1][1] or (done > seen[-1][1] and self._standstill(now))):
+        if seen and (done < seen[-1][1] or (done > seen[-1][1] and self.standstill(now))):
             seen.clear()  # it begins again
         if not seen or done > seen[-1][1]:
             seen.append((now, done))
@@ -124,7 +124,7 @@ class Meter:
         """The usual time from one rise to the next."""
         return (self._seen[-1][0] - self._seen[0][0]) / max(len(self._seen) - 1, 1)
 
-    def _standstill(self, now: float) -> float:
+    def standstill(self, now: float) -> float:
         """For how long nothing has come, where that is far longer than usual; else 0."""
         quiet, usual = now - self._seen[-1][0], self._usual if len(self._seen) > 1 else _STANDSTILL_SECONDS
         return quiet if quiet > max(3 * usual, _STANDSTILL_SECONDS) else 0.0
@@ -145,7 +145,7 @@ class Meter:
         The time goes down from one rise to the next, too.
         """
         rate = self.rate(now, done)
-        if total and done < total and (quiet := self._standstill(now)):
+        if total and done < total and (quiet := self.standstill(now)):
             return [f"nothing new for {_whole_seconds(quiet)}"]
         if now - self._seen[0][0] < _SURE_SECONDS or not self._is_steady:
             return []
@@ -194,6 +194,8 @@ class PushView:
         rate = self._arrived.rate(now, done)
         link = None if progress.link_bytes is None else self._link.rate(now, progress.link_bytes)
         rates = describe_rate(rate) if link is None else [f"link {text}" for text in describe_rate(link)]
+        if total and self._arrived.standstill(now):
+            rates = []  # a word now and then keeps the link alive, and is no rate
         if total and done >= total and progress.files >= (progress.total_files or 0):
             return f"all {size_text(total)} have arrived; the vault stores them"
         known = [f"vault had {size_text(progress.known_bytes)}"] if progress.known_bytes else []

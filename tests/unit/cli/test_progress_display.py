@@ -145,6 +145,17 @@ def test_a_standstill_is_said_in_place_of_a_time_left_and_ends_with_the_next_byt
     assert meter.describe_rest(900.0, 5000, 5000) == []
 
 
+def test_no_rate_is_said_of_a_link_that_stands_still() -> None:
+    progress = Progress(stage="reading", total_bytes=5_000_000, link_bytes=0)
+    view = PushView(progress)
+    for second in range(11):
+        progress.stored_bytes = progress.link_bytes = second * 100_000
+        view.headline(float(second))
+    assert view.headline(10.5) == "arrived 1.0 of 5.0 MB  40 s left  link 100.0 kB/s"
+    progress.link_bytes += 300
+    assert view.headline(20.0) == "arrived 1.0 of 5.0 MB  nothing new for 10 s"
+
+
 def test_a_stage_without_figures_is_no_standstill() -> None:
     progress = Progress(stage="syncing")
     view = PushView(progress)
