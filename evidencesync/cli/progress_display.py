@@ -27,6 +27,7 @@ _STEADY_RISES: Final = 5
 _STEADY: Final = 1.25  # times the rate of all that was seen
 _STANDSTILL_SECONDS: Final = 5.0  # a retransmission, or a disk that wakes up, takes less
 _SENDING: Final = frozenset({"reading", "finishing"})
+_WITHOUT_FIGURES: Final = frozenset({"publishing", "done"})
 _STAGES: Final = {
     "connecting": "connecting",
     "waiting": "the server has no place for us; waiting for one",
@@ -97,6 +98,11 @@ def describe_amount(done: int, total: int | None) -> str:
     shown, of_all = size_text(done), size_text(total)
     number, unit = shown.rsplit(" ", 1)
     return f"{number} of {of_all}" if of_all.endswith(f" {unit}") else f"{shown} of {of_all}"
+
+
+def describe_files(files: int, total: int | None) -> str:
+    """`3 of 1,200 files`, or only how many where the total is not known."""
+    return count_text(files, "file") if total is None else f"{files:,} of {count_text(max(total, files), 'file')}"
 
 
 @dataclass(slots=True)
@@ -182,6 +188,8 @@ class PushView:
     _stage: Meter = field(default_factory=Meter)
     _measured: str = ""
     """The stage that `_stage` measures: each has its own rate."""
+    _holes: tuple[float, int] = (-_RATE_SECONDS, 0)
+    """When holes were read last, and how many bytes of them in all."""
 
     def headline(self, now: float) -> str:
         """See View."""
@@ -198,10 +206,13 @@ class PushView:
             rates = []  # a word now and then keeps the link alive, and is no rate
         if total and done >= total and progress.files >= (progress.total_files or 0):
             return f"all {size_text(total)} have arrived; the vault stores them"
+        rest = self._arrived.describe_rest(now, done, total)
+        if progress.hole_bytes > self._holes[1]:
+            self._holes = now, progress.hole_bytes
+        if now - self._holes[0] < _RATE_SECONDS:
+            rest = []  # they take time, and nothing arrives of them: what has arrived says nothing of the rest
         known = [f"vault had {size_text(progress.known_bytes)}"] if progress.known_bytes else []
-        return "  ".join(
-            [f"{stage} {describe_amount(done, total)}", *self._arrived.describe_rest(now, done, total), *rates, *known]
-        )
+        return "  ".join([f"{stage} {describe_amount(done, total)}", *rest, *rates, *known])
 
     def extent(self) -> tuple[int, int | None]:
         """See View."""
@@ -209,15 +220,14 @@ class PushView:
         if progress.stage in _SENDING:
             total = progress.total_bytes
             return progress.arrived_bytes, None if total is None else progress.to_arrive(total)
-        return progress.stage_done, progress.stage_total or None
+        return (0, None) if progress.stage in _WITHOUT_FIGURES else (progress.stage_done, progress.stage_total or None)
 
     def place(self) -> str:
         """See View."""
         progress = self.progress
         if progress.stage not in _SENDING:
             return ""
-        of_all = f" of {max(progress.total_files, progress.files):,}" if progress.total_files is not None else ""
-        parts = [f"read {count_text(progress.files, 'file') if not of_all else f'{progress.files:,}{of_all} files'}"]
+        parts = [f"read {describe_files(progress.files, progress.total_files)}"]
         if progress.hole_bytes:
             parts.append(f"holes {size_text(progress.hole_bytes)}")
         if progress.bad_bytes:
@@ -238,8 +248,8 @@ class VerifyView:
     def headline(self, now: float) -> str:
         """See View."""
         progress = self.progress
-        of_all = f" of {progress.total_files:,}" if progress.total_files else ""
-        return "  ".join([self.doing, f"{progress.files:,}{of_all} files", *self._meter.describe(now, *self.extent())])
+        files = describe_files(progress.files, progress.total_files or None)
+        return "  ".join([self.doing, files, *self._meter.describe(now, *self.extent())])
 
     def extent(self) -> tuple[int, int | None]:
         """See View."""

@@ -16,7 +16,7 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.lines import wrapped
 from evidencesync.cli.number_format import kinds_text
 from evidencesync.cli.options import ItemChoice, RecordChoice, VaultPath, local_vault
-from evidencesync.cli.progress_display import Meter, shown
+from evidencesync.cli.progress_display import Meter, describe_files, shown
 from evidencesync.errors import EvidenceSyncError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import size_text
@@ -284,7 +284,7 @@ class _RestoreView:
         progress = self.progress
         parts = [f"{'step 1 of 2: ' if self.reads_back and progress.stage == 'writing' else ''}{_STAGES[progress.stage]}"]
         if progress.stage in {"writing", "read-back"}:
-            parts.append(f"{progress.files:,} of {progress.total_files:,} files")
+            parts.append(describe_files(progress.files, progress.total_files))
             parts += self._meter.describe(now, *self.extent())
         return "  ".join(parts)
 

@@ -152,8 +152,35 @@ def test_no_rate_is_said_of_a_link_that_stands_still() -> None:
         progress.stored_bytes = progress.link_bytes = second * 100_000
         view.headline(float(second))
     assert view.headline(10.5) == "arrived 1.0 of 5.0 MB  40 s left  link 100.0 kB/s"
-    progress.link_bytes += 300
+    progress.link_bytes = 1_000_300
     assert view.headline(20.0) == "arrived 1.0 of 5.0 MB  nothing new for 10 s"
+
+
+def test_no_time_left_is_said_while_holes_are_read() -> None:
+    """They are hashed, which takes time, and nothing of them arrives."""
+    progress = Progress(stage="reading", total_bytes=20_000_000_000, zero_bytes=0)
+    view = PushView(progress)
+    said = []
+    for second in range(40):
+        progress.stored_bytes = second * 1_000_000
+        progress.hole_bytes += 500_000_000 if second < 20 else 0
+        said.append("left" in view.headline(float(second)))
+    assert not any(said[:27])
+    assert all(said[28:])
+
+
+def test_one_file_is_no_plural() -> None:
+    assert PushView(Progress(stage="reading", total_files=1)).place() == "read 0 of 1 file"
+    assert (
+        VerifyView(VerifyProgress(files=0, bytes=0, total_files=1, total_bytes=9))
+        .headline(0.0)
+        .startswith("checking  0 of 1 file  ")
+    )
+
+
+def test_what_has_no_figures_shows_none() -> None:
+    progress = Progress(stage="publishing", stage_done=0, stage_total=4_000_000)
+    assert PushView(progress).headline(0.0) == "the vault signs and publishes"
 
 
 def test_a_stage_without_figures_is_no_standstill() -> None:
