@@ -252,8 +252,9 @@ class VerifyView:
         return "  ".join([self.doing, files, *self._meter.describe(now, *self.extent())])
 
     def extent(self) -> tuple[int, int | None]:
-        """See View."""
-        return self.progress.bytes, self.progress.total_bytes or None
+        """See View. A folder may have more in it than a manifest lists: then nobody knows how much."""
+        done, total = self.progress.bytes, self.progress.total_bytes
+        return done, total if total and total >= done else None
 
     def place(self) -> str:
         """See View."""

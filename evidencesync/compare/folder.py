@@ -330,7 +330,7 @@ def compare_folder(request: CompareRequest, progress: VerifyProgress, now_ns: in
         metadata = None if is_data else Counter(dict.fromkeys(KINDS, 0))
         outcome = Compared(facts, is_data, judged=request.metadata and not is_data, metadata=metadata)
         store = stack.enter_context(closing(DifferenceStore()))
-        most = manifest.total_bytes()
+        most = progress.total_bytes = manifest.total_bytes()
         side_by_side = SideBySide(outcome, store, progress, most, manifest.names_of_inodes, with_sha256=request.all_digests)
         root_fd = _open_root(source)
         stack.callback(os.close, root_fd)

@@ -178,6 +178,10 @@ def test_one_file_is_no_plural() -> None:
     )
 
 
+def test_more_than_was_expected_has_no_total() -> None:
+    assert VerifyView(VerifyProgress(files=3, bytes=20, total_bytes=10)).headline(0.0) == "checking  3 files  20 B"
+
+
 def test_what_has_no_figures_shows_none() -> None:
     progress = Progress(stage="publishing", stage_done=0, stage_total=4_000_000)
     assert PushView(progress).headline(0.0) == "the vault signs and publishes"

@@ -57,6 +57,12 @@ def manifest(source: Path, tmp_path: Path) -> Path:
     return write_manifest(tmp_path / "manifest.jsonl", source)
 
 
+def test_how_much_is_to_be_read_is_known_from_the_manifest(source: Path, manifest: Path) -> None:
+    progress = VerifyProgress()
+    compare_folder(CompareRequest(manifest, source), progress, NOW_NS)
+    assert (progress.bytes, progress.total_bytes) == (11, 11)
+
+
 def test_the_source_itself_is_the_same_and_its_access_times_stay(source: Path, manifest: Path) -> None:
     files = [path for path in source.rglob("*") if path.is_file()]
     for path in files:
