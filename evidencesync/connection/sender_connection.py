@@ -23,7 +23,7 @@ from evidencesync.limits import (
     RECONNECT_SECONDS,
     SILENCE_SECONDS,
 )
-from evidencesync.protocol.framing import ALIVE_FRAME, FrameDecoder, frame_of
+from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import Message, Patience, Status
 
 
@@ -118,8 +118,7 @@ class SenderConnection:
         """Held while a frame is written, and while the link is replaced: no other frame stands within a frame."""
         self._last_word = time.monotonic()
         self._lost = False
-        self._idle_since: float | None = None
-        """Since when nothing but keep-alives has come; None where something else was the last that came."""
+        self._stored_at = time.monotonic()
         self._attach(link, begun=False)
         self._ahead.deadline = time.monotonic() + HANDSHAKE_SECONDS
 
@@ -191,12 +190,11 @@ class SenderConnection:
 
     def frames(self) -> Iterator[tuple[int, memoryview]]:
         """Yields the frames that arrive on the present link. Raises LinkLostError when the link ends."""
-        for frame in self._frames:
-            if frame[0] != ALIVE_FRAME:
-                self._idle_since = None
-            elif self._idle_since is None:
-                self._idle_since = time.monotonic()
-            yield frame
+        return self._frames
+
+    def record_stored(self) -> None:
+        """Records that something more of the sender is stored, or that it can begin."""
+        self._stored_at = time.monotonic()
 
     def send(self, message: Message) -> None:
         """Sends a message. Raises LinkLostError."""
@@ -318,12 +316,11 @@ class SenderConnection:
         return True
 
     def _may_end(self) -> bool:
-        """Returns whether another session may have the item: a sender that is only there must not keep it for ever.
+        """Returns whether another session may have the item: a sender of which nothing is stored must not keep it for ever.
 
         It may wait for a tape or a dying disk, and nobody else want the item: so it is not ended before it is asked.
         """
-        since = self._idle_since
-        is_idle = since is not None and time.monotonic() - since > MAX_STANDSTILL_SECONDS
+        is_idle = time.monotonic() - self._stored_at > MAX_STANDSTILL_SECONDS
         return not self.committed and (self._lost or is_idle or self._ahead.idle_seconds() > _IDLE_SECONDS)
 
     def _interrupt_reading(self) -> None:

@@ -117,6 +117,7 @@ class IngestSession:
         self._done_bytes = 0
         self._total_bytes = 0
         self._has_received = False
+        self._stored = (-1, 0)
         self._receiver = Receiver()
         self._damaged: set[Location] = set()
         self._manifests: list[PreviousManifest] = []
@@ -329,6 +330,9 @@ class IngestSession:
             if answers:
                 with suppress(LinkLostError):  # what has arrived is stored first; the next read then meets the link's end
                     self._connection.write(answers)
+            if (stored := (pages.stored, streams.stored.segments)) != self._stored:
+                self._stored = stored
+                self._connection.record_stored()
             if finish is not None and streams.is_idle and pages.is_idle:
                 if not pages.reader.done:
                     raise ProtocolError("the end was announced before everything was sent")

@@ -25,12 +25,9 @@ DATA_FRAME: Final = 2
 DATA_HEAD: Final = struct.Struct(">BI")
 """One byte codec, four bytes raw length."""
 
-ALIVE_FRAME: Final = 3
-"""Frame type of Alive, which says nothing else."""
-
 MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     1: messages.Failure,
-    ALIVE_FRAME: messages.Alive,
+    3: messages.Alive,
     4: messages.Patience,
     10: messages.Hello,
     11: messages.Welcome,

@@ -315,6 +315,20 @@ def test_a_sender_who_only_says_that_he_is_there_must_let_another_one_in(bench: 
     over.set()
 
 
+def test_a_sender_who_only_comes_back_again_and_again_must_let_another_one_in(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_connection, "MAX_STANDSTILL_SECONDS", 0.0)
+    client = HostileClient(bench, may_reconnect=True)
+    client.shake_hands()
+    client.send_page(0, msgspec.json.encode(client.header()) + b"\n")
+    client.hear(PagesStored)
+    again = HostileClient(bench, session=client.session, may_reconnect=True)
+    assert again.resume().pages == 1
+    assert bench.push().acquisition == 1
+    assert isinstance(client.ended(), LinkLostError)
+
+
 def test_a_sender_who_was_still_waited_for_keeps_the_item_and_the_other_one_is_told_who_he_is(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
