@@ -24,6 +24,7 @@ from evidencesync.ingest.admission import Admitted, show_after, show_since
 from evidencesync.ingest.basis import Basis, Lookup, TreeKey
 from evidencesync.ingest.comparison import ManifestComparison, has_its_documents
 from evidencesync.ingest.context import IngestContext
+from evidencesync.ingest.dispatch import dispatch
 from evidencesync.ingest.pages import PageIntake, PreviousManifest, leftover_manifests, previous_manifest
 from evidencesync.ingest.receipt import (
     ReceivedContents,
@@ -39,23 +40,7 @@ from evidencesync.ingest.receipt import (
 from evidencesync.ingest.session_contents import SessionContents
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.protocol.messages import Alike, Finish, Message, Previous, Published, Ready, Resumed, Status, Withdraw
-from evidencesync.protocol.receiver import (
-    ChunksArrived,
-    ChunksListed,
-    Event,
-    FilesArrived,
-    FinishRequested,
-    PageArrived,
-    PageNamed,
-    PiecesListed,
-    Receiver,
-    SegmentArrived,
-    SegmentNamed,
-    StreamClosed,
-    StreamOpened,
-    StreamResembles,
-    WithdrawalRequested,
-)
+from evidencesync.protocol.receiver import FinishRequested, Receiver, WithdrawalRequested
 from evidencesync.vault.alike import find_alike
 from evidencesync.vault.heads import require_as_stated, require_undamaged, state_head
 from evidencesync.vault.index.index import Index, catch_up
@@ -325,7 +310,7 @@ class IngestSession:
                 elif isinstance(event, WithdrawalRequested):
                     return None
                 else:
-                    _dispatch(event, streams, pages)
+                    dispatch(event, streams, pages)
             answers = receiver.take_output()
             if answers:
                 with suppress(LinkLostError):  # what has arrived is stored first; the next read then meets the link's end
@@ -455,34 +440,3 @@ def _ready(admitted: Admitted, state: ItemState, known: int, lookup_scope: Looku
         lookup_scope,
         leftovers,
     )
-
-
-def _dispatch(event: Event, streams: StreamIntake, pages: PageIntake) -> None:
-    """Passes an event to its intake. A page may have waited for the content that a stream completes."""
-    match event:
-        case PageNamed():
-            pages.on_named(event)
-        case PageArrived():
-            pages.on_arrived(event)
-        case FilesArrived():
-            pages.on_files(event)
-        case StreamOpened():
-            streams.on_opened(event)
-        case SegmentNamed():
-            streams.on_named(event)
-        case ChunksListed():
-            streams.on_listed(event)
-        case StreamResembles():
-            streams.on_resembles(event)
-        case PiecesListed():
-            streams.on_pieces(event)
-        case SegmentArrived():
-            streams.on_segment(event)
-        case ChunksArrived():
-            streams.on_chunks(event)
-            pages.advance()
-        case StreamClosed():
-            streams.on_closed(event)
-            pages.advance()
-        case _:
-            raise InternalError("an event without an intake")
