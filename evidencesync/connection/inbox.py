@@ -26,6 +26,7 @@ from evidencesync.protocol.messages import Failure, Message, Status
 _QUEUED_BYTES = 16 * MIB
 _QUEUED_ITEMS = 512
 _ANSWER_BYTES = 16 * MIB  # about ten answers for everything that may be open within a window
+_MOST_IN_A_ROW: Final = 256  # messages of a peer that always says something, before it is the source's turn
 _SIGNS = 4  # keep-alives within a timeout: one may come late
 _LENIENCE = 3  # times the peer's own timeout: the end that gives up first should be the peer
 FRAME_OVERHEAD: Final = 256  # what a frame or a message takes in memory, however short it was on the wire
@@ -82,6 +83,7 @@ class Inbox(Generic[LocalT, PeerT]):
         self._local_bytes = 0
         self._peer: deque[tuple[PeerT, int]] = deque()
         self._peer_bytes = 0
+        self._in_a_row = 0
         self._local_error: BaseException | None = None
         self._peer_error: BaseException | None = None
         self._link = 0
@@ -185,7 +187,7 @@ class Inbox(Generic[LocalT, PeerT]):
         return not self._peer and not (local and self._local)
 
     def take(self, *, local: bool, timeout_seconds: float) -> tuple[LocalT | None, PeerT | None]:
-        """Takes the next item: the peer's first, the source's only if `local`. At most one of the two is not None.
+        """Takes the next item: the peer's first, but not for ever; the source's only if `local`. At most one of both is not None.
 
         Both are None when the source had nothing for `alive_seconds`: then a keep-alive is due. Raises the error of a thread that
         fills the queues, and LinkLostError when only the peer was waited for and it was silent for `timeout_seconds`.
@@ -194,7 +196,8 @@ class Inbox(Generic[LocalT, PeerT]):
         silence = SilenceTimer(lambda: self.peer_arrived)
         with self._lock:
             while True:
-                if self._peer:
+                if self._peer and not (local and self._is_sources_turn()):
+                    self._in_a_row += 1
                     message, share = self._peer.popleft()
                     self._peer_bytes -= share
                     if self.may_block_peer:
@@ -203,6 +206,7 @@ class Inbox(Generic[LocalT, PeerT]):
                 if self._peer_error is not None:
                     raise self._peer_error
                 if local and self._local:
+                    self._in_a_row = 0
                     item, size = self._local.popleft()
                     self._local_bytes -= size
                     self._changed.notify_all()
@@ -217,6 +221,10 @@ class Inbox(Generic[LocalT, PeerT]):
                 if local:
                     return None, None
                 raise silent(self.peer_frames, "the other end", timeout_seconds)
+
+    def _is_sources_turn(self) -> bool:
+        has_some = bool(self._local) or self._local_error is not None
+        return has_some and self._in_a_row >= _MOST_IN_A_ROW and self._peer_error is None
 
 
 def listen(link: Link, inbox: Inbox[LocalT, Message], on_status: Callable[[Status], None] = lambda _: None) -> threading.Thread:
