@@ -6,6 +6,7 @@ who stated what, and what this machine remembers tells an older copy. Whether th
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -66,9 +67,11 @@ def fetch_documents(
     ProtocolError, LimitExceededError, LinkLostError, StorageError, NoSpaceError.
     """
     for attempt in range(request.retries):
+        folder = make_folder()
         try:
-            return _fetch_once(connect(), request, recall, make_folder(), now or SteadyClock())
+            return _fetch_once(connect(), request, recall, folder, now or SteadyClock())
         except (LinkLostError, BusyError):
+            shutil.rmtree(folder, ignore_errors=True)  # it is of no use: a vault that hangs up each time must not fill the disk
             time.sleep(pause_seconds(attempt))
     return _fetch_once(connect(), request, recall, make_folder(), now or SteadyClock())
 

@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 import msgspec
 import pytest
 
-from evidencesync.connection.link import local_pair
+from evidencesync.acquire import documents
+from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.custody.documents import ReadingClaim
 from evidencesync.errors import (
     EvidenceSyncError,
@@ -104,6 +105,31 @@ def test_what_is_no_document_ends_it_and_is_written_nowhere(
         shown_by(bench, folder, *batches)
     assert not (tmp_path / "outside").exists()
     assert all(path.startswith("documents0") for path in everything_in(folder))
+
+
+def test_what_came_before_a_vault_hung_up_does_not_stay_for_the_next_attempt(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "pause_seconds", lambda _attempt: 0.0)
+
+    def connect() -> LocalLink:
+        ours, theirs = local_pair()
+
+        def run() -> None:
+            made_up = MadeUpVault(bench, theirs)
+            made_up.welcome(version=READING_VERSION)
+            made_up.hear(DocumentsAsk)
+            made_up.say(DocumentBatch([(_RECORD, 1)]))
+            theirs.write(data_frame(b"x"))
+            theirs.close()
+
+        threading.Thread(target=run, daemon=True).start()
+        return ours
+
+    with pytest.raises(LinkLostError):
+        fetched(bench, tmp_path / "here", connect=connect, retries=3)
+    kept = [path for path in everything_in(tmp_path / "here") if path.endswith(_RECORD)]
+    assert len(kept) == 1  # of the last attempt: who has made the folder removes it
 
 
 def test_documents_of_another_vault_than_it_said_it_is_are_not_taken(bench: Bench, tmp_path: Path) -> None:
