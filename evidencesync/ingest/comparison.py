@@ -63,22 +63,23 @@ class ManifestComparison:
         """`previous`: offset and length of each page of the previous manifest, by digest."""
         self._removed = dict(previous)
         self._read_previous = read_previous
-        self._added: list[tuple[int, int]] = []
+        self.added: list[tuple[int, int]] = []
+        """Offset and length of each page of the new manifest that the previous one does not have."""
         self._size = 0
 
     def add_page(self, length: int, known: ChunkDigest | None) -> None:
         """Adds the next page: its length, and its digest where the previous manifest has it."""
         if known is None or self._removed.pop(known, None) is None:
-            self._added.append((self._size, length))
+            self.added.append((self._size, length))
         self._size += length
 
     def changes(self, read_new: ReadPage) -> Changes | None:
         """Compares what is left on either side. Returns None where that is too much, or a manifest cannot be read (any more)."""
-        if max(sum(length for _, length in pages) for pages in (self._removed.values(), self._added)) > MAX_COMPARED:
+        if max(sum(length for _, length in pages) for pages in (self._removed.values(), self.added)) > MAX_COMPARED:
             return None
         before = _entries(sorted(self._removed.values()), self._read_previous)
         try:
-            return _count(differences(before, _entries(self._added, read_new)))
+            return _count(differences(before, _entries(self.added, read_new)))
         except (MalformedDocumentError, StorageError):
             return None
 

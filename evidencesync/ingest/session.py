@@ -43,7 +43,7 @@ from evidencesync.protocol.messages import Alike, Finish, Message, Previous, Pub
 from evidencesync.protocol.receiver import FinishRequested, Receiver, WithdrawalRequested
 from evidencesync.vault.alike import find_alike
 from evidencesync.vault.heads import require_as_stated, require_undamaged, state_head
-from evidencesync.vault.index.index import Index, catch_up
+from evidencesync.vault.index.index import Index, catch_up, published_contents
 from evidencesync.vault.item import ItemState, VaultItem
 from evidencesync.vault.layout import (
     DATA,
@@ -107,6 +107,8 @@ class IngestSession:
         self._damaged: set[Location] = set()
         self._manifests: list[PreviousManifest] = []
         self._vault_shown = 0
+        self._comparison: ManifestComparison | None = None
+        self._published: int | None = None
         self._unread = 0  # documents of earlier acquisitions that could not be read, and so are no basis
 
     def run(self) -> list[Message]:
@@ -141,7 +143,7 @@ class IngestSession:
             self._open_session_socket(staging, stack)
             # The sender checks both chains before it signs anything: so they go before Ready.
             self._show_chains()
-            comparison = self._begin_comparison(state)
+            comparison = self._comparison = self._begin_comparison(state)
             self._send_alike(state)
             self._connection.send(_ready(admitted, state, known, self._lookup_scope, leftovers.count))
             streams = StreamIntake(context, staging, leftovers)
@@ -234,9 +236,24 @@ class IngestSession:
         """Adds everything that is published in the case to the index, also what an interrupted session has not added."""
         index = self._vault.index()
         try:
+            self._add_published(index)
             catch_up(self._vault.layout, index, self._item.name.case.folder)
         finally:
             index.close()
+
+    def _add_published(self, index: Index) -> None:
+        """Adds what this session has published, whose lines it has checked.
+
+        What is in pages of the previous manifest is in the index with that acquisition. Only where some of it was found damaged
+        the newer files are to be found instead.
+        """
+        if (number := self._published) is None:
+            return
+        case, item = self._item.name.case.folder, self._item.name.item.folder
+        comparison, pages = self._comparison, None
+        if comparison is not None and not self._damaged and (item, number - 1) in index.acquisitions(case):
+            pages = comparison.added
+        index.add_acquisition(case, item, number, published_contents(self._item.layout, number, pages))
 
     # Before the transfer.
 
@@ -345,7 +362,7 @@ class IngestSession:
                 state_head(self._vault, self._item.name, head, at_ns=now)
             return published.number
 
-        number = self._while_working("publishing", publish_all)
+        number = self._published = self._while_working("publishing", publish_all)
         return Published(
             number,
             documents[RECEIPT],

@@ -9,6 +9,7 @@ import pytest
 
 from evidencesync.errors import NoSpaceError
 from evidencesync.vault.catalog import read_published
+from evidencesync.vault.index.index import known_contents
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.layout import Scope
 from evidencesync.vault.ledger import sign_record
@@ -156,10 +157,10 @@ def test_a_full_disk_makes_the_index_useless_and_nothing_else(small_disk: Path, 
     filler = fill(small_disk)
     index = acquirer.vault.index()
     try:
-        assert not index.add_acquisition(*names, 1, read_published(item.layout, 1))
+        assert not index.add_acquisition(*names, 1, known_contents(read_published(item.layout, 1)))
         assert index.notices
         filler.unlink()
-        assert index.add_acquisition(*names, 1, read_published(item.layout, 1))
+        assert index.add_acquisition(*names, 1, known_contents(read_published(item.layout, 1)))
         assert index.known(Scope("item", *names)) == 1
     finally:
         index.close()

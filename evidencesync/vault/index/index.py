@@ -7,25 +7,29 @@ published acquisitions, and a lookup that fails finds nothing.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TypeVar
+
+import msgspec
 
 from evidencesync.custody.manifest import CheckedLine
+from evidencesync.custody.text import UNREADABLE
 from evidencesync.delta.rows import Row, is_hook
-from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, StorageError
+from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, MissingOrExtraError, StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.files.disk import locked_folder, storing
-from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, read_published
+from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, opened_document, read_published
 from evidencesync.vault.index.case_index import CaseIndex, KnownContent, RowPlace
 from evidencesync.vault.index.recipes import ChunkPlace, RecipeWindows, SegmentReader, iter_long_recipes, open_recipes
-from evidencesync.vault.layout import STATED_HEADS, ItemLayout, Location, Scope, VaultLayout
+from evidencesync.vault.layout import MANIFEST, STATED_HEADS, ItemLayout, Location, Scope, VaultLayout
 
 _MAX_OPEN_CASES: Final = 64
 _CACHE: Final = 16 * 1024  # KiB, for the case of the session
@@ -115,8 +119,8 @@ class Index:
         with self._lock:
             return self._ask(case, lambda index: index.acquisitions()) or set()
 
-    def add_acquisition(self, case: str, item: str, number: int, lines: Iterable[CheckedLine]) -> bool:
-        """Adds a published acquisition by its manifest's lines and its chunks.bin; False when that was not possible.
+    def add_acquisition(self, case: str, item: str, number: int, contents: Iterable[KnownContent]) -> bool:
+        """Adds a published acquisition by its manifest's contents and its chunks.bin; False when that was not possible.
 
         All or nothing, in one transaction. `case` and `item` are folder names. Errors (also in the manifest or the chunks.bin)
         are added to `notices`.
@@ -124,7 +128,7 @@ class Index:
         try:
             with open_recipes(self._layout, case, item, number) as file, self._lock:
                 recipes = iter_long_recipes(file)
-                return self._ask(case, lambda index: index.add(item, number, known_contents(lines), recipes)) is not None
+                return self._ask(case, lambda index: index.add(item, number, contents, recipes)) is not None
         except EvidenceSyncError as error:
             self.notices.append(f"acquisition {number} of {safe_text(case)}/{safe_text(item)}: {error.message}")
             return False
@@ -226,6 +230,44 @@ def known_contents(lines: Iterable[CheckedLine]) -> Iterator[KnownContent]:
             yield Blake3Digest(bytes.fromhex(line.blake3)), path, line.size or 0
 
 
+class _Line(msgspec.Struct, gc=False):
+    path: str | None = None
+    path_b64: str | None = None
+    size: int | None = None
+    blake3: str | None = None
+
+
+_LINES: Final = msgspec.json.Decoder(_Line)
+_READ_LINES: Final = 1 << 20
+
+
+def published_contents(item: ItemLayout, number: int, pages: Iterable[tuple[int, int]] | None) -> Iterator[KnownContent]:
+    """Yields what an index stores of a manifest that this process has checked and published: nothing else is decoded again.
+
+    `pages`: offset and length of the whole lines that are wanted; None: all. Raises as `read_published` does.
+    """
+    with opened_document(item, number, MANIFEST) as file:
+        for block in _all_lines(file) if pages is None else _lines_at(file, pages):
+            try:
+                for line in _LINES.decode_lines(block):
+                    if line.blake3 is not None:
+                        path = line.path.encode() if line.path is not None else base64.b64decode(line.path_b64 or "")
+                        yield Blake3Digest(bytes.fromhex(line.blake3)), path, line.size or 0
+            except UNREADABLE as error:
+                raise MalformedDocumentError("a manifest is not what was published just now") from error
+
+
+def _all_lines(file: BinaryIO) -> Iterator[bytes]:
+    while lines := file.readlines(_READ_LINES):
+        yield b"".join(lines)
+
+
+def _lines_at(file: BinaryIO, pages: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    for offset, length in pages:
+        file.seek(offset)
+        yield file.read(length)
+
+
 @dataclass(frozen=True, slots=True)
 class Reindexed:
     """What was added to the index, and what could not be added."""
@@ -266,7 +308,7 @@ def catch_up(vault: VaultLayout, index: Index, case: str) -> Reindexed:
 def _add(index: Index, case: str, item: str, number: int, layout: ItemLayout) -> bool:
     """Adds an acquisition; again where another process was rebuilding the index."""
     for _ in range(_TRIES):
-        if index.add_acquisition(case, item, number, read_published(layout, number)):
+        if index.add_acquisition(case, item, number, known_contents(read_published(layout, number))):
             return True
         if not index.moved:
             return False

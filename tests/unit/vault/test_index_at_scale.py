@@ -13,11 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.custody.manifest import CheckedLine
 from evidencesync.delta.recipe import Recipe, RecipeBuilder
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
-from evidencesync.evidence.entry import Entry
 from evidencesync.vault.index.index import BEYOND_CASES, Index, rebuild
 from evidencesync.vault.layout import Location, Scope, VaultLayout
 from tests.support.rows_in_memory import RowsInMemory, encode
@@ -51,21 +49,14 @@ def recipe_of(parts: Segments, seed: int) -> Recipe:
     return builder.finish(Blake3Digest(random.Random(-seed - 1).randbytes(32)))
 
 
-def line(path: bytes, blake3: bytes, size: int) -> CheckedLine:
-    entry = Entry(
-        type="file", path=path.decode(), path_b64=None, size=size, blake3=blake3.hex(), sha256="00" * 32, mode="0644", mtime=None
-    )
-    return path, entry
-
-
 def published(index: Index, layout: VaultLayout, where: tuple[str, str, int], *recipes: Recipe) -> None:
     """Puts a chunks.bin where it belongs, and adds it. There is no evidence: an index never looks at it."""
     case, item, number = where
     folder = layout.case(case) / item / "acquisitions" / f"{number:04d}"
     folder.mkdir(parents=True)
     (folder / "chunks.bin").write_bytes(b"ESCHUNK1" + b"".join(map(encode, recipes)))
-    lines = [line(b"%d.dd" % at, recipe.content, recipe.size) for at, recipe in enumerate(recipes)]
-    assert index.add_acquisition(case, item, number, lines), index.notices
+    contents = [(recipe.content, b"%d.dd" % at, recipe.size) for at, recipe in enumerate(recipes)]
+    assert index.add_acquisition(case, item, number, contents), index.notices
 
 
 def looked_up(index: Index, parts: Segments, scope: Scope) -> list[Found | None]:
