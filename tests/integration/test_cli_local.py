@@ -168,7 +168,7 @@ BAD_INPUT = [
     ("receipts that cannot be kept", (*PUSH, "--receipts", "ana"), 2, "configuration"),
     ("a source with the vault in it", ("push", ".", "vault", *ITEM, "--sign-key", "ana"), 2, "usage"),
     ("a source in the vault", ("push", "vault/cases", "vault", *ITEM, "--sign-key", "ana"), 2, "usage"),
-    ("a remote vault where it must be local", ("list", "lab:/srv/vault"), 2, "usage"),
+    ("a remote vault where it must be local", ("clean", "lab:/srv/vault"), 2, "usage"),
     ("an item that is not there", ("show", "vault", *ITEM), 10, "not-there"),
     ("a vault in a folder that is not empty", ("init", "evidence"), 2, "usage"),
     ("trust without a name for it", ("init", "new", "--trust", "ana.pub"), 2, "usage"),
