@@ -17,6 +17,7 @@ from evidencesync.limits import MAX_SEGMENT
 from evidencesync.vault.publish import STEPS
 from tests.integration.cli_program import REPOSITORY, TIMEOUT_SECONDS, Done, Lab
 from tests.support.file_systems import mount_again, mounted
+from tests.support.soak import SOAK
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -92,9 +93,12 @@ def test_after_a_power_cut_what_was_synced_is_not_sent_again(lab: Lab, disk: Pat
 
 
 def test_a_power_cut_while_publishing_leaves_all_of_it_or_nothing(lab: Lab, disk: Path) -> None:
+    """After each step; in the suite after every second one on one file system, and after the others on the other."""
     lab.write("a/log", b"line\n" * 1000)
     lab.write("image", random.Random(1).randbytes(MIB))
     for number, step in enumerate(STEPS):
+        if not SOAK and number % 2 == (disk.name == "xfs"):
+            continue
         item = f"E{number}"
         push_until(f"step:{step}", lab, disk, item)
         found = acquisitions(disk, item)
