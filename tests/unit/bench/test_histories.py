@@ -18,8 +18,8 @@ MIB = 1 << 20
 pytestmark = pytest.mark.slow
 
 
-def history(tmp_path: Path, name: str) -> History:
-    return WORKS[name].make(Workshop(tmp_path / "sources", Sizes(image=256 * MIB, files=1000)))
+def history(tmp_path: Path, name: str, image: int = 256 * MIB) -> History:
+    return WORKS[name].make(Workshop(tmp_path / "sources", Sizes(image=image, files=1000)))
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -38,7 +38,7 @@ def test_every_ratio_is_by_a_lane_of_its_row() -> None:
 def test_what_changed_has_another_time_or_size_in_whole_seconds(tmp_path: Path) -> None:
     """Else rsync would leave it out, and look better than it is."""
     for name in WORKS:
-        made = history(tmp_path / name, name)
+        made = history(tmp_path / name, name, 32 * MIB)
         steps = (*made.known, *made.sent)
         begun = contents(steps[0].source)
         for step in steps[1:]:
