@@ -86,7 +86,7 @@ def test_an_image_of_a_failing_disk(lab: Lab, tmp_path: Path, require_program: F
     assert "512 B in 1 range of 1 file could not be read" in done.out
     assert f"unreadable: {device.name}.img" in done.out
     assert verified.code == 0
-    assert "unreadable: 1" in verified.out
+    assert "1 entry of the source: could not be read, or not whole" in verified.out
 
 
 def test_a_device_that_could_be_written_to_is_a_warning(lab: Lab, tmp_path: Path, require_program: FindProgram) -> None:
