@@ -413,7 +413,7 @@ def test_a_vault_without_its_last_file_is_none(vault: Vault) -> None:
     ("old", "new"),
     [
         (b"evidencesync-vault/1", b"evidencesync-vault"),
-        (b"# An evidencesync vault.", b"\xef\xbb\xbf# An evidencesync vault."),
+        (b"\n[policy]", b"\n\xef\xbb\xbf[policy]"),
         (b"# An evidencesync vault.", b"\0# An evidencesync vault."),
         (b'lookup = "case"', b'lookup = "everything"'),
         (b'lookup = "case"', b'lookup = "case"\nsurprise = 1'),
