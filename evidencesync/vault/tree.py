@@ -34,6 +34,7 @@ class TreeReader:
     def __init__(self, data_fd: int, *, untouched: bool = False) -> None:
         """Takes over the descriptor. `untouched`: reads leave access times alone, where the system allows that."""
         self._stack = FolderStack(data_fd)
+        self._located: tuple[bytes, tuple[int, bytes]] | None = None  # a file is opened, and then linked
         self._flags = READ_FLAGS | (getattr(os, "O_NOATIME", 0) if untouched else 0)
 
     def locate(self, path: bytes) -> tuple[int, bytes]:
@@ -41,8 +42,11 @@ class TreeReader:
 
         Raises OSError when a folder is missing or is not one, PathEscapeError for names that are not plain.
         """
-        folder, name = split_path(path)
-        return self._stack.enter(folder), name
+        if self._located is None or self._located[0] != path:
+            folder, name = split_path(path)
+            self._located = None  # entering a folder closes others, also where it fails
+            self._located = path, (self._stack.enter(folder), name)
+        return self._located[1]
 
     def open_file(self, path: bytes) -> tuple[int, os.stat_result]:
         """Opens a regular file for reading; the caller closes the descriptor.
@@ -68,6 +72,7 @@ class TreeReader:
 
     def close(self) -> None:
         """Closes all descriptors."""
+        self._located = None
         self._stack.close()
 
     def _open(self, name: bytes, folder: int) -> int:
