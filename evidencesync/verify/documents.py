@@ -51,7 +51,7 @@ def kind_of(entry: os.DirEntry[str]) -> Kind:
 
 
 def is_left(name: bytes, kind: Kind) -> bool:
-    """Whether something is what systems leave where somebody looks into a folder: a warning, wherever it lies."""
+    """Whether something is what systems leave where somebody looks into a folder: a warning, but among evidence."""
     return kind in ("file", "folder") and is_litter(name, is_folder=kind == "folder")
 
 

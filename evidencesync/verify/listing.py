@@ -208,11 +208,11 @@ class _DataFindings:
         self._report(Check.PRESENCE, "wrong-type", f"{safe_text(path)} is a {kind}, not a {entry.type}", path)
 
     def take_extra(self, path: bytes, kind: Kind) -> None:
-        if is_left(path.rpartition(b"/")[2], kind):
-            self._report(Check.PRESENCE, "foreign-entry", left_text(path, kind), path)
-            return
+        """Among evidence nothing passes that the manifest does not list, whatever its name says of who left it there."""
         slug = "extra-entry" if kind in ("file", "folder") else "wrong-type"
-        self._report(Check.PRESENCE, slug, f"a {kind} that the manifest does not put there: {safe_text(path)}", path)
+        is_litter = is_left(path.rpartition(b"/")[2], kind)
+        told = left_text(path, kind) if is_litter else f"a {kind} that the manifest does not put there: {safe_text(path)}"
+        self._report(Check.PRESENCE, slug, told, path)
 
     def take_unreadable(self, path: bytes, error: OSError) -> None:
         self._report(

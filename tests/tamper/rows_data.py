@@ -164,7 +164,7 @@ def _names() -> None:
         _add(f"a file too many: {name[:20]!r}", Row(made(place, touch), 31, "extra-entry", place, restore="made"))
     for name in ("Thumbs.db", "._a.txt", "logs/.DS_Store", "logs/deep/Desktop.ini"):
         place = f"{DATA}/{name}"
-        _add(f"a file that systems leave: {name}", Row(made(place, touch), 0, "foreign-entry", place))
+        _add(f"a file that systems leave: {name}", Row(made(place, touch), 31, "extra-entry", place, restore="made"))
     place = f"{DATA}/Thumbs.db"
     _add(
         "a folder that has the name of a file that systems leave",
