@@ -25,7 +25,9 @@ def bytes_text(size_bytes: int) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Formats a duration in its two largest units: `0.4 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Formats a duration in its two largest units: `under 0.1 s`, `0.4 s`, `3 min 05 s`, `2 h 10 min`."""
+    if 0 <= seconds < 0.1:
+        return "under 0.1 s"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -25,9 +25,18 @@ def test_sizes_are_in_decimal_units(size: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.04, "0.0 s"), (59.9, "59.9 s"), (59.96, "1 min 00 s"), (3599, "59 min 59 s"), (7800, "2 h 10 min")]
+    ("seconds", "text"),
+    [
+        (0.0, "under 0.1 s"),
+        (0.0367, "under 0.1 s"),
+        (0.1, "0.1 s"),
+        (59.9, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (3599, "59 min 59 s"),
+        (7800, "2 h 10 min"),
+    ],
 )
-def test_durations_are_in_two_units_at_most(seconds: float, text: str) -> None:
+def test_durations_are_in_two_units_at_most_and_never_zero(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
 
 
