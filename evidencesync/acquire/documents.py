@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from evidencesync.acquire.connect import pause_seconds
 from evidencesync.acquire.handshake import begin_reading_session
@@ -32,15 +32,12 @@ from evidencesync.vault.documents import LARGE, document_limit
 from evidencesync.vault.layout import CASES, CUSTODY, ITEM_FOLDERS
 from evidencesync.vault.vault import Vault
 
-_CHAIN_OF_THE_VAULT: Final = 2  # parts of the path of one of its records
-
 
 @dataclass(frozen=True, slots=True)
 class DocumentsRequest:
     """Which documents are wanted, and who reads them. `vault` is the path as the other end knows it.
 
-    `whole`: the acquisitions of the one item whose manifests are wanted whole; 0 is the last one. Of others, and of `whole` alone
-    the rows of chunks, only what `DocumentsAsk` says.
+    `whole`: the acquisitions of the one item of which all of the manifest, and the rows of chunks, are wanted; 0 is the last one.
     """
 
     vault: bytes
