@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -90,16 +91,18 @@ class AskingAgain:
     def __init__(self, link: LocalLink) -> None:
         self._link = link
         self._frames = FrameDecoder()
-        self._asked = b""
+        self._asked: SimpleQueue[bytes] = SimpleQueue()  # one thread writes, another one reads
 
     def read(self) -> bytes:
-        said, self._asked = self._link.read() + self._asked, b""
+        said = self._link.read()
+        while not self._asked.empty():
+            said += self._asked.get()
         return said
 
     def write(self, data: bytes) -> None:
         for number, body in self._frames.update(data):
             if number != DATA_FRAME and isinstance(message := decode_message(number, body), SegmentData):
-                self._asked += frame_of(all_of(message)) * TIMES
+                self._asked.put(frame_of(all_of(message)) * TIMES)
         self._link.write(data)
 
     def close(self) -> None:
