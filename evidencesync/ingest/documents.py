@@ -17,22 +17,20 @@ from evidencesync.files.disk import opened_file, opened_folder, storing
 from evidencesync.limits import MAX_DOCUMENTS_IN_MESSAGE, MIB
 from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
 from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
-from evidencesync.protocol.failures import error_of
-from evidencesync.protocol.framing import DATA_FRAME, decode_message, frame_of
-from evidencesync.protocol.messages import Failure
+from evidencesync.protocol.framing import frame_of
 from evidencesync.vault.documents import DocumentFile, WantedDocuments, document_limit, read_ends, wanted_documents
 from evidencesync.vault.vault import Vault
 
 _BATCH: Final = MIB  # bytes of small documents in one message
 
 
-def serve_documents(connection: SenderConnection, vault: Vault) -> None:
+def send_documents(connection: SenderConnection, vault: Vault, ask: DocumentsAsk) -> None:
     """Sends the documents that are asked for.
 
     One that cannot be read ends the session: the other end would take it for missing. One that is removed meanwhile, or that is
     no regular file, is missing. Raises StorageError, ProtocolError, MalformedDocumentError for one that is larger than any.
     """
-    wanted = _receive(connection)
+    wanted = _wanted(ask)
     batch = _Batch(connection)
     for one in wanted_documents(vault.layout, wanted):
         _send(batch, vault.layout.root, one)
@@ -40,20 +38,14 @@ def serve_documents(connection: SenderConnection, vault: Vault) -> None:
     connection.send(DocumentBatch([]))
 
 
-def _receive(connection: SenderConnection) -> WantedDocuments:
-    frame_type, body = next(connection.frames())
-    message = decode_message(frame_type, body) if frame_type != DATA_FRAME else None
-    if isinstance(message, Failure):
-        raise error_of(message)
-    if not isinstance(message, DocumentsAsk):
-        raise ProtocolError("the message DocumentsAsk was expected")
-    if (message.case is None and message.item is not None) or (message.item is None and message.whole):
+def _wanted(ask: DocumentsAsk) -> WantedDocuments:
+    if (ask.case is None and ask.item is not None) or (ask.item is None and ask.whole):
         raise ProtocolError("documents of an item are asked for, and not of which")
     try:
-        case, item = (None if number is None else Title(number).folder for number in (message.case, message.item))
+        case, item = (None if number is None else Title(number).folder for number in (ask.case, ask.item))
     except InvalidNameError as error:
         raise ProtocolError("documents of an impossible case or item are asked for") from error
-    return WantedDocuments(case, item, tuple(message.whole))
+    return WantedDocuments(case, item, tuple(ask.whole))
 
 
 class _Batch:

@@ -158,9 +158,9 @@ class _Session:
         if purpose != "push" and has_signs:
             self._connection.begin_signs_of_life(lambda: _AT_WORK)
         if isinstance(admitted, Reader):
-            from evidencesync.ingest.documents import serve_documents
+            from evidencesync.ingest.reading import serve_reader
 
-            serve_documents(self._connection, self._vault)
+            serve_reader(self._connection, self._vault)
             return
         if purpose == "custody":
             from evidencesync.ingest.custody import serve_custody

@@ -42,7 +42,17 @@ ALIKE_VERSION: Final = 104
 """With its fourth addition: Alike says what a new item may be taken for."""
 READING_VERSION: Final = 105
 """With its fifth addition: the purpose `read`, in which a vault sends its documents."""
-VERSIONS: Final = (PROTOCOL_VERSION, PATIENT_VERSION, SIGNS_VERSION, CHANGES_VERSION, ALIKE_VERSION, READING_VERSION)
+ASKING_VERSION: Final = 106
+"""With its sixth addition: a reader asks one thing after another, also for a verdict and for evidence."""
+VERSIONS: Final = (
+    PROTOCOL_VERSION,
+    PATIENT_VERSION,
+    SIGNS_VERSION,
+    CHANGES_VERSION,
+    ALIKE_VERSION,
+    READING_VERSION,
+    ASKING_VERSION,
+)
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""
 

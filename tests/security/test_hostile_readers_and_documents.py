@@ -218,6 +218,22 @@ def test_what_cannot_be_asked_ends_the_session(bench: Bench, ask: Message) -> No
     assert isinstance(client.ended(), ProtocolError)
 
 
+def test_one_question_after_another_is_answered_over_one_link(bench: Bench) -> None:
+    client = Reader(bench)
+    client.enter(client.claim_to_read())
+    sizes = []
+    for _ in range(2):
+        client.send(DocumentsAsk(None, None, []))
+        named = []
+        while files := client.hear(DocumentBatch).files:
+            named += files
+        sizes.append(dict(named)["vault.toml"])
+    assert sizes == [(bench.vault.layout.root / "vault.toml").stat().st_size] * 2
+    client.link.close()
+    client.joined()
+    assert client.error is None
+
+
 def test_a_reader_that_asks_for_an_item_that_is_not_there_gets_the_vault_s_own_documents(bench: Bench, tmp_path: Path) -> None:
     vault, _ = fetched(bench, tmp_path / "here", case="no", item="such")
     assert not [path for path in everything_in(vault.layout.root) if path.startswith("cases/")]

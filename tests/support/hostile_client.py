@@ -124,7 +124,7 @@ class HostileClient:
         return self.send_bytes(data_frame(data))
 
     def hear(self, kind: type[_M]) -> _M:
-        """The vault's next message of a kind; others are passed over. Raises what the vault says is wrong."""
+        """The vault's next message of a kind; others, and data, are passed over. Raises what the vault says is wrong."""
         while True:
             while self._heard:
                 message = self._heard.popleft()
@@ -135,14 +135,19 @@ class HostileClient:
             block = self.link.read()
             if not block:
                 raise LinkLostError("the vault's end has gone")
-            self._heard.extend(decode_message(number, body) for number, body in self._frames.update(block))
+            frames = self._frames.update(block)
+            self._heard.extend(decode_message(number, body) for number, body in frames if number != DATA_FRAME)
 
     def ended(self) -> EvidenceSyncError:
         """What the session ended with, by itself: nobody hangs up for it."""
-        self._thread.join(SECONDS)
-        assert not self._thread.is_alive(), "the vault's end goes on with a hostile peer"
+        self.joined()
         assert self.error is not None, "the vault's end saw nothing wrong"
         return self.error
+
+    def joined(self) -> None:
+        """Waits for the end of the session, for whatever reason."""
+        self._thread.join(SECONDS)
+        assert not self._thread.is_alive(), "the vault's end goes on with a hostile peer"
 
     def hang_up(self) -> EvidenceSyncError:
         """Closes the connection, and gives what the session ended with."""

@@ -1,0 +1,44 @@
+"""Answers who reads a vault from afar: one question after another, until the reader ends the link."""
+
+from __future__ import annotations
+
+from evidencesync.connection.sender_connection import SenderConnection
+from evidencesync.errors import LinkLostError, ProtocolError
+from evidencesync.ingest.documents import send_documents
+from evidencesync.protocol.document_messages import DocumentsAsk
+from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.framing import DATA_FRAME, decode_message
+from evidencesync.protocol.messages import Failure, Message
+from evidencesync.vault.vault import Vault
+
+
+def serve_reader(connection: SenderConnection, vault: Vault) -> None:
+    """Answers each question. Returns when the reader ends the link after an answer.
+
+    Raises LinkLostError for one that ends it before, ProtocolError for what is no question, and what answering raises.
+    """
+    _answer(connection, vault, _next_message(connection))
+    while True:
+        try:
+            message = _next_message(connection)
+        except LinkLostError:
+            return
+        _answer(connection, vault, message)
+
+
+def _answer(connection: SenderConnection, vault: Vault, message: Message) -> None:
+    match message:
+        case DocumentsAsk():
+            send_documents(connection, vault, message)
+        case Failure():
+            raise error_of(message)
+        case _:
+            raise ProtocolError(f"the message {type(message).__name__} is no question of a reader")
+
+
+def _next_message(connection: SenderConnection) -> Message:
+    """Returns the next message. Raises ProtocolError for data, which a reader never sends, and LinkLostError."""
+    frame_type, body = next(connection.frames())
+    if frame_type == DATA_FRAME:
+        raise ProtocolError("data stand where a question of a reader was expected")
+    return decode_message(frame_type, body)
