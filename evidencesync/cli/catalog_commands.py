@@ -199,9 +199,13 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     yield f"  sent by       {safe_text(receipt.received_from)}"
     yield f"  lies in       {output.folder}"
     yield "  custody"
+    yield from _custody_lines(output)
+    yield f"  chain head    {output.chain_head_sha256}"
+
+
+def _custody_lines(output: ShowOutput) -> Iterator[str]:
     for shown in output.custody:
         record = shown.record
         about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
         who = person_text(record.actor.name, record.actor.principal)
         yield f"    {record.sequence:04}  {record.time}  {record.type}{about}, by {who}"
-    yield f"  chain head    {output.chain_head_sha256}"

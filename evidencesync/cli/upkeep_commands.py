@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +17,10 @@ from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from evidencesync.cli.outputs import StagedOutput
+    from evidencesync.ingest.transfers import Transfer
+    from evidencesync.vault.layout import VaultLayout
     from evidencesync.vault.resume.left_sessions import Abandoned
+    from evidencesync.vault.vault import Vault
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -72,38 +75,17 @@ def clean(
     A transfer that has lost its connection waits some time for its sender. It is shown, and ended if you agree. A sender that
     comes back after that sends again what was removed.
     """
-    from evidencesync.cli.outputs import CleanOutput, transfer_lines, transfer_outputs
-    from evidencesync.ingest.transfers import end_waiting, find_transfers
-    from evidencesync.vault.resume.empty_items import find_empty_items, remove_empty_items
-    from evidencesync.vault.resume.left_sessions import find_abandoned, remove_abandoned
+    from evidencesync.cli.outputs import CleanOutput, transfer_outputs
     from evidencesync.vault.vault import Vault
-    from evidencesync.vault.writer import require_writer
 
     opened = Vault.open(local_vault(vault))
-    layout = opened.layout
-    waiting = [one for one in find_transfers(layout) if one.waits]
-    ended = []
-    if waiting:
-        for line in transfer_lines(transfer_outputs(waiting)):
-            run.console.print_notice(line)
-        if yes or run.console.ask(f"End {count_text(len(waiting), 'waiting transfer')}?"):
-            ended = end_waiting(layout, waiting)
-    found = find_abandoned(layout)
-    removed: list[Abandoned] = []
-    if found:
-        require_writer(layout)
-        for line in _staged_lines(_staged(found)):
-            run.console.print_notice(line)  # the question below is about these lines
-        if yes or run.console.ask(f"Remove {count_text(len(found), 'abandoned transfer')}?"):
-            removed = remove_abandoned(layout, found)
-    empty = find_empty_items(opened)
-    emptied: list[str] = []
-    if empty:
-        require_writer(layout)
-        for place in empty:
-            run.console.print_notice(f"{place}  nothing was ever published here")
-        if yes or run.console.ask(f"Remove {count_text(len(empty), 'empty folder')}?"):
-            emptied = remove_empty_items(opened, empty)
+
+    def agrees(question: str) -> bool:
+        return yes or run.console.ask(question)
+
+    waiting, ended = _end_waiting(run, opened.layout, agrees)
+    found, removed = _remove_abandoned(run, opened.layout, agrees)
+    empty, emptied = _remove_empty(run, opened, agrees)
     output = CleanOutput(_staged(found), _staged(removed), transfer_outputs(waiting), transfer_outputs(ended), emptied)
     freed = size_text(sum(one.bytes for one in removed))
     lines = [f"ended {len(ended)} of {count_text(len(waiting), 'waiting transfer')}"] if waiting else []
@@ -113,6 +95,48 @@ def clean(
         lines.append(f"removed {len(emptied)} of {count_text(len(empty), 'empty folder')}")
     run.console.print_result(output, lines or ["nothing to remove"])
     return ExitCode.COMPLETE
+
+
+def _end_waiting(run: Run, layout: VaultLayout, agrees: Callable[[str], bool]) -> tuple[list[Transfer], list[Transfer]]:
+    """Shows the transfers that wait for their senders, and ends them if the user agrees. Returns both."""
+    from evidencesync.cli.outputs import transfer_lines, transfer_outputs
+    from evidencesync.ingest.transfers import end_waiting, find_transfers
+
+    waiting = [one for one in find_transfers(layout) if one.waits]
+    for line in transfer_lines(transfer_outputs(waiting)):
+        run.console.print_notice(line)
+    is_wanted = bool(waiting) and agrees(f"End {count_text(len(waiting), 'waiting transfer')}?")
+    return waiting, end_waiting(layout, waiting) if is_wanted else []
+
+
+def _remove_abandoned(run: Run, layout: VaultLayout, agrees: Callable[[str], bool]) -> tuple[list[Abandoned], list[Abandoned]]:
+    """The same of what transfers that have ended left behind. Raises OtherWriterError where another machine writes the vault."""
+    from evidencesync.vault.resume.left_sessions import find_abandoned, remove_abandoned
+    from evidencesync.vault.writer import require_writer
+
+    found = find_abandoned(layout)
+    if not found:
+        return [], []
+    require_writer(layout)
+    for line in _staged_lines(_staged(found)):
+        run.console.print_notice(line)
+    is_wanted = agrees(f"Remove {count_text(len(found), 'abandoned transfer')}?")
+    return found, remove_abandoned(layout, found) if is_wanted else []
+
+
+def _remove_empty(run: Run, vault: Vault, agrees: Callable[[str], bool]) -> tuple[list[str], list[str]]:
+    """The same of items and cases in which nothing was ever published."""
+    from evidencesync.vault.resume.empty_items import find_empty_items, remove_empty_items
+    from evidencesync.vault.writer import require_writer
+
+    empty = find_empty_items(vault)
+    if not empty:
+        return [], []
+    require_writer(vault.layout)
+    for place in empty:
+        run.console.print_notice(f"{place}  nothing was ever published here")
+    is_wanted = agrees(f"Remove {count_text(len(empty), 'empty folder')}?")
+    return empty, remove_empty_items(vault, empty) if is_wanted else []
 
 
 def _staged(abandoned: Sequence[Abandoned]) -> list[StagedOutput]:
