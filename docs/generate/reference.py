@@ -52,7 +52,8 @@ _CODES_HEAD: Final = """# Exit codes
 **What a disk does not give** (an I/O error, missing permissions) is 3 from a command that says something of all that it looks
 at, and goes on to the end: `verify`, `compare`, `receipts`, `list`; and from `restore`, which restores the other files. It is 1
 (`storage`) where one thing is to be shown or made, and cannot be without what was refused: `show`, `diff`, `export`, and
-`restore` where documents cannot be read. Neither says that something is gone or changed.
+`restore` where documents cannot be read; also from `list` of a vault on another machine, which then sends nothing more. Neither
+says that something is gone or changed.
 
 **1 is not the code of a defect alone.** It says that something stood in the way here: the slug says what. `receipt-not-kept` is 1
 on purpose, although the acquisition is published: 0, 3 and 4 promise that the proof is on this machine, too, and a script that

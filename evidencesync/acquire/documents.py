@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from evidencesync.acquire.connect import pause_seconds
 from evidencesync.acquire.handshake import begin_reading_session
@@ -24,13 +24,15 @@ from evidencesync.custody.sshsig import SigningKey
 from evidencesync.errors import BusyError, LimitExceededError, LinkLostError, ProtocolError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.temporary import writing_temporary
-from evidencesync.limits import MAX_FETCHED_BYTES, MAX_FETCHED_DOCUMENTS, MAX_HEADER_LINE
+from evidencesync.limits import MAX_FETCHED_BYTES, MAX_FETCHED_DOCUMENTS, MAX_HEADER_LINE, MIB
 from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Welcome
 from evidencesync.vault.documents import LARGE, document_limit
 from evidencesync.vault.layout import CASES, CUSTODY, ITEM_FOLDERS
 from evidencesync.vault.vault import Vault
+
+_MOST_PLACES: Final = 10_000  # folders that are known to be there
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,32 +117,40 @@ class _Copy:
     def store(self, files: list[tuple[str, int]], data: Callable[[int], Iterator[memoryview]]) -> None:
         """Stores documents whose bytes come one after the other.
 
-        1. Each is a document, at its path in a vault, and no larger than such a one may be.
+        1. Each is a document, at its path in a vault, and no larger than such a one may be. In the place of one that is named as
+           larger comes an empty file of such a size: it is as malformed here as it is there.
         2. None comes twice.
         3. There are no more of them than any vault has, and no more large ones than were asked for.
 
         Raises ProtocolError (1, 2), LimitExceededError (1, 3).
         """
-        for path, size in files:
-            limit = document_limit(path)
-            if limit is None:
-                raise ProtocolError(f"the vault shows something that is no document: {safe_text(path, 200)}")  # 1
-            if size > limit:
-                raise LimitExceededError(f"a document of {size} bytes: {safe_text(path, 200)}")
-            is_large = path.rpartition("/")[2] in LARGE and size > 2 * MAX_HEADER_LINE  # the ends of one are no more
-            self._count += 1
-            self._large -= is_large
-            self._size += 0 if is_large else size
-            if self._count > MAX_FETCHED_DOCUMENTS or self._size > MAX_FETCHED_BYTES or self._large < 0:
-                raise LimitExceededError("the vault shows more documents than any vault has")  # 3
-        blocks = _Blocks(data(sum(size for _, size in files)))
-        for path, size in files:
+        sizes = [self._taken_size(path, size) for path, size in files]
+        blocks = _Blocks(data(sum(sizes)))
+        for (path, stated), size in zip(files, sizes, strict=True):
             with ExitStack() as stack:
                 with writing_temporary():
                     file = stack.enter_context(self._create(path))
+                    if stated > size:
+                        file.truncate(min(stated, MIB + 1))  # more than any small one has
                 for block in blocks.take(size):
                     with writing_temporary():
                         file.write(block)
+
+    def _taken_size(self, path: str, size: int) -> int:
+        """Returns how many bytes of a document follow."""
+        limit = document_limit(path)
+        if limit is None:
+            raise ProtocolError(f"the vault shows something that is no document: {safe_text(path, 200)}")  # 1
+        if size > limit + 1:
+            raise LimitExceededError(f"a document of {size} bytes: {safe_text(path, 200)}")  # 1
+        size = 0 if size > limit else size
+        is_large = path.rpartition("/")[2] in LARGE and size > 2 * MAX_HEADER_LINE  # the ends of one are no more
+        self._count += 1
+        self._large -= is_large
+        self._size += 0 if is_large else size
+        if self._count > MAX_FETCHED_DOCUMENTS or self._size > MAX_FETCHED_BYTES or self._large < 0:
+            raise LimitExceededError("the vault shows more documents than any vault has")  # 3
+        return size
 
     def _create(self, path: str) -> BinaryIO:
         folder = path.rpartition("/")[0]
@@ -157,6 +167,8 @@ class _Copy:
 
     def _make(self, folder: str) -> None:
         if folder not in self._places:
+            if len(self._places) >= _MOST_PLACES:
+                self._places.clear()  # a vault may name millions of folders
             (self._folder / folder).mkdir(parents=True, exist_ok=True)
             self._places.add(folder)
 

@@ -28,7 +28,8 @@ def send_documents(connection: SenderConnection, vault: Vault, ask: DocumentsAsk
     """Sends the documents that are asked for.
 
     One that cannot be read ends the session: the other end would take it for missing. One that is removed meanwhile, or that is
-    no regular file, is missing. Raises StorageError, ProtocolError, MalformedDocumentError for one that is larger than any.
+    no regular file, is missing. One that is larger than any, or has holes, is named alone, as DocumentBatch says. Raises
+    StorageError, ProtocolError.
     """
     wanted = _wanted(ask)
     batch = _Batch(connection)
@@ -86,17 +87,25 @@ class _Batch:
 
 def _send(batch: _Batch, root: Path, one: DocumentFile) -> None:
     """Sends a document; nothing where it is missing, or no regular file: then the other end misses it, as anybody here does."""
-    folder_path, limit = (root / one.path).parent, document_limit(one.path) or 0
+    limit = document_limit(one.path) or 0
+    try:
+        _send_bytes(batch, root / one.path, one, limit)
+    except MalformedDocumentError:  # a document in one item must not hide all others
+        batch.flush()
+        batch.begin([(one.path, limit + 1)])
+
+
+def _send_bytes(batch: _Batch, path: Path, one: DocumentFile, limit: int) -> None:
+    """Raises MalformedDocumentError, before any byte is sent, for a document that is larger than any, or has holes."""
     with (
         contextlib.suppress(MissingOrExtraError),
         storing(f"read {safe_text(one.path, 300)}"),
-        opened_folder(folder_path) as folder,
-        opened_file(one.path.rpartition("/")[2], folder) as file,
+        opened_folder(path.parent) as folder,
+        opened_file(path.name, folder) as file,
     ):
         size = os.fstat(file.fileno()).st_size
         if size > limit:
-            shown = safe_text(one.path, 300)
-            raise MalformedDocumentError(f"{shown} is larger than {limit} bytes: nobody has written it like that")
+            raise MalformedDocumentError(f"{safe_text(one.path, 300)} is larger than {limit} bytes")
         if one.ends:
             batch.add(one.path, read_ends(file))
         elif size <= _BATCH:

@@ -28,6 +28,7 @@ class DocumentsAsk(Message, frozen=True):
 class DocumentBatch(Message, frozen=True):
     """Names documents by their paths in the vault, each with its size. Their bytes follow as data, one after the other.
 
+    A size of one byte more than the document may have says that it is larger than any, or has holes: none of its bytes follow.
     Without any name it is the last one: all that was asked for has been sent.
     """
 

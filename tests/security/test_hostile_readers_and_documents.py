@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,15 +20,17 @@ from evidencesync.errors import (
     EvidenceSyncError,
     LimitExceededError,
     LinkLostError,
+    MalformedDocumentError,
     ProtocolError,
     StorageError,
     UntrustedSignerError,
     VersionError,
 )
-from evidencesync.files.disk import opened_file
+from evidencesync.files.disk import opened_file, opened_folder
 from evidencesync.limits import MAX_RECORD
 from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
 from evidencesync.protocol.messages import ALIKE_VERSION, READING_VERSION, Message, Patience, Status
+from evidencesync.vault.catalog import load_receipt
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.hostile_client import HostileClient, data_frame
 from tests.support.hostile_vault import MadeUpVault, TamperedLink
@@ -91,7 +94,8 @@ def everything_in(folder: Path) -> set[str]:
         ([([(_RECORD, 1)], b"xy")], ProtocolError),
         ([([(_RECORD, 2)], b"x")], ProtocolError),
         ([([(_RECORD, 1)], b"")], ProtocolError),
-        ([([(_RECORD, MAX_RECORD + 1)], b"x")], LimitExceededError),
+        ([([(_RECORD, MAX_RECORD + 1)], b"x")], ProtocolError),
+        ([([(_RECORD, MAX_RECORD + 2)], b"")], LimitExceededError),
         ([([(f"{_PLACE}/acquisitions/0001/manifest.jsonl", 1 << 30)], b"x")], LimitExceededError),
         ([([("vault.toml", 7)], b"no toml")], EvidenceSyncError),
         ([], EvidenceSyncError),
@@ -244,6 +248,34 @@ def test_a_document_that_is_not_there_is_missing_here_too(bench: Bench, tmp_path
     (bench.acquisition(1) / "receipt.json").unlink()
     vault, _ = fetched(bench, tmp_path / "here")
     assert not (vault.layout.item(bench.name).acquisition(1) / "receipt.json").exists()
+
+
+@pytest.mark.parametrize("name", ["receipt.json", "receipt.json.sig", "manifest.jsonl", "chunks.bin"])
+@pytest.mark.parametrize("whole", [(), (1,)])
+def test_a_document_made_large_is_wrong_here_too_and_hides_no_other(
+    bench: Bench, tmp_path: Path, name: str, whole: tuple[int, ...]
+) -> None:
+    (bench.source / "b").write_bytes(b"more")
+    bench.push()
+    file = bench.acquisition(1) / name
+    file.chmod(0o600)
+    os.truncate(file, 32 << 30)
+    vault, _ = fetched(bench, tmp_path / "here", case=bench.name.case.text, item=bench.name.item.text, whole=whole)
+    item = vault.layout.item(bench.name)
+    if name != "chunks.bin" or whole:
+        for root in (bench.acquisition(1), item.acquisition(1)):
+            with opened_folder(root) as folder, pytest.raises(MalformedDocumentError), opened_file(name, folder):
+                pass
+    assert load_receipt(item, 2).acquisition == 2
+
+
+def test_a_small_document_that_is_too_long_is_so_here_too(bench: Bench, tmp_path: Path) -> None:
+    file = bench.acquisition(1) / "receipt.json"
+    file.chmod(0o600)
+    file.write_bytes(b"x" * (MAX_RECORD + 1))
+    vault, _ = fetched(bench, tmp_path / "here")
+    with pytest.raises(MalformedDocumentError, match=f"larger than {MAX_RECORD} bytes"):
+        load_receipt(vault.layout.item(bench.name), 1)
 
 
 def test_a_document_that_the_disk_does_not_give_is_not_taken_for_missing(
