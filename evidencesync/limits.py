@@ -125,6 +125,11 @@ MAX_DOCUMENTS_IN_MESSAGE: Final = 512
 MAX_WHOLE_MANIFESTS: Final = 2  # of one item, in one session
 MAX_FETCHED_DOCUMENTS: Final = 10_000_000
 MAX_FETCHED_BYTES: Final = 8 * 1024 * MIB  # of all documents but whole manifests and their rows
+# Evidence that is read from afar.
+MAX_EVIDENCE_PART: Final = 1 * MIB  # of one file; both ends hold one whole in memory
+MAX_EVIDENCE_PARTS: Final = 512  # in one message
+MAX_EVIDENCE_PATHS: Final = 512 * KIB  # bytes of all paths in one message: more would not fit into a frame
+MAX_EVIDENCE_AHEAD: Final = 8 * MIB  # asked for and not taken: what fits into what is read ahead never makes a vault wait
 PROOF: Final = 16  # bytes of a proof of possession, which earlier versions send; it is ignored
 MAX_PUBLIC_KEY: Final = 16 * KIB
 MAX_PRIVATE_KEY: Final = 64 * KIB  # a key file; RSA 16384 is 13 KiB

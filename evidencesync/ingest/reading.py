@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.errors import LinkLostError, ProtocolError
 from evidencesync.ingest.documents import send_documents
+from evidencesync.ingest.evidence import EvidenceSender
 from evidencesync.protocol.document_messages import DocumentsAsk
+from evidencesync.protocol.evidence_messages import EvidenceAsk, RowsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message
-from evidencesync.protocol.messages import Failure, Message
+from evidencesync.protocol.messages import Alive, Failure, Message
 from evidencesync.vault.vault import Vault
 
 
@@ -17,19 +21,26 @@ def serve_reader(connection: SenderConnection, vault: Vault) -> None:
 
     Raises LinkLostError for one that ends it before, ProtocolError for what is no question, and what answering raises.
     """
-    _answer(connection, vault, _next_message(connection))
-    while True:
-        try:
-            message = _next_message(connection)
-        except LinkLostError:
-            return
-        _answer(connection, vault, message)
+    with closing(EvidenceSender(connection, vault)) as evidence:
+        _answer(connection, vault, evidence, _next_message(connection))
+        while True:
+            try:
+                message = _next_message(connection)
+            except LinkLostError:
+                return
+            _answer(connection, vault, evidence, message)
 
 
-def _answer(connection: SenderConnection, vault: Vault, message: Message) -> None:
+def _answer(connection: SenderConnection, vault: Vault, evidence: EvidenceSender, message: Message) -> None:
     match message:
         case DocumentsAsk():
             send_documents(connection, vault, message)
+        case EvidenceAsk():
+            evidence.send(message)
+        case RowsAsk():
+            evidence.send_rows(message)
+        case Alive():
+            return  # it compares what it has, and will ask again
         case Failure():
             raise error_of(message)
         case _:

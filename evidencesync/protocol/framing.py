@@ -14,7 +14,7 @@ import msgspec
 from evidencesync.errors import LimitExceededError, ProtocolError, VersionError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.limits import FRAME_HEADER, MAX_FRAME_BODY, MAX_PREAMBLE
-from evidencesync.protocol import document_messages, messages, pull_messages
+from evidencesync.protocol import document_messages, evidence_messages, messages, pull_messages
 from evidencesync.protocol.messages import PREAMBLE, Message
 
 _HEADER: Final = struct.Struct(">IB")
@@ -64,6 +64,10 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     52: messages.Append,
     60: document_messages.DocumentsAsk,
     61: document_messages.DocumentBatch,
+    64: evidence_messages.EvidenceAsk,
+    65: evidence_messages.EvidenceParts,
+    66: evidence_messages.RowsAsk,
+    67: evidence_messages.Rows,
     70: pull_messages.SourceAsk,
     71: pull_messages.SourceOffer,
     72: pull_messages.Fetch,

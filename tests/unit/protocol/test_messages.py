@@ -20,9 +20,12 @@ from evidencesync.limits import (
     MAX_DOCUMENT_PATH,
     MAX_DOCUMENTS_IN_MESSAGE,
     MAX_ERROR_TEXT,
+    MAX_EVIDENCE_PART,
+    MAX_EVIDENCE_PARTS,
     MAX_FACT,
     MAX_FILE_SIZE,
     MAX_HEADER_LINE,
+    MAX_KEPT_MANIFEST,
     MAX_PAGE,
     MAX_PAGE_LINES,
     MAX_PATH,
@@ -40,6 +43,7 @@ from evidencesync.limits import (
     WINDOW,
 )
 from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
+from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Rows, RowsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, HANDSHAKE, MESSAGE_TYPES, decode_message, encode_message
 from evidencesync.protocol.messages import (
@@ -106,6 +110,14 @@ EXAMPLES: list[Message] = [
     DocumentsAsk("c" * MAX_TITLE, "i" * MAX_TITLE, [0, 2**32 - 1]),
     DocumentBatch([]),
     DocumentBatch([("p" * MAX_DOCUMENT_PATH, MAX_FILE_SIZE)] * MAX_DOCUMENTS_IN_MESSAGE),
+    EvidenceAsk("C1", "I1", 1, [(b"a/b", 0, 1)]),
+    EvidenceAsk(
+        "c" * MAX_TITLE, "i" * MAX_TITLE, 2**32 - 1, [(b"p" * 1000, MAX_FILE_SIZE, MAX_EVIDENCE_PART)] * MAX_EVIDENCE_PARTS
+    ),
+    EvidenceParts(MAX_EVIDENCE_PARTS, []),
+    EvidenceParts(2, [(0, "gone", "it is gone"), (1, "unreadable", "m" * MAX_ERROR_TEXT)]),
+    RowsAsk("C1", "I1", 0),
+    Rows(MAX_KEPT_MANIFEST),
     Patience(60_000, 931, 1 << 40),
     PageOffer(0, bytes(16)),
     PageAnswer(2**32 - 1, known=True),
@@ -253,6 +265,20 @@ BEYOND: list[tuple[Message, int, Any]] = [
     (EXAMPLES[6], 3, bytes(31)),
     (EXAMPLES[6], 5, MAX_FILE_SIZE + 1),
     (EXAMPLES[6], 6, "everywhere"),
+    (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 0, ""),
+    (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 2, 2**32),
+    (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 3, []),
+    (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 3, [(b"a", 0, 1)] * (MAX_EVIDENCE_PARTS + 1)),
+    (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 3, [(b"", 0, 1)]),
+    (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 3, [(b"p" * (MAX_PATH + 1), 0, 1)]),
+    (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 3, [(b"a", -1, 1)]),
+    (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 3, [(b"a", 0, 0)]),
+    (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 3, [(b"a", 0, MAX_EVIDENCE_PART + 1)]),
+    (EvidenceParts(1, []), 0, 0),
+    (EvidenceParts(1, []), 0, MAX_EVIDENCE_PARTS + 1),
+    (EvidenceParts(1, []), 1, [(0, "secret", "")]),
+    (EvidenceParts(1, []), 1, [(MAX_EVIDENCE_PARTS, "gone", "")]),
+    (Rows(0), 0, MAX_KEPT_MANIFEST + 1),
     (PageOffer(0, bytes(16)), 1, bytes(15)),
     (PageOffer(0, bytes(16)), 1, bytes(17)),
     (Page(0, 1, with_files=False, proofs=b""), 1, 0),

@@ -1,0 +1,184 @@
+"""Sends evidence of a vault to who restores it from afar: parts of files of one acquisition, and its rows of chunks."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from typing import BinaryIO, Final, NamedTuple
+
+from evidencesync.connection.sender_connection import SenderConnection
+from evidencesync.errors import (
+    EvidenceSyncError,
+    InvalidNameError,
+    MalformedDocumentError,
+    MissingOrExtraError,
+    NotThereError,
+    ProtocolError,
+    StorageError,
+)
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, opened_file, storing
+from evidencesync.files.folders import FolderStack
+from evidencesync.limits import MAX_KEPT_MANIFEST, MIB
+from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
+from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, LackKind, Rows, RowsAsk
+from evidencesync.vault.layout import CHUNKS, DATA
+from evidencesync.vault.tree import TreeReader
+from evidencesync.vault.vault import Vault
+
+_BATCH: Final = MIB  # bytes of parts in one answer: with the part that goes beyond, 2 MiB
+_MOST_LACKS: Final = 64  # in one answer
+_MOST_TEXT: Final = 1000
+
+
+class _Lack(NamedTuple):
+    """Why a part cannot be sent."""
+
+    kind: LackKind
+    text: str
+
+
+class EvidenceSender:
+    """Answers questions for evidence, one after the other. Keeps open what was asked for last: most questions go on there."""
+
+    def __init__(self, connection: SenderConnection, vault: Vault) -> None:
+        self._connection = connection
+        self._vault = vault
+        self._encoder = DataEncoder("auto", time.monotonic)
+        self._place: tuple[str, str, int] | None = None
+        self._reader: TreeReader | None = None
+        self._path: bytes | None = None
+        self._fd = -1
+
+    def close(self) -> None:
+        """Closes everything. Safe to call again."""
+        self._close_file()
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = self._place = None
+
+    def send(self, ask: EvidenceAsk) -> None:
+        """Sends the parts that are asked for, in their order. What is wrong with one file is said in place of its part.
+
+        Nothing is read but regular files below the `data` of that acquisition, by plain names, following no link. A part and an
+        answer are all that is held in memory. Raises ProtocolError, PathEscapeError, NotThereError, StorageError.
+        """
+        self._enter(ask)
+        count, held, lacks, parts = 0, 0, list[tuple[int, LackKind, str]](), list[bytes]()
+        for path, offset, length in ask.parts:
+            found = self._read(path, offset, length)
+            if isinstance(found, _Lack):
+                lacks.append((count, *found))
+            else:
+                parts.append(found)
+                held += len(found)
+            count += 1
+            if held >= _BATCH or len(lacks) == _MOST_LACKS:
+                self._answer(count, lacks, parts)
+                count, held, lacks, parts = 0, 0, [], []
+        if count:
+            self._answer(count, lacks, parts)
+
+    def send_rows(self, ask: RowsAsk) -> None:
+        """Sends the rows of chunks of an acquisition. Where they cannot be opened, that is said: a restore is possible without.
+
+        Raises ProtocolError, and StorageError where a read fails after others.
+        """
+        with ExitStack() as stack:
+            file, size = self._open_rows(ask, stack)
+            self._connection.send(Rows(size))
+            while file is not None and size:
+                with storing(f"read {CHUNKS}"):
+                    block = file.read(min(size, MAX_DATA))
+                if not block:
+                    raise StorageError(f"{CHUNKS} has become shorter while it was read")
+                size -= len(block)
+                self._connection.write(self._encoder.encode([block]))
+
+    def _open_rows(self, ask: RowsAsk, stack: ExitStack) -> tuple[BinaryIO | None, int]:
+        try:
+            file = stack.enter_context(opened_file(CHUNKS, stack.enter_context(self._opened(ask)).fd))
+            size = os.fstat(file.fileno()).st_size
+        except (MissingOrExtraError, NotThereError, MalformedDocumentError, StorageError):
+            return None, 0
+        return file, 0 if size > MAX_KEPT_MANIFEST else size
+
+    def _answer(self, count: int, lacks: list[tuple[int, LackKind, str]], parts: list[bytes]) -> None:
+        self._connection.send(EvidenceParts(count, lacks))
+        view = memoryview(b"".join(parts))
+        for at in range(0, len(view), MAX_DATA):
+            self._connection.write(self._encoder.encode([view[at : at + MAX_DATA]]))
+
+    def _enter(self, ask: EvidenceAsk) -> None:
+        """Opens the acquisition that is asked for."""
+        place = (ask.case, ask.item, ask.acquisition)
+        if self._place == place:
+            return
+        self.close()
+        with self._opened(ask) as folders:
+            try:
+                self._reader = TreeReader(os.open(DATA, FOLDER_FLAGS, dir_fd=folders.fd))
+            except OSError as error:
+                raise _not_there(ask) from error
+        self._place = place
+
+    def _opened(self, ask: EvidenceAsk | RowsAsk) -> FolderStack:
+        """Opens the folder of an acquisition from the vault's root on, name by name, following no link."""
+        try:
+            name = ItemName(Title(ask.case), Title(ask.item))
+        except InvalidNameError as error:
+            raise ProtocolError("evidence of an impossible case or item is asked for") from error
+        root = self._vault.layout.root
+        folder = self._vault.layout.item(name).acquisition(ask.acquisition)
+        with storing("open the vault"):
+            folders = FolderStack(os.open(root, FOLDER_FLAGS))
+        try:
+            folders.enter(os.fsencode(folder.relative_to(root)))
+        except OSError as error:
+            folders.close()
+            raise _not_there(ask) from error
+        return folders
+
+    def _read(self, path: bytes, offset: int, length: int) -> bytes | _Lack:
+        """Returns a part of a file. Raises PathEscapeError."""
+        shown = safe_text(path, 300)
+        try:
+            if path != self._path:
+                self._open_file(path)
+            data = _read_at(self._fd, offset, length)
+        except MissingOrExtraError as error:
+            return _Lack("gone", error.message[:_MOST_TEXT])
+        except StorageError as error:
+            return _Lack("unreadable", error.message[:_MOST_TEXT])
+        except OSError as error:
+            return _Lack("unreadable", f"{shown}: {os.strerror(error.errno or 0)}"[:_MOST_TEXT])
+        if len(data) != length:
+            return _Lack("shorter", f"the vault's copy of {shown} ends before byte {offset + length}"[:_MOST_TEXT])
+        return data
+
+    def _open_file(self, path: bytes) -> None:
+        self._close_file()
+        if self._reader is None:
+            raise ProtocolError("no acquisition is open")
+        self._fd, _ = self._reader.open_file(path)
+        self._path = path
+
+    def _close_file(self) -> None:
+        if self._fd >= 0:
+            close_quietly(self._fd)
+        self._fd, self._path = -1, None
+
+
+def _read_at(fd: int, offset: int, length: int) -> bytes:
+    """Reads `length` bytes, fewer only at the end of the file. Raises OSError."""
+    data = os.pread(fd, length, offset)
+    while data and len(data) < length and (more := os.pread(fd, length - len(data), offset + len(data))):
+        data += more
+    return data
+
+
+def _not_there(ask: EvidenceAsk | RowsAsk) -> EvidenceSyncError:
+    shown = f"{safe_text(ask.case)} / {safe_text(ask.item)}"
+    return NotThereError(f"the vault has no readable acquisition {ask.acquisition} of {shown}")
