@@ -24,7 +24,7 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
-from evidencesync.vault.heads import SEEN, require_stated
+from evidencesync.vault.heads import OWN, SEEN, require_stated
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.ledger import ChainHead, Ledger
 from evidencesync.vault.stated import StatedHead, stated_heads
@@ -135,7 +135,7 @@ class KnownHeads:
             for one in memory.recall_vault(vault.settings.id):
                 self._take_seen(one, vault.settings.key, seen)
         with self._kept():
-            self.own = require_stated(vault.ledger, "the vault's own chain", seen)
+            self.own = require_stated(vault.ledger, OWN, seen)
         with self._kept():
             stated, unread = stated_heads(vault.ledger)
             for place, heads in stated.items():

@@ -16,8 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
-from evidencesync.custody.documents import CUSTODY_NAMESPACE
-from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import (
     ChainError,
     ForkedError,
@@ -26,11 +24,10 @@ from evidencesync.errors import (
     SignatureError,
     StorageError,
 )
-from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.identity import ItemName
 from evidencesync.vault.catalog import case_folders, is_folder, item_folders
 from evidencesync.vault.layout import ItemLayout
-from evidencesync.vault.ledger import ChainHead, Ledger, StoredRecord, iter_records, sign_record
+from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, iter_records, sign_record
 from evidencesync.vault.stated import StatedHead, readable_statements, stated_of
 from evidencesync.vault.trust import record_upon
 from evidencesync.vault.vault import Vault
@@ -39,8 +36,11 @@ from evidencesync.vault.writer import locked_for_writing
 _ITEMS_PER_RECORD: Final = 2000  # about a third of the largest record
 _WHAT: Final = "the vault's custody chain"
 _LOOKED_BACK: Final = 100  # records in which a statement from before a crash is looked for
+OWN: Final = "the vault's own chain"
 SEEN: Final = "this machine has seen"
 _HINT: Final = "Records were removed, or an older copy was put back. See what else is wrong: evidencesync verify VAULT"
+
+DAMAGED: Final = "Put the record back from a backup of the vault. See what else is wrong: evidencesync verify VAULT"
 
 
 def state_head(vault: Vault, name: ItemName, head: ChainHead, *, at_ns: int | None = None, may_be_stated: bool = False) -> None:
@@ -87,7 +87,7 @@ def _heads(vault: Vault) -> Iterator[tuple[str, str]]:
             try:
                 head = require_stated(ledger, place, stated.get(place, ()))
                 if head.sequence:
-                    require_undamaged_record(ledger.load(ledger.files(head.sequence)[head.sequence - 1]), place)
+                    ledger.require_undamaged_head(place)
             except (ChainError, MissingOrExtraError, SignatureError, StorageError):
                 continue
             if head.sequence:
@@ -115,45 +115,49 @@ def require_as_stated(vault: Vault, name: ItemName, ledger: Ledger) -> None:
     """Holds an item's chain to what the vault states of it, before anything is added to it. Call under the item's lock.
 
     Else an older copy of one item, which can still be put right, would become another history, signed by the vault.
-    A statement that cannot be read, or is damaged, keeps nobody from the item: `verify` reports it.
+    A statement that cannot be read, or is damaged, keeps nobody from the item: `verify` reports it. But nothing is added where it
+    is the last record of the vault's own chain, which a statement of what is added would follow.
     Raises ChainError, and SignatureError for a record that a disk has changed: that is nobody's other history.
     """
+    vault.ledger.require_undamaged_head(OWN)
     require_stated(ledger, f"the custody chain of {name}", stated_of(vault, name.place))
 
 
 def require_undamaged(ledger: Ledger, whose: str) -> None:
     """Raises SignatureError for the first record of a chain that its signature does not fit: nobody has written it like that."""
     for stored in iter_records(ledger):
-        require_undamaged_record(stored, whose)
-
-
-def require_undamaged_record(stored: StoredRecord, whose: str) -> None:
-    """Raises SignatureError for a record that its signature does not vouch for: a disk's damage is nobody's other history."""
-    try:
-        verify_signature(stored.signature, CUSTODY_NAMESPACE, sha512_of(stored.data))
-    except SignatureError as error:
-        raise SignatureError(f"record {stored.record.sequence} of {whose}: {error.message}", hint=error.hint) from error
+        stored.require_undamaged(whose)
 
 
 def require_stated(ledger: Ledger, whose: str, stated: Iterable[StatedHead]) -> ChainHead:
     """Returns the head of a chain that has every stated record. `whose` chain it is, for the message.
 
-    Raises ChainError where one is missing or is another record, by the witness RolledBackError or ForkedError; SignatureError
-    where that one is damaged; and what `Ledger.files` and `Ledger.load` raise.
+    Raises ChainError where one is missing, damaged, or another record, by the witness RolledBackError or ForkedError; and what
+    `Ledger.files` and `Ledger.load` raise.
     """
     stated = sorted(stated)
     last = max((one.sequence for one in stated), default=0)
     files = ledger.files(last) if not stated or is_folder(ledger.folder) else []
-    head = ChainHead(len(files), ledger.load(files[-1]).sha256) if files else ChainHead(0, None)
     for one in reversed(stated):
-        there = ledger.load(files[one.sequence - 1]) if one.sequence <= len(files) else None
-        if there is not None and there.sha256 == one.sha256:
-            continue
-        if there is not None:
-            require_undamaged_record(there, whose)
-        ends = f"it ends with record {head.sequence}, {head.sha256}" if files else "it is gone"
-        text = f"{one.witness} that record {one.sequence} of {whose} is {one.sha256}; {ends}"
-        if one.witness == SEEN:
-            raise (ForkedError if there is not None else RolledBackError)(text, hint=_HINT)
-        raise ChainError(text, hint=_HINT)
-    return head
+        there = files[one.sequence - 1] if one.sequence <= len(files) else None
+        if there is None or not _is_record(ledger, there, one, whose):
+            head = ledger.head() if files else None
+            ends = f"it ends with record {head.sequence}, {head.sha256}" if head else "it is gone"
+            text = f"{one.witness} that record {one.sequence} of {whose} is {one.sha256}; {ends}"
+            if one.witness == SEEN:
+                raise (ForkedError if there is not None else RolledBackError)(text, hint=_HINT)
+            raise ChainError(text, hint=_HINT)
+    return ChainHead(len(files), ledger.load(files[-1]).sha256) if files else ChainHead(0, None)
+
+
+def _is_record(ledger: Ledger, file: RecordFile, stated: StatedHead, whose: str) -> bool:
+    """Whether a record is the stated one. Raises ChainError for a damaged one: it is not as it was, and no other history."""
+    try:
+        there = ledger.load(file)
+        if there.sha256 == stated.sha256:
+            return True
+        there.require_undamaged(whose)
+    except SignatureError as error:
+        text = f"{stated.witness} that record {stated.sequence} of {whose} is {stated.sha256}; a damaged record is there"
+        raise ChainError(text, hint=DAMAGED) from error
+    return False

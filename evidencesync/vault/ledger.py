@@ -16,7 +16,7 @@ from pathlib import Path
 from evidencesync.custody.chain import follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.record import SIGNERS, decode_record, encode_record
-from evidencesync.custody.sshsig import SigningKey, sign_document
+from evidencesync.custody.sshsig import SigningKey, sign_document, verify_signature
 from evidencesync.errors import (
     ChainError,
     ChainGrewError,
@@ -26,6 +26,7 @@ from evidencesync.errors import (
     MissingOrExtraError,
     NoSpaceError,
     ResourcesError,
+    SignatureError,
     StorageError,
     hinting,
 )
@@ -77,6 +78,13 @@ class StoredRecord:
         """The digest that the next record names."""
         return sha256_of(self.data).hex()
 
+    def require_undamaged(self, whose: str) -> None:
+        """Raises SignatureError where the signature does not vouch for the bytes: a disk's damage is nobody's other history."""
+        try:
+            verify_signature(self.signature, CUSTODY_NAMESPACE, sha512(self.data).digest())
+        except SignatureError as error:
+            raise SignatureError(f"record {self.record.sequence} of {whose}: {error.message}", hint=error.hint) from error
+
 
 class Ledger:
     """One chain. Reading needs no lock; to append, the caller holds the lock of the item (or of the vault's custody folder).
@@ -111,9 +119,8 @@ class Ledger:
         with storing(lambda: f"list the custody records in {safe_text(os.fsencode(self.folder), 300)}"):
             try:
                 names = set(os.listdir(self.folder))  # a listing of a folder that changes may have a name twice (NFS)
-            except (FileNotFoundError, NotADirectoryError) as error:  # a missing folder is not a failed read
-                shown = safe_text(os.fsencode(self.folder), 300)
-                raise MissingOrExtraError(f"the folder of custody records is missing: {shown}", hint=_VERIFY) from error
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise self._missing() from error
         found = []
         for name in names:
             if name.startswith(TEMPORARY) or name.endswith(SIGNATURE_SUFFIX) or not name.endswith(".json"):
@@ -130,6 +137,10 @@ class Ledger:
         found.sort()
         return found
 
+    def _missing(self) -> MissingOrExtraError:
+        shown = safe_text(os.fsencode(self.folder), 300)
+        return MissingOrExtraError(f"the folder of custody records is missing: {shown}", hint=_VERIFY)
+
     def _looked_up(self, listed: set[int], last: int) -> list[RecordFile]:
         """Returns records up to the `last` that are there and were not listed; of many, only the first are looked for."""
         numbers = islice((number for number in range(1, last + 1) if number not in listed), _MOST_LOOKED_FOR)
@@ -144,9 +155,14 @@ class Ledger:
 
         Raises MissingOrExtraError where it has no signature, MalformedDocumentError where it is not in the strict form.
         """
-        with opened_folder(self.folder) as folder:
-            data = load_file(folder, file.name, MAX_RECORD)
-            signature = load_file(folder, file.name + SIGNATURE_SUFFIX, MAX_SIGNATURE)
+        try:
+            with opened_folder(self.folder) as folder:
+                data = load_file(folder, file.name, MAX_RECORD)
+                signature = load_file(folder, file.name + SIGNATURE_SUFFIX, MAX_SIGNATURE)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):  # a missing folder is not a failed read
+                raise self._missing() from error
+            raise
         if data is None:
             raise ChainError(f"custody record {file.sequence} is missing")
         if signature is None:
@@ -160,6 +176,14 @@ class Ledger:
         """Returns what the next record must follow."""
         files = self.files()
         return ChainHead(files[-1].sequence, self.load(files[-1]).sha256) if files else ChainHead(0, None)
+
+    def require_undamaged_head(self, whose: str) -> None:
+        """Raises SignatureError where the last record is not what its signature vouches for. `whose` chain: for the message.
+
+        What follows it would name its digest, and so state that a disk's damage is right: it could not be repaired any more.
+        """
+        if files := self.files():
+            self.load(files[-1]).require_undamaged(whose)
 
     def last(self, *kinds: str) -> StoredRecord | None:
         """Returns the latest record of one of these types, or None."""
@@ -189,8 +213,12 @@ class Ledger:
         return RecordFile(new.record.sequence, new.record.type)
 
     def append_upon_head(self, sign: Callable[[ChainHead], tuple[bytes, bytes]]) -> RecordFile:
-        """Signs a record for the current head and appends it; again where another writer was first. Raises as `append` does."""
+        """Signs a record for the current head and appends it; again where another writer was first. Raises as `append` does.
+
+        Raises SignatureError where the head is damaged.
+        """
         for _ in range(_MOST_TRIES):
+            self.require_undamaged_head("this custody chain")
             with contextlib.suppress(ChainGrewError):
                 return self.append(*sign(self.head()))
         raise LockedError("others add to this custody chain all the time", hint="Run the same command again.")

@@ -7,6 +7,7 @@ from evidencesync.custody.consistency import ChainComparison, KnownChain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import (
+    ChainError,
     EvidenceSyncError,
     ForkedError,
     IncompleteError,
@@ -22,7 +23,7 @@ from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.localstate.receipt_checks import CheckedReceipt
 from evidencesync.vault.catalog import is_folder
-from evidencesync.vault.heads import require_undamaged_record
+from evidencesync.vault.heads import DAMAGED, OWN
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records
 from evidencesync.vault.vault import Vault
@@ -84,7 +85,7 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
     seen = KnownChain(kept.received.sequence, (sha256_of(kept.documents["acquired.json"]).hex(), head))
     problems = _differences(str(name), seen, Ledger(layout.custody))
     if not problems and kept.own_chain is not None:
-        problems = _differences("the vault's own chain", kept.own_chain, vault.ledger)
+        problems = _differences(OWN, kept.own_chain, vault.ledger)
     if problems:
         return problems
     acquisition = layout.acquisition(receipt.acquisition)
@@ -101,15 +102,23 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
 
 
 def _differences(whose: str, seen: KnownChain, ledger: Ledger) -> list[EvidenceSyncError]:
-    present = _present(ledger, seen.sequence) if is_folder(ledger.folder) else None
     about = f"the receipt is about record {seen.sequence}, {seen.sha256}"
+    try:
+        return _chain_differences(whose, seen, ledger, about)
+    except SignatureError:
+        return [ChainError(f"{whose}: {about}; a damaged record is there", hint=DAMAGED)]
+
+
+def _chain_differences(whose: str, seen: KnownChain, ledger: Ledger, about: str) -> list[EvidenceSyncError]:
+    """Raises SignatureError for a damaged record: it is not as it was, and no other history."""
+    present = _present(ledger, seen.sequence) if is_folder(ledger.folder) else None
     if present is None:
         return [RolledBackError(f"the vault has no records of {whose}; {about}")]
     found = seen.compare(present)
     if found is ChainComparison.EXTENDS:
         return []
     if found is ChainComparison.FORKED:
-        require_undamaged_record(ledger.load(ledger.files(present.sequence)[present.sequence - 1]), whose)
+        ledger.load(ledger.files(present.sequence)[present.sequence - 1]).require_undamaged(whose)
     error = ForkedError if found is ChainComparison.FORKED else RolledBackError
     return [error(f"{whose}: the vault has record {present.sequence}, {present.sha256}; {about}: {found.value}")]
 

@@ -21,6 +21,7 @@ from evidencesync.exit_codes import ExitCode
 from evidencesync.ingest import session
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.messages import Message, Ready, Records
+from evidencesync.vault.heads import record_heads, state_head
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.vault import Vault
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -237,6 +238,39 @@ def test_a_record_with_a_signature_that_does_not_fit_is_refused(ana: Rememberer)
     ana.refused(SignatureError, only_item(lambda message: Records(2, [(message.records[0][0], wrong)], more=False)))
 
 
+def change_the_time(record: Path) -> bytes:
+    """Changes a digit, as a disk does; returns the bytes from before."""
+    record.chmod(0o644)
+    before = record.read_bytes()
+    data = bytearray(before)
+    digit = data.index(b"T", data.index(b'"time"')) + 5
+    data[digit] = ord("1") if data[digit] != ord("1") else ord("2")
+    record.write_bytes(data)
+    return before
+
+
+def test_nothing_follows_a_record_of_the_vault_that_a_disk_has_changed(ana: Rememberer) -> None:
+    """What follows it would name its digest: then it could not be put right any more."""
+    ana.push()
+    vault, name = ana.bench.vault, ana.bench.name
+    ana.memory = HeadMemory(ana.memory.folder.parent / "of somebody else")
+    files = vault.ledger.files()
+    record = vault.ledger.folder / files[-1].name
+    before = change_the_time(record)
+    assert "the vault's own chain" in ana.refused(SignatureError).message
+    adding: list[Callable[[], object]] = [
+        lambda: record_heads(vault),
+        lambda: state_head(vault, name, vault.item(name).ledger.head()),
+        lambda: vault.trust.retire(ana.bench.signer.public_key),
+    ]
+    for add in adding:
+        with pytest.raises(SignatureError):
+            add()
+    assert vault.ledger.files() == files
+    record.write_bytes(before)
+    assert ana.push().acquisition == 2
+
+
 @pytest.mark.parametrize("at", [0, 1, 2, 3])
 def test_a_record_that_a_disk_has_changed_was_replaced_by_nobody(ana: Rememberer, at: int) -> None:
     """The record after it does not follow it any more; but its own signature does not fit, either."""
@@ -244,12 +278,10 @@ def test_a_record_that_a_disk_has_changed_was_replaced_by_nobody(ana: Rememberer
     ana.push()
     ledger = ana.bench.vault.item(ana.bench.name).ledger
     record = ledger.folder / ledger.files()[at].name
-    record.chmod(0o644)
-    data = bytearray(record.read_bytes())
-    digit = data.index(b"T", data.index(b'"time"')) + 5
-    data[digit] = ord("1") if data[digit] != ord("1") else ord("2")
-    record.write_bytes(data)
-    assert f"record {at + 1}" in ana.refused(SignatureError).message
+    change_the_time(record)
+    refused = ana.refused(SignatureError if at < 3 else ChainError)  # what the last one was the vault has stated
+    assert f"record {at + 1}" in refused.message
+    assert not isinstance(refused, ForkedError)
 
 
 def test_records_that_are_none_out_of_number_or_not_all_are_refused(ana: Rememberer) -> None:
