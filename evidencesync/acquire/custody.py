@@ -32,8 +32,10 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.identity import ItemName
+from evidencesync.evidence.meant import numbers_text
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.localstate.pending_record import PendingRecord
+from evidencesync.vault.absent import SEE_LIST
 from evidencesync.vault.heads import require_stated
 from evidencesync.vault.ledger import iter_records
 
@@ -262,7 +264,8 @@ class _Appending:
         if facts.sealed and draft.kind == "sealed":
             raise SealedError(f"item {request.name} was sealed before", hint="It can still be noted, corrected and handed over.")
         if draft.acquisition is not None and draft.acquisition > facts.acquisitions:
-            raise NotThereError(f"{request.name} has no acquisition {draft.acquisition}", hint="See: evidencesync list VAULT")
+            there = numbers_text(range(1, facts.acquisitions + 1), "acquisition")
+            raise NotThereError(f"{request.name} has no acquisition {draft.acquisition}", hint=f"{there}{SEE_LIST}")
         record = CustodyRecord(
             format="evidencesync-custody/1",
             vault_id=chain.vault_id,

@@ -35,6 +35,7 @@ from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.ingest.transfers import find_transfers
 from evidencesync.limits import MAX_RECORD
 from evidencesync.restore.wanted import PathSelection
+from evidencesync.vault.absent import nothing_of, removed_acquisition
 from evidencesync.vault.catalog import (
     acquisition_numbers,
     case_folders,
@@ -42,10 +43,8 @@ from evidencesync.vault.catalog import (
     load_footer,
     load_header,
     load_receipt,
-    nothing_of,
     read_published,
     recorded_acquisitions,
-    removed_acquisition,
     require_no_link,
     stored_name,
 )
@@ -74,8 +73,7 @@ def list_output(
     problems = {code_of(error) for error in known.problems}
     items = _list_items(vault, known, wanted, problems)
     if case is not None and not items:
-        what = f"case {safe_text(case)}" if item is None else f"item {safe_text(case)} / {safe_text(item)}"
-        error = nothing_of(vault.layout, wanted.case or "", wanted.item, what)
+        error = nothing_of(vault.layout, Title(case), None if item is None else Title(item))
         items = _list_items(vault, known, wanted, problems)  # once more: a first push may have ended meanwhile
         if not items:
             raise error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import typer
@@ -13,7 +13,7 @@ from evidencesync.cli.console import Console
 from evidencesync.cli.defaults import fill_in, leave_out_vault, takes_default
 from evidencesync.cli.guard import guard, prepare_process
 from evidencesync.cli.help_text import COMMON, HELP_NAMES, HelpfulCommand, HelpfulGroup, epilog_of
-from evidencesync.cli.pasted_hints import filling_in_hints
+from evidencesync.cli.pasted_hints import REACHING, filling_in_hints
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import safe_text
@@ -140,7 +140,7 @@ def _adapt(function: Command, kind: CommandKind, *, reads_settings: bool) -> Cal
             arguments = {name: _take(group, values) for name, group in groups.items()}
             if run_name is not None:
                 arguments[run_name] = Run(console, settings)
-            with filling_in_hints(typed, kind, settings):
+            with filling_in_hints(typed, kind, settings, _typed_options(context, REACHING)):
                 return function(**arguments, **values)
 
         raise typer.Exit(guard(console, work))
@@ -168,6 +168,12 @@ def _with_default(parameter: inspect.Parameter) -> inspect.Parameter:
 def _was_typed(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def _typed_options(context: typer.Context, names: Collection[str]) -> list[str]:
+    """The options of these parameters that were typed, with their values, as words of a command line."""
+    options = [(one.name or "", one.opts[0]) for one in context.command.params if one.name in names]
+    return [word for name, option in options if _was_typed(context, name) for word in (option, str(context.params[name]))]
 
 
 def _refuse_empty(given: list[inspect.Parameter], values: dict[str, Any]) -> None:

@@ -146,7 +146,18 @@ def correct(
     if not stated:
         raise UsageError("a correction needs to say what is right", hint="Give --text, --detail or --case-file.")
     stated = {"record": str(record), **stated}
-    return _append(run, vault, item, sign, ssh, _fixed("corrected", stated), ("corrected", stated))
+    draft = _fixed("corrected", stated)
+
+    def compose(chain: ShownChain) -> RecordDraft:
+        from evidencesync.custody.statements import SEE_CHAIN
+        from evidencesync.evidence.meant import numbers_text
+
+        if record > len(chain.records):
+            there = numbers_text(range(1, len(chain.records) + 1), "record")
+            raise NotThereError(f"{chain.name} has no custody record {record}", hint=f"{there}{SEE_CHAIN}")
+        return draft(chain)
+
+    return _append(run, vault, item, sign, ssh, compose, ("corrected", stated))
 
 
 def hand_over(
@@ -207,14 +218,15 @@ def accept(
 
     def compose(chain: ShownChain) -> RecordDraft:
         from evidencesync.acquire.custody import RecordDraft
+        from evidencesync.custody.statements import SEE_CHAIN
 
         handed = chain.history.statements.pending
-        if record is None and handed is None:
-            raise NotThereError(
-                f"no hand-over of {chain.name} is open", hint="See: evidencesync custody show VAULT --case CASE --item ITEM"
-            )
-        number = record if record is not None else handed.record if handed is not None else 0
-        return RecordDraft("accepted", {"record": str(number), **stated})
+        if handed is None:
+            raise NotThereError(f"no hand-over of {chain.name} is open", hint=SEE_CHAIN)
+        if record not in (None, handed.record):
+            hint = f"The one that is open is record {handed.record}, to {safe_text(handed.to, 80)}: --record {handed.record}"
+            raise NotThereError(f"record {record} of {chain.name} is no hand-over that is open", hint=hint)
+        return RecordDraft("accepted", {"record": str(handed.record), **stated})
 
     return _append(run, vault, item, sign, ssh, compose, ("accepted", stated, record))
 

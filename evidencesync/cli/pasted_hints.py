@@ -1,11 +1,15 @@
-"""Makes commands in hints ready to be pasted: with the vault, the case and the item that were typed in place of their names."""
+"""Makes commands in hints ready to be pasted: with the vault, the case and the item that were typed in place of their names.
+
+A vault on another machine is named as its command needs it: by its address, with the options by which it is reached, where the
+command reads it from here; by its path there, with a word of it, where the command works only where the vault lies.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.cli.defaults import is_vault_here
@@ -13,7 +17,6 @@ from evidencesync.errors import (
     CommandKind,
     ConnectError,
     EvidenceSyncError,
-    NotThereError,
     UntrustedSignerError,
     UsageError,
     VaultNotFoundError,
@@ -23,16 +26,29 @@ from evidencesync.evidence.display import safe_text, shell_text
 if TYPE_CHECKING:
     from evidencesync.cli.settings import LoadedSettings
 
-_VAULT: Final = re.compile(r"(?<=evidencesync )((?:[a-z-]+ )+)VAULT\b")
+_COMMAND: Final = re.compile(r"(?<=evidencesync )((?:[a-z-]+ )+)VAULT\b((?: (?:--[a-z-]+|[A-Z]+(?:\.pub)?)(?![\w-]))*)")
+"""A command about a vault: what stands before VAULT, and what stands behind it."""
 _ITEM: Final = re.compile(r"--case (?:C|CASE) --item (?:I|ITEM)\b")
 _HOST: Final = re.compile(r"(?:[\w.-]+@)?[a-zA-Z0-9][\w-]*(?:\.[\w-]+)*")
 _PORT_AND_PATH: Final = re.compile(r"([0-9]{2,5})/(.*)")
-_THERE: Final = "On the vault's machine: "
+_FROM_AFAR: Final = frozenset({"push", "watch", "list", "show", "diff", "custody"})
+"""The commands, or their groups, that take the address of a vault on another machine."""
+_SAID: Final = ("vault's machine", "where the vault lies", "machine that is to write")
+"""How a hint says where its command runs."""
+_KEY: Final = "KEY.pub --principal NAME"
+_ON_ITS_MACHINE: Final = " (on the vault's machine)"
+REACHING: Final = ("identity", "sign_key", "port", "ssh_config", "known_hosts", "ssh", "remote_command")
+"""The options, by their parameters' names, by which a vault on another machine is reached."""
 
 
 @contextlib.contextmanager
-def filling_in_hints(values: Mapping[str, object], kind: CommandKind, settings: LoadedSettings) -> Iterator[None]:
-    """Fills what a person has typed (`values`, by the parameters' names) into the hints of errors that pass through."""
+def filling_in_hints(
+    values: Mapping[str, object], kind: CommandKind, settings: LoadedSettings, reached_by: Sequence[str] = ()
+) -> Iterator[None]:
+    """Fills what a person has typed (`values`, by the parameters' names) into the hints of errors that pass through.
+
+    `reached_by`: the options that were typed to reach the vault, as words.
+    """
     key = _signing_key(values, settings)
     names = () if kind is CommandKind.SERVES else ("vault", "case", "item")  # what `serve` says goes to another machine, too
     typed = {name: value for name in names if isinstance(value := values.get(name), str) and value}
@@ -40,12 +56,10 @@ def filling_in_hints(values: Mapping[str, object], kind: CommandKind, settings: 
         yield
     except EvidenceSyncError as error:
         hint = error.hint_for(kind)
-        if hint is not None and (filled := _filled_in(hint, typed)) != hint:
+        if hint is not None and (filled := _filled_in(hint, typed, reached_by)) != hint:
             with contextlib.suppress(EvidenceSyncError, OSError):
-                if type(error) is NotThereError:
-                    filled = _near(typed) + filled
-                if isinstance(error, UntrustedSignerError) and _is_here(typed.get("vault", "")):
-                    filled = _with_key(filled, key)
+                if isinstance(error, UntrustedSignerError):
+                    filled = _with_key(filled, key, is_here=_is_here(typed.get("vault", "")))
             error.hint = filled
         with contextlib.suppress(EvidenceSyncError, OSError):
             _add_what_was_meant(error, kind, values)
@@ -58,7 +72,8 @@ def _add_what_was_meant(error: EvidenceSyncError, kind: CommandKind, values: Map
     if isinstance(error, VaultNotFoundError) and places:
         others = [value for name, value in values.items() if name != "vault" and isinstance(value, str)]
         server = _meant_server(places[0]) if kind is CommandKind.ACQUIRES else None
-        error.hint = meant_vault(places[0], others) or server or error.hint_for(kind)
+        if _is_here(places[0]):
+            error.hint = meant_vault(places[0], others) or server or error.hint_for(kind)
     elif type(error) is ConnectError:
         with_ports = (one for place in places if (one := _with_port(place)) is not None)
         error.hint = " ".join([error.hint_for(kind) or "", *with_ports]).strip()
@@ -100,19 +115,18 @@ def _with_port(typed: str) -> str | None:
     return f"If {found[1]} is the port: {right}"
 
 
-def _signing_key(values: Mapping[str, object], settings: LoadedSettings) -> str | None:
-    """The key that signs, by the rule of `load_signer`: what was typed, or the settings name."""
+def _signing_key(values: Mapping[str, object], settings: LoadedSettings) -> str:
+    """The key that signs, by the rule of `load_signer`: what was typed, or the settings name, or the usual one."""
     named = values.get("sign_key") or settings.values.sign_key
     if isinstance(named, str):
         return named if named == values.get("sign_key") or named == "agent" else str(settings.path(named))
     identity = values.get("identity") or settings.path(settings.values.identity)
-    return str(identity) if identity else None
+    return str(identity or "~/.ssh/id_ed25519")
 
 
-def _filled_in(hint: str, typed: Mapping[str, str]) -> str:
-    vault = _vault_for(hint, typed.get("vault"))
-    if vault is not None:
-        hint = _VAULT.sub(lambda found: found[1] + vault, hint)
+def _filled_in(hint: str, typed: Mapping[str, str], reached_by: Sequence[str]) -> str:
+    with contextlib.suppress(UsageError):
+        hint = _with_vault(hint, typed.get("vault"), reached_by)
     if "case" in typed and "item" in typed:
         named = shell_text("--case", typed["case"], "--item", typed["item"])
         hint = _ITEM.sub(lambda _: named, hint)
@@ -125,45 +139,39 @@ def _is_here(vault: str) -> bool:
     return Address.parse(vault).local
 
 
-def _near(typed: Mapping[str, str]) -> str:
-    """The case or item of a vault on this machine that may have been meant by one that it does not have; empty if none may."""
-    from evidencesync.cli.options import local_vault
-    from evidencesync.evidence.identity import Title
-    from evidencesync.vault.alike import nearest
-    from evidencesync.vault.catalog import case_folders, item_folders
-    from evidencesync.vault.layout import VaultLayout
-
-    if "case" not in typed or not _is_here(typed.get("vault", "")):
-        return ""
-    vault, case = VaultLayout(local_vault(typed.get("vault", ""))), Title(typed["case"]).folder
-    words = [shell_text("--case", near) for near in nearest(case, case_folders(vault))]
-    if not words and "item" in typed:
-        words = [shell_text("--item", near) for near in nearest(Title(typed["item"]).folder, item_folders(vault, case))]
-    return f"Did you mean {' or '.join(words)}? " if words else ""
-
-
-def _with_key(hint: str, key: str | None) -> str:
-    """The hint with the public part of the key that signs, and its owner's name, where both can be read."""
-    from evidencesync.cli.trust_files import named_key
+def _with_key(hint: str, key: str, *, is_here: bool) -> str:
+    """The hint with the public part of the key that signs, and its owner's name if that is known. Raises SigningKeyError."""
+    from evidencesync.cli.trust_files import load_public_key, named_key
     from evidencesync.home import expand
 
-    if key in (None, "agent"):
+    if key == "agent" or _KEY not in hint:
         return hint
-    file = expand(f"{str(key).removesuffix('.pub')}.pub")
-    _, name = named_key(file, None)
-    return hint.replace("KEY.pub --principal NAME", shell_text(str(file), "--principal", name))
+    file = expand(f"{key.removesuffix('.pub')}.pub")
+    load_public_key(file)
+    shown = shell_text(str(file) if is_here else file.name)
+    taken = "" if is_here else f". Take {safe_text(str(file), 200)} there first"
+    try:
+        named, who = shell_text(named_key(file, None)[1]), ""
+    except UsageError:
+        named, who = "NAME", " (its owner, such as ana@lab)"
+    return hint.replace(_KEY, f"{shown} --principal {named}{who}{taken}")
 
 
-def _vault_for(hint: str, typed: str | None) -> str | None:
-    """The vault as it is typed where the hint's command runs: on another machine only if the hint says that it runs there."""
+def _with_vault(hint: str, typed: str | None, reached_by: Sequence[str]) -> str:
+    """The hint with the vault as it is typed where each of its commands runs. Raises UsageError."""
     from evidencesync.ssh.address import Address
 
     if typed is None:
-        return None
-    with contextlib.suppress(UsageError):
-        address = Address.parse(typed)
+        return hint
+    address = Address.parse(typed)
+    is_said = any(words in hint for words in _SAID)
+
+    def as_typed(found: re.Match[str]) -> str:
         if address.local:
-            return shell_text(typed)
-        if hint.startswith(_THERE) and address.path:
-            return shell_text(address.path_there)
-    return None
+            return f"{found[1]}{shell_text(typed)}{found[2]}"
+        if found[1].split()[0] in _FROM_AFAR:
+            return f"{found[1]}{shell_text(typed, *reached_by)}{found[2]}"
+        there = shell_text(address.path_there) if address.path else "VAULT"
+        return f"{found[1]}{there}{found[2]}{'' if is_said else _ON_ITS_MACHINE}"
+
+    return _COMMAND.sub(as_typed, hint)

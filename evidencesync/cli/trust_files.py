@@ -60,15 +60,17 @@ def load_public_key(file: Path) -> PublicKey:
 def named_key(file: Path, principal: str | None) -> tuple[PublicKey, str]:
     """The key of a .pub file, and its signer's name: the key's comment, if none is given. Raises SigningKeyError, UsageError.
 
-    `ssh-keygen` writes the user and the machine there. What other programs write names nobody.
+    `ssh-keygen` writes the user and the machine there. What other programs write names nobody, nor does a name like the vault's.
     """
+    from evidencesync.custody.principals import looks_like_vault
+
     key, comment = _load_key(file)
     if principal is not None:
         return key, principal
-    if not _NAME_IN_COMMENT.fullmatch(comment):
+    if not _NAME_IN_COMMENT.fullmatch(comment) or looks_like_vault(comment):
         has = f"has the comment {safe_text(comment, 80)}" if comment else "has no comment"
         raise UsageError(
-            f"{safe_text(str(file), 200)} {has}, which names nobody", hint="Name its owner: --principal NAME, such as ana@lab."
+            f"{safe_text(str(file), 200)} {has}, which names no person", hint="Name its owner: --principal NAME, such as ana@lab."
         )
     return key, comment
 
@@ -79,6 +81,10 @@ def _load_key(file: Path) -> tuple[PublicKey, str]:
     shown = safe_text(str(file), 200)
     try:
         data = read_named(expand(file), MAX_PUBLIC_KEY).removeprefix(BOM_UTF8)
+    except FileNotFoundError as error:
+        from evidencesync.ssh.likely_keys import likely_keys
+
+        raise SigningKeyError(f"there is no public key {shown}", hint=likely_keys(expand(file), public=True)) from error
     except OSError as error:
         raise SigningKeyError(f"the public key {shown} cannot be read: {error.strerror}", hint=_PUBLIC_HINT) from error
     if b"PRIVATE KEY" in data:

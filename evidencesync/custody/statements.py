@@ -14,10 +14,11 @@ from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
 from evidencesync.custody.details import OUTSIDE, DetailsFold, KnownDetail, record_number
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.principals import check_receiver
-from evidencesync.custody.trust import TrustLists
+from evidencesync.custody.trust import TrustLists, who_is_meant
 from evidencesync.errors import EvidenceSyncError, NotThereError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
 
+SEE_CHAIN: Final = "See what there is: evidencesync custody show VAULT --case CASE --item ITEM"
 _COPIED: Final = ("exported", "restored")  # records whose details name the manifest of what was copied
 ViolationSlug = Literal["no-hand-over", "wrong-recipient", "wrong-reference"]
 
@@ -34,8 +35,7 @@ class Violation:
         """Returns the error for a record that was to be appended."""
         if self.slug == "wrong-recipient":
             return UntrustedSignerError(self.text, hint="The person that a hand-over names accepts it, with a key of their own.")
-        hint = "See what there is: evidencesync custody show VAULT --case CASE --item ITEM"
-        return NotThereError(self.text, hint=hint)
+        return NotThereError(self.text, hint=SEE_CHAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +135,11 @@ def check_recipient(details: Mapping[str, str], trust: TrustLists, at_ns: int) -
     to = details.get("to", "")
     check_receiver(to, outside=details.get(OUTSIDE) == "yes")
     if details.get(OUTSIDE) != "yes" and not trust.knows(to, CUSTODY_NAMESPACE, at_ns):
+        signers = (one for one in trust.signers.signers for name in one.principals if trust.knows(name, CUSTODY_NAMESPACE, at_ns))
+        known = who_is_meant(to, signers, "--to")
         raise UntrustedSignerError(
             f"the vault trusts no key of '{safe_text(to, 80)}', so nobody could accept this hand-over",
-            hint="`evidencesync trust list VAULT` shows whom it trusts. For a court, or others without a key, add --outside.",
+            hint=f"{known}. For a court, or others without a key, add --outside.",
         )
 
 

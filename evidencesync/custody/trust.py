@@ -8,6 +8,7 @@ trusted by guesswork.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -17,8 +18,11 @@ from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.wire import WireError, WireReader
 from evidencesync.errors import TrustFileError, UntrustedSignerError
 from evidencesync.evidence.display import is_clean, safe_text
+from evidencesync.evidence.meant import did_you_mean, nearest
 from evidencesync.evidence.utc_time import shown_time
 from evidencesync.limits import MAX_TRUST_FILE, MAX_TRUST_LINE, MAX_TRUST_LINES, MAX_TRUST_PATTERN
+
+SEE_SIGNERS: Final = "Who is trusted is listed by: evidencesync trust list VAULT"
 
 
 def matches_any(name: str, patterns: tuple[str, ...]) -> bool:
@@ -210,6 +214,12 @@ class RevokedKeys:
         return key.blob in self.blobs
 
 
+def who_is_meant(principal: str, signers: Iterable[TrustedSigner], option: str | None = None) -> str:
+    """The hint for a principal that nobody of these has: who may be meant, typed with an `option`, and where all are listed."""
+    names = (name for one in signers for name in one.principals)
+    return did_you_mean(nearest(principal, names), option) + SEE_SIGNERS
+
+
 @dataclass(frozen=True, slots=True)
 class TrustLists:
     """Both lists together: decides whether a signature is accepted, and who may sign something new."""
@@ -295,7 +305,7 @@ def _covering(lines: list[TrustedSigner], key: PublicKey, namespace: str, at_ns:
                 return signer
             reasons.append(reason)
     if not reasons:
-        raise UntrustedSignerError(f"{who} is not known")
+        raise UntrustedSignerError(f"{who} is not among the trusted keys")
     raise UntrustedSignerError(f"{who} {'; it '.join(reasons)}")
 
 

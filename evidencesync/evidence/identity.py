@@ -16,6 +16,7 @@ _FOLDER: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _MARKS: Final = re.compile(r"[\W_]+")
 _NOT_BETWEEN_DIGITS: Final = re.compile(r"(?<!\d) | (?!\d)")
 _LEADING_ZEROS: Final = re.compile(r"(?<!\d)0+(?=\d)")
+_DERIVED: Final = re.compile(r".*-[0-9a-f]{8}")
 _NOT_SAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -34,6 +35,11 @@ def folder_name(title: str) -> str:
     digest = hashlib.sha256(title.encode("utf-8")).hexdigest()[:8]
     readable = _NOT_SAFE.sub("-", title).strip(".-") or "x"
     return f"{readable[: MAX_FOLDER_NAME - 9]}-{digest}"
+
+
+def is_derived(folder: str) -> bool:
+    """Whether a folder's name may be derived from a number that is no safe name: then it does not tell the number."""
+    return _DERIVED.fullmatch(folder) is not None
 
 
 def likeness(title: str) -> str:

@@ -15,7 +15,7 @@ from evidencesync.custody.documents import SESSION_NAMESPACE, ReadingClaim, Sess
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.delta.refine import DELTA_PARAMETERS
-from evidencesync.errors import ProtocolError, SignatureError, VaultNotFoundError, VersionError
+from evidencesync.errors import ProtocolError, SignatureError, UntrustedSignerError, VaultNotFoundError, VersionError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title
@@ -26,7 +26,12 @@ from evidencesync.protocol.messages import PROTOCOL_VERSION, READING_VERSION, Be
 from evidencesync.vault.ledger import Ledger, RecordFile
 from evidencesync.vault.vault import Vault
 
+_PATH: Final = (
+    "The path is the one behind serve --vault: in authorized_keys on the vault's machine, or where its server was started; the "
+    "address that init printed has it, too. A path of / means the vault that is served."
+)
 _PORT_IN_PATH: Final = re.compile(rb"([0-9]{1,5})(/.*)", re.DOTALL)
+_ADD_KEY: Final = "Have it added, on the vault's machine: evidencesync trust add VAULT KEY.pub --principal NAME"
 _CLAIM: Final = msgspec.json.Decoder(SessionClaim)
 _READING_CLAIM: Final = msgspec.json.Decoder(ReadingClaim)
 _C = TypeVar("_C", SessionClaim, ReadingClaim)
@@ -68,7 +73,7 @@ def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
     if not _is_served(hello.vault, vault):
         raise VaultNotFoundError(
             "this server serves another vault than the one that was asked for",
-            hint=_port_hint(hello.vault, vault) or "Give the path of the vault that the server was started for.",
+            hint=_port_hint(hello.vault, vault) or _PATH,
         )
     return Welcome(
         version,
@@ -147,7 +152,12 @@ def _prove(
     if signer.fingerprint != claim.key:
         raise SignatureError("the session's claim is signed by another key than it names")
     # 4.
-    return claim, vault.load_trust().principal_for(signer, SESSION_NAMESPACE, now), signer
+    try:
+        return claim, vault.load_trust().principal_for(signer, SESSION_NAMESPACE, now), signer
+    except UntrustedSignerError as error:
+        if error.hint == error.default_hint:  # it is the key of whoever asks, also where nothing is acquired
+            error.hint = _ADD_KEY
+        raise
 
 
 _BATCH: Final = MIB // 2

@@ -43,7 +43,7 @@ def _wanted(ask: DocumentsAsk) -> WantedDocuments:
     if (ask.case is None and ask.item is not None) or (ask.item is None and ask.whole):
         raise ProtocolError("documents of an item are asked for, and not of which")
     try:
-        case, item = (None if number is None else Title(number).folder for number in (ask.case, ask.item))
+        case, item = (None if number is None else Title(number) for number in (ask.case, ask.item))
     except InvalidNameError as error:
         raise ProtocolError("documents of an impossible case or item are asked for") from error
     return WantedDocuments(case, item, tuple(ask.whole))

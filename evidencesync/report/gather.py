@@ -36,14 +36,13 @@ from evidencesync.report.document import (
 from evidencesync.report.judging import Present, ReportScope, judge
 from evidencesync.report.manifests import count_differences, survey
 from evidencesync.report.maps import file_maps
+from evidencesync.vault.absent import choose_acquisition, nothing_of
 from evidencesync.vault.catalog import (
     acquisition_numbers,
-    choose_acquisition,
     item_folders,
     load_footer,
     load_header,
     load_receipt,
-    nothing_of,
     require_no_link,
     stored_name,
 )
@@ -122,10 +121,7 @@ def _layouts(vault: Vault, shown: ReportScope) -> list[ItemLayout]:
 
     found = listed()
     if not found:
-        what = (
-            f"case {safe_text(shown.case)}" if shown.item is None else f"item {safe_text(shown.case)} / {safe_text(shown.item)}"
-        )
-        error = nothing_of(vault.layout, case, wanted, what)
+        error = nothing_of(vault.layout, Title(shown.case), None if shown.item is None else Title(shown.item))
         found = listed()  # once more: a first push may have ended meanwhile
         if not found:
             raise error

@@ -25,7 +25,8 @@ from evidencesync.errors import NoHomeError, PassphraseError, SigningKeyError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.home import expand, home_folder, read_named
 from evidencesync.limits import MAX_AGENT_REPLY, MAX_PRIVATE_KEY
-from evidencesync.ssh.private_files import NO_FILE_HINT, require_private
+from evidencesync.ssh.likely_keys import likely_keys
+from evidencesync.ssh.private_files import require_private
 
 _LIST_SECONDS: Final = 10.0
 _SIGN_SECONDS: Final = 120.0  # a person may have to touch a token, or to confirm
@@ -194,7 +195,7 @@ def _default_key() -> Path:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         text = "there is no key to sign with: no --sign-key, no identity, no ~/.ssh/id_ed25519"
-        raise SigningKeyError(text) from error
+        raise SigningKeyError(text, hint=f"{SigningKeyError.default_hint} {likely_keys(path, public=False)}") from error
     except OSError:
         pass  # reading it will fail, and say why
     return path
@@ -378,9 +379,7 @@ def _read(path: Path) -> bytes:
     try:
         data = read_named(path, MAX_PRIVATE_KEY, lambda fd, found: require_private(fd, found, path))
     except FileNotFoundError as error:
-        raise SigningKeyError(
-            f"the key file {shown} does not exist", hint=NO_FILE_HINT.format(option="--sign-key FILE or -i FILE")
-        ) from error
+        raise SigningKeyError(f"the key file {shown} does not exist", hint=likely_keys(path, public=False)) from error
     except OSError as error:
         raise SigningKeyError(f"the key {shown} cannot be read: {error.strerror or 'unknown reason'}") from error
     if len(data) > MAX_PRIVATE_KEY:

@@ -14,8 +14,6 @@ from evidencesync.files.disk import NO_MODES
 from evidencesync.home import NO_REGULAR_FILE
 from evidencesync.limits import MAX_PRIVATE_KEY
 
-NO_FILE_HINT: Final = "Name one that is there, with {option}; ls ~/.ssh shows the usual ones."
-"""For a key file that does not exist, with the options that name one."""
 _FOREIGN_BITS: Final = 0o077
 _PRIVATE: Final = b"PRIVATE KEY"
 

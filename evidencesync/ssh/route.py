@@ -26,8 +26,9 @@ from evidencesync.files.shortages import is_shortage
 from evidencesync.home import require_regular
 from evidencesync.ssh.address import Address, parse_server
 from evidencesync.ssh.known_hosts import as_ssh_finds, known_hosts, trust_command, without_tokens
+from evidencesync.ssh.likely_keys import likely_keys
 from evidencesync.ssh.options import SshOptions, missing_program
-from evidencesync.ssh.private_files import NO_FILE_HINT, check_key_file
+from evidencesync.ssh.private_files import check_key_file
 
 _MAX_HOPS: Final = 8  # jump hosts on the way; more is a config that goes round in circles
 # Override whatever a configuration says. Every version since 7.4 knows these.
@@ -372,7 +373,7 @@ def _identity(file: Path) -> str:
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             text = f"the key file {safe_text(str(file), 200)}, which -i or the settings name, does not exist"
-            raise SigningKeyError(text, hint=NO_FILE_HINT.format(option="-i FILE")) from error
+            raise SigningKeyError(text, hint=likely_keys(file, public=False)) from error
         raise SigningKeyError(
             f"no SSH key can be read from {safe_text(str(file))}: {error.strerror}",
             hint="Name the key with -i FILE, or load it into ssh-agent.",

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import re
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.evidence.identity import ItemName, likeness
+from evidencesync.evidence.identity import ItemName, is_derived, likeness
 from evidencesync.limits import MAX_ALIKE
 from evidencesync.vault.catalog import case_folders, item_folders, stored_name
 from evidencesync.vault.layout import ItemLayout, VaultLayout
 
-_DERIVED: Final = re.compile(r".*-[0-9a-f]{8}")  # what a folder's name may be where the number itself cannot be one
 _MOST_READ: Final = 4096  # items whose first record is read: a push waits for it, and it is a hint
 
 
@@ -35,20 +31,6 @@ def find_alike(vault: VaultLayout, name: ItemName) -> AlikeNumbers:
         if stored_name(vault.item(name)) is None:
             return AlikeNumbers(look.items(name)[:MAX_ALIKE], look.cases(name)[:MAX_ALIKE])
     return AlikeNumbers([], [])
-
-
-def nearest(wanted: str, folders: Iterable[str]) -> list[str]:
-    """The numbers, two at most, that may have been meant by one that is not there: other spellings, else slips of the hand.
-
-    `wanted` and `folders` are names of folders, of cases or of a case's items. One that is derived tells no number.
-    """
-    import difflib  # only for an error
-
-    known = [folder for folder in itertools.islice(folders, _MOST_READ) if not _DERIVED.fullmatch(folder)]
-    if wanted in known:
-        return []
-    spelt = [folder for folder in known if likeness(wanted) and likeness(folder) == likeness(wanted)]
-    return (spelt or difflib.get_close_matches(wanted, known, n=2, cutoff=0.7))[:2]
 
 
 class _Look:
@@ -87,4 +69,4 @@ class _Look:
 
 def _may_be(folder: str, wanted: str) -> bool:
     """Whether a folder's number may be alike: a folder whose number is its own name need not be read."""
-    return bool(wanted) and (likeness(folder) == wanted or _DERIVED.fullmatch(folder) is not None)
+    return bool(wanted) and (likeness(folder) == wanted or is_derived(folder))

@@ -7,26 +7,22 @@ import os
 import stat
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from evidencesync.custody.documents import ManifestFooter, ManifestHeader, Receipt
 from evidencesync.custody.manifest import CheckedLine, decode_header, decode_last_line, read_manifest
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.errors import (
     ChainError,
-    EvidenceSyncError,
     InvalidNameError,
     MissingOrExtraError,
-    NotThereError,
     StorageError,
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title, is_folder_name
 from evidencesync.files.disk import document_blocks, load_file, make_folder, opened_file, opened_folder, storing
-from evidencesync.files.litter import without_litter
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
 from evidencesync.vault.layout import (
-    INCOMING,
     ITEM_FOLDERS,
     MANIFEST,
     MAX_ACQUISITION,
@@ -35,10 +31,7 @@ from evidencesync.vault.layout import (
     VaultLayout,
     acquisition_number,
 )
-from evidencesync.vault.ledger import Ledger, iter_records
-
-_VERIFY: Final = "See what else is wrong: evidencesync verify VAULT"
-SEE_LIST: Final = "See what there is: evidencesync list VAULT"
+from evidencesync.vault.ledger import Ledger
 
 
 def case_folders(vault: VaultLayout) -> list[str]:
@@ -70,21 +63,6 @@ def acquisition_numbers(item: ItemLayout, reaching: int = 0) -> list[int]:
     return sorted(numbers.union(number for number in missing if is_folder(item.acquisition(number))))
 
 
-def choose_acquisition(item: ItemLayout, whose: str, wanted: int | None) -> int:
-    """The acquisition that was named, by default the last. Raises NotThereError, and MissingOrExtraError for a removed one.
-
-    The last is the last that the chain records: if it was removed, the one before it is not taken for it.
-    """
-    last = recorded_acquisitions(item) if wanted is None else 0  # before the folder: see `recorded_acquisitions`
-    numbers = acquisition_numbers(item, last if wanted is None else wanted)
-    number = wanted if wanted is not None else max(last, *numbers[-1:], 0)
-    if number in numbers:
-        return number
-    if 0 < number <= recorded_acquisitions(item) and not is_folder(item.acquisition(number)):
-        raise removed_acquisition(whose, number)
-    raise NotThereError(f"{whose} has no acquisition {number}" if number else f"{whose} has no acquisition yet", hint=SEE_LIST)
-
-
 def recorded_acquisitions(item: ItemLayout) -> int:
     """Returns how many acquisitions the chain records: all numbers from 1 on are published, or were.
 
@@ -92,11 +70,6 @@ def recorded_acquisitions(item: ItemLayout) -> int:
     """
     files = Ledger(item.custody).files() if is_folder(item.custody) else []
     return sum(file.kind == "acquired" for file in files)
-
-
-def removed_acquisition(whose: str, number: int) -> MissingOrExtraError:
-    """Makes the error for an acquisition that the chain records, and that is not there."""
-    return MissingOrExtraError(f"the custody chain of {whose} records acquisition {number}, which is not there", hint=_VERIFY)
 
 
 def stored_name(item: ItemLayout) -> ItemName | None:
@@ -235,54 +208,6 @@ def require_no_link(vault: VaultLayout, *names: str) -> None:
             shown = safe_text(folder.name, 100)
             text = f"a symbolic link lies in the place of the folder {shown}: where it leads nobody looks"
             raise MissingOrExtraError(text, hint="Move the folder back to its place, or mount there the disk on which it is.")
-
-
-def require_item_folders(vault: VaultLayout, name: ItemName) -> None:
-    """Raises NotThereError unless the item has its folders, and MissingOrExtraError where some of them were removed.
-
-    `incoming` is empty between transfers, and some tools leave out empty folders: it may be missing beside what is not empty.
-    """
-    layout = vault.item(name)
-    missing = _missing_folders(layout)
-    if not missing:
-        return
-    for folder in ITEM_FOLDERS:
-        if folder not in missing and _holds_anything(layout.root / folder):
-            if missing == [INCOMING]:
-                return
-            what = "folders" if len(missing) > 1 else "folder"
-            raise MissingOrExtraError(f"item {name} lacks its {what} {', '.join(missing)}", hint=_VERIFY)
-    error = nothing_of(vault, name.case.folder, name.item.folder, f"item {name}")
-    if _missing_folders(layout):  # else it was published in this moment
-        raise error
-
-
-def nothing_of(vault: VaultLayout, case: str, item: str | None, what: str) -> EvidenceSyncError:
-    """The error for an item, or a whole case, that has no folders. One that the vault's own chain has stated was removed.
-
-    `case` and `item` are folder names. Look once more whether the folders are there: a push may have ended meanwhile.
-    """
-    for stored in iter_records(Ledger(vault.custody)) if is_folder(vault.custody) else ():
-        for place in stored.record.details if stored.record.type == "heads" else ():
-            of_case, _, name = place.partition("/")
-            stated = of_case == case and item in (None, name) and is_folder_name(name)
-            # A folder that holds something is that of another case or item, whose number makes the same name.
-            if stated and not _has_anything(ItemLayout(vault.case(case) / name)):
-                return ChainError(f"{what} is gone: the vault's own chain has records of it", hint=_VERIFY)
-    return NotThereError(f"the vault has nothing of {what}" if item is None else f"the vault has no {what}", hint=SEE_LIST)
-
-
-def _has_anything(layout: ItemLayout) -> bool:
-    return any(is_folder(layout.root / folder) and _holds_anything(layout.root / folder) for folder in ITEM_FOLDERS)
-
-
-def _missing_folders(layout: ItemLayout) -> list[str]:
-    return [folder for folder in ITEM_FOLDERS if not is_folder(layout.root / folder)]
-
-
-def _holds_anything(folder: Path) -> bool:
-    with storing(f"list {shown_path(folder)}"):
-        return bool(without_litter(folder))
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ Whoever reads a vault from afar gets these, at the paths that they have in the v
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from evidencesync.errors import ChainError, MissingOrExtraError
-from evidencesync.evidence.identity import is_folder_name
+from evidencesync.evidence.identity import Title, is_folder_name
 from evidencesync.files.disk import storing
 from evidencesync.limits import (
     MAX_HEADER_LINE,
@@ -26,6 +27,7 @@ from evidencesync.limits import (
     MAX_TRUST_FILE,
     MAX_VAULT_TOML,
 )
+from evidencesync.vault.absent import near_numbers
 from evidencesync.vault.catalog import (
     acquisition_numbers,
     case_folders,
@@ -98,13 +100,13 @@ def _record_limit(name: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class WantedDocuments:
-    """Of which case and item (folder names; None: of all), and of which acquisitions of the item all of the large ones.
+    """Of which case and item (None: of all), and of which acquisitions of the item all of the large ones.
 
     Acquisition 0 is the last one.
     """
 
-    case: str | None = None
-    item: str | None = None
+    case: Title | None = None
+    item: Title | None = None
     whole: tuple[int, ...] = ()
 
 
@@ -119,16 +121,30 @@ class DocumentFile:
 def wanted_documents(vault: VaultLayout, wanted: WantedDocuments) -> Iterator[DocumentFile]:
     """Yields the documents that are there. The vault's own chain comes first, and an item's chain before its acquisitions.
 
-    So what is published meanwhile seems neither missing nor removed. Raises StorageError, and MissingOrExtraError where a
+    So what is published meanwhile seems neither missing nor removed. Of what is not there come the first records of the items
+    that may have been meant: whoever reads from afar is told of them. Raises StorageError, and MissingOrExtraError where a
     symbolic link lies in the place of a folder.
     """
     yield from _present(vault.root, ".", _OF_THE_VAULT)
     yield from _present(vault.root, INDEX, [STATED_HEADS])
     yield from _present(vault.root, CUSTODY, None)
+    found = False
     for case in case_folders(vault):
-        for item in item_folders(vault, case) if wanted.case in (None, case) else ():
-            if wanted.item in (None, item):
+        for item in item_folders(vault, case) if wanted.case is None or wanted.case.folder == case else ():
+            if wanted.item is None or wanted.item.folder == item:
+                found = True
                 yield from _of_item(vault, f"{CASES}/{case}/{item}", wanted)
+    if wanted.case is not None and not found:
+        yield from _of_near_items(vault, wanted.case, wanted.item)
+
+
+def _of_near_items(vault: VaultLayout, case: Title, item: Title | None) -> Iterator[DocumentFile]:
+    near = near_numbers(vault, case, item)
+    places = [f"{case.folder}/{one.folder}" for one in near.items]
+    places += [f"{one.folder}/{folder}" for one in near.cases for folder in item_folders(vault, one.folder)[:1]]
+    for place in places:
+        records = _present(vault.root, f"{CASES}/{place}/{CUSTODY}", None)
+        yield from itertools.islice(records, 2)  # the first, and its signature
 
 
 def _of_item(vault: VaultLayout, place: str, wanted: WantedDocuments) -> Iterator[DocumentFile]:

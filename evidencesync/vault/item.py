@@ -13,13 +13,12 @@ from evidencesync.custody.chain import ChainChecker, ChainSubject
 from evidencesync.custody.documents import CustodyRecord, ManifestHeader
 from evidencesync.errors import ChainError, InternalError, LimitExceededError, NameClashError, StorageError
 from evidencesync.evidence.identity import ItemName
+from evidencesync.vault.absent import choose_acquisition, removed_acquisition
 from evidencesync.vault.catalog import (
     acquisition_numbers,
-    choose_acquisition,
     load_header,
     readable_names,
     recorded_acquisitions,
-    removed_acquisition,
     stored_name,
 )
 from evidencesync.vault.layout import MANIFEST, MAX_ACQUISITION, ItemLayout, VaultLayout

@@ -37,7 +37,15 @@ from evidencesync.custody.documents import (
 from evidencesync.custody.principals import VAULT_PRINCIPAL, check_principal
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import SigningKey, verify_signature
-from evidencesync.custody.trust import RevokedKeys, TrustedSigner, TrustedSigners, TrustLists, signer_line
+from evidencesync.custody.trust import (
+    SEE_SIGNERS,
+    RevokedKeys,
+    TrustedSigner,
+    TrustedSigners,
+    TrustLists,
+    signer_line,
+    who_is_meant,
+)
 from evidencesync.errors import (
     ChainError,
     ChainGrewError,
@@ -49,7 +57,7 @@ from evidencesync.errors import (
     UsageError,
 )
 from evidencesync.evidence.digest import sha256_of
-from evidencesync.evidence.display import safe_text, shell_text
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import (
     load_file,
@@ -71,7 +79,6 @@ from evidencesync.vault.settings import VaultSettings
 from evidencesync.vault.writer import Machine, locked_for_writing, name_writer
 
 _MODE: Final = 0o644
-_WHO_HINT: Final = "Who is trusted is listed by: evidencesync trust list VAULT"
 _SECOND: Final = 1_000_000_000
 _PATIENCE_SECONDS: Final = 3600  # by the file system's clock, so that two machines agree
 _FILES: Final = (TRUSTED_SIGNERS, REVOKED_KEYS)
@@ -297,16 +304,9 @@ class TrustStore:
             known.signer for known in self.signers() if who in known.signer.principals or who == known.signer.key.fingerprint
         ]
         if not found:
-            raise NotThereError(f"the vault trusts no signer called '{safe_text(who, 80)}'", hint=self._who_is_meant(who))
+            hint = who_is_meant(who, (known.signer for known in self.signers()))
+            raise NotThereError(f"the vault trusts no signer called '{safe_text(who, 80)}'", hint=hint)
         return found
-
-    def _who_is_meant(self, who: str) -> str:
-        """The hint for a principal that nobody has: those that may be meant, and who says which there are."""
-        import difflib  # only for an error
-
-        known = [name for one in self.signers() for name in one.signer.principals]
-        near = [name for name in known if name.partition("@")[0] == who] or difflib.get_close_matches(who, known, 2, 0.7)
-        return (f"Did you mean {' or '.join(map(shell_text, near[:2]))}? " if near else "") + _WHO_HINT
 
     def _require_foreign(self, key: PublicKey) -> None:
         if key.fingerprint == self._settings.key:
@@ -399,7 +399,7 @@ def _with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
         else:
             lines.append(line)
     if not retired:
-        raise NotThereError(f"the key {key.fingerprint} is not trusted now", hint=_WHO_HINT)
+        raise NotThereError(f"the key {key.fingerprint} is not trusted now", hint=SEE_SIGNERS)
     return replace(files, trusted_signers=b"\n".join(lines))
 
 

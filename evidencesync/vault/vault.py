@@ -48,14 +48,8 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import FOLDER_FLAGS, NO_MODES, load_file, opened_folder, storage_error, store_new_file, storing
 from evidencesync.home import whose_place
 from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_SIGNATURE, MAX_VAULT_TOML
-from evidencesync.vault.catalog import (
-    SEE_LIST,
-    case_folders,
-    make_item_folders,
-    require_item_folders,
-    require_no_link,
-    stored_names,
-)
+from evidencesync.vault.absent import SEE_LIST, require_item_folders
+from evidencesync.vault.catalog import case_folders, make_item_folders, require_no_link, stored_names
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.layout import SETTINGS, SIGNATURE_SUFFIX, VAULT_KEY, VAULT_KEY_PUBLIC, VaultLayout, record_file

@@ -46,13 +46,13 @@ from evidencesync.errors import (
     UsageError,
 )
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.identity import ItemName, Title, is_folder_name
+from evidencesync.evidence.identity import ItemName, Title, is_derived, is_folder_name
+from evidencesync.evidence.meant import nearest
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.home import whose_place
 from evidencesync.localstate.heads import HeadMemory
-from evidencesync.vault.alike import nearest
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS
 from evidencesync.verify.cache import PublishedContents, check_index, list_published, published_in
 from evidencesync.verify.checks import MEANINGS, Check
@@ -364,7 +364,7 @@ class _Audit:
                 yield name
         if wanted is not None and folder.listed and folder.names.get(wanted.encode()) is None:
             exact = self._selection.case if what == "case" else self._selection.item
-            near = nearest(wanted, (os.fsdecode(name) for name in folder.names))
+            near = nearest(exact or "", (name for name in map(os.fsdecode, folder.names) if not is_derived(name)))
             has = f": it has {', '.join(map(safe_text, near))}" if near else ""
             text = f"the vault has no {what} {safe_text(exact or '')}{has}"
             folder.report.report(Check.STRUCTURE, "not-there", text)

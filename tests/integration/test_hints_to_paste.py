@@ -55,10 +55,19 @@ def test_a_key_that_is_not_trusted_is_added_where_the_vault_lies(lab: Lab, tmp_p
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "eve@lab", "-f", tmp_path / "eve"], check=True)
     said = hint(lab, "push", "evidence", "a vault", *ITEM, "--sign-key", str(tmp_path / "eve"))
     added = f"evidencesync trust add 'a vault' {tmp_path / 'eve.pub'} --principal eve@lab"
-    assert said == f"On the vault's machine: {added}"
+    assert said == f"Have it added, on the vault's machine: {added}"
     (tmp_path / "eve.pub").unlink()
     said = hint(lab, "push", "evidence", "a vault", *ITEM, "--sign-key", str(tmp_path / "eve"))
-    assert said == "On the vault's machine: evidencesync trust add 'a vault' KEY.pub --principal NAME"
+    assert said == "Have it added, on the vault's machine: evidencesync trust add 'a vault' KEY.pub --principal NAME"
+
+
+@pytest.mark.parametrize("comment", ["vault@lab", "laptop", ""])
+def test_a_name_that_trust_add_refuses_is_not_suggested(comment: str, lab: Lab, tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", tmp_path / "eve"], check=True)
+    said = hint(lab, "push", "evidence", "a vault", *ITEM, "--sign-key", str(tmp_path / "eve"))
+    assert said.endswith(f"trust add 'a vault' {tmp_path / 'eve.pub'} --principal NAME (its owner, such as ana@lab)")
+    refused = lab.run("trust", "add", "a vault", str(tmp_path / "eve.pub"))
+    assert "--principal NAME, such as ana@lab" in refused.err
 
 
 def test_a_vault_that_is_a_file_and_one_that_is_the_source_are_said(lab: Lab) -> None:

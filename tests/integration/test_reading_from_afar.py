@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 
 from evidencesync.acquire.known_heads import KnownHeads
 from evidencesync.connection.link import Link
+from evidencesync.evidence.display import shell_text
 from evidencesync.exit_codes import ExitCode
 from tests.integration.cli_program import ITEM, Lab
 from tests.integration.test_cli_remote import _remote_command, _ssh_options
@@ -55,7 +57,31 @@ def test_what_is_read_from_afar_is_what_is_read_there(lab: Lab, sshd: Sshd) -> N
         here = lab.run(command[0], f"{lab.folder}/vault", *command[1:])
         afar = lab.run(command[0], far, *command[1:], *with_key)
         assert (afar.code, afar.out) == (here.code, here.out), (command, afar.err)
-        assert afar.err.partition("hint")[0] == here.err.partition("hint")[0]
+        assert afar.err.partition(f"evidencesync list {shell_text(far)}")[0] == here.err.partition("evidencesync list ")[0]
+
+
+def test_a_hint_from_afar_names_what_is_near_and_can_be_pasted(lab: Lab, sshd: Sshd) -> None:
+    far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
+    with_key = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command())
+    acquisitions = "It has acquisitions 1 to 2. See what there is: "
+    for typed, begins in (
+        (("list", far, "--case", "2024-17"), "Did you mean --case 2024-017? See what there is: "),
+        (("show", far, "--case", "2024-017", "--item", "laptop"), "Did you mean --item LAPTOP-1? See what there is: "),
+        (("show", far, *ITEM, "--acquisition", "9"), acquisitions),
+        (
+            ("custody", "show", far, "--case", "2024-017", "--item", "LAPTPO-1"),
+            "Did you mean --item LAPTOP-1? See what there is: ",
+        ),
+        (("custody", "note", far, *ITEM, "--acquisition", "3", "--text", "x"), acquisitions),
+        (("custody", "correct", far, *ITEM, "--record", "9", "--text", "x"), "It has records 1 to 4. See what there is: "),
+        (("custody", "accept", far, *ITEM), "See what there is: "),
+        (("custody", "hand-over", far, *ITEM, "--to", "ana"), "Did you mean --to ana@lab? Who is trusted is listed by: "),
+    ):
+        refused = lab.run(*typed, *with_key)
+        hint = refused.err.splitlines()[-1]
+        assert (refused.code != 0, hint.startswith(f"hint: {begins}evidencesync ")) == (True, True), refused
+        pasted = shlex.split(hint.partition("evidencesync ")[2].partition(" (on the vault's machine)")[0])
+        assert lab.run(*pasted).code == 0, pasted
 
 
 def test_an_older_copy_is_noticed_from_afar(lab: Lab, sshd: Sshd, tmp_path: Path) -> None:
@@ -74,7 +100,7 @@ def test_a_key_that_the_vault_does_not_know_sees_nothing(lab: Lab, sshd: Sshd) -
     far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
     done = lab.run("list", far, "--sign-key", "eve", *_ssh_options(sshd), "--remote-command", _remote_command())
     assert (done.code, done.out) == (ExitCode.SIGNATURE, "")
-    assert "is not known" in done.err
+    assert "is not among the trusted keys" in done.err
 
 
 def test_no_documents_stay_on_this_machine(lab: Lab, sshd: Sshd, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ PURE_FILES += sorted(file for room in PURE_ROOMS for file in (PACKAGE / room).rg
 # Only what is listed may be imported: a list of what is refused would never be complete.
 PURE_STANDARD_LIBRARY = frozenset(
     """
-    __future__ abc array base64 binascii bisect collections collections.abc contextlib dataclasses datetime enum fnmatch functools
-    hashlib heapq hmac io itertools json math operator re shlex string struct textwrap types typing unicodedata zlib
+    __future__ abc array base64 binascii bisect collections collections.abc contextlib dataclasses datetime difflib enum fnmatch
+    functools hashlib heapq hmac io itertools json math operator re shlex string struct textwrap types typing unicodedata zlib
     """.split()
 )
 PURE_PACKAGES = frozenset({"blake3", "cryptography", "msgspec", "pyfastcdc", "zstandard"})

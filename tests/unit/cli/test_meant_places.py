@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from evidencesync.cli.pasted_hints import _meant_server, filling_in_hints
+from evidencesync.cli import command
+from evidencesync.cli.pasted_hints import _FROM_AFAR, _meant_server, filling_in_hints
 from evidencesync.cli.settings import load_settings
-from evidencesync.errors import CommandKind, ConnectError
-from tests.support.every_command import run_in_process
+from evidencesync.errors import CommandKind, ConnectError, NotThereError
+from tests.support.every_command import every_command, run_in_process
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +62,60 @@ def test_a_port_in_front_of_the_path_is_shown_as_a_port(name: str) -> None:
     ):
         raise ConnectError("refused", hint="Check the port.")
     assert failed.value.hint == "Check the port. If 2222 is the port: ssh://ana@lab:2222/srv/v"
+
+
+@pytest.mark.parametrize(
+    ("hint", "filled"),
+    [
+        ("See: evidencesync list VAULT", "See: evidencesync list 'ana@lab:/srv/my v' -i ana -p 2222"),
+        ("`evidencesync diff VAULT`", "`evidencesync diff 'ana@lab:/srv/my v' -i ana -p 2222`"),
+        (
+            "See: evidencesync custody show VAULT --case CASE --item ITEM",
+            "See: evidencesync custody show 'ana@lab:/srv/my v' -i ana -p 2222 --case 'C 1' --item I",
+        ),
+        (
+            "Run: evidencesync verify VAULT --case CASE --item ITEM. Or not.",
+            "Run: evidencesync verify '/srv/my v' --case 'C 1' --item I (on the vault's machine). Or not.",
+        ),
+        (
+            "On the vault's machine: evidencesync trust add VAULT KEY.pub --principal NAME",
+            "On the vault's machine: evidencesync trust add '/srv/my v' KEY.pub --principal NAME",
+        ),
+    ],
+)
+def test_a_command_about_a_far_vault_is_said_as_it_is_typed_where_it_runs(hint: str, filled: str) -> None:
+    values = {"vault": "ana@lab:/srv/my v", "case": "C 1", "item": "I"}
+    with (
+        pytest.raises(NotThereError) as failed,
+        filling_in_hints(values, CommandKind.SHOWS, load_settings("none"), ["-i", "ana", "-p", "2222"]),
+    ):
+        raise NotThereError("gone", hint=hint)
+    assert failed.value.hint == filled
+
+
+def test_the_commands_that_are_named_with_an_address_are_those_that_take_one() -> None:
+    takes = {
+        name.split()[0]
+        for name, command in every_command()
+        for one in command.params
+        if one.name == "vault" and one.metavar == "VAULT" and "host" in (one.help or "")
+    }
+    assert takes == _FROM_AFAR
+
+
+def test_the_options_that_were_typed_to_reach_a_vault_come_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    @contextlib.contextmanager
+    def see(_values: object, _kind: object, _settings: object, reached_by: list[str]) -> Iterator[None]:
+        seen.append(reached_by)
+        yield
+
+    monkeypatch.setattr(command, "filling_in_hints", see)
+    monkeypatch.setenv("EVIDENCESYNC_IDENTITY", "key")
+    line = ["list", "vault", "-p", "22022", "--known-hosts", "my hosts", "--case", "C 1"]
+    run_in_process(line)
+    assert seen == [["-p", "22022", "--known-hosts", "my hosts"]]  # a variable is set for the next command, too
 
 
 def test_receipts_are_taken_to_a_vault_on_another_machine(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.evidence.identity import Title
 from evidencesync.limits import MAX_KEPT_MANIFEST, MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.documents import WantedDocuments, document_limit, read_ends, wanted_documents
 from tests.support.bench_of_evidence import make_bench
@@ -87,12 +88,15 @@ def test_of_a_vault_all_documents_are_shown_and_nothing_else(tmp_path: Path) -> 
     assert [path for path, ends in shown.items() if ends] == [
         f"{place}/acquisitions/{number}/manifest.jsonl" for number in ("0001", "0002")
     ]
-    case, item = place.split("/")[1:]
+    case, item = bench.name.case, bench.name.item
     last = {one.path: one.ends for one in wanted_documents(layout, WantedDocuments(case, item, (0,)))}
     assert not last[f"{place}/acquisitions/0002/manifest.jsonl"]
     assert f"{place}/acquisitions/0002/chunks.bin" in last
     assert last[f"{place}/acquisitions/0001/manifest.jsonl"]
-    assert not [one for one in wanted_documents(layout, WantedDocuments(case, "other")) if one.path.startswith("cases/")]
+    assert not [one for one in wanted_documents(layout, WantedDocuments(case, Title("other"))) if one.path.startswith("cases/")]
+    for near in (WantedDocuments(case, Title(f"{item.text}x")), WantedDocuments(Title(f"{case.text}x"))):
+        told = [one.path for one in wanted_documents(layout, near) if one.path.startswith("cases/")]
+        assert [path.rpartition("/")[0] for path in told] == [f"{place}/custody"] * 2  # the first record, and its signature
 
 
 def test_an_item_s_chain_comes_before_its_acquisitions_and_after_the_vault_s(tmp_path: Path) -> None:
