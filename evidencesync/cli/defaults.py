@@ -43,11 +43,10 @@ def fill_in(values: MutableMapping[str, Any], typed: Mapping[str, bool], setting
     if missing:
         variables = " and ".join(VARIABLES[name] for name in missing)
         shown = ", ".join("--case" if name == "case" else name.upper() for name in missing)
-        hint = f"Set {variables}, or write it into the settings file, or type it"
-        source = values.get("source")
-        raise UsageError(
-            f"missing: {shown}", hint=hint + (_typed_with(source, "VAULT") if "vault" in missing and source else ".")
-        )
+        source, it = values.get("source"), "it" if len(missing) == 1 else "them"
+        example = _typed_with(source, "VAULT") if "vault" in missing and source else f", as in: {_completed(missing)}"
+        hint = f"Set {variables}, or write {it} into the settings file, or type {it}{example}"
+        raise UsageError(f"missing: {shown}", hint=hint)
     if said:  # a list that is asked for again and again may be quiet about it; whatever is stated or changed may not
         say = console.print_message if console.kind is CommandKind.SHOWS else console.print_notice
         say(f"note: {', '.join(said)}")
@@ -125,6 +124,15 @@ def _typed_with(*places: str) -> str:
         return "."
     at = here[0]
     return f": {shell_text('evidencesync', *words[:at], *places, *words[at + 1 :])}"
+
+
+def _completed(missing: Sequence[str]) -> str:
+    """The command line of this process with examples of what is missing."""
+    words = sys.argv[1:]
+    at = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
+    vault = ["/srv/vault"] if "vault" in missing else []
+    case = ["--case", "2024-017"] if "case" in missing else []
+    return shell_text("evidencesync", *words[:at], *vault, *words[at:], *case)
 
 
 def is_vault_here(place: str) -> bool:

@@ -28,6 +28,7 @@ FROM_OTHERS: Final[Mapping[str, str]] = {
     "--bwlimit": "--limit-rate",
     "-l": "--limit-rate",
     "-n": "--dry-run",
+    "-c": "--case",
     "-e": "--ssh",
     "--rsh": "--ssh",
     "--rsync-path": "--remote-command",
@@ -50,7 +51,7 @@ _NOT_NEEDED: Final = (
 _PROGRESS: Final = "Progress is shown by itself on a terminal; -q silences it."
 _RESUMED: Final = "It needs no option: after an interruption, the same command again sends only the rest."
 _NEVER_DELETED: Final = "Nothing is deleted or replaced in a vault: each acquisition states all that the source had."
-_HASHED: Final = "It needs no option: BLAKE3 and SHA-256 of every file are always taken."
+_HASHED: Final = "A checksum needs no option: BLAKE3 and SHA-256 of every file are always taken."
 _READ_BACK: Final = "It needs no option: what was stored is read back and compared; later, evidencesync verify VAULT does that."
 _OF_SSH: Final = "Options of ssh are given with its name, as in: --ssh 'ssh -J JUMPHOST'; or they stand in ~/.ssh/config."
 _WITH_A_KEY: Final = "A key signs, and logs in: -i FILE, or ssh-agent. A passphrase is asked for on the terminal."

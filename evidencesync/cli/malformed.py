@@ -127,7 +127,7 @@ def _explain(error: Exception, said: str, context: Any, given: list[str]) -> tup
         name, meant = slip
         return f"no such option {name}", f"Did you mean {meant}? A name of more than one letter has two dashes. {see}"
     if (unknown := _UNKNOWN.match(said)) is not None:
-        return f"{unknown[1]} {unknown[2]}", f"{_advice(unknown[2], context.command)}{see}"
+        return f"{unknown[1]} {unknown[2]}", f"{_advice(unknown[2], line)}{see}"
     if type(error).__name__ == "MissingParameter":
         missing = line.missing()
         return f"missing: {', '.join(map(name_of, missing))}", f"{_what_it_is(missing)}{see}, or: {_example(line, missing)}"
@@ -204,15 +204,28 @@ def _unquoted(line: _Line, metavars: tuple[str, ...] = ()) -> str | None:
     return None
 
 
-def _advice(unknown: str, command: Any) -> str:
+def _advice(unknown: str, line: _Line) -> str:
     """What may have been meant by an unknown option or command; empty if nobody knows."""
+    command = line.command
+    if unknown in ("help", "man") and hasattr(command, "commands"):
+        asked = [word for word in line.words if word != unknown and not word.startswith("-")] or ["COMMAND"]
+        return f"The help of a command: {shell_text(*line.path.split(), *asked)} --help. "
+    close = [_with_value(name, unknown, line) for name in _close_to(unknown, command)]
+    meant = f"Did you mean {' or '.join(close)}? " if close else ""
     if (otherwise := OTHERWISE.get((command.name, unknown))) is not None:
-        return f"{otherwise} "
-    if close := _close_to(unknown, command):
-        return f"Did you mean {' or '.join(close)}? "
+        return f"{meant if unknown in FROM_OTHERS else ''}{otherwise} "
+    if meant:
+        return meant
     if unknown.startswith("-") and hasattr(command, "commands"):
         return "An option stands behind the command and its name, as in: evidencesync verify -v VAULT. "
     return ""
+
+
+def _with_value(name: str, unknown: str, line: _Line) -> str:
+    """A known option, with the value that was typed behind the unknown one, if it takes one."""
+    takes_value = any(name in one.opts and one.param_type_name == "option" and not one.is_flag for one in line.command.params)
+    behind = line.words[line.words.index(unknown) + 1 :] if unknown in line.words else []
+    return f"{name} {shell_text(behind[0])}" if takes_value and behind and not behind[0].startswith("-") else name
 
 
 def _in_plain_words(message: str) -> str:
