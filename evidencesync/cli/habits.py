@@ -42,6 +42,8 @@ FROM_OTHERS: Final[Mapping[str, str]] = {
     "--outfile": "--output",
 }
 """What other programs, or other commands, call it. It is suggested where the command has the name on the right."""
+OTHER_UNITS: Final = ("--limit-rate",)
+"""Options whose values mean something else than those of other programs' options."""
 
 _ACQUIRING: Final = ("push", "pull", "watch")
 _LONG: Final = (*_ACQUIRING, "verify", "restore", "export", "report", "compare")

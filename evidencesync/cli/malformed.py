@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from evidencesync.cli.console import Console
 from evidencesync.cli.defaults import has_default, means_vault, takes_default
-from evidencesync.cli.habits import FROM_OTHERS, OTHERWISE
+from evidencesync.cli.habits import FROM_OTHERS, OTHER_UNITS, OTHERWISE
 from evidencesync.cli.help_text import bounds_in_words, first_example
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text, shell_text
@@ -225,7 +225,8 @@ def _with_value(name: str, unknown: str, line: _Line) -> str:
     """A known option, with the value that was typed behind the unknown one, if it takes one."""
     takes_value = any(name in one.opts and one.param_type_name == "option" and not one.is_flag for one in line.command.params)
     behind = line.words[line.words.index(unknown) + 1 :] if unknown in line.words else []
-    return f"{name} {shell_text(behind[0])}" if takes_value and behind and not behind[0].startswith("-") else name
+    fits = takes_value and name not in OTHER_UNITS and behind and not behind[0].startswith("-")
+    return f"{name} {shell_text(behind[0])}" if fits else name
 
 
 def _in_plain_words(message: str) -> str:

@@ -70,7 +70,7 @@ def named_key(file: Path, principal: str | None) -> tuple[PublicKey, str]:
     if not _NAME_IN_COMMENT.fullmatch(comment) or looks_like_vault(comment):
         has = f"has the comment {safe_text(comment, 80)}" if comment else "has no comment"
         raise UsageError(
-            f"{safe_text(str(file), 200)} {has}, which names no person", hint="Name its owner: --principal NAME, such as ana@lab."
+            f"{safe_text(str(file), 200)} {has}, which names nobody", hint="Name its owner: --principal NAME, such as ana@lab."
         )
     return key, comment
 

@@ -38,14 +38,15 @@ def test_a_mistyped_command_is_held_against_all_of_them(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
-        (["push", "a", "v", "--cas", "1"], "Did you mean --case? See: evidencesync push --help"),
-        (["push", "a", "v", "--exmaniner", "1"], "Did you mean --examiner? See: evidencesync push --help"),
+        (["push", "a", "v", "--cas", "1"], "Did you mean --case 1? See: evidencesync push --help"),
+        (["push", "a", "v", "--exmaniner", "1"], "Did you mean --examiner 1? See: evidencesync push --help"),
         (["custody", "shwo"], "Did you mean show? See: evidencesync custody --help"),
         (["check", "v"], "Did you mean verify? See: evidencesync --help"),
-        (["custody", "note", "v", "--note", "x"], "Did you mean --text? See: evidencesync custody note --help"),
+        (["custody", "note", "v", "--note", "x"], "Did you mean --text x? See: evidencesync custody note --help"),
         (["verify", "v", "-z"], "See: evidencesync verify --help"),
         (["trust", "add", "v", "k", "--reason", "x"], "See: evidencesync trust add --help"),
         (["push", "-n", "a", "v"], "Did you mean --dry-run? See: evidencesync push --help"),
+        (["push", "--bwlimit", "500", "a", "v"], "Did you mean --limit-rate? See: evidencesync push --help"),
         (["push", "--bwlimit=500", "a", "v"], "Did you mean --limit-rate? See: evidencesync push --help"),
         (["create", "v"], "Did you mean push? See: evidencesync --help"),
         (["snapshots"], "Did you mean list? See: evidencesync --help"),
@@ -57,7 +58,7 @@ def test_a_name_that_is_close_is_suggested(given: list[str], hint: str, capsys: 
     assert main(given) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("error: no such ")
-    assert second.removeprefix("hint: ").replace(" or --case-file", "") == hint
+    assert second.removeprefix("hint: ").replace(" or --case-file 1", "") == hint
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_the_error_says_exactly_what_is_wrong() -> None:
     signers = TrustedSigners.parse(line.encode())
     signers.check("ana@lab", KEY, NAMESPACE, JUNE)
     signers.check("ana@lab", KEY, NAMESPACE, JUNE + 10 * SECOND)
-    assert "not known" in reason(lambda: signers.check("ana@lab", BEN.public_key, NAMESPACE, JUNE))
+    assert "not among the trusted keys" in reason(lambda: signers.check("ana@lab", BEN.public_key, NAMESPACE, JUNE))
     assert "another name" in reason(lambda: signers.check("ben", KEY, NAMESPACE, JUNE))
     assert "not trusted for the namespace other" in reason(lambda: signers.check("ana@lab", KEY, "other", JUNE))
     assert "trusted from 2024-06-01 00:00:00 UTC on" in reason(lambda: signers.check("ana@lab", KEY, NAMESPACE, JUNE - 1))
@@ -158,13 +158,13 @@ def test_a_key_may_be_trusted_again_in_a_later_line() -> None:
     assert signers.principal_for(KEY, NAMESPACE, JUNE) == "ana@lab"
     assert signers.principal_for(KEY, NAMESPACE, JUNE + 100 * SECOND) == "ana@home"
     assert "; it " in reason(lambda: signers.principal_for(KEY, NAMESPACE, JUNE + 50 * SECOND))
-    assert "not known" in reason(lambda: signers.principal_for(BEN.public_key, NAMESPACE, JUNE))
+    assert "not among the trusted keys" in reason(lambda: signers.principal_for(BEN.public_key, NAMESPACE, JUNE))
 
 
 def test_a_line_of_patterns_names_nobody() -> None:
     signers = TrustedSigners.parse(f"*@lab {KEY.line()}\n".encode())
     signers.check("ana@lab", KEY, NAMESPACE, JUNE)
-    assert "not known" in reason(lambda: signers.principal_for(KEY, NAMESPACE, JUNE))
+    assert "not among the trusted keys" in reason(lambda: signers.principal_for(KEY, NAMESPACE, JUNE))
     mixed = TrustedSigners.parse(f"*@lab,ana {KEY.line()}\n".encode())
     assert mixed.principal_for(KEY, NAMESPACE, JUNE) == "ana"
 
