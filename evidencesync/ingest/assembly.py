@@ -32,6 +32,8 @@ _COPIED_STEP: Final = 256 * MIB
 _LEAST: Final = 16 * KIB  # less is written: sharing would cost more (a call, a fragment) than it saves
 _MAX_DIFFERENT: Final = 4 * MIB  # after so many different bytes a published file is no longer compared
 _COMPARED: Final = 4 * KIB
+_MOST_TURNS: Final = 3
+"""From one published file to another one with the same beginning, which is read for that."""
 
 Place = tuple[Location, int]
 """A published file, and an offset in it."""
@@ -248,12 +250,15 @@ class Assembly:
     """Assembles one content, from its first byte to its last.
 
     A file that an interrupted session had begun is continued. As long as all bytes are found in order in one published file,
-    nothing is written: in the end that file is linked. Otherwise blocks are shared with published files where possible (see
-    ReusingWriter), and the rest is written.
+    nothing is written: in the end that file is linked. Disks that were set up alike begin alike, and what they have in common is
+    found in any of them: where a file of the announced size goes on with the content, its beginning is read, and it takes the
+    place of the one before. Otherwise blocks are shared with published files where possible (see ReusingWriter), and the rest is
+    written.
     """
 
     def __init__(
         self,
+        announced: int,
         new_content: Callable[[], StagedContent],
         take_over: Callable[[Location], StagedContent | None],
         basis: Basis,
@@ -266,6 +271,8 @@ class Assembly:
         self.blake3 = new_blake3()
         self.sha256 = new_sha256() if from_disk else None
         self.existing: Location | None = None
+        self._announced = announced
+        self._turns = 0
         self._new_content = new_content
         self._take_over = take_over
         self._basis = basis
@@ -332,10 +339,17 @@ class Assembly:
         """Returns whether `place` continues the one published file that has had all bytes so far."""
         if place is None or self._writer is not None or place[1] != self.size or is_leftover(place[0]):
             return False
-        if self.existing is not None and self.existing != place[0]:
+        if self.existing is not None and self.existing != place[0] and not self._begins_alike(place[0]):
             return False
         self.existing = place[0]
         return True
+
+    def _begins_alike(self, other: Location) -> bool:
+        """Returns whether another published file, which may be the whole content, has all bytes so far, too."""
+        if other.size != self._announced or self._turns == _MOST_TURNS:
+            return False
+        self._turns += 1
+        return self._basis.begins_with(other, self.size, Blake3Digest(self.blake3.digest()))
 
     def _digest(self, data: Buffer) -> None:
         self.size += len(data)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from evidencesync.delta.rows import Row
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, ContentHasher, SegmentDigest
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, ContentHasher, SegmentDigest, new_blake3
 from evidencesync.evidence.entry import Entry
 from evidencesync.files.copying import BlockSharing
 from evidencesync.files.disk import close_quietly, forget_cached
@@ -119,6 +119,16 @@ class Basis:
             self.record_damage(location)
             return None
         return data, status
+
+    def begins_with(self, location: Location, length: int, blake3: Blake3Digest) -> bool:
+        """Returns whether the first `length` bytes of a published file have this digest. They are read."""
+        hasher = new_blake3()
+        for start in range(0, length, _BLOCK):
+            data = self.read(location, start, min(_BLOCK, length - start))
+            if data is None:
+                return False
+            hasher.update(data)
+        return hasher.digest() == blake3
 
     def is_same_file(self, location: Location, entry: Entry, mtime_ns: int | None) -> bool:
         """Returns whether a published file has an entry's size, time and, read from end to end, both of its digests."""

@@ -221,7 +221,7 @@ class StreamIntake:
                 new_content = partial(self._staging.new_content, self._streams)
                 self._content = head.content
                 self._assembly = Assembly(
-                    new_content, self._take_over, self._basis, self._staging.rows, from_disk=self._from_disk
+                    head.size, new_content, self._take_over, self._basis, self._staging.rows, from_disk=self._from_disk
                 )
             else:
                 self._complete(head)

@@ -94,6 +94,8 @@ def _lacked_pieces(segment: Segment, cut: _CutGap) -> list[memoryview]:
 @dataclass(slots=True)
 class _OpenSegment:
     segment: Segment
+    content: int
+    """The number of the content that it is a part of."""
     named: bool = False
     answered: bool = False
     listed: bool = False
@@ -123,6 +125,7 @@ class OutgoingSegments:
         self._policy = AskPolicy(peer_knows_nothing=knows_nothing)
         self._segments: dict[int, _OpenSegment] = {}
         self._sent = RepeatMemory()
+        self._content = 0
         self._sending: list[Key] = []  # of the open stream: within one content nothing is found before it is whole
 
     @property
@@ -134,7 +137,7 @@ class OutgoingSegments:
         """Sends the next segment of the open stream, or its name or list."""
         number = self.count
         self.count += 1
-        held = self._segments[number] = _OpenSegment(segment)
+        held = self._segments[number] = _OpenSegment(segment, self._content)
         key = segment_key(segment)
         if key is not None:
             held.repeats = self._sent.has(key)
@@ -146,6 +149,7 @@ class OutgoingSegments:
 
     def end_stream(self) -> None:
         """Ends the open stream: from now on its segments count as sent before."""
+        self._content += 1
         self._policy.begin_content()
         for key in self._sending:
             self._sent.add(key)
@@ -154,7 +158,7 @@ class OutgoingSegments:
     def announce(self, number: int) -> None:
         """Announces a segment: for the first time, or again over a new link."""
         before = self._segments[number]
-        held = self._segments[number] = _OpenSegment(before.segment, repeats=before.repeats, sent=before.sent)
+        held = self._segments[number] = _OpenSegment(before.segment, before.content, repeats=before.repeats, sent=before.sent)
         segment = held.segment
         match Opening.NAME if held.repeats else self._policy.opening():
             case Opening.NAME:
@@ -238,6 +242,8 @@ class OutgoingSegments:
         # A few new bytes among zeros say nothing about other segments.
         if not held.repeats and (size < segment.literal_bytes or size >= MEAN_CHUNK):
             self._policy.record_parts(size, segment.literal_bytes)
+            if held.content != self._content:
+                self._policy.begin_content()  # an answer that comes late tells nothing of the content that has begun since
         held.sent += size
         self._out.send(ChunkData(number, size))
         self._out.send_data(parts, size)

@@ -250,3 +250,51 @@ def test_an_unchanged_file_behind_new_ones_does_not_travel_again(bench: Bench) -
     for name in ("a", "b"):
         (bench.source / name).write_bytes(new)
     assert bench.push().literal_bytes == len(new)
+
+
+def same_beginnings(source: Path) -> None:
+    """Images of three disks that were set up alike: two of the same size, and one that is the beginning of both."""
+    common = noise(6 * MIB, 1)
+    (source / "b").write_bytes(common + noise(3 * MIB, 2))
+    (source / "c").write_bytes(common + noise(3 * MIB, 3))
+    (source / "a").write_bytes(common)
+
+
+@pytest.mark.parametrize("take", [Bench.push, pull_from], ids=["push", "pull"])
+def test_unchanged_files_with_the_same_beginning_are_linked(bench: Bench, take: Callable[[Bench], object]) -> None:
+    """The beginning of each is found in another one first."""
+    same_beginnings(bench.source)
+    for number in (1, 2, 3):
+        (bench.source / "new").write_text(str(number))
+        take(bench)
+    for name in "abc":
+        assert len({(bench.acquisition(number) / "data" / name).stat().st_ino for number in (1, 2, 3)}) == 1, name
+    assert_sound(bench, 3)
+
+
+def test_a_damaged_file_with_the_same_beginning_is_not_linked(bench: Bench) -> None:
+    """Its own beginning was not read before, but that of another one."""
+    same_beginnings(bench.source)
+    bench.push()
+    for name in "abc":
+        stored = bench.acquisition(1) / "data" / name
+        stored.chmod(0o600)
+        with stored.open("r+b") as file:
+            file.seek(100_000)
+            file.write(b"flipped")
+    bench.push()
+    for name in "abc":
+        assert (bench.acquisition(2) / "data" / name).read_bytes() == (bench.source / name).read_bytes(), name
+
+
+def test_a_damaged_twin_is_not_linked_for_its_good_end(bench: Bench) -> None:
+    same_beginnings(bench.source)
+    bench.push()
+    stored = bench.acquisition(1) / "data/c"
+    stored.chmod(0o600)
+    with stored.open("r+b") as file:
+        file.seek(100_000)
+        file.write(b"flipped")
+    bench.push()
+    for name in "abc":
+        assert (bench.acquisition(2) / "data" / name).read_bytes() == (bench.source / name).read_bytes(), name

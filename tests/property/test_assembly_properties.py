@@ -67,7 +67,8 @@ class Ground:
         path = self.folder / "staged"
         path.unlink(missing_ok=True)
         fd = os.open(self.folder, FOLDER_FLAGS)
-        assembly = Assembly(lambda: StagedContent(fd, path.name, path), lambda _: None, basis, RowsInMemory(), from_disk=True)
+        staged = StagedContent(fd, path.name, path)
+        assembly = Assembly(BASIS_SIZE, lambda: staged, lambda _: None, basis, RowsInMemory(), from_disk=True)
         try:
             yield assembly, path
         finally:

@@ -18,6 +18,7 @@ from evidencesync.limits import (
     MAX_OPEN_ROWS,
     MAX_OPEN_SEGMENTS,
     MAX_ZERO_EXTENT,
+    MEAN_CHUNK,
     MIN_ZERO_RUN,
     WINDOW,
 )
@@ -209,6 +210,22 @@ def test_a_little_that_is_new_among_zeros_does_not_end_asking() -> None:
         sender.receive(SegmentAnswer(number, known=False))
         sender.receive(Need(number, 3, b"\2", b""))
         sent(sender)
+
+
+def test_answers_that_come_late_tell_nothing_of_the_content_that_has_begun_since() -> None:
+    sender = new_sender()
+    sender.open_stream(6 * len(ONE))
+    for number in range(6):
+        sender.add_segment(segment_of(random.Random(number).randbytes(MEAN_CHUNK)))
+    sender.close_stream(6 * MEAN_CHUNK, blake3_of(b"x"))
+    sender.open_stream(2 * len(TWO))
+    sender.add_segment(segment_of(random.Random(6).randbytes(MEAN_CHUNK)))
+    for number in range(6):
+        sender.receive(SegmentAnswer(number, known=False))
+        sender.receive(Need(number, 1, b"\1", b""))
+    sent(sender)
+    sender.add_segment(segment_of(random.Random(7).randbytes(MEAN_CHUNK)))
+    assert not any(isinstance(message, SegmentData) for message in sent(sender))
 
 
 def test_known_files_end_eager_sending() -> None:
