@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from evidencesync.acquire.connect import pause_seconds
-from evidencesync.acquire.handshake import begin_reading_session
+from evidencesync.acquire.reading_session import ReadingSession
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock
-from evidencesync.connection.vault_answers import VaultAnswers
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.errors import BusyError, LimitExceededError, LinkLostError, ProtocolError
@@ -26,7 +25,6 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.files.temporary import writing_temporary
 from evidencesync.limits import MAX_FETCHED_BYTES, MAX_FETCHED_DOCUMENTS, MAX_HEADER_LINE, MIB
 from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
-from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Welcome
 from evidencesync.vault.documents import LARGE, document_limit
 from evidencesync.vault.layout import CASES, CUSTODY, ITEM_FOLDERS
@@ -58,12 +56,13 @@ def fetch_documents(
     recall: Callable[[str], None],
     make_folder: Callable[[], Path],
     now: Callable[[], int] | None = None,
-) -> Vault:
+) -> tuple[Vault, ReadingSession]:
     """Fetches the documents into an empty folder that only this user can enter, and opens it as a vault.
 
-    `recall` is called with the vault's id before anything is read: what this machine remembers must be older than what is shown.
-    `make_folder` makes one such folder for each attempt. A lost link begins again. Raises what the vault refuses us with,
-    ProtocolError, LimitExceededError, LinkLostError, StorageError, NoSpaceError.
+    Also returns the session, for further questions: the caller closes it. `recall` is called with the vault's id before anything
+    is read: what this machine remembers must be older than what is shown. `make_folder` makes one such folder for each attempt. A
+    lost link begins again. Raises what the vault refuses us with, ProtocolError, LimitExceededError, LinkLostError, StorageError,
+    NoSpaceError.
     """
     for attempt in range(request.retries):
         folder = make_folder()
@@ -77,20 +76,17 @@ def fetch_documents(
 
 def _fetch_once(
     link: Link, request: DocumentsRequest, recall: Callable[[str], None], folder: Path, now: Callable[[], int]
-) -> Vault:
-    answers = VaultAnswers(link, request.timeout_seconds)
+) -> tuple[Vault, ReadingSession]:
+    session = ReadingSession(link, request, now, recall)
     try:
-        welcome = begin_reading_session(request, link, answers.expect, now, recall)
-        answers.may_say_status = True
-        link.write(frame_of(DocumentsAsk(request.case, request.item, list(request.whole))))
+        session.ask(DocumentsAsk(request.case, request.item, list(request.whole)))
         copy = _Copy(folder, len(request.whole))
-        while (message := answers.expect(DocumentBatch)).files:
-            copy.store(message.files, answers.data)
-    except LinkLostError as lost:
-        raise answers.reason_for(lost) from lost
-    finally:
-        answers.close()
-    return _opened(folder, welcome)
+        while (message := session.expect(DocumentBatch)).files:
+            copy.store(message.files, session.data)
+        return _opened(folder, session.welcome), session
+    except BaseException:
+        session.close()
+        raise
 
 
 def _opened(folder: Path, welcome: Welcome) -> Vault:

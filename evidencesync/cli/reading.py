@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from evidencesync.acquire.reading_session import FarReader
     from evidencesync.cli.command import Run
     from evidencesync.connection.link import Link
     from evidencesync.localstate.heads import HeadMemory
@@ -36,11 +37,13 @@ class ReadableVault:
     """A vault whose documents can be read, and what this machine remembered of it before.
 
     `address`: where it lies, for a vault on another machine. Then only its documents are here, in a folder that is removed.
+    `far`: how to ask it for more, where that is wanted.
     """
 
     vault: Vault
     memory: HeadMemory
     address: Address | None = None
+    far: FarReader | None = None
 
     def shown_path(self, path: Path) -> str:
         """Returns where something of the vault lies, for people: at the vault, not where its documents are read."""
@@ -58,11 +61,13 @@ def readable_vault(
     ssh: RemoteChoice,
     numbers: tuple[str | None, str | None],
     whole: Sequence[int] = (),
+    *,
+    asks_more: bool = False,
 ) -> Iterator[ReadableVault]:
     """Opens a vault; from another machine, the documents of the case and the item with these numbers are fetched.
 
-    `whole`: the acquisitions of which all of the manifest is needed, 0 for the last one. Raises what opening a vault raises, and
-    what connecting to one and being refused there raise.
+    `whole`: the acquisitions of which all of the manifest is needed, 0 for the last one. `asks_more`: the link stays open for
+    further questions. Raises what opening a vault raises, and what connecting to one and being refused there raise.
     """
     from evidencesync.vault.vault import Vault
 
@@ -73,6 +78,7 @@ def readable_vault(
     from evidencesync.acquire.connect import connect_to_vault
     from evidencesync.acquire.custody import RETRIES
     from evidencesync.acquire.documents import DocumentsRequest, fetch_documents
+    from evidencesync.acquire.reading_session import FarReader
     from evidencesync.cli.terminal import make_asker, person_at
     from evidencesync.files.temporary import temporary_folder
     from evidencesync.localstate.heads import RecalledHeads
@@ -94,7 +100,10 @@ def readable_vault(
         return connect_to_vault(address, ssh.options(run.settings, person_at(run.console)))
 
     with contextlib.ExitStack() as stack:
-        vault = fetch_documents(
+        vault, session = fetch_documents(
             connect, request, recalled.recall_before, lambda: stack.enter_context(temporary_folder("documents-"))
         )
-        yield ReadableVault(vault, recalled, address)
+        stack.callback(session.close)
+        if not asks_more:
+            session.close()
+        yield ReadableVault(vault, recalled, address, FarReader(connect, request, session) if asks_more else None)

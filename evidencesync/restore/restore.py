@@ -13,7 +13,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,20 +21,19 @@ from typing import Final, Literal
 
 from evidencesync.custody.hardlinks import is_hard_link
 from evidencesync.custody.manifest import CheckedLine, WholeEntry
-from evidencesync.errors import DigestMismatchError, NoSpaceError, NotThereError, PathEscapeError, StorageError, UsageError
+from evidencesync.errors import DigestMismatchError, NoSpaceError, NotThereError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, opened_folder, storing, sync_file_system
+from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, opened_folder, sync_file_system
 from evidencesync.files.folders import FolderStack, names_in
 from evidencesync.files.kept_names import KeptNames, try_names
 from evidencesync.outside import closed_vault, look_at, refused_place, require_outside
+from evidencesync.restore.contents import ContentSource, OpenContents, VaultContents
 from evidencesync.restore.metadata import MetadataApplier, MetadataOptions, clear_flags
 from evidencesync.restore.refusals import NOT_POSSIBLE, Refusals, name_place, place_error
 from evidencesync.restore.tree import HardLinkTargets, OnDamage, TreeMaker
 from evidencesync.restore.wanted import AcquiredManifest, PathSelection
-from evidencesync.vault.layout import DATA
 from evidencesync.vault.readback import read_back
-from evidencesync.vault.space import bytes_on_disk, check_destination
-from evidencesync.vault.tree import TreeReader
+from evidencesync.vault.space import check_destination
 
 DRAFT_PREFIX: Final = ".evidencesync-restore-"
 _DRAFT_MODE: Final = 0o700  # nobody else looks in while it is made
@@ -255,8 +254,8 @@ class Restored:
     refusals: Refusals
 
 
-def restore(request: RestoreRequest, progress: RestoreProgress) -> Restored:
-    """Restores. After an error nothing is left.
+def restore(request: RestoreRequest, progress: RestoreProgress, open_contents: OpenContents = VaultContents.open) -> Restored:
+    """Restores. After an error nothing is left. `open_contents`: where the bytes of files come from.
 
     Raises NotThereError, NoSpaceError, StorageError, NameClashError, UsageError for the destination, and DigestMismatchError
     or MissingOrExtraError for damaged evidence.
@@ -265,38 +264,36 @@ def restore(request: RestoreRequest, progress: RestoreProgress) -> Restored:
         folder = stack.enter_context(opened_folder(request.folder))
         acquired = AcquiredManifest(folder, request.manifest_sha256)
         draft = stack.enter_context(open_draft(request.destination, request.vault))
-        with storing(f"open {DATA}"):
-            data = TreeReader(os.open(DATA, FOLDER_FLAGS, dir_fd=folder))
-        stack.callback(data.close)
-        needed = _survey(acquired, data, request, progress)
-        check_destination(draft.fd, needed, folder, _NO_ROOM)
-        return _Restoring(request, progress, acquired, draft).run(data)
+        contents = open_contents(_Acquired(folder, draft.fd, lambda: acquired.entries(PathSelection(request.paths))))
+        stack.callback(contents.close)
+        _survey(acquired, contents, request, progress)
+        check_destination(draft.fd, contents.bytes_needed(), folder, _NO_ROOM)
+        return _Restoring(request, progress, acquired, draft).run(contents)
 
 
-def _survey(acquired: AcquiredManifest, data: TreeReader, request: RestoreRequest, progress: RestoreProgress) -> int:
-    """Step 1. Raises for a path that does not exist, before anything is copied. Returns how many bytes the copies will need."""
+@dataclass(frozen=True, slots=True)
+class _Acquired:
+    """See Acquired."""
+
+    folder_fd: int
+    draft_fd: int
+    entries: Callable[[], Iterator[WholeEntry]]
+
+
+def _survey(acquired: AcquiredManifest, contents: ContentSource, request: RestoreRequest, progress: RestoreProgress) -> None:
+    """Step 1. Raises for a path that does not exist, before anything is copied."""
     selection = PathSelection(request.paths)
     seen = False
-    needed = 0
     for wanted in acquired.entries(selection):
         seen = True
         if wanted.entry.blake3 is not None:
             progress.total_files += 1
             progress.total_bytes += wanted.entry.size or 0
             if not is_hard_link(wanted.entry):
-                needed += _on_disk(data, wanted.path)
+                contents.expect(wanted)
     selection.check_found()
     if not seen:
         raise NotThereError("the acquisition has no entries")
-    return needed
-
-
-def _on_disk(data: TreeReader, path: bytes) -> int:
-    try:
-        folder, name = data.locate(path)
-        return bytes_on_disk(os.stat(name, dir_fd=folder, follow_symlinks=False))
-    except (OSError, PathEscapeError):
-        return 0  # copying it will fail, and say why
 
 
 class _Restoring:
@@ -311,9 +308,9 @@ class _Restoring:
         self._draft = draft
         self._refusals = Refusals()
 
-    def run(self, data: TreeReader) -> Restored:
+    def run(self, contents: ContentSource) -> Restored:
         """Steps 2 to 5."""
-        maker = self._make(data)
+        maker = self._make(contents)
         if self._request.read_back:
             self._read_back(maker)
         self._apply_metadata(maker)
@@ -324,7 +321,7 @@ class _Restoring:
             if wanted.path not in absent:
                 yield wanted
 
-    def _make(self, data: TreeReader) -> TreeMaker:
+    def _make(self, contents: ContentSource) -> TreeMaker:
         progress, request = self._progress, self._request
         progress.stage = "writing"
 
@@ -332,7 +329,7 @@ class _Restoring:
             progress.bytes += size
 
         draft = self._draft.fd, self._draft.names
-        maker = TreeMaker(draft, data, self._refusals, devices=request.devices, on_damage=request.on_damage)
+        maker = TreeMaker(draft, contents, self._refusals, devices=request.devices, on_damage=request.on_damage)
         try:
             for wanted in self._acquired.entries(PathSelection(request.paths)):
                 progress.path = wanted.path

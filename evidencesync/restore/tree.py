@@ -4,105 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
-from typing import Final, Literal, TypeVar
-
-from blake3 import blake3
+from typing import Final, Literal
 
 from evidencesync.custody.manifest import WholeEntry
 from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NameClashError, StorageError
-from evidencesync.evidence.digest import update_zeros
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields
-from evidencesync.files.copying import share_blocks
-from evidencesync.files.disk import CREATE_FLAGS, remove_if_there, write_all
+from evidencesync.files.disk import CREATE_FLAGS, remove_if_there
 from evidencesync.files.folders import FolderStack, split_path
 from evidencesync.files.kept_names import KeptNames
-from evidencesync.files.large_hash import ContentReadError, ReportBytes, new_parallel_blake3, read_blocks
-from evidencesync.limits import MIB
+from evidencesync.files.large_hash import ReportBytes
+from evidencesync.restore.contents import ContentSource
 from evidencesync.restore.refusals import NOT_POSSIBLE, Refusals, place_error, reason_of
-from evidencesync.vault.tree import TreeReader
-
-_SMALL: Final = 128 * 1024  # files up to this size are read whole
-_BLOCK: Final = 4 * MIB
-_Result = TypeVar("_Result")
-
-
-def copy_content(source_fd: int, target_fd: int, path: bytes, size: int, blake3_hex: str, report_bytes: ReportBytes) -> bool:
-    """Fills an empty file with the content of a stored file, and returns whether they share blocks. Holes stay holes.
-
-    Raises DigestMismatchError if the stored bytes do not have the digest: then the target must be removed. Raises
-    VaultReadError if the vault's disk fails, OSError if the target's disk does.
-    """
-    if size <= _SMALL:
-        data = _reading(lambda: os.read(source_fd, size + 1))
-        if len(data) != size or blake3(data).hexdigest() != blake3_hex:
-            raise _damaged(path)
-        if data:
-            write_all(target_fd, data)
-        report_bytes(size)
-        return False
-    if _reading(lambda: os.fstat(source_fd).st_size) != size:
-        raise _damaged(path)
-    shared = share_blocks(source_fd, target_fd)
-    if not shared:
-        os.ftruncate(target_fd, size)
-    if _pass_through(source_fd, None if shared else target_fd, size, report_bytes) != blake3_hex:
-        raise _damaged(path)
-    return shared
-
-
-class VaultReadError(Exception):
-    """The vault's disk failed. Never leaves this room."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def _pass_through(source_fd: int, target_fd: int | None, size: int, report_bytes: ReportBytes) -> str:
-    """Computes the BLAKE3 of a stored file's bytes, and writes them to the target, if there is one."""
-    whole = new_parallel_blake3()
-    try:
-        for block in read_blocks(source_fd, size, [memoryview(bytearray(_BLOCK))]):
-            if block.data is None:
-                update_zeros(whole.update, block.length)
-            else:
-                whole.update(block.data)
-                if target_fd is not None:
-                    _write_at(target_fd, block.data, block.offset)
-            report_bytes(block.length)
-    except ContentReadError as refused:
-        raise VaultReadError(refused.error) from refused.error
-    return whole.hexdigest()
-
-
-def _write_at(fd: int, block: memoryview, offset: int) -> None:
-    while block:
-        written = os.pwrite(fd, block, offset)
-        block, offset = block[written:], offset + written
-
-
-def _reading(read: Callable[[], _Result]) -> _Result:
-    try:
-        return read()
-    except OSError as error:
-        raise VaultReadError(error) from error
-
-
-def _damaged(path: bytes) -> DigestMismatchError:
-    return DigestMismatchError(
-        f"the vault's copy of {safe_text(path, 300)} is not what was acquired",
-        hint="See which bytes: evidencesync verify VAULT. To restore all the rest: --on-damage skip",
-    )
-
 
 _Identity = tuple[str, str | None, str | None, str | None, str | None]
-_GONE: Final = (
-    "Nothing was restored. See what else is gone: evidencesync verify VAULT --case CASE --item ITEM. "
-    "Another acquisition may have the file: evidencesync list VAULT. To restore all the rest: --on-damage skip"
-)
 _NO_LINKS: Final = (None, 0, 1)
 
 
@@ -155,9 +71,9 @@ class TreeMaker:
     """
 
     def __init__(
-        self, draft: tuple[int, KeptNames], data: TreeReader, refusals: Refusals, *, devices: bool, on_damage: OnDamage
+        self, draft: tuple[int, KeptNames], contents: ContentSource, refusals: Refusals, *, devices: bool, on_damage: OnDamage
     ) -> None:
-        """`draft`: its descriptor, and what its file system keeps of names. `data`: the acquisition's. Neither is taken over."""
+        """`draft`: its descriptor, and what its file system keeps of names. Neither it nor `contents` is taken over."""
         draft_fd, self._names = draft
         self.absent: set[bytes] = set()
         self.links = HardLinkTargets()
@@ -166,7 +82,7 @@ class TreeMaker:
         self.shared = 0
         self._stack = FolderStack(os.dup(draft_fd))
         self._others = FolderStack(os.dup(draft_fd))  # to find what is linked to
-        self._data = data
+        self._contents = contents
         self._refusals = refusals
         self._devices = devices
         self._skip_damaged = on_damage == "skip"
@@ -197,7 +113,7 @@ class TreeMaker:
             return
         try:
             folder = self._stack.enter(parent)
-            made = self._make(folder, name, path, entry, report_bytes)
+            made = self._make(folder, name, wanted, report_bytes)
         except FileExistsError as error:
             raise NameClashError(
                 f"the file system takes the name for another one's: {safe_text(path, 300)}",
@@ -219,7 +135,8 @@ class TreeMaker:
     def _count(self, entry: Entry) -> None:
         self.counts[entry.type] = self.counts.get(entry.type, 0) + 1
 
-    def _make(self, folder: int, name: bytes, path: bytes, entry: Entry, report_bytes: ReportBytes) -> bool:
+    def _make(self, folder: int, name: bytes, wanted: WholeEntry, report_bytes: ReportBytes) -> bool:
+        path, entry, _ = wanted
         target = self.links.target_of(path, entry)
         if target is not None and target not in self.absent and self._link(folder, name, path, target):
             return True
@@ -227,7 +144,7 @@ class TreeMaker:
             os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
             self._report_folder(path, entry)
         elif entry.blake3 is not None:
-            return self._make_file(folder, name, path, entry, report_bytes)
+            return self._make_file(folder, name, wanted, report_bytes)
         elif entry.flags is not None and "skipped" in entry.flags:
             self._refuse("skipped", path, entry.type)
             return False
@@ -288,32 +205,19 @@ class TreeMaker:
             return False
         return True
 
-    def _make_file(self, folder: int, name: bytes, path: bytes, entry: Entry, report_bytes: ReportBytes) -> bool:
-        size = entry.size or 0
-        try:
-            source, _ = self._data.open_file(path)
-        except (MissingOrExtraError, StorageError) as error:
-            if isinstance(error, MissingOrExtraError):
-                error.hint = _GONE
-            self._damage(path, error)
-            return False
+    def _make_file(self, folder: int, name: bytes, wanted: WholeEntry, report_bytes: ReportBytes) -> bool:
+        path, entry, _ = wanted
         try:
             fd = os.open(name, CREATE_FLAGS, _FILE_MODE, dir_fd=folder)
             try:
-                shared = copy_content(source, fd, path, size, entry.blake3 or "", report_bytes)
+                shared = self._contents.fill(fd, wanted, report_bytes)
             finally:
                 os.close(fd)
-        except DigestMismatchError as error:
+        except (DigestMismatchError, MissingOrExtraError, StorageError) as error:
             remove_if_there(folder, name)
             self._damage(path, error)
             return False
-        except VaultReadError as error:
-            remove_if_there(folder, name)
-            text = f"the vault's copy of {safe_text(path, 300)} cannot be read: {reason_of(error.error)}"
-            self._damage(path, StorageError(text, hint="To restore all the rest: --on-damage skip"))
-            return False
-        finally:
-            os.close(source)
+        size = entry.size or 0
         if entry.read_errors:
             self._refusals.add("bad-bytes", path, "see the manifest for the ranges")
         self.bytes += size

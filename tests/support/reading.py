@@ -27,4 +27,6 @@ def fetched(
         return made
 
     request = DocumentsRequest(b"", **{"signer": bench.signer, "session": "0" * 32, **changes})
-    return fetch_documents(connect or (lambda: bench.serve()[0]), request, recalled.recall_before, make_folder), recalled
+    vault, session = fetch_documents(connect or (lambda: bench.serve()[0]), request, recalled.recall_before, make_folder)
+    session.close()
+    return vault, recalled

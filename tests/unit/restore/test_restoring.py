@@ -18,6 +18,7 @@ from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.exit_codes import ExitCode
 from evidencesync.files.kept_names import KeptNames
+from evidencesync.restore.contents import VaultContents
 from evidencesync.restore.metadata import MetadataApplier, MetadataOptions
 from evidencesync.restore.refusals import NAMED_OF_EACH, Refusals
 from evidencesync.restore.restore import open_draft
@@ -38,7 +39,8 @@ class Bench:
         self.refusals = Refusals()
         self.fd = os.open(self.copy, os.O_RDONLY)
         self.reader = TreeReader(os.open(self.data, os.O_RDONLY))
-        self.maker = TreeMaker((self.fd, KeptNames()), self.reader, self.refusals, devices=True, on_damage="fail")
+        self.contents = VaultContents(self.reader)
+        self.maker = TreeMaker((self.fd, KeptNames()), self.contents, self.refusals, devices=True, on_damage="fail")
 
     def file(self, path: str, data: bytes = b"data", **fields: object) -> WholeEntry:
         (self.data / path).parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +236,7 @@ def test_an_image_of_a_device_is_a_file_and_what_could_not_be_read_of_it_is_said
 
 
 def test_a_name_that_the_file_system_would_change_is_listed_and_not_made(bench: Bench) -> None:
-    maker = TreeMaker((bench.fd, KeptNames(letters=False)), bench.reader, bench.refusals, devices=False, on_damage="fail")
+    maker = TreeMaker((bench.fd, KeptNames(letters=False)), bench.contents, bench.refusals, devices=False, on_damage="fail")
     for whole in (bench.file("Notes"), WholeEntry(b"Sub", Entry("directory", "Sub"), None), bench.file("Sub/x"), bench.file("y")):
         maker.make(whole, lambda _: None)
     maker.close()
@@ -244,7 +246,7 @@ def test_a_name_that_the_file_system_would_change_is_listed_and_not_made(bench: 
 
 def test_only_what_is_asked_for_becomes_a_device(bench: Bench) -> None:
     node = WholeEntry(b"null", Entry("character-device", "null", device_number="1:3"), None)
-    careful = TreeMaker((bench.fd, KeptNames()), bench.reader, bench.refusals, devices=False, on_damage="fail")
+    careful = TreeMaker((bench.fd, KeptNames()), bench.contents, bench.refusals, devices=False, on_damage="fail")
     careful.make(node, lambda _: None)
     careful.close()
     assert (os.listdir(bench.copy), bench.refusals.counts) == ([], {"device": 1})

@@ -1,0 +1,75 @@
+"""A link to a far vault over which a reader asks one thing after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from evidencesync.acquire.handshake import ReadingRequest, begin_reading_session
+from evidencesync.connection.link import Link
+from evidencesync.connection.vault_answers import VaultAnswers
+from evidencesync.errors import LinkLostError
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import Message
+
+_M = TypeVar("_M", bound=Message)
+
+
+class ReadingSession:
+    """Is open as soon as it is made: the vault has shown who it is, and taken our key."""
+
+    def __init__(self, link: Link, request: ReadingRequest, now: Callable[[], int], recall: Callable[[str], None]) -> None:
+        """Takes over the link. Raises what the vault refuses us with, VersionError, ProtocolError, LinkLostError."""
+        self._link = link
+        self._answers = VaultAnswers(link, request.timeout_seconds)
+        try:
+            with self.explained():
+                self.welcome = begin_reading_session(request, link, self._answers.expect, now, recall)
+                self._answers.may_say_status = True
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def wire_received(self) -> int:
+        """Bytes received on the connection so far."""
+        return self._link.wire_received
+
+    def ask(self, message: Message) -> None:
+        """Sends a question. Raises LinkLostError, or the reason why the vault has hung up."""
+        with self.explained():
+            self._link.write(frame_of(message))
+
+    def expect(self, kind: type[_M]) -> _M:
+        """Returns the next message, which must be of this kind. Raises as `VaultAnswers.expect` does."""
+        self._answers.begin_waiting()
+        with self.explained():
+            return self._answers.expect(kind)
+
+    def data(self, size: int) -> Iterator[memoryview]:
+        """Yields `size` bytes of data. Raises as `VaultAnswers.data` does."""
+        with self.explained():
+            yield from self._answers.data(size)
+
+    def close(self) -> None:
+        """Closes the link. Safe to call again."""
+        self._answers.close()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raises, in place of LinkLostError, the reason that the vault has given before it hung up, where there is one."""
+        try:
+            yield
+        except LinkLostError as lost:
+            raise self._answers.reason_for(lost) from lost
+
+
+@dataclass(frozen=True, slots=True)
+class FarReader:
+    """A vault on another machine: the session that is open, and how another one is made where the link is lost."""
+
+    connect: Callable[[], Link]
+    request: ReadingRequest
+    session: ReadingSession
