@@ -26,10 +26,11 @@ from evidencesync.files.temporary import writing_temporary
 from evidencesync.limits import MAX_FETCHED_BYTES, MAX_FETCHED_DOCUMENTS, MAX_HEADER_LINE, MIB
 from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
 from evidencesync.protocol.messages import Welcome
-from evidencesync.vault.documents import LARGE, document_limit
+from evidencesync.vault.documents import LARGE, document_limit, is_folder_place
 from evidencesync.vault.layout import CASES, CUSTODY, ITEM_FOLDERS
 from evidencesync.vault.vault import Vault
 
+_NOWHERE: Final = "no folder"  # no name that anything of a vault has
 _MOST_PLACES: Final = 10_000  # folders that are known to be there
 
 
@@ -114,7 +115,8 @@ class _Copy:
         """Stores documents whose bytes come one after the other.
 
         1. Each is a document, at its path in a vault, and no larger than such a one may be. In the place of one that is named as
-           larger comes an empty file of such a size: it is as malformed here as it is there.
+           larger comes an empty file of such a size: it is as malformed here as it is there. In the place of a folder that is a
+           link there comes one that leads nowhere: nobody follows it.
         2. None comes twice.
         3. There are no more of them than any vault has, and no more large ones than were asked for.
 
@@ -123,6 +125,10 @@ class _Copy:
         sizes = [self._taken_size(path, size) for path, size in files]
         blocks = _Blocks(data(sum(sizes)))
         for (path, stated), size in zip(files, sizes, strict=True):
+            if is_folder_place(path):
+                with writing_temporary():
+                    self._link(path)
+                continue
             with ExitStack() as stack:
                 with writing_temporary():
                     file = stack.enter_context(self._create(path))
@@ -134,7 +140,7 @@ class _Copy:
 
     def _taken_size(self, path: str, size: int) -> int:
         """Returns how many bytes of a document follow."""
-        limit = document_limit(path)
+        limit = 0 if is_folder_place(path) else document_limit(path)
         if limit is None:
             raise ProtocolError(f"the vault shows something that is no document: {safe_text(path, 200)}")  # 1
         if size > limit + 1:
@@ -148,6 +154,13 @@ class _Copy:
             raise LimitExceededError("the vault shows more documents than any vault has")  # 3
         return size
 
+    def _link(self, path: str) -> None:
+        self._make(path.rpartition("/")[0])
+        try:
+            (self._folder / path).symlink_to(_NOWHERE)
+        except FileExistsError as error:
+            raise ProtocolError(f"the vault shows a folder and a link in its place: {safe_text(path, 200)}") from error  # 2
+
     def _create(self, path: str) -> BinaryIO:
         folder = path.rpartition("/")[0]
         if folder:
@@ -155,7 +168,9 @@ class _Copy:
         parts = path.split("/")
         if parts[0] == CASES:
             for name in ITEM_FOLDERS:  # also those that are empty
-                self._make("/".join((*parts[:3], name)))
+                place = "/".join((*parts[:3], name))
+                if place not in self._places and not (self._folder / place).is_symlink():
+                    self._make(place)
         try:
             return (self._folder / path).open("xb")
         except FileExistsError as error:
@@ -165,7 +180,10 @@ class _Copy:
         if folder not in self._places:
             if len(self._places) >= _MOST_PLACES:
                 self._places.clear()  # a vault may name millions of folders
-            (self._folder / folder).mkdir(parents=True, exist_ok=True)
+            try:
+                (self._folder / folder).mkdir(parents=True, exist_ok=True)
+            except FileExistsError as error:
+                raise ProtocolError(f"the vault shows a document behind a link: {safe_text(folder, 200)}") from error  # 1
             self._places.add(folder)
 
 

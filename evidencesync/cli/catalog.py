@@ -35,7 +35,7 @@ from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.ingest.transfers import find_transfers
 from evidencesync.limits import MAX_RECORD
 from evidencesync.restore.wanted import PathSelection
-from evidencesync.vault.absent import nothing_of, removed_acquisition
+from evidencesync.vault.absent import nothing_of, removed_acquisition, require_acquisition_folder
 from evidencesync.vault.catalog import (
     acquisition_numbers,
     case_folders,
@@ -121,7 +121,7 @@ def _list_items(vault: Vault, known: KnownHeads, wanted: _Wanted, problems: set[
             place = f"{case}/{item}"
             if not wanted.takes(case, item):
                 continue
-            listed = _list_item(ItemLayout(vault.layout.case(case) / item), place, known.of(place), problems)
+            listed = _list_item(vault.layout, place, known.of(place), problems)
             if listed is not None:
                 listed_places.add(place)
                 if wanted.is_about(listed):
@@ -184,14 +184,17 @@ def load_state(item: ItemLayout, number: int) -> tuple[SourceState, ManifestFoot
     return SourceState.of_manifest(header, footer, int(stated) if is_count(stated) else 0), footer
 
 
-def _list_item(layout: ItemLayout, folder: str, known: set[StatedHead], problems: set[ExitCode]) -> ListedItem | None:
+def _list_item(vault: VaultLayout, folder: str, known: set[StatedHead], problems: set[ExitCode]) -> ListedItem | None:
     """One item; None for one without an acquisition or a record.
 
     The chain is read before the acquisitions are listed: what is published meanwhile seems neither missing nor removed.
     """
+    layout = ItemLayout(vault.cases / folder)
     ledger = Ledger(layout.custody)
     problem: EvidenceSyncError | None = None
     try:
+        for name_of_folder in (layout.custody.name, layout.acquisitions.name):
+            require_no_link(vault, *folder.split("/"), name_of_folder)
         name = stored_name(layout)
         if name is None:
             return None
@@ -224,6 +227,7 @@ def _list_item(layout: ItemLayout, folder: str, known: set[StatedHead], problems
 
 def _list_acquisition(layout: ItemLayout, number: int, problems: set[ExitCode]) -> ListedAcquisition:
     try:
+        require_acquisition_folder(layout, number)
         receipt = load_receipt(layout, number)
         state, footer = load_state(layout, number)
     except EvidenceSyncError as error:

@@ -28,8 +28,8 @@ def send_documents(connection: SenderConnection, vault: Vault, ask: DocumentsAsk
     """Sends the documents that are asked for.
 
     One that cannot be read ends the session: the other end would take it for missing. One that is removed meanwhile, or that is
-    no regular file, is missing. One that is larger than any, or has holes, is named alone, as DocumentBatch says. Raises
-    StorageError, ProtocolError.
+    no regular file, is missing. One that is larger than any, or has holes, is named alone, as DocumentBatch says, and so is a
+    symbolic link in the place of a folder. Raises StorageError, ProtocolError.
     """
     wanted = _wanted(ask)
     batch = _Batch(connection)
@@ -87,6 +87,9 @@ class _Batch:
 
 def _send(batch: _Batch, root: Path, one: DocumentFile) -> None:
     """Sends a document; nothing where it is missing, or no regular file: then the other end misses it, as anybody here does."""
+    if one.is_link:
+        batch.add(one.path, b"")
+        return
     limit = document_limit(one.path) or 0
     try:
         _send_bytes(batch, root / one.path, one, limit)

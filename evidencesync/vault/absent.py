@@ -126,11 +126,19 @@ def choose_acquisition(item: ItemLayout, whose: str, wanted: int | None) -> int:
     numbers = acquisition_numbers(item, last if wanted is None else wanted)
     number = wanted if wanted is not None else max(last, *numbers[-1:], 0)
     if number in numbers:
+        require_acquisition_folder(item, number)
         return number
     if 0 < number <= recorded_acquisitions(item) and not is_folder(item.acquisition(number)):
         raise removed_acquisition(whose, number)
     text = f"{whose} has no acquisition {number}" if number else f"{whose} has no acquisition yet"
     raise NotThereError(text, hint=f"{numbers_text(numbers, 'acquisition')}{SEE_LIST}")
+
+
+def require_acquisition_folder(item: ItemLayout, number: int) -> None:
+    """Raises MissingOrExtraError where something else lies in the place of an acquisition's folder: that is no failed read."""
+    if not is_folder(item.acquisition(number)):
+        text = f"a link or a file lies in the place of the folder of acquisition {number}: where a link leads nobody looks"
+        raise MissingOrExtraError(text, hint=_VERIFY)
 
 
 def removed_acquisition(whose: str, number: int) -> MissingOrExtraError:

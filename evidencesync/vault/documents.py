@@ -42,6 +42,7 @@ from evidencesync.vault.layout import (
     CHUNKS,
     CUSTODY,
     INDEX,
+    ITEM_FOLDERS,
     MANIFEST,
     REVOKED_KEYS,
     SETTINGS,
@@ -92,6 +93,21 @@ def _are_folders(case: str, item: str) -> bool:
     return is_folder_name(case) and is_folder_name(item)
 
 
+def is_folder_place(path: str) -> bool:
+    """Whether a vault has a folder at this path, on the way to documents of cases."""
+    match path.split("/"):
+        case [cases, case]:
+            return cases == CASES and is_folder_name(case)
+        case [cases, case, item]:
+            return cases == CASES and _are_folders(case, item)
+        case [cases, case, item, folder]:
+            return cases == CASES and _are_folders(case, item) and folder in ITEM_FOLDERS
+        case [cases, case, item, folder, number]:
+            is_there = (cases, folder) == (CASES, ACQUISITIONS) and _are_folders(case, item)
+            return is_there and acquisition_number(number) is not None
+    return False
+
+
 def _record_limit(name: str) -> int | None:
     if parse_record_file(name.removesuffix(SIGNATURE_SUFFIX)) is None:
         return None
@@ -112,26 +128,36 @@ class WantedDocuments:
 
 @dataclass(frozen=True, slots=True)
 class DocumentFile:
-    """A document by its path in the vault; `ends`: of its lines, only the first and the last are wanted."""
+    """A document by its path in the vault; `ends`: of its lines, only the first and the last are wanted.
+
+    `is_link`: no document, but a symbolic link in the place of a folder. Nobody follows it, and who reads a vault says so.
+    """
 
     path: str
     ends: bool = False
+    is_link: bool = False
 
 
 def wanted_documents(vault: VaultLayout, wanted: WantedDocuments) -> Iterator[DocumentFile]:
     """Yields the documents that are there. The vault's own chain comes first, and an item's chain before its acquisitions.
 
-    So what is published meanwhile seems neither missing nor removed. Of what is not there come the first records of the items
-    that may have been meant: whoever reads from afar is told of them. Raises StorageError, and MissingOrExtraError where a
-    symbolic link lies in the place of a folder.
+    So what is published meanwhile seems neither missing nor removed. Links come before all that is beside them. Of what is not
+    there come the first records of the items that may have been meant: whoever reads from afar is told of them. Raises
+    StorageError, and MissingOrExtraError where a symbolic link lies in the place of the folder of all cases.
     """
     yield from _present(vault.root, ".", _OF_THE_VAULT)
     yield from _present(vault.root, INDEX, [STATED_HEADS])
     yield from _present(vault.root, CUSTODY, None)
     found = False
-    for case in case_folders(vault):
-        for item in item_folders(vault, case) if wanted.case is None or wanted.case.folder == case else ():
-            if wanted.item is None or wanted.item.folder == item:
+    of_case, of_item = (None if one is None else one.folder for one in (wanted.case, wanted.item))
+    cases = case_folders(vault)
+    yield from _links(vault.root, CASES, of_case)
+    for case in cases:
+        if of_case not in (None, case):
+            continue
+        yield from _links(vault.root, f"{CASES}/{case}", of_item)
+        for item in item_folders(vault, case):
+            if of_item in (None, item):
                 found = True
                 yield from _of_item(vault, f"{CASES}/{case}/{item}", wanted)
     if wanted.case is not None and not found:
@@ -147,13 +173,26 @@ def _of_near_items(vault: VaultLayout, case: Title, item: Title | None) -> Itera
         yield from itertools.islice(records, 2)  # the first, and its signature
 
 
+def _links(root: Path, folder: str, wanted: str | None = None) -> Iterator[DocumentFile]:
+    """Yields the symbolic links in the places of folders, in a folder of the vault; `wanted`: only one of this name."""
+    if not is_folder(root / folder):
+        return
+    with storing(lambda: f"list {shown_path(root / folder)}"), os.scandir(root / folder) as listed:
+        names = sorted(entry.name for entry in listed if entry.is_symlink())
+    for name in names:
+        if wanted in (None, name) and is_folder_place(f"{folder}/{name}"):
+            yield DocumentFile(f"{folder}/{name}", is_link=True)
+
+
 def _of_item(vault: VaultLayout, place: str, wanted: WantedDocuments) -> Iterator[DocumentFile]:
     item = ItemLayout(vault.root / place)
+    yield from _links(vault.root, place)
     yield from _present(vault.root, f"{place}/{CUSTODY}", None)
     recorded = 0
     with contextlib.suppress(ChainError, MissingOrExtraError):  # whoever reads the chain there finds what is wrong with it
         recorded = recorded_acquisitions(item)
-    numbers = acquisition_numbers(item, recorded)
+    numbers = acquisition_numbers(item, recorded) if is_folder(item.acquisitions) else []
+    yield from _links(vault.root, f"{place}/{ACQUISITIONS}")
     whole = {number or max(numbers, default=0) for number in wanted.whole}
     for number in numbers:
         folder = item.acquisition(number)

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from evidencesync.acquire import documents
+from evidencesync.cli.catalog import list_output
 from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.custody.documents import ReadingClaim
 from evidencesync.errors import (
@@ -26,8 +27,10 @@ from evidencesync.errors import (
     UntrustedSignerError,
     VersionError,
 )
+from evidencesync.exit_codes import ExitCode
 from evidencesync.files.disk import opened_file, opened_folder
 from evidencesync.limits import MAX_RECORD
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
 from evidencesync.protocol.messages import ALIKE_VERSION, READING_VERSION, Message, Patience, Status
 from evidencesync.vault.catalog import load_receipt
@@ -97,6 +100,12 @@ def everything_in(folder: Path) -> set[str]:
         ([([(_RECORD, MAX_RECORD + 1)], b"x")], ProtocolError),
         ([([(_RECORD, MAX_RECORD + 2)], b"")], LimitExceededError),
         ([([(f"{_PLACE}/acquisitions/0001/manifest.jsonl", 1 << 30)], b"x")], LimitExceededError),
+        ([([(f"{_PLACE}/custody", 1)], b"x")], ProtocolError),
+        ([([(f"{_PLACE}/custody", 0), (f"{_PLACE}/custody/0001-acquired.json", 1)], b"x")], ProtocolError),
+        ([([("cases/C1", 0), (f"{_PLACE}/custody/0001-acquired.json", 1)], b"x")], ProtocolError),
+        ([([(f"{_PLACE}/custody/0001-acquired.json", 1), (f"{_PLACE}/custody", 0)], b"x")], ProtocolError),
+        ([([("cases/C1", 0), ("cases/C1", 0)], b"")], ProtocolError),
+        ([([("cases", 0)], b"")], ProtocolError),
         ([([("vault.toml", 7)], b"no toml")], EvidenceSyncError),
         ([], EvidenceSyncError),
     ],
@@ -267,6 +276,22 @@ def test_a_document_made_large_is_wrong_here_too_and_hides_no_other(
             with opened_folder(root) as folder, pytest.raises(MalformedDocumentError), opened_file(name, folder):
                 pass
     assert load_receipt(item, 2).acquisition == 2
+
+
+@pytest.mark.parametrize("depth", [0, 1, "acquisitions", "custody", "incoming", "acquisitions/0001"])
+def test_a_link_in_the_place_of_a_folder_is_one_from_afar_and_followed_by_nobody(
+    bench: Bench, tmp_path: Path, depth: int | str
+) -> None:
+    """What a person has moved to another disk is not called removed; and its documents are not shown either."""
+    item = bench.vault.layout.item(bench.name).root
+    place = [item.parent, item][depth] if isinstance(depth, int) else item / depth
+    memory = HeadMemory(tmp_path / "memory")
+    place.rename(tmp_path / "away")
+    place.symlink_to(tmp_path / "away")
+    vault, _ = fetched(bench, tmp_path / "here")
+    codes = [list_output(one, memory)[1] for one in (bench.vault, vault)]
+    assert codes == [set() if depth == "incoming" else {ExitCode.MISSING_OR_EXTRA}] * 2
+    assert (vault.layout.root / place.relative_to(bench.vault.layout.root)).is_symlink()
 
 
 def test_a_small_document_that_is_too_long_is_so_here_too(bench: Bench, tmp_path: Path) -> None:
