@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 from collections.abc import Callable
 from typing import Literal
 
@@ -30,6 +31,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_PATH
+from evidencesync.source.root import NOT_THERE
 from evidencesync.ssh.sftp import SftpSource
 
 _LONGEST_PATH = 2000  # characters of a path in a note
@@ -112,7 +114,8 @@ def _find(connection: SftpConnection, asked: bytes) -> tuple[SftpRoot, str | Non
             named, real = safe_text(asked, _LONGEST_PATH), safe_text(path, _LONGEST_PATH)
             note = f"the source was named through a symbolic link: {named} leads to {real}"
     except SourceReadError as error:
-        raise SourceNotFoundError(f"cannot open the source: {error.message}") from error
+        hint = NOT_THERE if error.errno == errno.ENOENT else None
+        raise SourceNotFoundError(f"cannot open the source: {error.message}", hint=hint) from error
     if len(path) > MAX_PATH:
         raise ProtocolError("the server names an impossible path")
     if status.kind == "directory":

@@ -190,7 +190,7 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     flags = ", ".join(f"{count:,} {FLAGS.get(flag, safe_text(flag))}" for flag, count in footer.flags.items())
     yield f"  flags         {flags or 'none'}"
     state = SourceState.of_manifest(header, footer)
-    yield f"  source        {'; '.join(state.parts) or 'everything was read'}"
+    yield f"  read          {'; '.join(state.parts) or 'everything'}"
     for name in ("source", "arrival", "disk"):
         point = getattr(receipt.points, name)
         digests = f", {' and '.join(map(safe_text, point.digests))}" if point.digests else ""

@@ -16,7 +16,7 @@ from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from evidencesync.cli.comparison_outputs import ChangedOutput, DiffOutput, FieldOutput, SourceOutput
+    from evidencesync.cli.comparison_outputs import ChangedOutput, DiffOutput, FieldOutput, MovedOutput, SourceOutput
     from evidencesync.compare.acquisitions import AcquisitionDifference, Ranges
     from evidencesync.custody.differences import EntryDifference
     from evidencesync.custody.wholeness import SourceState
@@ -66,9 +66,7 @@ def diff(
         found = compare_acquisitions(opened.layout, first, second, limit)
         states = [load_state(opened.layout, number)[0] for number in (first, second)]
     output = _output(name, first, second, found, *(SourceOutput(state.verdict, state.filtered) for state in states))
-    run.console.print_result(
-        output, [*diff_lines(output, every_time=run.console.verbose), *_state_lines((first, second), states)]
-    )
+    run.console.print_result(output, [*diff_lines(output, every_one=run.console.verbose), *_state_lines((first, second), states)])
     return code
 
 
@@ -141,10 +139,10 @@ def _fields(one: EntryDifference) -> list[FieldOutput]:
     return [FieldOutput(*change) for change in one.fields]
 
 
-def diff_lines(output: DiffOutput, *, every_time: bool = True) -> Iterator[str]:
+def diff_lines(output: DiffOutput, *, every_one: bool = True) -> Iterator[str]:
     """The differences for people: a line each, marked as `+`, `-`, `>`, `*` and `m`, and the counts last.
 
-    Without `every_time`, entries with the same content that differ in nothing but what any copy has anew are one line.
+    Without `every_one`, what any copy has anew, and files that were moved together, are one line.
     """
     for lone in output.added:
         yield f"+ {_shown(lone.path, lone.path_b64)}{_extent(lone.type, lone.size)}"
@@ -152,9 +150,7 @@ def diff_lines(output: DiffOutput, *, every_time: bool = True) -> Iterator[str]:
     for lone in output.removed:
         yield f"- {_shown(lone.path, lone.path_b64)}{_extent(lone.type, lone.size)}"
     yield from _more("-", output.counts.removed, output.removed)
-    for moved in output.moved:
-        after = _shown(moved.after, moved.after_b64)
-        yield f"> {_shown(moved.before, moved.before_b64)} -> {after}  ({size_text(moved.size)})"
+    yield from _moved_lines(output.moved, every_one=every_one)
     yield from _more(">", output.counts.moved, output.moved)
     for changed in output.changed:
         yield f"* {_shown(changed.path, changed.path_b64)}{_ranges_text(changed)}"
@@ -163,7 +159,7 @@ def diff_lines(output: DiffOutput, *, every_time: bool = True) -> Iterator[str]:
     unnamed, passing = 0, set[str]()
     for one in output.metadata:
         fields = {change.field for change in one.fields}
-        if not every_time and fields <= _PASSING:
+        if not every_one and fields <= _PASSING:
             unnamed += 1
             passing |= fields
             continue
@@ -183,6 +179,36 @@ def diff_lines(output: DiffOutput, *, every_time: bool = True) -> Iterator[str]:
         yield f"  {counts.filtered:,} not compared: a filter left them out of one of the two"
 
 
+def _moved_lines(moved: Sequence[MovedOutput], *, every_one: bool) -> Iterator[str]:
+    """What was moved; without `every_one`, files that went from one folder to another under their own names are one line."""
+    from evidencesync.evidence.path import from_json_fields
+
+    together: dict[tuple[bytes, bytes], list[MovedOutput]] = {}
+    for one in moved:
+        before, after = from_json_fields(one.before, one.before_b64), from_json_fields(one.after, one.after_b64)
+        folders = _moved_folders(before, after)
+        together.setdefault((before, after) if every_one or folders is None else folders, []).append(one)
+    for (before, after), files in together.items():
+        size = size_text(sum(one.size for one in files))
+        if len(files) > 1:
+            names = f"{safe_text(before) or '.'}/ -> {safe_text(after) or '.'}/"
+            yield f"> {names}  ({count_text(len(files), 'file')}, {size}; -v names them)"
+        else:
+            (one,) = files
+            yield f"> {_shown(one.before, one.before_b64)} -> {_shown(one.after, one.after_b64)}  ({size})"
+
+
+def _moved_folders(before: bytes, after: bytes) -> tuple[bytes, bytes] | None:
+    """The folders between which a file was moved, without the common ends of their paths; None for a file of another name."""
+    one, other = before.split(b"/"), after.split(b"/")
+    if one[-1] != other[-1]:
+        return None
+    while one and other and one[-1] == other[-1]:
+        one.pop()
+        other.pop()
+    return b"/".join(one), b"/".join(other)
+
+
 def _more(mark: str, count: int, named: Sequence[object]) -> Iterator[str]:
     if count > len(named):
         yield f"{mark} ... and {count - len(named):,} more (--limit)"
@@ -195,16 +221,20 @@ def _shown(path: str | None, encoded: str | None) -> str:
 
 
 def _extent(kind: str, size: int | None) -> str:
-    return f"  ({size_text(size)})" if size is not None else f"  ({kind})"
+    if size is None:
+        return "  (file, which was not read)" if kind == "file" else f"  ({kind})"
+    return f"  ({size_text(size)})"
 
 
 def _ranges_text(changed: ChangedOutput) -> str:
     if changed.ranges is None or changed.changed_bytes is None:
         return ""
-    shown = ", ".join(f"{offset}+{length}" for offset, length in changed.ranges[:_SHOWN_RANGES])
+    if not changed.ranges:
+        return f"  (at most {size_text(changed.changed_bytes)} differ)"
+    shown = ", ".join(f"{offset:,} to {offset + length - 1:,}" for offset, length in changed.ranges[:_SHOWN_RANGES])
     more = len(changed.ranges) - _SHOWN_RANGES + (changed.more_ranges or 0)
     rest = f" and {count_text(more, 'more range')}" if more > 0 else ""
-    return f"  (at most {size_text(changed.changed_bytes)} differ{': ' + shown if shown else ''}{rest})"
+    return f"  (at most {size_text(changed.changed_bytes)} differ, within bytes {shown}{rest})"
 
 
 def _field_lines(fields: list[FieldOutput]) -> Iterator[str]:

@@ -77,6 +77,8 @@ def _parse_amount(text: str, *, a_second: bool) -> int | None:
     match = _AMOUNT.fullmatch(text.strip())
     if match is None or (match[5] and not a_second) or (match[4] and match[4].lower() == "ib" and not match[3]):
         return None
+    if a_second and match[3].isupper() and match[4] == "b":
+        raise UsageError(f"{safe_text(text, 40)} may mean bits or bytes", hint=f"Write bytes a second, with a large B: {_HOW}")
     thousandths = int(match[1]) * 1000 + int((match[2] or "").ljust(3, "0"))
     step = 1000 if match[4] and match[4].lower() == "b" else 1024
     return thousandths * int(step ** _POWERS[match[3].upper()]) // 1000

@@ -105,7 +105,7 @@ class WatchEvents:
 
     def changed(self, snapshot: SourceSnapshot) -> None:
         """See Listener."""
-        self.print_event(f"not in the vault yet: {count_text(snapshot.entries, 'entry', 'entries')} looked at")
+        self.print_event(f"to be pushed: {count_text(snapshot.entries, 'entry', 'entries')} looked at")
         if snapshot.traces and not self._traces:
             self._traces = snapshot.traces
             self.print_warning(

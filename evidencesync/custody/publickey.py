@@ -87,6 +87,8 @@ class PublicKey:
         except UnicodeDecodeError as error:
             raise InvalidPublicKeyError("a public key line is not UTF-8") from error
         words = text.strip().split(maxsplit=2)
+        if not words:
+            raise InvalidPublicKeyError("there is no public key: it is empty")
         if len(words) < 2 or "\n" in text.strip():
             raise InvalidPublicKeyError(f"not a public key line: {safe_text(text, 60)}")
         return cls(words[0], decode_base64(words[1]))

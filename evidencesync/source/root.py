@@ -22,10 +22,10 @@ _HINTS: Final = {
     stat.S_IFCHR: "A character device has no content that could be read again. For a disk name its block device (lsblk).",
     stat.S_IFIFO: "What comes through a FIFO comes once. Save it to a file (cat FIFO > FILE), and push that.",
 }
-_NOT_THERE: Final = "Nothing is at this path: look at its spelling, and whether its disk is mounted (findmnt)."
+NOT_THERE: Final = "Nothing is at this path: look at its spelling, and whether its disk is mounted (findmnt)."
 _CANNOT: Final[Mapping[type[OSError], str]] = {
-    FileNotFoundError: _NOT_THERE,
-    NotADirectoryError: _NOT_THERE,
+    FileNotFoundError: NOT_THERE,
+    NotADirectoryError: NOT_THERE,
     PermissionError: "This account may not open it, or a folder above it: run the command as one that may (sudo).",
 }
 _DESCRIPTORS: Final = b"/proc/self/fd/%d/%b"
@@ -50,7 +50,7 @@ class SourceRoot:
         """Raises SourceNotFoundError where what was opened lies on another file system: the disk is gone, or is another one."""
         if self.file_system not in (None, status.st_dev):
             raise SourceNotFoundError(
-                f"the disk of the source {safe_text(self.path)} is not there any more, or is another one", hint=_NOT_THERE
+                f"the disk of the source {safe_text(self.path)} is not there any more, or is another one", hint=NOT_THERE
             )
 
     @property

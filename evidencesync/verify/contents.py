@@ -249,7 +249,7 @@ def _report_file(folder: CheckedFolder, reader: TreeReader, damage: Damage, reci
         text = f"{shown} was made longer: it has {damage.size:,} bytes, not {file.size:,}"
         folder.report.report(Check.CONTENTS, "file-extended", text, name, offset=file.size, length=damage.size - file.size)
     for one in ranges:
-        text = f"{shown} is not what was acquired in bytes {one.offset:,} to {one.offset + one.length - 1:,}{note}"
+        text = f"{shown} is not what was acquired within bytes {one.offset:,} to {one.offset + one.length - 1:,}{note}"
         folder.report.report(Check.CONTENTS, "file-damaged", text, name, offset=one.offset, length=one.length)
     if more:
         folder.report.report(Check.CONTENTS, "file-damaged", f"{shown} has {more:,} more damaged ranges", name)

@@ -174,7 +174,7 @@ def test_a_watch_that_is_ended_before_a_change_is_pushed_says_so(lab: Lab, watch
     watch = watching("--settle", "60s", "--every", "60s", "--json")
     watch.wait_for_acquisition(1)
     place(lab, "notes.txt", b"more")
-    watch.wait_for("not in the vault yet", 2)
+    watch.wait_for("to be pushed", 2)
     done = watch.stop()
     assert (done.code, done.document["all_in_vault"], done.error["slug"]) == (130, False, "interrupted")
     assert schema_errors(done.document, "watch-output") == []

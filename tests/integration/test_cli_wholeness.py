@@ -66,7 +66,7 @@ def test_show_says_it_and_a_filter_is_no_gap(lab: Lab) -> None:
         assert schema_errors(done.document, "show-output") == []
         said.append((done.document["verdict"], done.document["filtered"]))
     assert said == [("complete", False), ("gaps", False), ("complete", True), ("complete", True)]
-    assert "everything was read" in lab.run("show", "vault", *ITEM, "--acquisition", "1").out
+    assert "  read          everything" in lab.run("show", "vault", *ITEM, "--acquisition", "1").out
     assert "WITH GAPS" in lab.run("show", "vault", *ITEM, "--acquisition", "2").out
 
 

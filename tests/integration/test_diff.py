@@ -112,6 +112,30 @@ def test_moves_are_found_under_the_same_name_first_and_never_twice(lab: Lab) -> 
     assert paths(said["removed"]) == ["one/empty"]
 
 
+def test_a_folder_that_was_moved_is_one_line_and_each_file_of_it_with_v(lab: Lab) -> None:
+    for number in range(5):
+        lab.write(f"mail/2025/{number}", b"x" * (1000 + number))
+    lab.write("notes", b"its own")
+    assert lab.push().code == 0
+    folder = lab.folder / "evidence"
+    (folder / "archive").mkdir()
+    (folder / "mail/2025").rename(folder / "archive/2025")
+    (folder / "notes").rename(folder / "archive/notes")
+    assert lab.push().code == 0
+    shown = [line for line in diff(lab).out.splitlines() if line.startswith(">")]
+    assert shown == ["> mail/ -> archive/  (5 files, 5.0 kB; -v names them)", "> notes -> archive/notes  (7 B)"]
+    named = [line for line in diff(lab, "-v").out.splitlines() if line.startswith(">")]
+    assert len(named) == 6
+    assert "> mail/2025/3 -> archive/2025/3  (1.0 kB)" in named
+
+
+def test_a_file_that_was_not_read_says_so(lab: Lab) -> None:
+    assert lab.push().code == 0
+    lab.write("closed", b"secret").chmod(0)
+    assert lab.push(unprivileged=True).code == 3
+    assert "+ closed  (file, which was not read)" in diff(lab).out
+
+
 def test_lists_are_bounded_and_counts_are_not(lab: Lab) -> None:
     lab.write("first", b"")
     assert lab.push().code == 0

@@ -103,6 +103,12 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
         parse_rate(text)
 
 
+@pytest.mark.parametrize("text", ["1Mb/s", "100Kb", "1 Gb/s"])
+def test_bits_are_not_taken_for_bytes(text: str) -> None:
+    with pytest.raises(UsageError, match="may mean bits or bytes"):
+        parse_rate(text)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90", 90), ("0.5s", 0.5), ("15m", 900), ("12H", 43_200), (" 2d ", 172_800), ("30d", 2_592_000)]
 )
