@@ -27,7 +27,7 @@ _STEADY_RISES: Final = 5
 _STEADY: Final = 1.25  # times the rate of all that was seen
 _STANDSTILL_SECONDS: Final = 5.0  # a retransmission, or a disk that wakes up, takes less
 _SENDING: Final = frozenset({"reading", "finishing"})
-_WITHOUT_FIGURES: Final = frozenset({"publishing", "done"})
+_WITHOUT_FIGURES: Final = frozenset({"publishing"})
 _STAGES: Final = {
     "connecting": "connecting",
     "waiting": "the server has no place for us; waiting for one",
@@ -56,15 +56,19 @@ class View(Protocol):
 
 @contextlib.contextmanager
 def shown(console: Console, view: View) -> Iterator[None]:
-    """Shows a view on stderr for the length of a `with`, and erases it at the end. Does nothing without a terminal."""
+    """Shows a view on stderr for the length of a `with`, and erases it at the end. Does nothing without a terminal.
+
+    The last frame, which a recording of the terminal keeps, is the state at the end; after an error, it is empty.
+    """
     if not console.is_live:
         yield
         return
     import rich.console
     import rich.live
 
+    has_failed = False
     display = rich.live.Live(
-        get_renderable=lambda: render(view),
+        get_renderable=lambda: "" if has_failed else render(view),
         console=rich.console.Console(stderr=True, highlight=False, markup=False, emoji=False),
         refresh_per_second=_PER_SECOND,
         transient=True,
@@ -72,7 +76,11 @@ def shown(console: Console, view: View) -> Iterator[None]:
         redirect_stderr=False,
     )
     with console.terminal.drawn_on(display):
-        yield
+        try:
+            yield
+        except BaseException:
+            has_failed = True
+            raise
 
 
 def render(view: View) -> RenderableType:
@@ -195,6 +203,8 @@ class PushView:
         """See View."""
         progress, stage = self.progress, _STAGES[self.progress.stage]
         done, total = self.extent()
+        if progress.stage == "done":
+            return f"{stage}: all {size_text(total)} have arrived" if total else stage
         if progress.stage not in _SENDING:
             if progress.stage != self._measured:
                 self._stage, self._measured = Meter(), progress.stage
@@ -217,9 +227,11 @@ class PushView:
     def extent(self) -> tuple[int, int | None]:
         """See View."""
         progress = self.progress
+        total = None if progress.total_bytes is None else progress.to_arrive(progress.total_bytes)
         if progress.stage in _SENDING:
-            total = progress.total_bytes
-            return progress.arrived_bytes, None if total is None else progress.to_arrive(total)
+            return progress.arrived_bytes, total
+        if progress.stage == "done":  # the vault's last count may be older than its last word
+            return total or 0, total
         return (0, None) if progress.stage in _WITHOUT_FIGURES else (progress.stage_done, progress.stage_total or None)
 
     def place(self) -> str:

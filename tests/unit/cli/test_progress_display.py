@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import time
@@ -240,3 +241,35 @@ def test_evidence_is_never_taken_for_markup_or_for_control_codes() -> None:
 def test_nothing_is_drawn_where_nobody_looks(capfdbinary: object) -> None:
     with shown(Console(quiet=True), PushView(Progress())):
         pass
+
+
+def drawn_last(view: PushView | VerifyView, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> str:
+    """What a terminal has got when a run ends, without the codes that move and erase."""
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    console = Console()
+    monkeypatch.setattr(Console, "is_live", True)
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    with contextlib.suppress(ValueError), shown(console, view):
+        stream.seek(0)
+        stream.truncate()
+        if isinstance(view, PushView):
+            view.progress.stage = "done"
+        if error is not None:
+            raise error
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue()).strip()
+
+
+def test_the_last_frame_of_a_push_is_its_end_and_not_the_last_count_of_the_vault(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = Progress(stage="finishing", total_files=1, total_bytes=70_100_000, zero_bytes=0, stored_bytes=6_300_000)
+    progress.stage_done, progress.stage_total = 6_300_000, 70_100_000
+    last = drawn_last(PushView(progress), monkeypatch)
+    assert last.splitlines()[0].rstrip() == "done: all 70.1 MB have arrived"
+    assert "6.3" not in last
+    assert PushView(progress).extent() == (70_100_000, 70_100_000)
+
+
+def test_the_last_frame_of_a_run_that_failed_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = VerifyView(VerifyProgress(files=3, bytes=20, total_files=4, total_bytes=90))
+    assert drawn_last(view, monkeypatch, ValueError()) == ""
