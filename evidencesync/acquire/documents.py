@@ -24,8 +24,8 @@ from evidencesync.errors import BusyError, LimitExceededError, LinkLostError, Pr
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.temporary import writing_temporary
 from evidencesync.limits import MAX_FETCHED_BYTES, MAX_FETCHED_DOCUMENTS, MAX_HEADER_LINE, MIB
-from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
-from evidencesync.protocol.messages import Welcome
+from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk
+from evidencesync.protocol.messages import ASKING_VERSION, Welcome
 from evidencesync.vault.documents import LARGE, document_limit, is_folder_place
 from evidencesync.vault.layout import CASES, CUSTODY, ITEM_FOLDERS
 from evidencesync.vault.vault import Vault
@@ -39,6 +39,7 @@ class DocumentsRequest:
     """Which documents are wanted, and who reads them. `vault` is the path as the other end knows it.
 
     `whole`: the acquisitions of the one item of which all of the manifest, and the rows of chunks, are wanted; 0 is the last one.
+    Without `rows`, these are left out, if the vault's end knows how.
     """
 
     vault: bytes
@@ -47,6 +48,7 @@ class DocumentsRequest:
     case: str | None = None
     item: str | None = None
     whole: tuple[int, ...] = ()
+    rows: bool = True
     timeout_seconds: float = 60.0
     retries: int = 0
 
@@ -80,7 +82,8 @@ def _fetch_once(
 ) -> tuple[Vault, ReadingSession]:
     session = ReadingSession(link, request, now, recall)
     try:
-        session.ask(DocumentsAsk(request.case, request.item, list(request.whole)))
+        asks = DocumentsAsk if request.rows or session.welcome.version < ASKING_VERSION else ManifestsAsk
+        session.ask(asks(request.case, request.item, list(request.whole)))
         copy = _Copy(folder, len(request.whole))
         while (message := session.expect(DocumentBatch)).files:
             copy.store(message.files, session.data)

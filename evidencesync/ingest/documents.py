@@ -16,7 +16,7 @@ from evidencesync.evidence.identity import Title
 from evidencesync.files.disk import opened_file, opened_folder, storing
 from evidencesync.limits import MAX_DOCUMENTS_IN_MESSAGE, MIB
 from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
-from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
+from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk
 from evidencesync.protocol.framing import frame_of
 from evidencesync.vault.documents import DocumentFile, WantedDocuments, document_limit, read_ends, wanted_documents
 from evidencesync.vault.vault import Vault
@@ -46,7 +46,7 @@ def _wanted(ask: DocumentsAsk) -> WantedDocuments:
         case, item = (None if number is None else Title(number) for number in (ask.case, ask.item))
     except InvalidNameError as error:
         raise ProtocolError("documents of an impossible case or item are asked for") from error
-    return WantedDocuments(case, item, tuple(ask.whole))
+    return WantedDocuments(case, item, tuple(ask.whole), rows=not isinstance(ask, ManifestsAsk))
 
 
 class _Batch:

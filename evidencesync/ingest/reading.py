@@ -8,7 +8,8 @@ from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.errors import LinkLostError, ProtocolError
 from evidencesync.ingest.documents import send_documents
 from evidencesync.ingest.evidence import EvidenceSender
-from evidencesync.protocol.document_messages import DocumentsAsk
+from evidencesync.ingest.room import send_room
+from evidencesync.protocol.document_messages import DocumentsAsk, RoomAsk
 from evidencesync.protocol.evidence_messages import EvidenceAsk, RowsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message
@@ -16,22 +17,22 @@ from evidencesync.protocol.messages import Alive, Failure, Message
 from evidencesync.vault.vault import Vault
 
 
-def serve_reader(connection: SenderConnection, vault: Vault) -> None:
-    """Answers each question. Returns when the reader ends the link after an answer.
+def serve_reader(connection: SenderConnection, vault: Vault, principal: str) -> None:
+    """Answers each question of a reader, whom the vault knows as `principal`. Returns when it ends the link after an answer.
 
     Raises LinkLostError for one that ends it before, ProtocolError for what is no question, and what answering raises.
     """
     with closing(EvidenceSender(connection, vault)) as evidence:
-        _answer(connection, vault, evidence, _next_message(connection))
+        _answer(connection, vault, principal, evidence, _next_message(connection))
         while True:
             try:
                 message = _next_message(connection)
             except LinkLostError:
                 return
-            _answer(connection, vault, evidence, message)
+            _answer(connection, vault, principal, evidence, message)
 
 
-def _answer(connection: SenderConnection, vault: Vault, evidence: EvidenceSender, message: Message) -> None:
+def _answer(connection: SenderConnection, vault: Vault, principal: str, evidence: EvidenceSender, message: Message) -> None:
     match message:
         case DocumentsAsk():
             send_documents(connection, vault, message)
@@ -39,6 +40,8 @@ def _answer(connection: SenderConnection, vault: Vault, evidence: EvidenceSender
             evidence.send(message)
         case RowsAsk():
             evidence.send_rows(message)
+        case RoomAsk():
+            send_room(connection, vault, principal, message)
         case Alive():
             return  # it compares what it has, and will ask again
         case Failure():

@@ -31,10 +31,10 @@ from evidencesync.errors import (
     UntrustedSignerError,
 )
 from evidencesync.evidence.digest import sha256_of
-from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.files.shortages import unexpected
 from evidencesync.ingest.admission import Admitted, Reader, admit, admit_reader, show_since, welcome
+from evidencesync.ingest.room import check_room
 from evidencesync.ingest.transfers import add_holder
 from evidencesync.limits import MAX_RECORD, NONCE
 from evidencesync.protocol.failures import another_service, error_of, failure_of
@@ -57,13 +57,11 @@ from evidencesync.protocol.messages import (
 from evidencesync.protocol.pull_messages import (
     SourceAsk,
 )
-from evidencesync.vault.catalog import is_folder
 from evidencesync.vault.heads import state_head, was_stated
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.layout import RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE
 from evidencesync.vault.ledger import ChainHead
 from evidencesync.vault.publish import complete_unfinished
-from evidencesync.vault.space import check_declared, check_space
 from evidencesync.vault.staging import opened_sessions
 from evidencesync.vault.vault import Vault
 
@@ -160,7 +158,7 @@ class _Session:
         if isinstance(admitted, Reader):
             from evidencesync.ingest.reading import serve_reader
 
-            serve_reader(self._connection, self._vault)
+            serve_reader(self._connection, self._vault, admitted.principal)
             return
         if purpose == "custody":
             from evidencesync.ingest.custody import serve_custody
@@ -169,7 +167,7 @@ class _Session:
             return
         from evidencesync.ingest.session import IngestSession  # see `_load_the_rest`
 
-        self._check_room(admitted.name)
+        check_room(self._vault, admitted.name, self._least_bytes)
         item = self._vault.item(admitted.name, create=True)
         ingest = IngestSession(self._connection, self._vault, item, admitted, self._caller, self._now)
         ingest.least_bytes = self._least_bytes
@@ -196,17 +194,6 @@ class _Session:
         for message in acknowledgement:
             self._connection.try_send(message)
         ingest.catch_up()  # last: the index is a cache
-
-    def _check_room(self, name: ItemName) -> None:
-        """Refuses a new item that does not fit before its folders are made: an empty one would stay for ever.
-
-        Where the case is there, some of the content may be: that is looked up later.
-        """
-        layout = self._vault.layout
-        if not is_folder(layout.item(name).root):
-            check_space(layout.cases, 0)
-            if not is_folder(layout.case(name.case.folder)):
-                check_declared(layout.cases, self._least_bytes)
 
     def _send_waiting_status(self) -> None:
         self._connection.send(_AT_WORK)

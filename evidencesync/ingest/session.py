@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeVar
 from evidencesync.connection.sender_connection import Caller, SenderConnection, SenderIdentity
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.delta.refine import piece_key
-from evidencesync.errors import ChainError, InternalError, LinkLostError, ProtocolError, SealedError, StorageError
+from evidencesync.errors import InternalError, LinkLostError, ProtocolError, StorageError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.files.disk import FOLDER_FLAGS, storing
 from evidencesync.ingest.admission import Admitted, show_after, show_since
@@ -37,12 +37,13 @@ from evidencesync.ingest.receipt import (
     sign_acquisition,
     staged_lines,
 )
+from evidencesync.ingest.room import require_open
 from evidencesync.ingest.session_contents import SessionContents
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.protocol.messages import Alike, Finish, Message, Previous, Published, Ready, Resumed, Status, Withdraw
 from evidencesync.protocol.receiver import FinishRequested, Receiver, WithdrawalRequested
 from evidencesync.vault.alike import find_alike
-from evidencesync.vault.heads import require_as_stated, require_undamaged, state_head
+from evidencesync.vault.heads import state_head
 from evidencesync.vault.index.index import Index, catch_up, published_contents
 from evidencesync.vault.item import ItemState, VaultItem
 from evidencesync.vault.layout import (
@@ -61,7 +62,7 @@ from evidencesync.vault.publish import committed, publish
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.resume.leftovers import Leftovers
 from evidencesync.vault.settings import LookupScope
-from evidencesync.vault.space import check_declared, check_space
+from evidencesync.vault.space import check_declared
 from evidencesync.vault.staging import Staging
 from evidencesync.vault.tree import TreeReader
 from evidencesync.vault.vault import Vault
@@ -117,16 +118,7 @@ class IngestSession:
         Before it go the records that the vault's own chain has got meanwhile: the last states the item's new head.
         """
         item, admitted = self._item, self._admitted
-        item.check_titles()
-        try:
-            state = item.state()
-        except ChainError:
-            require_undamaged(item.ledger, f"the custody chain of {item.name}")  # what a disk has changed was not replaced
-            raise
-        require_as_stated(self._vault, item.name, item.ledger)
-        if state.sealed:
-            raise SealedError(f"item {item.name} is sealed")
-        check_space(item.layout.root, 0)
+        state = require_open(self._vault, item)
         with ExitStack() as stack:
             index = self._vault.index()
             stack.callback(index.close)

@@ -44,10 +44,25 @@ def find_transfers(vault: VaultLayout) -> list[Transfer]:
 def add_holder(locked: LockedError, layout: ItemLayout) -> None:
     """Adds to the error who holds the item for a transfer, and since when, where that transfer says so."""
     with contextlib.suppress(EvidenceSyncError):
-        for _, session_fd in opened_sessions(layout):
-            if (said := ask_state(session_fd)) is not None:
-                locked.message += f": {safe_text(said.principal)}, {said.state} since {format_utc_time(said.since_ns)}"
-                return
+        if (said := next(_states(layout), None)) is not None:
+            locked.message += f": {_holder_text(said)}"
+
+
+def find_holder(layout: ItemLayout) -> str | None:
+    """Returns who pushes into an item just now, and since when. A transfer that waits for its sender gives way to another one."""
+    with contextlib.suppress(EvidenceSyncError):
+        return next((_holder_text(said) for said in _states(layout) if said.state != "waiting"), None)
+    return None
+
+
+def _states(layout: ItemLayout) -> Iterator[SessionState]:
+    for _, session_fd in opened_sessions(layout):
+        if (said := ask_state(session_fd)) is not None:
+            yield said
+
+
+def _holder_text(said: SessionState) -> str:
+    return f"{safe_text(said.principal)}, {said.state} since {format_utc_time(said.since_ns)}"
 
 
 def end_waiting(vault: VaultLayout, transfers: Iterable[Transfer]) -> list[Transfer]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from evidencesync.limits import MAX_DOCUMENT_PATH, MAX_DOCUMENTS_IN_MESSAGE, MAX_TITLE, MAX_WHOLE_MANIFESTS
-from evidencesync.protocol.messages import U32, Message, Size
+from evidencesync.protocol.messages import U32, Alike, Failure, Message, ShortText, Size
 
 Number = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE)]
 DocumentPath = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_DOCUMENT_PATH)]
@@ -25,6 +25,10 @@ class DocumentsAsk(Message, frozen=True):
     whole: Annotated[list[U32], msgspec.Meta(max_length=MAX_WHOLE_MANIFESTS)]
 
 
+class ManifestsAsk(DocumentsAsk, frozen=True):
+    """Asks for the same, but never for the rows of chunks: they say nothing of names and times. From ASKING_VERSION on."""
+
+
 class DocumentBatch(Message, frozen=True):
     """Names documents by their paths in the vault, each with its size. Their bytes follow as data, one after the other.
 
@@ -34,3 +38,28 @@ class DocumentBatch(Message, frozen=True):
     """
 
     files: Annotated[list[tuple[DocumentPath, Size]], msgspec.Meta(max_length=MAX_DOCUMENTS_IN_MESSAGE)]
+
+
+class RoomAsk(Message, frozen=True):
+    """Asks what a push into an item would meet now. From ASKING_VERSION on."""
+
+    case: Number
+    item: Number
+
+
+class RoomShown(Message, frozen=True):
+    """What a push into an item would meet now. Nothing is held for it: the next one may meet something else.
+
+    `principal`: under which name the reader's key is trusted. `acquisition`: the number that it would get; nil where that is not
+    known. `free`: bytes that evidence may take, without the reserve; nil where the file system does not say. `knows_case`: the
+    case is there, and contents that need not travel may be. `holder`: who pushes into the item just now, for people. `alike`: as
+    before Ready. `refusal`: with what a push would be refused, whatever it brings.
+    """
+
+    principal: ShortText
+    acquisition: U32 | None
+    free: Size | None
+    knows_case: bool
+    holder: ShortText | None
+    alike: Alike
+    refusal: Failure | None

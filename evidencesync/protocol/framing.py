@@ -73,6 +73,9 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     72: pull_messages.Fetch,
     73: pull_messages.SourceSeen,
     74: pull_messages.SourceEnd,
+    80: document_messages.ManifestsAsk,
+    81: document_messages.RoomAsk,
+    82: document_messages.RoomShown,
 }
 HANDSHAKE: Final = (
     messages.Patience,

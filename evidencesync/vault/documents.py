@@ -118,12 +118,13 @@ def _record_limit(name: str) -> int | None:
 class WantedDocuments:
     """Of which case and item (None: of all), and of which acquisitions of the item all of the large ones.
 
-    Acquisition 0 is the last one.
+    Acquisition 0 is the last one. Without `rows`, no rows of chunks are wanted.
     """
 
     case: Title | None = None
     item: Title | None = None
     whole: tuple[int, ...] = ()
+    rows: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ def _of_item(vault: VaultLayout, place: str, wanted: WantedDocuments) -> Iterato
         folder = item.acquisition(number)
         for found in _present(vault.root, str(folder.relative_to(vault.root)), _OF_AN_ACQUISITION):
             name = found.path.rpartition("/")[2]
-            if name not in LARGE or number in whole:
+            if name not in LARGE or (number in whole and (wanted.rows or name != CHUNKS)):
                 yield found
             elif name == MANIFEST:
                 yield DocumentFile(found.path, ends=True)

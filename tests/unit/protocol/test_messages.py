@@ -42,7 +42,7 @@ from evidencesync.limits import (
     PIECE_DIGEST,
     WINDOW,
 )
-from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
+from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk, RoomAsk, RoomShown
 from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Rows, RowsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, HANDSHAKE, MESSAGE_TYPES, decode_message, encode_message
@@ -108,6 +108,10 @@ EXAMPLES: list[Message] = [
     Alive(),
     DocumentsAsk(None, None, []),
     DocumentsAsk("c" * MAX_TITLE, "i" * MAX_TITLE, [0, 2**32 - 1]),
+    ManifestsAsk("c", "i", [0]),
+    RoomAsk("c" * MAX_TITLE, "i"),
+    RoomShown("ana@lab", 1, None, False, None, Alike([], []), None),  # noqa: FBT003
+    RoomShown("p" * 256, None, MAX_FILE_SIZE, True, "h" * 256, Alike(["x"], ["y"]), Failure("sealed", "m", None)),  # noqa: FBT003
     DocumentBatch([]),
     DocumentBatch([("p" * MAX_DOCUMENT_PATH, MAX_FILE_SIZE)] * MAX_DOCUMENTS_IN_MESSAGE),
     EvidenceAsk("C1", "I1", 1, [(b"a/b", 0, 1)]),
@@ -243,6 +247,7 @@ def test_no_field_takes_a_value_of_another_kind(message: Message) -> None:
 
 
 ASK, OFFER, FETCH, SEEN = EXAMPLES[-8], EXAMPLES[-6], EXAMPLES[-4], EXAMPLES[-2]
+ROOM = RoomShown("ana@lab", 1, 0, False, None, Alike([], []), None)  # noqa: FBT003
 BEYOND: list[tuple[Message, int, Any]] = [
     (EXAMPLES[0], 0, "s" * 65),
     (EXAMPLES[0], 1, "m" * (MAX_ERROR_TEXT + 1)),
@@ -265,6 +270,15 @@ BEYOND: list[tuple[Message, int, Any]] = [
     (EXAMPLES[6], 3, bytes(31)),
     (EXAMPLES[6], 5, MAX_FILE_SIZE + 1),
     (EXAMPLES[6], 6, "everywhere"),
+    (RoomAsk("C1", "I1"), 0, ""),
+    (RoomAsk("C1", "I1"), 1, "i" * (MAX_TITLE + 1)),
+    (ROOM, 0, "p" * 257),
+    (ROOM, 1, 2**32),
+    (ROOM, 2, -1),
+    (ROOM, 2, MAX_FILE_SIZE + 1),
+    (ROOM, 4, "h" * 257),
+    (ROOM, 5, [["x"] * (MAX_ALIKE + 1), []]),
+    (ROOM, 6, ["s" * 65, "m", None]),
     (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 0, ""),
     (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 2, 2**32),
     (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 3, []),

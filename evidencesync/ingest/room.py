@@ -1,0 +1,118 @@
+"""Decides whether a vault takes another acquisition of an item, and tells a reader beforehand what a push would meet.
+
+Both ask the same rules. What is told beforehand holds nothing: another push, or another program, may use the room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+
+from evidencesync.connection.sender_connection import SenderConnection
+from evidencesync.errors import ChainError, EvidenceSyncError, InvalidNameError, NotThereError, ProtocolError, SealedError
+from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.ingest.transfers import find_holder
+from evidencesync.limits import MAX_FILE_SIZE, SPACE_RESERVE
+from evidencesync.protocol.document_messages import RoomAsk, RoomShown
+from evidencesync.protocol.failures import failure_of
+from evidencesync.protocol.messages import ASKING_VERSION, Alike
+from evidencesync.vault.alike import find_alike
+from evidencesync.vault.catalog import is_folder
+from evidencesync.vault.heads import require_as_stated, require_undamaged
+from evidencesync.vault.item import ItemState, VaultItem
+from evidencesync.vault.space import UNKNOWN_ROOM, check_declared, check_space, free_bytes
+from evidencesync.vault.vault import Vault
+from evidencesync.vault.writer import require_writer
+
+_TEXT: Final = 256
+
+
+def check_room(vault: Vault, name: ItemName, least_bytes: int) -> None:
+    """Refuses a new item that does not fit before its folders are made: an empty one would stay for ever.
+
+    Where the case is there, some of the content may be: that is looked up later. Raises NoSpaceError.
+    """
+    layout = vault.layout
+    if not is_folder(layout.item(name).root):
+        check_space(layout.cases, 0)
+        if not is_folder(layout.case(name.case.folder)):
+            check_declared(layout.cases, least_bytes)
+
+
+def require_open(vault: Vault, item: VaultItem) -> ItemState:
+    """Returns the state of an item that takes another acquisition. Needs no lock, but what it says holds only under one.
+
+    Raises SealedError, NameClashError, ChainError, SignatureError, StorageError, NoSpaceError, LimitExceededError.
+    """
+    item.check_titles()
+    try:
+        state = item.state()
+    except ChainError:
+        require_undamaged(item.ledger, f"the custody chain of {item.name}")  # what a disk has changed was not replaced
+        raise
+    require_as_stated(vault, item.name, item.ledger)
+    if state.sealed:
+        raise SealedError(f"item {item.name} is sealed")
+    check_space(item.layout.root, 0)
+    return state
+
+
+def send_room(connection: SenderConnection, vault: Vault, principal: str, ask: RoomAsk) -> None:
+    """Answers the question. Raises ProtocolError for an impossible item, StorageError where the disk does not tell."""
+    try:
+        name = ItemName(Title(ask.case), Title(ask.item))
+    except InvalidNameError as error:
+        raise ProtocolError("the room of an impossible case or item is asked for") from error
+    connection.send(show_room(vault, principal, name))
+
+
+def show_room(vault: Vault, principal: str, name: ItemName) -> RoomShown:
+    """Looks at what a push into an item would meet. Takes no lock, and writes nothing. Raises StorageError."""
+    layout, refusal, acquisition = vault.layout, None, None
+    try:
+        acquisition = _next_acquisition(vault, name)
+    except EvidenceSyncError as error:
+        refusal = failure_of(error, ASKING_VERSION)
+    there = layout.item(name)
+    knows_item = is_folder(there.root)
+    free = free_bytes(there.root if knows_item else layout.cases)
+    holder = find_holder(there)
+    return RoomShown(
+        principal=principal,
+        acquisition=acquisition,
+        free=None if free >= UNKNOWN_ROOM else min(max(free - SPACE_RESERVE, 0), MAX_FILE_SIZE),
+        knows_case=knows_item or is_folder(layout.case(name.case.folder)),
+        holder=None if holder is None else holder[:_TEXT],
+        alike=Alike(*find_alike(layout, name)),
+        refusal=refusal,
+    )
+
+
+def _next_acquisition(vault: Vault, name: ItemName) -> int | None:
+    """Returns the number that the next acquisition would get; None where a publish has yet to be completed by the push itself.
+
+    Raises what a push would be refused with.
+    """
+    require_writer(vault.layout)
+    check_room(vault, name, 0)
+    try:
+        item = vault.item(name)
+    except NotThereError:
+        _require_free_folders(vault, name)
+        return 1
+    with contextlib.suppress(ChainError):
+        if _is_unfinished(item):
+            return None
+    return require_open(vault, item).next_acquisition
+
+
+def _require_free_folders(vault: Vault, name: ItemName) -> None:
+    """Raises NameClashError where the folders of a new item are those of another one."""
+    VaultItem(vault.settings.id, vault.settings.key, name, vault.layout, lambda _new: False).check_titles()
+
+
+def _is_unfinished(item: VaultItem) -> bool:
+    """Whether the last acquisition has taken its place, and its records have not: a crash came between, or a push is there."""
+    kinds = [file.kind for file in item.ledger.files()]
+    numbers = item.acquisitions()
+    return bool(numbers) and kinds.count("received") < len(numbers)
