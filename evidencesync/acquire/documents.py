@@ -112,7 +112,8 @@ class _Copy:
         self._count = 0
         self._size = 0
         for name in (CUSTODY, CASES):
-            self._make(name)
+            with writing_temporary():
+                self._make(name)
 
     def store(self, files: list[tuple[str, int]], data: Callable[[int], Iterator[memoryview]]) -> None:
         """Stores documents whose bytes come one after the other.
@@ -140,6 +141,8 @@ class _Copy:
                 for block in blocks.take(size):
                     with writing_temporary():
                         file.write(block)
+                with writing_temporary():
+                    file.close()  # small ones are written only here
 
     def _taken_size(self, path: str, size: int) -> int:
         """Returns how many bytes of a document follow."""

@@ -38,7 +38,7 @@ def contradiction(first: Step, then: Step, longest: int | None = None) -> str | 
         return None
     way = "earlier" if apart < 0 else "later"
     dated = f"{first.did} at {shown_time(first.at_ns)}, {then.did} at {shown_time(then.at_ns)}"
-    return f"{dated}: {seconds_text(abs(apart) // SECOND)} {way}"
+    return f"{dated}: {duration_text(abs(apart) / SECOND)} {way}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,11 @@ def bytes_text(size_bytes: int) -> str:
     return exact if size_bytes < 1000 else f"{exact} ({size_text(size_bytes)})"
 
 
+_MANY_DAYS: Final = 30  # a clock that is wrong, and no work that takes long
+
+
 def duration_text(seconds: float) -> str:
-    """Formats a duration in its two largest units: `under 0.1 s`, `0.4 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Formats a duration in its two largest units: `under 0.1 s`, `0.4 s`, `3 min 05 s`, `2 h 10 min`; a long one: `400 days`."""
     if 0 <= seconds < 0.1:
         return "under 0.1 s"
     if seconds < 59.95:
@@ -34,6 +37,8 @@ def duration_text(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     minutes = whole // 60
+    if minutes >= _MANY_DAYS * 1440:
+        return f"{minutes // 1440:,} days"
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 

@@ -175,11 +175,15 @@ def _of_near_items(vault: VaultLayout, case: Title, item: Title | None) -> Itera
 
 
 def _links(root: Path, folder: str, wanted: str | None = None) -> Iterator[DocumentFile]:
-    """Yields the symbolic links in the places of folders, in a folder of the vault; `wanted`: only one of this name."""
+    """Yields what lies in the places of folders, in a folder of the vault: symbolic links, and files among acquisitions.
+
+    `wanted`: only one of this name.
+    """
     if not is_folder(root / folder):
         return
     with storing(lambda: f"list {shown_path(root / folder)}"), os.scandir(root / folder) as listed:
-        names = sorted(entry.name for entry in listed if entry.is_symlink())
+        all_but_folders = folder.endswith(f"/{ACQUISITIONS}")
+        names = sorted(one.name for one in listed if one.is_symlink() or (all_but_folders and one.is_file(follow_symlinks=False)))
     for name in names:
         if wanted in (None, name) and is_folder_place(f"{folder}/{name}"):
             yield DocumentFile(f"{folder}/{name}", is_link=True)

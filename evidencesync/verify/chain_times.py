@@ -12,7 +12,7 @@ from typing import Final
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.times import BACKWARDS, SECOND
-from evidencesync.evidence.number_format import exact_time_text, seconds_text
+from evidencesync.evidence.number_format import duration_text, exact_time_text
 from evidencesync.evidence.utc_time import parse_utc_time, shown_time
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
@@ -52,7 +52,7 @@ class ChainTimes:
         apart = before[1] - at
         if apart > BACKWARDS:
             followed = f"record {before[0].sequence} before it at {exact_time_text(before[0].time)}"
-            text = f"{name} is dated {exact_time_text(record.time)}, {followed}: {seconds_text(apart // SECOND)} earlier"
+            text = f"{name} is dated {exact_time_text(record.time)}, {followed}: {duration_text(apart / SECOND)} earlier"
             report.report(Check.TIME, "times-contradict", text, name)
 
     def finish(self, now_ns: int) -> None:

@@ -294,6 +294,13 @@ def test_a_link_in_the_place_of_a_folder_is_one_from_afar_and_followed_by_nobody
     assert (vault.layout.root / place.relative_to(bench.vault.layout.root)).is_symlink()
 
 
+def test_a_file_in_the_place_of_an_acquisition_is_one_from_afar_too(bench: Bench, tmp_path: Path) -> None:
+    (bench.vault.layout.item(bench.name).acquisitions / "0002").write_bytes(b"")
+    vault, _ = fetched(bench, tmp_path / "here")
+    for one in (bench.vault, vault):
+        assert list_output(one, HeadMemory(tmp_path / "memory"))[1] == {ExitCode.MISSING_OR_EXTRA}
+
+
 def test_a_small_document_that_is_too_long_is_so_here_too(bench: Bench, tmp_path: Path) -> None:
     file = bench.acquisition(1) / "receipt.json"
     file.chmod(0o600)

@@ -34,6 +34,7 @@ def test_sizes_are_in_decimal_units(size: int, text: str) -> None:
         (59.96, "1 min 00 s"),
         (3599, "59 min 59 s"),
         (7800, "2 h 10 min"),
+        (400 * 86_400, "400 days"),
     ],
 )
 def test_durations_are_in_two_units_at_most_and_never_zero(seconds: float, text: str) -> None:

@@ -51,7 +51,7 @@ def test_what_no_document_says_contradicts_nothing() -> None:
 def test_what_the_vault_dates_after_its_arrival_is_told() -> None:
     (received, receipt) = SOUND.of_the_future(Step("it is early", NOON))
     assert received.startswith("the vault received at ")
-    assert receipt.endswith("3602 seconds earlier")
+    assert receipt.endswith("1 h 00 min earlier")
 
 
 @pytest.mark.parametrize(

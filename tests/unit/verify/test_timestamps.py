@@ -349,4 +349,4 @@ def test_a_timestamp_from_before_the_signature_is_a_contradiction_of_clocks(made
     assert verdict.verdict == "pass"
     contradictions = [one.message for one in verdict.findings if one.slug == "times-contradict"]
     assert bool(contradictions) == warned
-    assert all("7200 seconds earlier" in one for one in contradictions)
+    assert all("2 h 00 min earlier" in one for one in contradictions)
