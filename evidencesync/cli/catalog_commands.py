@@ -112,6 +112,7 @@ _PROBLEM_WORDS: Final = {
     "forked": "NOT AS IT WAS",
     "missing-or-extra": "MISSING OR EXTRA",
     "bad-signature": "DAMAGED",
+    "remembered-heads": "NOT COMPARED WITH WHAT THIS MACHINE HAS SEEN",
 }
 
 
@@ -126,7 +127,7 @@ def _list_lines(output: ListOutput) -> Iterator[str]:
     if output.vault_head_sha256 is not None:
         yield f"  vault head {output.vault_head_sequence} {output.vault_head_sha256}"
     if output.problem is not None:
-        yield "  " + _problem_words(output.problem, "THE VAULT'S OWN CHAIN")
+        yield "  " + _problem_words(output.problem, "" if output.problem.slug == "remembered-heads" else "THE VAULT'S OWN CHAIN")
     if not output.items:
         yield "  nothing yet"
     for item in output.items:

@@ -324,6 +324,10 @@ def test_a_damaged_memory_is_a_gap_of_a_list_and_hides_nothing_of_it(desk: Desk,
     said = json.loads(capfd.readouterr().out)
     assert said["problem"]["slug"] == "remembered-heads"
     assert [one["problem"] for one in said["items"]] == [None]
+    assert desk.run("list", "{folder}/vault") == 3
+    out = capfd.readouterr().out
+    assert "NOT COMPARED WITH WHAT THIS MACHINE HAS SEEN" in out
+    assert "THE VAULT'S OWN CHAIN" not in out  # it can be read
     assert desk.run(*READ["show an acquisition"]) == 3
 
 
