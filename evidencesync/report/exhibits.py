@@ -244,7 +244,7 @@ def _transfer_facts(receipt: Receipt) -> Iterator[Fact]:
     yield Fact(f"New to {where}", bytes_text(transfer.literal_bytes))
     yield Fact(f"In {where} already, or came before", bytes_text(transfer.reused_bytes))
     yield Fact("Zeros, which never travel", bytes_text(transfer.zero_bytes))
-    yield Fact("Duration of the transfer", duration_text(float(transfer.seconds)))
+    yield Fact("Duration of the transfer", texts.DURATION.format(duration=duration_text(float(transfer.seconds))))
     yield Fact("Interruptions", texts.INTERRUPTIONS.format(count=transfer.interruptions) if transfer.interruptions else "none")
     ways = (("written", stored.written), ("linked", stored.linked), ("reflinked", stored.reflinked), ("copied", stored.copied))
     said = [f"{count_text(tally.files, 'file')} {way} ({size_text(tally.bytes)})" for way, tally in ways if tally.files]

@@ -74,6 +74,7 @@ POINTS: Final = {
     "arrival": "On arrival, as it was put together",
     "disk": "From the vault's disk, read back",
 }
+DURATION: Final = "{duration}, by the vault: from when it admitted the sender until it signed, with storing and reading back"
 INTERRUPTIONS: Final = "{count:,}: links that were lost, and earlier attempts that were gone on from"
 NOT_TAKEN: Final = {
     "source": "not taken: the source computes none for a pull over SFTP alone",

@@ -69,6 +69,13 @@ def test_an_interruption_is_not_called_a_lost_link(facts: Any, count: int, said:
     assert not [label for label in shown if "lost" in label]
 
 
+def test_a_duration_says_who_measured_it_and_what(facts: Any) -> None:
+    receipt = facts.shown.receipt
+    traffic = msgspec.structs.replace(receipt.transfer, seconds="19.000000000")
+    said = facts(receipt=msgspec.structs.replace(receipt, transfer=traffic))["Duration of the transfer"]
+    assert said == "19.0 s, by the vault: from when it admitted the sender until it signed, with storing and reading back"
+
+
 @pytest.mark.parametrize(("lookup", "where"), [("item", "this item"), ("case", "this case"), ("vault", "the vault")])
 def test_what_was_new_is_said_of_where_the_vault_looked_and_of_nothing_beyond(facts: Any, lookup: str, where: str) -> None:
     shown = facts(receipt=msgspec.structs.replace(facts.shown.receipt, lookup=lookup))
