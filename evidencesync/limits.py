@@ -144,6 +144,8 @@ ENTRIES_RESERVE: Final = 256  # the same in files and folders, where their numbe
 MAX_FINDINGS: Final = 10_000  # of one kind; the others are counted
 MAX_LISTED_PATHS: Final = 16 * MIB  # of differences that `compare` lists; the others are counted
 MAX_DAMAGED_RANGES: Final = 100  # named in one file
+MAX_SHOWN_FINDINGS: Final = 16 * MIB  # bytes of them in a verdict that a vault shows afar: the others are counted
+MAX_SHOWN_DIGESTS: Final = 250_000  # of records in it: 256 of each chain, where the vault has no more than a thousand items
 
 # Audit reports.
 MAX_REPORT_LISTED: Final = 500  # flagged entries, unread ranges, differences: the others are counted

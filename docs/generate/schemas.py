@@ -52,6 +52,7 @@ from evidencesync.localstate.heads import SeenHead
 from evidencesync.localstate.watched import WatchedSource
 from evidencesync.report.document import Report
 from evidencesync.verify.findings import Verdict
+from evidencesync.verify.vault_verdict import VaultVerdict
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE: Final = "#/$defs/{name}"
@@ -74,6 +75,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),
         "watch-output": ("evidencesync watch --json", (WatchOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
+        "vault-verdict": ("The verdict of a vault on itself, for who asked from afar", (VaultVerdict,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
         "verify-record-output": ("evidencesync verify --record --json", (RecordedVerdict,)),
         "compare-output": ("evidencesync compare --json", (CompareOutput,)),

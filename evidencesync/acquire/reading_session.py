@@ -42,11 +42,11 @@ class ReadingSession:
         with self.explained():
             self._link.write(frame_of(message))
 
-    def expect(self, kind: type[_M]) -> _M:
-        """Returns the next message, which must be of this kind. Raises as `VaultAnswers.expect` does."""
+    def expect(self, *kinds: type[_M]) -> _M:
+        """Returns the next message, which must be of one of these kinds. Raises as `VaultAnswers.expect` does."""
         self._answers.begin_waiting()
         with self.explained():
-            return self._answers.expect(kind)
+            return self._answers.expect(*kinds)
 
     def data(self, size: int) -> Iterator[memoryview]:
         """Yields `size` bytes of data. Raises as `VaultAnswers.data` does."""

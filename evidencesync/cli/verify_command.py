@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +14,13 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.options import PartChoice, RecordChoice, TsaRoots, VaultPath, local_vault
 from evidencesync.cli.pasted_hints import meant_vault
 from evidencesync.cli.trust_files import load_trusted
-from evidencesync.errors import CommandKind, EvidenceSyncError, VaultNotFoundError
+from evidencesync.errors import CommandKind, VaultNotFoundError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots
-    from evidencesync.verify.context import VerifyProgress
     from evidencesync.verify.findings import Finding, Verdict
 
 _WORST_FIRST: Final = ("error", "warning", "info")
@@ -119,13 +116,13 @@ def audit(
 
     from evidencesync.cli.own_state import audit_memory
     from evidencesync.cli.progress_display import VerifyView, shown
-    from evidencesync.verify.audit import audit_vault
+    from evidencesync.verify.audit import AuditScope, audit_vault
     from evidencesync.verify.context import VerifyProgress
+    from evidencesync.verify.totals import begin_counting
 
     progress = VerifyProgress()
     if run.console.is_live:
-        with contextlib.suppress(RuntimeError):  # no more threads may be started: then there is no total
-            threading.Thread(target=_count, args=(vault, part, progress), name="count", daemon=True).start()
+        begin_counting(vault, AuditScope(part.case, part.item, part.acquisition), progress)
     with shown(run.console, VerifyView(progress)):
         return audit_vault(
             vault,
@@ -141,17 +138,6 @@ def audit(
             progress=progress,
             now_ns=time.time_ns() if now_ns is None else now_ns,
         )
-
-
-def _count(vault: Path, part: PartChoice, progress: VerifyProgress) -> None:
-    """Finds out how much there is to check. Where that cannot be read there is no total; the check itself says what is wrong."""
-    from evidencesync.evidence.identity import Title
-    from evidencesync.vault.catalog import stated_totals
-    from evidencesync.vault.layout import VaultLayout
-
-    with contextlib.suppress(EvidenceSyncError, OSError):
-        case, item = (None if name is None else Title(name).folder for name in (part.case, part.item))
-        progress.total_files, progress.total_bytes = stated_totals(VaultLayout(vault), case, item, part.acquisition)
 
 
 def verdict_lines(

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -79,6 +79,8 @@ class SenderIdentity:
     received_from: str
 
 
+AT_WORK: Final = Status("receiving", 0, 0)
+"""What an end says that works, and has no more to tell."""
 SIGN_SECONDS: Final = 1.0
 LAST_WORD_SECONDS: Final = 5.0  # a sender that takes nothing at the end of a session is not waited for longer
 _LEAST_SIGN_SECONDS: Final = 0.05
@@ -113,6 +115,7 @@ class SenderConnection:
         self._reconnect_seconds = RECONNECT_SECONDS
         self._sign_seconds = SIGN_SECONDS
         self._signs: threading.Thread | None = None
+        self._describe_work: Callable[[], Message] = lambda: AT_WORK
         self._signs_end = threading.Event()
         self._writing = threading.RLock()
         """Held while a frame is written, and while the link is replaced: no other frame stands within a frame."""
@@ -212,10 +215,26 @@ class SenderConnection:
                 raise
             self._last_word = time.monotonic()
 
-    def begin_signs_of_life(self, describe: Callable[[], Status]) -> None:
+    @property
+    def has_gone(self) -> bool:
+        """Whether the other end of the present link has ended it, as far as this end has noticed."""
+        return self._lost or self._ahead.has_ended
+
+    def begin_signs_of_life(self, describe: Callable[[], Message]) -> None:
         """Begins to tell the sender, whenever this end works for long, what it does. `describe` is called in another thread."""
-        self._signs = threading.Thread(target=self._send_signs, args=(describe,), name="signs of life", daemon=True)
+        self._describe_work = describe
+        self._signs = threading.Thread(target=self._send_signs, name="signs of life", daemon=True)
         self._signs.start()
+
+    @contextmanager
+    def saying(self, describe: Callable[[], Message]) -> Iterator[None]:
+        """Signs of life, where they have begun, say within this context something of their own, and nothing of it after it."""
+        before, self._describe_work = self._describe_work, describe
+        try:
+            yield
+        finally:
+            with self._writing:
+                self._describe_work = before
 
     def end_signs_of_life(self, seconds: float | None = None) -> None:
         """Ends that; afterwards nothing is sent but by the using thread. Safe to call again.
@@ -226,11 +245,11 @@ class SenderConnection:
         if self._signs is not None and self._signs.ident is not None:
             self._signs.join(seconds)
 
-    def _send_signs(self, describe: Callable[[], Status]) -> None:
-        arrived, told = self.wire_received, describe()
+    def _send_signs(self) -> None:
+        arrived, told = self.wire_received, self._describe_work()
         while not self._signs_end.wait(min(self._sign_seconds / 2, _PROGRESS_SECONDS)):
             with self._writing:
-                sign, is_silent = describe(), time.monotonic() - self._last_word >= self._sign_seconds
+                sign, is_silent = self._describe_work(), time.monotonic() - self._last_word >= self._sign_seconds
                 if sign != told or (is_silent and (not self._ahead.is_waiting or self.wire_received != arrived)):
                     self.try_send(sign)
                     arrived, told = self.wire_received, sign

@@ -247,6 +247,7 @@ MANIFEST_NAMESPACE = "manifest@evidencesync"
 RECEIPT_NAMESPACE = "receipt@evidencesync"
 CUSTODY_NAMESPACE = "custody@evidencesync"
 SESSION_NAMESPACE = "session@evidencesync"
+VERDICT_NAMESPACE = "verdict@evidencesync"
 Nonce = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", min_length=2 * NONCE, max_length=2 * NONCE)]
 
 

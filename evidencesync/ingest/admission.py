@@ -104,6 +104,7 @@ class Reader:
 
     principal: str
     key: PublicKey
+    session: str
 
 
 def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
@@ -115,8 +116,8 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
 
 def admit_reader(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Reader:
     """Decides whether documents may be read. Raises as `_prove` does."""
-    _, principal, key = _prove(_READING_CLAIM, begin, offered, vault, now)
-    return Reader(principal, key)
+    claim, principal, key = _prove(_READING_CLAIM, begin, offered, vault, now)
+    return Reader(principal, key, claim.session)
 
 
 def _prove(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 
 from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.errors import LinkLostError, ProtocolError
+from evidencesync.ingest.admission import Reader
 from evidencesync.ingest.documents import send_documents
 from evidencesync.ingest.evidence import EvidenceSender
 from evidencesync.ingest.room import send_room
@@ -14,40 +17,57 @@ from evidencesync.protocol.evidence_messages import EvidenceAsk, RowsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message
 from evidencesync.protocol.messages import Alive, Failure, Message
+from evidencesync.protocol.verdict_messages import VerifyAsk
 from evidencesync.vault.vault import Vault
 
 
-def serve_reader(connection: SenderConnection, vault: Vault, principal: str) -> None:
-    """Answers each question of a reader, whom the vault knows as `principal`. Returns when it ends the link after an answer.
+def serve_reader(connection: SenderConnection, vault: Vault, reader: Reader, now: Callable[[], int]) -> None:
+    """Answers each question. Returns when the reader ends the link after an answer.
 
     Raises LinkLostError for one that ends it before, ProtocolError for what is no question, and what answering raises.
     """
     with closing(EvidenceSender(connection, vault)) as evidence:
-        _answer(connection, vault, principal, evidence, _next_message(connection))
+        answers = _Answers(connection, vault, evidence, reader, now)
+        answers.to(_next_message(connection))
         while True:
             try:
                 message = _next_message(connection)
             except LinkLostError:
                 return
-            _answer(connection, vault, principal, evidence, message)
+            answers.to(message)
 
 
-def _answer(connection: SenderConnection, vault: Vault, principal: str, evidence: EvidenceSender, message: Message) -> None:
-    match message:
-        case DocumentsAsk():
-            send_documents(connection, vault, message)
-        case EvidenceAsk():
-            evidence.send(message)
-        case RowsAsk():
-            evidence.send_rows(message)
-        case RoomAsk():
-            send_room(connection, vault, principal, message)
-        case Alive():
-            return  # it compares what it has, and will ask again
-        case Failure():
-            raise error_of(message)
-        case _:
-            raise ProtocolError(f"the message {type(message).__name__} is no question of a reader")
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """Answers the questions of one reader."""
+
+    connection: SenderConnection
+    vault: Vault
+    evidence: EvidenceSender
+    reader: Reader
+    now: Callable[[], int]
+
+    def to(self, message: Message) -> None:
+        """Answers one. Raises ProtocolError for what is none, and what answering raises."""
+        match message:
+            case DocumentsAsk():
+                send_documents(self.connection, self.vault, message)
+            case VerifyAsk():
+                from evidencesync.ingest.verdict import send_verdict  # all of `verify`, which other questions do not need
+
+                send_verdict(self.connection, self.vault, self.reader, message, self.now)
+            case EvidenceAsk():
+                self.evidence.send(message)
+            case RowsAsk():
+                self.evidence.send_rows(message)
+            case RoomAsk():
+                send_room(self.connection, self.vault, self.reader.principal, message)
+            case Alive():
+                return  # it compares what it has, and will ask again
+            case Failure():
+                raise error_of(message)
+            case _:
+                raise ProtocolError(f"the message {type(message).__name__} is no question of a reader")
 
 
 def _next_message(connection: SenderConnection) -> Message:

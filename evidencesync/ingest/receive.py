@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock
-from evidencesync.connection.sender_connection import SINGLE_SESSION, Caller, Host, Pulled, SenderConnection
+from evidencesync.connection.sender_connection import AT_WORK, SINGLE_SESSION, Caller, Host, Pulled, SenderConnection
 from evidencesync.connection.session_socket import ResumeRequest, SocketLink, request_resume
 from evidencesync.custody.record import decode_record
 from evidencesync.errors import (
@@ -52,7 +52,6 @@ from evidencesync.protocol.messages import (
     Patience,
     Published,
     Purpose,
-    Status,
 )
 from evidencesync.protocol.pull_messages import (
     SourceAsk,
@@ -69,7 +68,6 @@ _M = TypeVar("_M", bound=Message)
 _ENDING_SECONDS: Final = 20.0  # for a session that was asked to end, and may still be storing a segment
 _NOTICE_SECONDS: Final = 3.0  # for a session whose sender was just killed, and which has not noticed it yet
 _POLL_SECONDS: Final = 0.1
-_AT_WORK: Final = Status("receiving", 0, 0)
 
 
 def receive(
@@ -154,11 +152,11 @@ class _Session:
         if not self._caller.host.has_place(admitted.principal, send_status):
             raise BusyError("the server has as many sessions as it takes")
         if purpose != "push" and has_signs:
-            self._connection.begin_signs_of_life(lambda: _AT_WORK)
+            self._connection.begin_signs_of_life(lambda: AT_WORK)
         if isinstance(admitted, Reader):
             from evidencesync.ingest.reading import serve_reader
 
-            serve_reader(self._connection, self._vault, admitted.principal)
+            serve_reader(self._connection, self._vault, admitted, self._now)
             return
         if purpose == "custody":
             from evidencesync.ingest.custody import serve_custody
@@ -196,7 +194,7 @@ class _Session:
         ingest.catch_up()  # last: the index is a cache
 
     def _send_waiting_status(self) -> None:
-        self._connection.send(_AT_WORK)
+        self._connection.send(AT_WORK)
 
     # Handshake.
 

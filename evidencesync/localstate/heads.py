@@ -336,6 +336,10 @@ class RecalledHeads(HeadMemory):
             raise self._error
         return [one for one in self._recalled if one.subject.vault_id == vault_id]
 
+    def remember(self, seen: Iterable[RememberedHead]) -> None:
+        """Remembers chains in the memory itself."""
+        self._memory.remember(seen)
+
 
 @contextlib.contextmanager
 def _locked(folder_fd: int) -> Iterator[None]:

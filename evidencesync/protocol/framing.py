@@ -14,7 +14,7 @@ import msgspec
 from evidencesync.errors import LimitExceededError, ProtocolError, VersionError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.limits import FRAME_HEADER, MAX_FRAME_BODY, MAX_PREAMBLE
-from evidencesync.protocol import document_messages, evidence_messages, messages, pull_messages
+from evidencesync.protocol import document_messages, evidence_messages, messages, pull_messages, verdict_messages
 from evidencesync.protocol.messages import PREAMBLE, Message
 
 _HEADER: Final = struct.Struct(">IB")
@@ -62,8 +62,11 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     50: messages.Records,
     51: messages.Standing,
     52: messages.Append,
+    59: verdict_messages.Checking,
     60: document_messages.DocumentsAsk,
     61: document_messages.DocumentBatch,
+    62: verdict_messages.VerifyAsk,
+    63: verdict_messages.VerdictShown,
     64: evidence_messages.EvidenceAsk,
     65: evidence_messages.EvidenceParts,
     66: evidence_messages.RowsAsk,

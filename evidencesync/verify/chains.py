@@ -198,6 +198,7 @@ class ChainReader:
 
     def add(self, report: Reporter, name: str, sequence: int, data: bytes, signature: bytes | None) -> None:
         """Checks the next record, in whatever folder its file is. `sequence` is the number in its file name."""
+        self.context.progress.require_wanted()
         self.context.counts.records += 1
         digest = sha256_of(data).hex()
         record = self._place(report, name, sequence, data)

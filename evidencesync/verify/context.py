@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,10 @@ from evidencesync.verify.signatures import SignatureJudge
 
 if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots
+
+
+class UnwantedError(Exception):
+    """Nobody waits for the verdict any more. It ends a check like an interrupt, and is never a finding."""
 
 
 @dataclass(slots=True)
@@ -23,6 +28,13 @@ class VerifyProgress:
     total_bytes: int = 0
     place: str = ""
     """The item and acquisition that is being checked; safe to display."""
+    is_wanted: Callable[[], bool] = lambda: True
+    """Whether somebody still waits for the verdict; asked often, and so quick."""
+
+    def require_wanted(self) -> None:
+        """Raises UnwantedError where nobody waits for the verdict any more."""
+        if not self.is_wanted():
+            raise UnwantedError
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -146,38 +147,35 @@ class Findings:
 
     @property
     def outcome(self) -> Outcome:
-        """Returns fail when anything is wrong; incomplete when anything could not be checked."""
-        if self._codes - _INCOMPLETE - {ExitCode.COMPLETE}:
-            return "fail"
-        return "incomplete" if self._codes & _INCOMPLETE else "pass"
+        """Returns the word for all findings."""
+        return outcome_of(self._codes)
 
     @property
     def exit_code(self) -> ExitCode:
-        """Returns the most severe code of all findings. A format that is not known (USAGE) hides nothing that is wrong."""
-        if self.outcome == "incomplete" and ExitCode.USAGE in self._codes:
-            return ExitCode.USAGE
-        return most_severe(self._codes - {ExitCode.USAGE})
+        """Returns the exit code of all findings."""
+        return code_of(self._codes)
 
     def listed(self) -> list[Finding]:
         """Returns all kept findings, and a line for each kind of which some were not kept."""
-        more = [
-            Finding(
-                check=Check.STRUCTURE,
-                severity=MEANINGS["not-listed"].severity,
-                slug="not-listed",
-                case=None,
-                item=None,
-                acquisition=None,
-                path=None,
-                path_b64=None,
-                offset=None,
-                length=None,
-                message=f"{count - MAX_FINDINGS} more findings of the kind {slug} are not listed",
-            )
-            for slug, count in self._kinds.items()
-            if count > MAX_FINDINGS
-        ]
+        more = [left_out(slug, count - MAX_FINDINGS) for slug, count in self._kinds.items() if count > MAX_FINDINGS]
         return self.found + more
+
+
+def left_out(slug: str, count: int) -> Finding:
+    """Returns the finding that says of how many of a kind nothing more is said."""
+    return Finding(
+        check=Check.STRUCTURE,
+        severity=MEANINGS["not-listed"].severity,
+        slug="not-listed",
+        case=None,
+        item=None,
+        acquisition=None,
+        path=None,
+        path_b64=None,
+        offset=None,
+        length=None,
+        message=f"{count} more findings of the kind {slug} are not listed",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +240,20 @@ class Reporter:
                 message=message,
             )
         )
+
+
+def outcome_of(codes: Set[ExitCode]) -> Outcome:
+    """Returns the word for findings with these codes: fail when anything is wrong, incomplete when anything was not checked."""
+    if codes - _INCOMPLETE - {ExitCode.COMPLETE}:
+        return "fail"
+    return "incomplete" if codes & _INCOMPLETE else "pass"
+
+
+def code_of(codes: Set[ExitCode]) -> ExitCode:
+    """Returns the most severe of the codes. A format that is not known (USAGE) hides nothing that is wrong."""
+    if outcome_of(codes) == "incomplete" and ExitCode.USAGE in codes:
+        return ExitCode.USAGE
+    return most_severe({*codes} - {ExitCode.USAGE})
 
 
 def _may_hold_records(path: list[bytes]) -> bool:

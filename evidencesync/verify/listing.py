@@ -227,6 +227,7 @@ class _DataFindings:
     def take_done(self, files: int, size: int, problems: list[ContentProblem]) -> None:
         """Adds what the threads have read."""
         counts, progress = self._context.counts, self._context.progress
+        progress.require_wanted()
         counts.files += files
         counts.bytes += size
         progress.files += files
@@ -352,7 +353,7 @@ def _follow(
     `data_fd` is taken over; without it, files are not looked at, or (without `has_data`) are missing.
     """
     if not context.contents or data_fd is None:
-        for path, entry in _entries(blocks, listed, sums):
+        for path, entry in _entries(context, blocks, listed, sums):
             if context.contents and not has_data and entry.blake3 is not None:
                 sink.take_missing(path, entry)
         return
@@ -362,16 +363,19 @@ def _follow(
             ending.callback(contents.close)  # also where an interrupt ends `finish`: a thread left over would keep the process
             ending.callback(contents.finish)
             tree = TreeComparison(stack, sink)
-            for path, entry in _entries(blocks, listed, sums):
+            for path, entry in _entries(context, blocks, listed, sums):
                 tree.admit(path, entry)
             tree.finish()
 
 
-def _entries(blocks: Iterator[bytes], listed: ManifestResult, sums: tuple[SumsComparison, ...]) -> Iterator[tuple[bytes, Entry]]:
+def _entries(
+    context: Context, blocks: Iterator[bytes], listed: ManifestResult, sums: tuple[SumsComparison, ...]
+) -> Iterator[tuple[bytes, Entry]]:
     """Every entry of the manifest, its link recorded, and its lines expected in the sums."""
     sha256sums, blake3sums = sums
     add_link = listed.hard_links.add
     for path, line in read_manifest(blocks, listed.reader):
+        context.progress.require_wanted()
         if isinstance(line, Entry):
             add_link(path, line)
             if line.blake3 is not None:

@@ -61,12 +61,17 @@ def remember_heads(context: Context, memory: HeadMemory) -> None:
         for (case, item), digests in context.digests.items()
         if (chain := _chain_of(digests)) is not None
     ]
+    remember_chains(context.report, memory, heads)
+
+
+def remember_chains(report: Reporter, memory: HeadMemory, heads: list[RememberedHead]) -> None:
+    """Remembers chains. What goes wrong is a finding."""
     try:
         memory.remember(heads)
     except (ForkedError, NameClashError) as error:
-        context.report.report(Check.CUSTODY, "forked", error.message)
+        report.report(Check.CUSTODY, "forked", error.message)
     except RememberedHeadsError as error:
-        context.report.report(Check.CUSTODY, "not-remembered", error.message)
+        report.report(Check.CUSTODY, "not-remembered", error.message)
 
 
 def _check_one(context: Context, before: RememberedHead) -> None:
@@ -78,7 +83,7 @@ def _check_one(context: Context, before: RememberedHead) -> None:
     seen = f"record {before.chain.sequence}, {before.chain.sha256}"
     key = subject.case, subject.item
     digests, unread = context.digests.get(key, {}), context.unread.get(key, frozenset())
-    if context.report.findings.is_unread(_place_of(subject)):
+    if context.report.findings.is_unread(place_of(subject)):
         return  # reported already: not all of the chain could be read
     present = _chain_of(digests, unread)
     if present is None:
@@ -109,7 +114,7 @@ def _differing(before: KnownChain, digests: Mapping[int, str]) -> set[int]:
     return {number for number, digest in digests.items() if before.digest_of(number) not in (digest, None)}
 
 
-def _place_of(subject: ChainSubject) -> bytes:
+def place_of(subject: ChainSubject) -> bytes:
     """Returns the folder of a chain, from the vault's root."""
     case, item = folders_of(subject)
     return f"{CASES}/{case}/{item}/{CUSTODY}".encode() if case is not None else CUSTODY.encode()

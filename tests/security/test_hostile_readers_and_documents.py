@@ -8,15 +8,13 @@ import threading
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import msgspec
 import pytest
 
 from evidencesync.acquire import documents
 from evidencesync.cli.catalog import list_output
 from evidencesync.connection.link import LocalLink, local_pair
-from evidencesync.custody.documents import ReadingClaim
 from evidencesync.errors import (
     EvidenceSyncError,
     LimitExceededError,
@@ -32,10 +30,11 @@ from evidencesync.files.disk import opened_file, opened_folder
 from evidencesync.limits import MAX_RECORD
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
-from evidencesync.protocol.messages import ALIKE_VERSION, READING_VERSION, Message, Patience, Status
+from evidencesync.protocol.messages import ALIKE_VERSION, READING_VERSION, Message, Status
 from evidencesync.vault.catalog import load_receipt
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
-from tests.support.hostile_client import HostileClient, data_frame
+from tests.support.hostile_client import HostileReader as Reader
+from tests.support.hostile_client import data_frame
 from tests.support.hostile_vault import MadeUpVault, TamperedLink
 from tests.support.reading import fetched
 
@@ -171,23 +170,6 @@ def test_a_vault_that_only_says_that_it_works_is_given_up(bench: Bench, tmp_path
 
 
 # --- Readers ---------------------------------------------------------------------------------------------------------------
-
-
-class Reader(HostileClient):
-    def claim_to_read(self, **changes: Any) -> bytes:
-        welcome = self.hello(versions=[READING_VERSION], purpose="read")
-        known = ReadingClaim(
-            purpose="read",
-            nonce=welcome.nonce.hex(),
-            vault_id=welcome.vault_id,
-            vault_key=self.bench.vault.signer.public_key.fingerprint,
-            session=self.session,
-            key=self.bench.signer.public_key.fingerprint,
-        )
-        return msgspec.json.encode(msgspec.structs.replace(known, **changes))
-
-    def enter(self, claim: bytes) -> None:
-        self.send(Patience(60_000, 0, 0), self.begin(claim))
 
 
 def test_a_key_that_the_vault_does_not_trust_reads_nothing(bench: Bench, tmp_path: Path) -> None:

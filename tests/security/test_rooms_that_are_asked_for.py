@@ -30,10 +30,10 @@ from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.messages import READING_VERSION, Alike, Message, Welcome
 from evidencesync.vault import space
 from evidencesync.vault.layout import MAX_ACQUISITION
-from tests.security.test_hostile_readers_and_documents import Reader
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.custody_client import state
 from tests.support.hostile_client import HostileClient
+from tests.support.hostile_client import HostileReader as Reader
 from tests.support.hostile_vault import Tamper, TamperedLink
 from tests.support.reading import fetched
 

@@ -8,8 +8,8 @@ from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, 
 from evidencesync.protocol.failures import error_from_slug
 from evidencesync.protocol.framing import DATA_FRAME, decode_message
 from evidencesync.protocol.messages import Failure, Message, Status
-from tests.security.test_hostile_readers_and_documents import Reader
 from tests.support.bench_of_evidence import Bench
+from tests.support.hostile_client import HostileReader as Reader
 
 Part = tuple[bytes, int, int]
 

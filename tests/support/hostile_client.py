@@ -25,6 +25,7 @@ from evidencesync.custody.documents import (
     Method,
     Origin,
     Person,
+    ReadingClaim,
     SessionClaim,
 )
 from evidencesync.custody.manifest import encode_entry_lines, encode_footer
@@ -41,6 +42,7 @@ from evidencesync.protocol.data_frames import RAW
 from evidencesync.protocol.failures import error_from_slug
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message, encode_frame, frame_of
 from evidencesync.protocol.messages import (
+    ASKING_VERSION,
     PREAMBLE,
     PROTOCOL_VERSION,
     Begin,
@@ -50,6 +52,7 @@ from evidencesync.protocol.messages import (
     Hello,
     Message,
     Page,
+    Patience,
     Ready,
     Resumed,
     Welcome,
@@ -319,3 +322,24 @@ def assert_unharmed(bench: Bench, before: Snapshot) -> None:
         pass
     number = len(bench.acquisitions()) + 1
     assert bench.push().acquisition == number
+
+
+class HostileReader(HostileClient):
+    """The same in a session that reads."""
+
+    def claim_to_read(self, **changes: Any) -> bytes:
+        """An honest claim, with whatever a test wants otherwise."""
+        welcome = self.hello(versions=[ASKING_VERSION], purpose="read")
+        known = ReadingClaim(
+            purpose="read",
+            nonce=welcome.nonce.hex(),
+            vault_id=welcome.vault_id,
+            vault_key=self.bench.vault.signer.public_key.fingerprint,
+            session=self.session,
+            key=self.bench.signer.public_key.fingerprint,
+        )
+        return msgspec.json.encode(msgspec.structs.replace(known, **changes))
+
+    def enter(self, claim: bytes) -> None:
+        """The end of the handshake: from here on it may ask."""
+        self.send(Patience(60_000, 0, 0), self.begin(claim))

@@ -39,6 +39,7 @@ from evidencesync.limits import (
     MAX_SEGMENT_ROWS,
     MAX_SIGNATURE,
     MAX_TITLE,
+    MAX_VERDICT_FILE,
     PIECE_DIGEST,
     WINDOW,
 )
@@ -92,6 +93,7 @@ from evidencesync.protocol.pull_messages import (
     SourceOffer,
     SourceSeen,
 )
+from evidencesync.protocol.verdict_messages import Checking, VerdictShown, VerifyAsk
 
 TYPES = sorted(MESSAGE_TYPES)
 
@@ -106,6 +108,12 @@ EXAMPLES: list[Message] = [
     Ready("ana@lab", 2**32 - 1, 7, bytes(32), b"\xff" * 32, MAX_FILE_SIZE, "vault", 3),
     Resumed(2**32 - 1, 7, 0, stream_open=True, concluding=False),
     Alive(),
+    Checking(0, 0, 0, 0, ""),
+    Checking(MAX_FILE_SIZE, MAX_FILE_SIZE, MAX_FILE_SIZE, MAX_FILE_SIZE, "p" * 256),
+    VerifyAsk(bytes(32), None, None, None, all_digests=False),
+    VerifyAsk(bytes(32), "c" * MAX_TITLE, "i" * MAX_TITLE, 9999, all_digests=True),
+    VerdictShown(1, b""),
+    VerdictShown(MAX_VERDICT_FILE, b"s" * MAX_SIGNATURE),
     DocumentsAsk(None, None, []),
     DocumentsAsk("c" * MAX_TITLE, "i" * MAX_TITLE, [0, 2**32 - 1]),
     ManifestsAsk("c", "i", [0]),

@@ -1,0 +1,144 @@
+"""Verifies the vault for who asks from afar, and signs what was found with the vault's key.
+
+It is the check of `verify` at the vault, with the vault's own lists of signers; what a machine remembers of the vault is compared
+at the reader's end. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+import evidencesync
+from evidencesync.connection.sender_connection import SenderConnection
+from evidencesync.custody.documents import SESSION_NAMESPACE, VERDICT_NAMESPACE
+from evidencesync.custody.sshsig import sign_document
+from evidencesync.errors import BusyError, InvalidNameError, LinkLostError, ProtocolError, UsageError
+from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.identity import Title
+from evidencesync.evidence.utc_time import format_utc_time
+from evidencesync.files.shortages import unexpected
+from evidencesync.ingest.admission import Reader
+from evidencesync.limits import MAX_FILE_SIZE
+from evidencesync.localstate.heads import NoMemory, RememberedHead
+from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
+from evidencesync.protocol.verdict_messages import Checking, VerdictShown, VerifyAsk
+from evidencesync.vault.vault import Vault
+from evidencesync.verify.audit import AuditScope, audit_vault
+from evidencesync.verify.context import UnwantedError, VerifyProgress
+from evidencesync.verify.findings import Verdict
+from evidencesync.verify.totals import begin_counting
+from evidencesync.verify.vault_verdict import Question, VaultVerdict, bounded_findings, chain_ends, encode_verdict
+
+_PLACE: Final = 256  # characters
+
+
+def send_verdict(connection: SenderConnection, vault: Vault, reader: Reader, ask: VerifyAsk, now: Callable[[], int]) -> None:
+    """Verifies what is asked, and sends the signed verdict.
+
+    1. The question is possible.  2. No other verification runs for this key: one of terabytes takes hours.
+    3. A reader that ends the link ends the work.  4. The reader's key is still trusted when the vault signs.
+
+    Raises ProtocolError (1), BusyError (2), LinkLostError (3), UntrustedSignerError (4), LimitExceededError.
+    """
+    scope = _scope(ask)  # 1
+    progress = VerifyProgress(is_wanted=lambda: not connection.has_gone)
+    seen, begun = _SeenHeads(), now()
+    with _only_one(vault, reader), connection.saying(lambda: _checking(progress)):  # 2
+        begin_counting(vault.layout.root, scope, progress)
+        try:
+            verdict = _audit(vault, scope, ask, seen, progress, begun)
+        except UnwantedError as error:  # 3
+            raise LinkLostError("the reader has gone before the vault was verified") from error
+    ended = now()
+    vault.load_trust().principal_for(reader.key, SESSION_NAMESPACE, ended)  # 4
+    key = vault.signer.public_key.fingerprint
+    document = encode_verdict(
+        VaultVerdict(
+            format="evidencesync-verdict/1",
+            vault_id=vault.settings.id,
+            vault_key=key,
+            asked=Question(ask.nonce.hex(), ask.case, ask.item, ask.acquisition, ask.all_digests),
+            reader_key=reader.key.fingerprint,
+            session=reader.session,
+            tool=f"evidencesync {evidencesync.__version__}",
+            begun=format_utc_time(begun),
+            ended=format_utc_time(ended),
+            chains=chain_ends(seen.heads),
+            verdict=msgspec.structs.replace(verdict, findings=bounded_findings(verdict.findings)),
+        )
+    )
+    connection.send(VerdictShown(len(document), sign_document(vault.signer, VERDICT_NAMESPACE, sha512_of(document))))
+    encoder, view = DataEncoder("auto", time.monotonic), memoryview(document)
+    for at in range(0, len(view), MAX_DATA):
+        connection.write(encoder.encode([view[at : at + MAX_DATA]]))
+
+
+def _scope(ask: VerifyAsk) -> AuditScope:
+    try:
+        for number in (ask.case, ask.item):
+            if number is not None:
+                Title(number)
+        return AuditScope(ask.case, ask.item, ask.acquisition)
+    except (InvalidNameError, UsageError) as error:
+        raise ProtocolError("an impossible case or item is to be verified, or one of which nobody says where it is") from error
+
+
+def _audit(vault: Vault, scope: AuditScope, ask: VerifyAsk, seen: _SeenHeads, progress: VerifyProgress, now_ns: int) -> Verdict:
+    progress.require_wanted()
+    return audit_vault(
+        vault.layout.root,
+        case=scope.case,
+        item=scope.item,
+        acquisition=scope.acquisition,
+        memory=seen,
+        all_digests=ask.all_digests,
+        progress=progress,
+        now_ns=now_ns,
+    )
+
+
+def _checking(progress: VerifyProgress) -> Checking:
+    return Checking(
+        progress.files,
+        min(progress.bytes, MAX_FILE_SIZE),
+        min(progress.total_files, MAX_FILE_SIZE),
+        min(progress.total_bytes, MAX_FILE_SIZE),
+        progress.place[:_PLACE],
+    )
+
+
+class _SeenHeads(NoMemory):
+    """Remembers nothing of before, and takes what a check would remember after a pass: the reader's machine does that."""
+
+    def __init__(self) -> None:
+        super().__init__("it is remembered where the verdict is wanted")
+        self.heads: list[RememberedHead] = []
+
+    def remember(self, seen: Iterable[RememberedHead]) -> None:
+        """Takes them."""
+        self.heads = [*seen]
+
+
+@contextlib.contextmanager
+def _only_one(vault: Vault, reader: Reader) -> Iterator[None]:
+    """Holds the place of the one verification that a key may have run. Raises BusyError.
+
+    It is a name among the machine's sockets and no file: it holds between processes, ends with them, and writes nothing.
+    """
+    name = sha256_of(f"{os.getuid()} {vault.settings.id} {reader.key.fingerprint}".encode()).hex()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
+        try:
+            held.bind(f"\0evidencesync-verify-{name}")
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise unexpected(error) from error
+            raise BusyError("the vault is verifying itself for this key already, in another session") from error
+        yield
