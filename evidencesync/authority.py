@@ -6,6 +6,7 @@ The answer is signed, so the connection need not be trusted. Its size and its ti
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -24,12 +25,13 @@ from urllib.request import (  # noqa: TID251  # the one exception, see above
 )
 
 from evidencesync.errors import ConnectError, LinkLostError, TimestampError, UsageError
-from evidencesync.evidence.display import is_unsafe, safe_text
+from evidencesync.evidence.display import is_unsafe, safe_text, shell_text
 from evidencesync.limits import MAX_TIMESTAMP
 
 _QUERY: Final = "application/timestamp-query"
 _REPLY: Final = "application/timestamp-reply"
 _BLOCK: Final = 4096
+_BARE_HOST: Final = re.compile(r"[\w-]+(?:\.[\w-]+)+(?::[0-9]+)?(?:/[\w./-]*)?")
 _MAX_URL: Final = 2000
 _ELSEWHERE: Final = (
     "Look at the URL, and whether this machine may reach it (https_proxy names a proxy). "
@@ -92,6 +94,11 @@ def _ask(url: str, shown: str, request: bytes, timeout_seconds: float) -> bytes:
         raise ConnectError(f"{shown} does not answer as a server should: {safe_text(str(error), 200)}") from error
 
 
+def _as_url(text: str) -> str:
+    """An address as it may have been meant by one without `https://`; an example where nobody knows."""
+    return f"https://{text}" if _BARE_HOST.fullmatch(text) else "https://tsa.example/path"
+
+
 def _check_url(url: str) -> str:
     """Checks a URL, and returns how it is shown. Raises UsageError."""
     try:
@@ -102,7 +109,7 @@ def _check_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not named[0] or len(url) > _MAX_URL or any(map(is_unsafe, url)) or " " in url:
         raise UsageError(
             "the authority's address must begin with https:// or http://, and name a host",
-            hint="It looks like https://tsa.example/path",
+            hint=f"Write it in full, as in: {shell_text(_as_url(url))}",
         )
     if parts.username is not None or parts.password is not None:
         raise UsageError("the authority's address contains a user name or a password", hint="Nothing but a digest is ever sent.")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from evidencesync.errors import EvidenceSyncError, NoSpaceError, StorageError, UsageError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.files.disk import close_quietly
 from evidencesync.files.placing import place_file, take_back
 from evidencesync.files.shortages import hint_of, is_broken, is_full, is_shortage, unexpected
@@ -228,7 +228,8 @@ def open_folder_for(wanted: Path) -> int:
     except OSError as error:
         shown = safe_text(os.fsencode(wanted.parent), 200)
         if isinstance(error, FileNotFoundError):
-            raise UsageError(f"there is no folder {shown}", hint="Make it first, or name a place in another folder.") from error
+            made = shell_text("mkdir", "-p", str(wanted.parent))
+            raise UsageError(f"there is no folder {shown}", hint=f"Make it first: {made}") from error
         hint = "Name a place in a folder that you can use."
         raise refused_place(error, f"the folder {shown} cannot be opened", hint) from error
 

@@ -140,7 +140,7 @@ def _adapt(function: Command, kind: CommandKind, *, reads_settings: bool) -> Cal
             arguments = {name: _take(group, values) for name, group in groups.items()}
             if run_name is not None:
                 arguments[run_name] = Run(console, settings)
-            with filling_in_hints(typed, kind, settings, _typed_options(context, REACHING)):
+            with filling_in_hints(typed, kind, settings, _typed_options(context, REACHING)) as console.fill_hint:
                 return function(**arguments, **values)
 
         raise typer.Exit(guard(console, work))

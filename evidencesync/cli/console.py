@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, TextIO
 
 from evidencesync.cli.terminal import Terminal
@@ -39,7 +39,10 @@ class Console:
         self.verbose = verbose
         self.kind = kind
         self.terminal = Terminal()
+        self.fill_hint: Callable[[EvidenceSyncError], None] = lambda _: None
+        """Puts what was typed into the hint of an error that is not raised."""
         self._unprinted: StorageError | None = None
+        self._hinted: set[str] = set()
 
     @property
     def is_live(self) -> bool:
@@ -134,6 +137,14 @@ class Console:
             if self._unprinted is None:
                 return
         self._print_error(error)
+
+    def print_hint(self, error: EvidenceSyncError) -> None:
+        """Prints the hint of an error that the result states, once for all that have the same one. With `--json`, nothing."""
+        self.fill_hint(error)
+        hint = error.hint_for(self.kind)
+        if hint and not self.as_json and hint not in self._hinted:
+            self._hinted.add(hint)
+            self._print_line(f"hint: {hint}")
 
     def _print_error(self, error: EvidenceSyncError) -> None:
         self._print_line(f"error: {error.message}")

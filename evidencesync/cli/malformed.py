@@ -8,7 +8,7 @@ import shlex
 from typing import Any, Final, NamedTuple
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.defaults import has_default, means_vault, takes_default
+from evidencesync.cli.defaults import has_default, is_vault_here, means_vault, takes_default
 from evidencesync.cli.habits import FROM_OTHERS, OTHER_UNITS, OTHERWISE
 from evidencesync.cli.help_text import bounds_in_words, first_example
 from evidencesync.errors import UsageError
@@ -19,7 +19,7 @@ _INVALID: Final = r"invalid value for '?(?:-\w' / ')?([^']+?)'?(?: \(env var: '\
 _NO_NUMBER: Final = re.compile(_INVALID + r"'?(.*?)'? is not a valid (int|float)(?:eger)?(?: range)?\.?")
 _OUT_OF_RANGE: Final = re.compile(_INVALID + r"(\S+) is not in the range ([0-9.]+)<=x<=([0-9.]*[0-9])\.?")
 _UNKNOWN: Final = re.compile(
-    r"(No such (?:option|command)):? '?(\S+?)'?(?:[.:]? ?(?:\(Possible|Did you mean).*|\.)?$", re.IGNORECASE
+    r"(No such (?:option|command)):? '?(\S+?|.+?(?='))'?(?:[.:]? ?(?:\(Possible|Did you mean).*|\.)?$", re.IGNORECASE
 )
 """What typer says of an unknown name; some versions add names that they think are meant."""
 _TOO_MANY: Final = re.compile(r"got unexpected extra arguments?\b.*")
@@ -60,6 +60,14 @@ class _Line(NamedTuple):
             and isinstance(source, str)
             and means_vault(source, elsewhere=self.command.name != "pull")
         )
+
+    @property
+    def late_vault(self) -> str | None:
+        """What is said where a vault stands among words that nothing takes, and something else stands in its place."""
+        vault = next((word for word in self.extra if is_vault_here(word)), None)
+        if vault is None or is_vault_here(str(self.values.get("vault"))):
+            return None
+        return f"{safe_text(vault, 200)} is a vault: VAULT comes first, so change the order. "
 
     def missing(self) -> list[Any]:
         """All arguments and options that the command needs and was not given."""
@@ -129,10 +137,13 @@ def _explain(error: Exception, said: str, context: Any, given: list[str]) -> tup
     if (unknown := _UNKNOWN.match(said)) is not None:
         return f"{unknown[1]} {unknown[2]}", f"{_advice(unknown[2], line)}{see}"
     if type(error).__name__ == "MissingParameter":
-        missing = line.missing()
+        missing, late = line.missing(), line.late_vault
+        if late is not None:
+            return f"missing: {', '.join(map(name_of, missing))}", f"{late}{see}"
         return f"missing: {', '.join(map(name_of, missing))}", f"{_what_it_is(missing)}{see}, or: {_example(line, missing)}"
     if _TOO_MANY.fullmatch(said) and line.extra:
-        return f"more than was expected: {safe_text(' '.join(line.extra), 200)}", _of_extra(line, see)
+        more = f"more than was expected: {safe_text(' '.join(line.extra), 200)}"
+        return more, f"{line.late_vault}{see}" if line.late_vault else _of_extra(line, see)
     if (bare := _NEEDS_VALUE.fullmatch(said)) is not None:
         return f"{bare[1]} needs a value", f"{_value_of(bare[1], context.command)}{see}"
     return said, f"{_value_of(said.partition(' ')[0], context.command)}{see}"
@@ -207,7 +218,11 @@ def _unquoted(line: _Line, metavars: tuple[str, ...] = ()) -> str | None:
 def _advice(unknown: str, line: _Line) -> str:
     """What may have been meant by an unknown option or command; empty if nobody knows."""
     command = line.command
-    if unknown in ("help", "man") and hasattr(command, "commands"):
+    names = [*getattr(command, "commands", ())]
+    if names and is_vault_here(unknown):
+        name = next((one for one in ("list", "show") if one in names), names[0])
+        return f"A command comes first, as in: {shell_text(*line.path.split(), name, unknown)}. "
+    if unknown in ("help", "man") and names:
         asked = [word for word in line.words if word != unknown and not word.startswith("-")] or ["COMMAND"]
         return f"The help of a command: {shell_text(*line.path.split(), *asked)} --help. "
     close = [_with_value(name, unknown, line) for name in _close_to(unknown, command)]
@@ -216,7 +231,7 @@ def _advice(unknown: str, line: _Line) -> str:
         return f"{meant if unknown in FROM_OTHERS else ''}{otherwise} "
     if meant:
         return meant
-    if unknown.startswith("-") and hasattr(command, "commands"):
+    if unknown.startswith("-") and names:
         return "An option stands behind the command and its name, as in: evidencesync verify -v VAULT. "
     return ""
 

@@ -15,6 +15,7 @@ from evidencesync.cli.options import local_vault, vault_address
 from evidencesync.cli.own_state import chosen_receipts, head_memory
 from evidencesync.errors import CommandKind, IncompleteError, NotThereError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
+from evidencesync.evidence.meant import did_you_mean, nearest
 from evidencesync.evidence.number_format import count_text, time_text
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.files.shortages import is_shortage, unexpected
@@ -253,6 +254,11 @@ def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing
     from evidencesync.localstate.receipts import default_receipts
 
     if named:
+        if (missing := next((one for one in named if not os.path.lexists(expand(one))), None)) is not None:
+            kept = {one.name: str(one) for one in _kept_in(default_receipts(chosen_receipts(run, receipts)))}
+            near = did_you_mean(kept[name] for name in nearest(os.path.basename(missing), kept))
+            hint = f"{near}See which receipts are kept: evidencesync receipts list"
+            raise NotThereError(f"there is no folder {safe_text(missing, 200)}", hint=hint)
         found = [inner for folder in map(expand, named) for inner in (folder, *misplaced_in(folder))]
         _warn_of_misplaced(run, found)
         return found
@@ -279,6 +285,16 @@ def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing
         run.console.print_notice(f"no receipt lies in {count_text(len(others), 'folder')} here: {shown}{more}")
     _warn_of_misplaced(run, found)
     return found
+
+
+def _kept_in(folder: Path) -> list[Path]:
+    """The receipts in a folder; none if it cannot be listed."""
+    from evidencesync.localstate.receipt_folders import kept_folders
+
+    try:
+        return kept_folders(folder).receipts
+    except OSError:
+        return []
 
 
 def _warn_of_misplaced(run: Run, found: list[Path]) -> None:

@@ -18,7 +18,7 @@ from evidencesync.cli.options import WHOLE_NAME, Case, PartChoice, SignerChoice,
 from evidencesync.cli.trust_files import load_trusted
 from evidencesync.cli.verify_command import CheckChoice, audit
 from evidencesync.errors import UsageError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode
 from evidencesync.home import expand, expand_new_file, read_named
 from evidencesync.limits import MAX_VERDICT_FILE
@@ -91,12 +91,16 @@ class FileChoice:
         target = expand_new_file(self.output)
         if self.form in _DRAFTS:
             if target.suffix.lower() != ".rtf":
-                raise UsageError(f"not a draft's name: {safe_text(self.output, 200)}", hint="Name FILE.rtf.")
+                raise UsageError(
+                    f"not a draft's name: {safe_text(self.output, 200)}",
+                    hint=f"Name it {shell_text(str(target.with_suffix('.rtf')))}",
+                )
         elif self.form != "report":
             raise UsageError(f"no format of a report: {safe_text(self.form, 60)}", hint="Say report, certificate or statement.")
         elif target.suffix.lower() not in _FORMATS:
+            named = " or ".join(shell_text(str(target.with_suffix(f".{one}"))) for one in dict.fromkeys(_FORMATS.values()))
             raise UsageError(
-                f"not a kind of report: {safe_text(self.output, 200)}", hint="Name FILE.html, FILE.pdf or FILE.json."
+                f"not a kind of report: {safe_text(self.output, 200)}", hint=f"The ending says which is made: {named}"
             )
         return target
 

@@ -16,11 +16,10 @@ from msgspec.structs import replace
 
 from evidencesync.acquire.custody import RecordDraft
 from evidencesync.cli.file_outputs import Format, RecordedReport, ReportFile, ReportOutput
-from evidencesync.cli.outputs import Problem
 from evidencesync.cli.verify_record import Verifier
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.errors import EvidenceSyncError, InternalError
-from evidencesync.evidence.display import escape_line, safe_text
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.number_format import size_text, time_text
 from evidencesync.exit_codes import ExitCode, most_severe
@@ -158,7 +157,7 @@ def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifi
         name = ItemName(Title(item.case), Title(item.item))
         record = verifier.append(vault, name, RecordDraft("exported", details, output.acquisition)).record
     except EvidenceSyncError as error:
-        return RecordedReport(item.case, item.item, None, Problem(error.slug, escape_line(error.message)), int(error.exit_code))
+        return RecordedReport(item.case, item.item, None, verifier.problem(error), int(error.exit_code))
     return RecordedReport(item.case, item.item, record.sequence, None, None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import platform
 import shlex
@@ -19,7 +20,7 @@ from evidencesync.cli.options import ItemChoice, RecordChoice, VaultPath, local_
 from evidencesync.cli.progress_display import Meter, describe_files, shown
 from evidencesync.errors import EvidenceSyncError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.number_format import size_text
+from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import expand
 
@@ -169,14 +170,11 @@ def _record(output: RestoreOutput, vault: Path, name: ItemName, verifier: Verifi
     import msgspec
 
     from evidencesync.acquire.custody import RecordDraft
-    from evidencesync.cli.outputs import Problem
-    from evidencesync.evidence.display import escape_line
 
     try:
         appended = verifier.append(vault, name, RecordDraft("restored", record_details(output), output.acquisition))
     except EvidenceSyncError as error:
-        problem = Problem(error.slug, escape_line(error.message))
-        return msgspec.structs.replace(output, record_problem=problem), error.exit_code
+        return msgspec.structs.replace(output, record_problem=verifier.problem(error)), error.exit_code
     return msgspec.structs.replace(output, record=appended.record.sequence), ExitCode.COMPLETE
 
 
@@ -244,6 +242,9 @@ def restore_lines(output: RestoreOutput) -> Iterator[str]:
     from evidencesync.restore.refusals import LACKS
 
     for lack, count in output.lacks.items():
+        if lack == "owner" and _needs_root(output):
+            yield f"owners and groups were not restored: this needs root ({count_text(count, 'entry', 'entries')})"
+            continue
         yield f"{LACKS[lack][0]}: {count:,}"
         most = _NAMED_HARMLESS if LACKS[lack][1] is ExitCode.COMPLETE else _NAMED
         named = [one for one in output.lacking if one.lack == lack][:most]
@@ -263,6 +264,12 @@ def restore_lines(output: RestoreOutput) -> Iterator[str]:
     if output.record_problem is not None:
         yield from wrapped("  ", f"NOT RECORDED in the custody chain: {output.record_problem.message}")
     yield f"  {output.verdict}"
+
+
+def _needs_root(output: RestoreOutput) -> bool:
+    """Whether owners could not be set because an ordinary user never may: then each entry says the same."""
+    denied = os.strerror(errno.EPERM)
+    return os.geteuid() != 0 and all(denied in (one.reason or "") for one in output.lacking if one.lack == "owner")
 
 
 def _shown_path(one: LackOutput) -> str:

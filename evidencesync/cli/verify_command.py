@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
+from evidencesync.cli.meant_places import meant_vault, near_vault
 from evidencesync.cli.options import PartChoice, RecordChoice, TsaRoots, VaultPath, local_vault
-from evidencesync.cli.pasted_hints import meant_vault
 from evidencesync.cli.trust_files import load_trusted
 from evidencesync.errors import CommandKind, VaultNotFoundError
 from evidencesync.evidence.display import safe_text
@@ -167,8 +167,8 @@ def verdict_lines(
             [finding for finding in verdict.findings if finding.severity == severity], everything=everything
         )
     if not is_vault:
-        meant = meant_vault(vault) if vault is not None else None
-        yield f"hint: {meant or VaultNotFoundError('').hint_for(CommandKind.CHECKS)}"
+        look = VaultNotFoundError("").hint_for(CommandKind.CHECKS)
+        yield f"hint: {look if vault is None else meant_vault(vault) or f'{near_vault(vault)}{look}'}"
     counts = Counter(finding.severity for finding in verdict.findings)
     if counts:
         told = [count_text(counts[severity], severity, _MANY[severity]) for severity in _WORST_FIRST if counts[severity]]

@@ -38,7 +38,7 @@ _UNFINISHED: Final = frozenset({ExitCode.INTERNAL, ExitCode.USAGE, ExitCode.INTE
 class Verifier:
     """The person who verifies, with a key that is ready to sign, and the remembered heads of this machine.
 
-    `warn` is called with what goes wrong after a record was added.
+    `warn` is called with what goes wrong after a record was added, `print_hint` with the error of one that was not.
     """
 
     examiner: str
@@ -46,6 +46,12 @@ class Verifier:
     signer: SigningKey
     memory: HeadMemory
     warn: Callable[[str], None]
+    print_hint: Callable[[EvidenceSyncError], None]
+
+    def problem(self, error: EvidenceSyncError) -> Problem:
+        """What an output states of an error with which a record was refused. The hint is printed."""
+        self.print_hint(error)
+        return Problem(error.slug, escape_line(error.message))
 
     def append(self, vault: Path, name: ItemName, draft: RecordDraft) -> ChainRecord:
         """Appends a record to the chain of an item of a vault on this machine. Raises what the vault refuses it with."""
@@ -91,6 +97,7 @@ def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
         load_signer(choice.key_choice(run.settings), identity, asker),
         head_memory(run),
         run.console.warn,
+        run.console.print_hint,
     )
 
 
@@ -122,7 +129,7 @@ def _record_item(verdict: Verdict, head: Head, vault: Path, part: PartChoice, ve
     try:
         sequence = verifier.append(vault, name, RecordDraft("verified", details, part.acquisition)).record.sequence
     except EvidenceSyncError as error:
-        problem = Problem(error.slug, escape_line(error.message))
+        problem = verifier.problem(error)
         return RecordedItem(name.case.text, name.item.text, own.outcome, int(own.exit_code), None, problem, int(error.exit_code))
     return RecordedItem(name.case.text, name.item.text, own.outcome, int(own.exit_code), sequence, None, None)
 

@@ -27,6 +27,7 @@ from evidencesync.errors import (
     StorageError,
     UntrustedSignerError,
     UsageError,
+    hinting,
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
@@ -42,6 +43,7 @@ _BLOCK: Final = 1 << 20
 _WRONG_NAMES: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 _UNVERIFIED: Final = "Without --trusted the manifest is compared unverified."
 _JUDGED_ELSEWHERE: Final = f"`verify`, and `receipts check --vault`, judge it by the vault's own records. {_UNVERIFIED}"
+_HINT: Final = "MANIFEST comes first, then FOLDER. It is the manifest.jsonl of an acquisition, or of a kept receipt."
 _NOT_READ: Final = "Check the disk and the permissions of what was to be read."
 
 
@@ -81,7 +83,8 @@ class ManifestFile:
         Raises IncompleteError, MalformedDocumentError, SignatureError, UntrustedSignerError and TrustFileError.
         """
         self._file.seek(0)
-        header = decode_header(self._file.readline(MAX_HEADER_LINE + 1))
+        with hinting(_HINT):
+            header = decode_header(self._file.readline(MAX_HEADER_LINE + 1))
         key = self._check_signature(header, trusted, now_ns) if trusted is not None else None
         signer = None if key is None else header.examiner.principal
         return ManifestFacts(
@@ -213,7 +216,7 @@ def _open(path: Path) -> BinaryIO:
         if isinstance(error, OSError) and not is_wrong_name(error):
             raise not_read(error, f"open {_shown(path)}") from error
         why = reason(error) if isinstance(error, OSError) else "no possible name"
-        raise UsageError(f"{_shown(path)} cannot be opened: {why}") from error
+        raise UsageError(f"{_shown(path)} cannot be opened: {why}", hint=_HINT) from error
     with ExitStack() as stack:
         stack.callback(os.close, fd)
         try:
@@ -222,8 +225,7 @@ def _open(path: Path) -> BinaryIO:
         except OSError as error:
             raise not_read(error, f"look at {_shown(path)}") from error
         if not is_file:
-            hint = "MANIFEST comes first, then FOLDER. It is the manifest.jsonl of an acquisition, or of a kept receipt."
-            raise UsageError(f"{_shown(path)} is not a regular file", hint=hint)
+            raise UsageError(f"{_shown(path)} is not a regular file", hint=_HINT)
         if has_holes:
             raise MalformedDocumentError(f"{_shown(path)} has holes, which no manifest has")
         stack.pop_all()

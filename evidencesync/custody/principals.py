@@ -16,6 +16,7 @@ from evidencesync.limits import MAX_TITLE
 VAULT_PRINCIPAL: Final = "vault"
 """The name under which a vault signs, and nobody else."""
 
+_NAME_THE_PERSON: Final = "Name the person, such as ana@lab: a reader of a record must not take an examiner for the vault."
 # What looks like one of the five letters, after NFKD and casefold. From Unicode's confusables.txt (UTS 39), and what people write
 # for letters. `i` stands for `l`: a capital I is drawn like it.
 _LOOKS: Final[Mapping[str, str]] = {
@@ -35,11 +36,11 @@ def check_principal(principal: str) -> None:
             hint=f"A signer's name has 1 to {MAX_TITLE} characters, none of them a control character.",
         )
     if principal == VAULT_PRINCIPAL:
-        raise InvalidNameError(f"the name {VAULT_PRINCIPAL} is the vault's own")
+        raise InvalidNameError(f"the name {VAULT_PRINCIPAL} is the vault's own", hint=_NAME_THE_PERSON)
     if looks_like_vault(principal):
         raise InvalidNameError(
             f"the name {safe_text(principal, 80)} looks like {VAULT_PRINCIPAL}, which is the vault's own",
-            hint="Name the person, such as ana@lab: a reader of a record must not take an examiner for the vault.",
+            hint=_NAME_THE_PERSON,
         )
 
 

@@ -40,6 +40,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
+from evidencesync.evidence.meant import did_you_mean, nearest
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.files.litter import without_litter
 from evidencesync.files.shortages import hint_of, is_full, is_shortage, unexpected
@@ -53,6 +54,7 @@ _OWN: Final = "vault.json"
 _SUFFIX: Final = ".json"
 _MAX_FILE: Final = 64 * 1024
 _OTHER_FOLDER: Final = "Name another folder in EVIDENCESYNC_STATE, or as `state` in the settings file."
+_SEE: Final = "See what is remembered: evidencesync receipts list"
 _HINT: Final = (
     "Without it a rolled-back vault cannot be told from a sound one. Compare the vault's head with the last one that you wrote "
     "down (verify --expect-head), then: evidencesync receipts forget-head {vault_id}"
@@ -205,7 +207,7 @@ class HeadMemory:
         except OSError as error:
             raise self._unusable(error) from error
         if not forgotten:
-            raise NotThereError("nothing is remembered of that", hint="See what is: evidencesync receipts list")
+            raise NotThereError("nothing is remembered of that", hint=f"{did_you_mean(nearest(vault_id, self.vaults()))}{_SEE}")
         return forgotten
 
     def _named(self, vault_fd: int, subject: ChainSubject) -> list[str]:
@@ -354,7 +356,7 @@ def _locked(folder_fd: int) -> Iterator[None]:
 def _vault_folder(vault_id: str) -> str:
     """Returns a vault's folder name. The id comes from a vault, so its form is checked: it must not be a path."""
     if len(vault_id) != 32 or not set(vault_id) <= set("0123456789abcdef"):
-        raise NotThereError(f"not the id of a vault: {safe_text(vault_id, 40)}", hint="It has 32 hexadecimal digits.")
+        raise NotThereError(f"not the id of a vault: {safe_text(vault_id, 40)}", hint=f"It has 32 hexadecimal digits. {_SEE}")
     return vault_id
 
 

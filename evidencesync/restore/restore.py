@@ -22,7 +22,7 @@ from typing import Final, Literal
 from evidencesync.custody.hardlinks import is_hard_link
 from evidencesync.custody.manifest import CheckedLine, WholeEntry
 from evidencesync.errors import DigestMismatchError, NoSpaceError, NotThereError, StorageError, UsageError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, opened_folder, sync_file_system
 from evidencesync.files.folders import FolderStack, names_in
 from evidencesync.files.kept_names import KeptNames, try_names
@@ -120,7 +120,9 @@ def _open_parent(destination: bytes, vault: Path) -> tuple[int, bytes]:
     try:
         parent_fd = os.open(parent, FOLDER_FLAGS)
     except OSError as error:
-        raise refused_place(error, f"{shown} has no folder to lie in", "Make the folder above it first.") from error
+        made = f"Make it first: {shell_text('mkdir', '-p', parent)}"
+        hint = made if isinstance(error, FileNotFoundError) else "Name a place in a folder that you can use."
+        raise refused_place(error, f"{shown} has no folder to lie in", hint) from error
     try:
         if not destination or not name:
             raise UsageError(f"not a place for a working copy: {shown}", hint="Name a new folder.")

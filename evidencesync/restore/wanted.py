@@ -11,7 +11,7 @@ from typing import Final
 
 from evidencesync.custody.manifest import WholeEntry, read_manifest, whole_entries
 from evidencesync.errors import DigestMismatchError, NotThereError, PathEscapeError, UsageError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.path import EvidencePath
 from evidencesync.files.disk import document_blocks, opened_file, storing
 from evidencesync.vault.layout import MANIFEST
@@ -107,7 +107,9 @@ def _plain(path: bytes) -> bytes:
     path = path.rstrip(b"/")
     path = b"" if path == b"." else path
     if given.startswith(b"/") or not given:
-        raise UsageError(f"not a path in an acquisition: {safe_text(given, 200)}", hint="Paths are relative to the source.")
+        inner = shell_text(given.lstrip(b"/")) if given.strip(b"/") else "notes/today.txt"
+        hint = f"Paths are relative to the source, as in: {inner}"
+        raise UsageError(f"not a path in an acquisition: {safe_text(given, 200)}", hint=hint)
     try:
         return EvidencePath(path).raw
     except PathEscapeError as error:

@@ -380,7 +380,8 @@ def _with_signer(files: TrustFiles, key: PublicKey, principal: str, valid_after_
     for signer in trust.signers.signers:
         if signer.key == key and (signer.valid_before is None or principal not in signer.principals):
             known = safe_text(", ".join(signer.principals), 80)
-            raise UsageError(f"the key {key.fingerprint} is known already, as {known}")
+            hint = "Nothing needs to be done: one key has one name, and lets its owner push."
+            raise UsageError(f"the key {key.fingerprint} is known already, as {known}", hint=hint)
     line = signer_line(principal, key, EXAMINER_NAMESPACES, valid_after_ns)
     return replace(files, trusted_signers=files.trusted_signers + line.encode() + b"\n")
 

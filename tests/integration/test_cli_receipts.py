@@ -105,7 +105,12 @@ def test_a_memory_that_is_damaged_stops_a_push_with_a_way_on(lab: Lab) -> None:
 
 def test_nothing_kept_is_not_there_and_never_a_pass(lab: Lab) -> None:
     assert lab.run("receipts", "check").code == 10
-    assert lab.run("receipts", "check", "nowhere").code != 0
+    nowhere = lab.run("receipts", "check", "nowhere")
+    assert (nowhere.code, nowhere.out) == (10, "")
+    assert nowhere.err.splitlines() == [
+        "error: there is no folder nowhere",
+        "hint: See which receipts are kept: evidencesync receipts list",
+    ]
     assert lab.run("receipts", "list").out == "no receipts\n"
     assert lab.run("receipts", "forget-head", "..", "--yes").code == 10
     assert lab.run("receipts", "forget-head", "0" * 32, "--case", "x").code == 2

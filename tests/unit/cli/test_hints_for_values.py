@@ -86,7 +86,7 @@ def test_a_key_that_is_known_comes_with_its_line_for_authorized_keys(tmp_path: P
     assert run_in_process(["trust", "add", vault, str(key)]) == ExitCode.USAGE
     said = capsys.readouterr().err.splitlines()
     assert line in said
-    assert said[-1].endswith("is known already, as ana@lab")
+    assert said[-2].endswith("is known already, as ana@lab")
     assert run_in_process(["trust", "retire", vault, "ana@lab"]) == 0
     capsys.readouterr()
     assert run_in_process(["trust", "revoke", vault, str(key), "--yes"]) == 0

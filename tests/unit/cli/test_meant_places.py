@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from evidencesync.cli import command
-from evidencesync.cli.pasted_hints import _FROM_AFAR, _meant_server, filling_in_hints
+from evidencesync.cli.app import main
+from evidencesync.cli.console import Console
+from evidencesync.cli.meant_places import _meant_server
+from evidencesync.cli.pasted_hints import _FROM_AFAR, filling_in_hints
 from evidencesync.cli.settings import load_settings
-from evidencesync.errors import CommandKind, ConnectError, NotThereError
+from evidencesync.errors import CommandKind, ConnectError, NotThereError, StorageError, VaultNotFoundError
+from evidencesync.home import account_name
 from tests.support.every_command import every_command, run_in_process
 
 
@@ -137,3 +144,74 @@ def test_an_item_without_its_case_leads_to_the_list(capsys: pytest.CaptureFixtur
         "error: --item needs --case",
         "hint: Name all of it: --case CASE --item ITEM. What there is, is listed by: evidencesync list vault",
     ]
+
+
+def test_a_vault_with_nearly_this_name_or_in_this_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, typed, near in (
+        ("list", "vualt", "vault"),
+        ("list", f"{tmp_path}/valt/", f"{tmp_path}/vault"),
+        ("clean", ".", "./vault"),
+        ("verify", "vualt", "vault"),
+    ):
+        assert run_in_process([name, typed]) == NotThereError.exit_code
+        assert f"hint: Did you mean {near}? Look at the path: " in "".join(capsys.readouterr())
+    error = VaultNotFoundError("there is none")
+    with filling_in_hints({"vault": "vualt"}, CommandKind.ACQUIRES, load_settings("none")) as fill:
+        fill(error)
+    assert str(error.hint).startswith("Did you mean vault? If vualt is a server: vualt:/path. ")
+
+
+def test_a_file_with_nearly_this_name_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "folder" / "case.toml").touch()
+    for line, near in (
+        (["push", "foldr", "vault", "--case", "C", "--item", "I"], "folder"),
+        (["push", "folder", "vault", "--case", "C", "--item", "I", "--case-file", "folder/cse.toml"], "folder/case.toml"),
+        (["push", "folder", "vault", "--case", "C", "--item", "I", "--files-from", "folder/csae.toml"], "folder/case.toml"),
+        (["verify", "vault", "--trusted", "folder/case.tml"], "folder/case.toml"),
+        (["compare", "folder/case.tom", "folder"], "folder/case.toml"),
+    ):
+        assert run_in_process(line) != 0
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"hint: Did you mean {near}?"), line
+
+
+def test_a_vault_behind_what_is_none_is_said_to_come_first(capsys: pytest.CaptureFixture[str]) -> None:
+    for line in (
+        ["report", "r.html", "--case", "C", "vault"],
+        ["report", "r.html", "--case", "C", "vault", "-o", "r.html"],
+    ):
+        assert main(line) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith("hint: vault is a vault: VAULT comes first, so change the order. See: ")
+
+
+def test_a_vault_in_the_place_of_a_command_leads_to_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for group, first in (([], "list"), (["trust"], "trust list"), (["custody"], "custody show"), (["vault"], "vault writer")):
+        assert main([*group, "./vault"]) == 2
+        assert f"hint: A command comes first, as in: evidencesync {first} ./vault. " in capsys.readouterr().err
+
+
+def test_a_vault_that_is_mounted_read_only_and_one_of_another_account_say_so(
+    vault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_only, denied = (f"could not write .new-1: {os.strerror(one)}" for one in (errno.EROFS, errno.EACCES))
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    monkeypatch.setattr(os, "geteuid", lambda: vault.stat().st_uid + 1)
+    for message, given, said in (
+        (read_only, None, f"The vault is mounted read-only here (see: findmnt -T {vault}), and nothing can be added to it."),
+        (read_only, "Nothing was exported.", f"(see: findmnt -T {vault}), and nothing can be added to it. Nothing was exported."),
+        (denied, None, f"only that account can do (sudo -u {account_name(vault.stat().st_uid)})."),
+        ("could not write: Input/output error", None, "Check the vault's disk and its permissions."),
+    ):
+        error = StorageError(message, hint=given)
+        with filling_in_hints({"vault": "vault"}, CommandKind.CHANGES, load_settings("none")) as fill:
+            fill(error)
+        assert str(error.hint_for(CommandKind.CHANGES)).endswith(said)
+
+
+def test_a_hint_of_what_a_result_states_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    for _ in range(2):
+        console.print_hint(StorageError("it happened"))
+    assert capsys.readouterr().err == f"hint: {StorageError('').hint_for(CommandKind.CHECKS)}\n"
+    Console(as_json=True).print_hint(StorageError("it happened"))
+    assert capsys.readouterr().err == ""

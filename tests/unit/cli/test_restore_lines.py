@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from evidencesync.cli.file_outputs import LackOutput, RestoreOutput
 from evidencesync.cli.restore_command import restore_lines
 from evidencesync.restore.refusals import Lack
+
+
+@pytest.fixture(autouse=True)
+def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
 
 
 def lines(lack: Lack, count: int) -> list[str]:
@@ -31,6 +38,14 @@ def lines(lack: Lack, count: int) -> list[str]:
         lacking=lacking,
     )
     return list(restore_lines(output))
+
+
+def test_owners_that_an_ordinary_user_cannot_set_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert lines("owner", 71)[0] == "owners and groups were not restored: this needs root (71 entries)"
+    assert lines("owner", 71)[1].startswith("1 / A, acquisition 1")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert lines("owner", 71)[0] == "owner or group not set: 71"
 
 
 @pytest.mark.parametrize(("lack", "named"), [("owner", 3), ("mode", 3), ("damaged", 10), ("unreadable", 10)])
