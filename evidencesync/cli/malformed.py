@@ -65,7 +65,7 @@ class _Line(NamedTuple):
     def late_vault(self) -> str | None:
         """What is said where a vault stands among words that nothing takes, and something else stands in its place."""
         vault = next((word for word in self.extra if is_vault_here(word)), None)
-        if vault is None or is_vault_here(str(self.values.get("vault"))):
+        if vault is None or "source" in self.values or is_vault_here(str(self.values.get("vault"))):
             return None
         return f"{safe_text(vault, 200)} is a vault: VAULT comes first, so change the order. "
 
@@ -95,8 +95,8 @@ class _Line(NamedTuple):
             value = self.values.get("source" if self.lost_source and one.name == "vault" else one.name)
             if one in missing:
                 words.append(name_of(one))
-            elif isinstance(value, str) and shell_text(value) in rest:
-                at = rest.index(shell_text(value))
+            elif isinstance(value, str | int) and shell_text(str(value)) in rest:
+                at = rest.index(shell_text(str(value)))
                 words, rest = [*words, *rest[: at + 1]], rest[at + 1 :]
         options = [one for one in self.command.params if one.param_type_name == "option"]
         named = [f"{name_of(one)} {self._value(one, meant)}" for one in options if one in missing or one.name in meant]

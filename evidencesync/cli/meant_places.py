@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.cli.defaults import is_vault_here
-from evidencesync.errors import CommandKind, ConnectError, EvidenceSyncError, StorageError, VaultNotFoundError
+from evidencesync.errors import CommandKind, ConnectError, EvidenceSyncError, SigningKeyError, StorageError, VaultNotFoundError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.meant import did_you_mean, nearest
 from evidencesync.home import account_name
@@ -37,7 +37,7 @@ def add_what_was_meant(error: EvidenceSyncError, kind: CommandKind, values: Mapp
         if isinstance(vault := values.get("vault"), str) and is_here(vault) and (why := _why_refused(error, vault)) is not None:
             own = "" if error.hint in (None, error.default_hint) else f" {error.hint}"
             error.hint = f"{why}{own}"
-    elif _is_of_missing_file(error) and (near := _near_path(error, _texts(values))):
+    elif not isinstance(error, SigningKeyError) and _is_of_missing_file(error) and (near := _near_path(error, _texts(values))):
         said = error.hint_for(kind) or ""
         error.hint = said if said.startswith(near.strip()) else f"{near}{said}".strip()
 

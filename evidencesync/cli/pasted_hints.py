@@ -114,5 +114,8 @@ def _with_vault(hint: str, typed: str | None, reached_by: Sequence[str]) -> str:
         there = shell_text(address.path_there) if address.path else "VAULT"
         return f"{found[1]}{there}{found[2]}{'' if is_said else _ON_ITS_MACHINE}"
 
+    if not address.local:
+        port = "" if address.port is None else f" -p {address.port}"
+        hint = hint.replace("HOST:/ ", f"{shell_text(address.host_text)}:/{port} ")
     root = typed if address.local else address.path_there
     return _COMMAND.sub(as_typed, _IN_VAULT.sub(lambda found: shell_text(f"{root.rstrip('/')}/{found[1]}"), hint))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -128,10 +129,11 @@ def _remote(text: str, vault: str) -> Address:
     address = parse_address(text, "source")
     if address.local:
         if not parse_address(vault, "vault").local:
-            right = shell_text("evidencesync", "pull", vault, text)
-            hint = f"SOURCE comes first, then VAULT. If {address.display()} is the vault: {right} ..."
+            places = {text: vault, vault: text}
+            right = shell_text("evidencesync", *(places.get(word, word) for word in sys.argv[1:]))
+            hint = f"SOURCE comes first, then VAULT. If {address.display()} is the vault: {right}"
             raise UsageError(f"{address.display()} is a path on this machine", hint=hint)
-        push = f"Acquire it with: evidencesync push {shell_text(text)} VAULT ..."
+        push = f"Acquire it with: {shell_text('evidencesync', 'push', *(word for word in sys.argv[2:] if word != '--agentless'))}"
         if "/" not in text and not os.path.lexists(text):
             right = shell_text(f"{text}:/path")
             raise UsageError(f"there is no {address.display()} on this machine", hint=f"If it is a server, add a path: {right}")

@@ -34,7 +34,9 @@ class Violation:
     def error(self) -> EvidenceSyncError:
         """Returns the error for a record that was to be appended."""
         if self.slug == "wrong-recipient":
-            return UntrustedSignerError(self.text, hint="The person that a hand-over names accepts it, with a key of their own.")
+            return UntrustedSignerError(
+                self.text, hint="One person hands over, and another accepts, each with a key of their own."
+            )
         return NotThereError(self.text, hint=SEE_CHAIN)
 
 
@@ -74,7 +76,8 @@ class Statements:
         if record.type == "handed-over":  # 1
             to = record.details.get("to", "")
             if not to or to == record.actor.principal:
-                return Violation(record.sequence, "wrong-recipient", f"{_what(record)} hands over to nobody else")
+                text = f"{_what(record)} hands over to its own signer, {safe_text(to, 80)}"
+                return Violation(record.sequence, "wrong-recipient", text if to else f"{_what(record)} hands over to nobody")
         elif record.type == "accepted":  # 2
             return self._find_acceptance_violation(record)
         elif record.type == "corrected":  # 3

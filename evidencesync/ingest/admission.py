@@ -28,7 +28,7 @@ from evidencesync.vault.vault import Vault
 
 _PATH: Final = (
     "The path is the one behind serve --vault: in authorized_keys on the vault's machine, or where its server was started; the "
-    "address that init printed has it, too. A path of / means the vault that is served."
+    "address that init printed has it, too. HOST:/ means the one vault that is served."
 )
 _PORT_IN_PATH: Final = re.compile(rb"([0-9]{1,5})(/.*)", re.DOTALL)
 _ADD_KEY: Final = "Have it added, on the vault's machine: evidencesync trust add VAULT KEY.pub --principal NAME"

@@ -19,6 +19,7 @@ _BARE_IP6: Final = re.compile(r"(?P<user>[^/@\[\]]*@)?(?P<host>[0-9A-Fa-f:.]*:[0
 _WINDOWS_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")
 _HOST: Final = re.compile(r"\w(?:[\w.-]{0,251}\w)?\.?")  # RFC 1123, the underscore and other scripts that DNS is full of
 _USER: Final = re.compile(r"[^\s\-@:/\\'\"`$;|&<>()][^\s@:/\\'\"`$;|&<>()]{0,254}")
+_ONE_SLASH: Final = re.compile(r"ssh:/([^/].*)", re.DOTALL)
 _HINT: Final = "Write it as a local path, [user@]host:path, or ssh://[user@]host[:port]/path (an IPv6 address in brackets)."
 
 
@@ -102,6 +103,10 @@ def parse_server(text: str) -> tuple[str | None, str, int | None]:
 def _refuse_likely_mistake(text: str) -> None:
     """Raises UsageError for what would name a server that nobody means, such as one called `http`. It says the right form."""
     shown = safe_text(text, 200)
+    if text.startswith("file://"):
+        raise UsageError(f"{shown}: a local path has no scheme", hint=f"Write it as: {shell_text(unquote(text[7:]) or '/path')}")
+    if (slash := _ONE_SLASH.fullmatch(text)) is not None:
+        raise UsageError(f"{shown}: two slashes are missing", hint=f"Write it as: {shell_text(f'{_SCHEME}{slash[1]}')}")
     if (other := _OTHER_SCHEME.fullmatch(text)) is not None:
         right = shell_text(f"{_SCHEME}{other[2] or 'host'}{other[3] or '/path'}")
         raise UsageError(f"{shown}: evidence travels over SSH, not over {other[1].lower()}://", hint=f"Write it as: {right}")

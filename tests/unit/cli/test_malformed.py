@@ -145,9 +145,24 @@ def test_a_number_that_does_not_fit_is_explained(capsys: pytest.CaptureFixture[s
     assert hint.startswith("--retries N: How often to try again when the connection fails or is lost. ")
 
 
-def test_a_pull_in_the_wrong_order_is_shown_in_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_in_process(["pull", "/srv/v", "ana@lab:/evidence", *_ITEM]) == 2
-    assert capsys.readouterr().err.splitlines()[1].endswith("is the vault: evidencesync pull ana@lab:/evidence /srv/v ...")
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["/srv/v", "ana@lab:/evidence"], "If /srv/v is the vault: evidencesync pull ana@lab:/evidence /srv/v "),
+        (["/evidence", "/srv/v", "--agentless"], "Acquire it with: evidencesync push /evidence /srv/v "),
+    ],
+)
+def test_a_pull_in_the_wrong_order_or_from_here_is_shown_in_the_right_way(
+    typed: list[str], meant: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["pull", *typed, *_ITEM]
+    monkeypatch.setattr(sys, "argv", ["evidencesync", *line])
+    assert run_in_process(line) == 2
+    assert capsys.readouterr().err.splitlines()[1].endswith(f"{meant}{' '.join(_ITEM)}")
+
+
+def test_a_number_that_was_typed_stays_in_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(["diff", "v", "1", *_ITEM], capsys)[1].endswith(f"evidencesync diff v 1 M {' '.join(_ITEM)}")
 
 
 def test_no_habit_stands_in_the_way_of_a_real_option() -> None:

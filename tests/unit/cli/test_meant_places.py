@@ -100,6 +100,16 @@ def test_a_command_about_a_far_vault_is_said_as_it_is_typed_where_it_runs(hint: 
     assert failed.value.hint == filled
 
 
+@pytest.mark.parametrize(
+    ("vault", "meant"), [("ana@lab:/srv/w", "ana@lab:/"), ("ssh://ana@lab:22022/srv/w", "ana@lab:/ -p 22022")]
+)
+def test_the_one_vault_that_a_server_serves_is_named_without_its_path(vault: str, meant: str) -> None:
+    error = VaultNotFoundError("another one", hint="HOST:/ means the one vault that is served.")
+    with filling_in_hints({"vault": vault}, CommandKind.SHOWS, load_settings("none")) as fill:
+        fill(error)
+    assert error.hint == f"{meant} means the one vault that is served."
+
+
 def test_the_commands_that_are_named_with_an_address_are_those_that_take_one() -> None:
     takes = {
         name.split()[0]

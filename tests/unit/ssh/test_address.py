@@ -175,6 +175,8 @@ def test_jump_hosts(text: str, expected: object) -> None:
         ("http://host/path", "ssh://host/path"),
         ("https://ana@lab.example:8443/srv/vault", "ssh://ana@lab.example/srv/vault"),
         ("scp://host", "ssh://host/path"),
+        ("file:///srv/my%20vault", "'/srv/my vault'"),
+        ("ssh:/ana@lab/srv/v", "ssh://ana@lab/srv/v"),
         ("fe80::1:/srv", "'[fe80::1]:/srv'"),
         ("ana@2001:db8::7:/srv", "'ana@[2001:db8::7]:/srv'"),
         ("lab:2222:/srv", "ssh://lab:2222/srv"),
