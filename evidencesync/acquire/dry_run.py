@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from evidencesync.acquire.reading import SourceTally
-from evidencesync.evidence.entry import Entry
+from evidencesync.custody.manifest import WholeEntry
+from evidencesync.evidence.entry import Entry, Flag
 from evidencesync.evidence.path import to_json_fields
+from evidencesync.evidence.utc_time import format_file_time
 from evidencesync.source.device import find_device, geometry_of
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import SourceRoot
@@ -30,11 +33,19 @@ class DryRun:
 
 
 def plan_acquisition(source: SourceRoot, rules: FilterRules) -> DryRun:
-    """Walks a source, opening folders as a push would. Whether a file can be read is taken from its permissions.
-
-    A device is opened to find its size, and not read. Raises SourceNotFoundError.
-    """
+    """Walks a source, and returns what was counted. Raises as `survey` does."""
     seen = DryRun()
+    for _ in survey(source, rules, seen):
+        pass
+    return seen
+
+
+def survey(source: SourceRoot, rules: FilterRules, seen: DryRun) -> Iterator[WholeEntry]:
+    """Walks a source, opening folders as a push would, counts in `seen`, and yields its entries in the manifest's order.
+
+    They have type, size, modification time and flags. Whether a file can be read is taken from its permissions. A device is
+    opened to find its size, and not read. Raises SourceNotFoundError.
+    """
     tally, device = seen.tally, -1
 
     def record_unreached(path: bytes) -> None:
@@ -68,8 +79,20 @@ def plan_acquisition(source: SourceRoot, rules: FilterRules) -> DryRun:
         if found.listed and flag == "vanished":
             tally.add_not_there(found.path)
         tally.listed_folders += found.entry_type == "directory" and flag != "vanished" and rules.names_folder(found.path)
-        tally.manifest.add(Entry(found.entry_type, *to_json_fields(found.path), flags=[flag] if flag is not None else None))
-    return seen
+        entry = _entry(found, flag, seen.size if source.is_device else None)
+        tally.manifest.add(entry)
+        yield WholeEntry(found.path, entry, None)
+
+
+def _entry(found: Found, flag: Flag | None, device_size: int | None) -> Entry:
+    is_file = found.entry_type == "file" and found.stat is not None
+    return Entry(
+        found.entry_type,
+        *to_json_fields(found.path),
+        size=found.stat.st_size if is_file and found.stat is not None else device_size,
+        mtime=format_file_time(found.stat.st_mtime_ns) if found.stat is not None else None,
+        flags=[flag] if flag is not None else None,
+    )
 
 
 def _may_read(found: Found) -> bool:

@@ -54,11 +54,17 @@ class Console:
         if self.as_json:
             import msgspec
 
-            data = msgspec.json.encode(output) + b"\n"
+            self._print_data(msgspec.json.encode(output) + b"\n")
         else:
-            in_colour = _has_colours(sys.stdout)
-            shown = (_coloured(escape_line(line)) if in_colour else escape_line(line) for line in lines)
-            data = "".join(f"{line}\n" for line in shown).encode("utf-8", "backslashreplace")
+            self.print_rows(lines)
+
+    def print_rows(self, lines: Iterable[str]) -> None:
+        """Prints lines for people on stdout: a part of a result that is longer than memory should hold."""
+        in_colour = _has_colours(sys.stdout)
+        shown = (_coloured(escape_line(line)) if in_colour else escape_line(line) for line in lines)
+        self._print_data("".join(f"{line}\n" for line in shown).encode("utf-8", "backslashreplace"))
+
+    def _print_data(self, data: bytes) -> None:
         refused = _write(sys.stdout, data)
         if refused is not None and not (self.kind is CommandKind.SHOWS and isinstance(refused, BrokenPipeError)):
             self.record_unprinted(refused)

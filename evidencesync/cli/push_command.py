@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evidencesync.cli.acquire import (
-    CODES,
     FilterChoice,
     OnceChoice,
     Places,
@@ -21,13 +20,11 @@ from evidencesync.cli.acquire import (
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.cli.own_state import open_own_state, without_own_state
-from evidencesync.errors import CommandKind
+from evidencesync.errors import CommandKind, UsageError
 from evidencesync.exit_codes import ExitCode
 from evidencesync.home import at_home
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.connection.progress import Progress
@@ -36,9 +33,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PushChoice(OnceChoice):
-    """How the evidence is transferred, or only what a transfer would read."""
+    """How the evidence is transferred, or only what a transfer would read, find and meet."""
 
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read; nothing is sent.")] = False
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only look, at the source and in the vault, and show what would be read and sent."),
+    ] = False
+    itemize: Annotated[
+        bool, typer.Option("--itemize", help="With --dry-run: a line for each entry that is added, removed or changed.")
+    ] = False
+    offline: Annotated[bool, typer.Option("--offline", help="With --dry-run: look at the source alone.")] = False
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -52,6 +56,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync push triage /media/usb/vault --case 2024-017 --item TRIAGE --note 'seized 09:40' --json",
         "evidencesync push disk.img /srv/vault --case 2024-017 --item DISK-1 --case-file disk1.toml --detail seal_number=4711",
         "evidencesync push / /media/usb/vault --case 2024-017 --item SERVER-2 --one-file-system --max-size 2G --dry-run",
+        "evidencesync push /mnt/evidence vault.lab:/srv/vault --case 2024-017 --item LAPTOP-1 --dry-run --itemize",
         "find . -newer /tmp/then -print0 | evidencesync push . /srv/vault --case 2024-017 --item RECENT --files-from0 -",
         kind=CommandKind.ACQUIRES,
     )(push_source)
@@ -76,16 +81,28 @@ def push_source(
     matching --exclude decides (a pattern that begins with ! keeps). An entry that no pattern matches is treated as its folder
     is. An excluded folder is still searched for entries to keep. What is left out is listed as skipped. It is an error if only
     folders are left, unless --allow-empty is given.
+
+    --dry-run compares the source with the last acquisition by names, types, sizes and times, and asks the vault for the room and
+    for what it would refuse. It reads no content and writes nothing. It ends with 3 when something cannot be read, and with the
+    code of what the push would certainly be refused with. --itemize prints before the totals a line for each entry: added,
+    removed, changed or unread; its type; its size; what differs (type, size, time, or content that was not read the last time),
+    or -; its path. Then, as moved?, what has name, size and time of something that was removed.
     """
     from evidencesync.acquire.connect import connect_first, connect_to_vault, connecting
     from evidencesync.cli.terminal import make_asker, person_at
 
+    for option, is_given in (("--itemize", how.itemize), ("--offline", how.offline)):
+        if is_given and not how.dry_run:
+            raise UsageError(f"{option} is for --dry-run", hint="Add --dry-run, or leave it out.")
     address, source = vault_address(vault), at_home(source)
     folders = check_places(run, source, address, how, what)
     stated = how.details(item.name())
     if how.dry_run:
+        from evidencesync.cli.dry_run import DryRunRequest, dry_run
+
         rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), None)
-        return _dry_run(run, Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty), folders.vault, item)
+        places = Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty)
+        return dry_run(run, DryRunRequest(places, vault, folders.vault, item, sign, ssh, how.offline, how.itemize))
     asker = make_asker(run.console.terminal)
 
     def options() -> SshOptions:
@@ -107,25 +124,3 @@ def push_source(
                 return push(first, asked, progress, again=again, recorder=recorder)
 
             return acquire(run, own_state, request, address, work, sure=how.yes)
-
-
-def _dry_run(run: Run, source: Places, vault: Path | None, item: ItemChoice) -> ExitCode:
-    """Walks the source, and prints what a push would read. The code is 3 if something cannot be read.
-
-    `vault`: the folder of a vault on this machine.
-    """
-    from evidencesync.acquire.dry_run import plan_acquisition
-    from evidencesync.acquire.source_access import refuse_empty
-    from evidencesync.cli.dry_run_output import dry_run_lines, dry_run_output
-    from evidencesync.source.root import resolve_source
-    from evidencesync.vault.alike import AlikeNumbers, find_alike
-    from evidencesync.vault.layout import VaultLayout
-
-    seen = plan_acquisition(resolve_source(source.path), source.rules)
-    if not source.allow_empty:
-        refuse_empty(source.rules, seen.tally.manifest, seen.tally.listed_folders)
-    alike = find_alike(VaultLayout(vault), item.name()) if vault is not None else AlikeNumbers([], [])
-    output = dry_run_output(item.name(), source.rules, seen, alike)
-    shown = dry_run_lines(item.name(), source.rules, output, seen, everything=run.console.verbose)
-    run.console.print_result(output, shown)
-    return CODES[output.verdict]

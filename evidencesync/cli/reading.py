@@ -57,17 +57,19 @@ class ReadableVault:
 def readable_vault(
     run: Run,
     text: str,
-    reader: ReaderChoice,
+    reader: KeyChoice,
     ssh: RemoteChoice,
     numbers: tuple[str | None, str | None],
     whole: Sequence[int] = (),
     *,
+    rows: bool = True,
     asks_more: bool = False,
 ) -> Iterator[ReadableVault]:
     """Opens a vault; from another machine, the documents of the case and the item with these numbers are fetched.
 
-    `whole`: the acquisitions of which all of the manifest is needed, 0 for the last one. `asks_more`: the link stays open for
-    further questions. Raises what opening a vault raises, and what connecting to one and being refused there raise.
+    `whole`: the acquisitions of which all of the manifest is needed, 0 for the last one; without `rows` not the rows of chunks.
+    `asks_more`: the link stays open for further questions. Raises what opening a vault raises, and what connecting to one and
+    being refused there raise.
     """
     from evidencesync.vault.vault import Vault
 
@@ -91,6 +93,7 @@ def readable_vault(
         case=numbers[0],
         item=numbers[1],
         whole=tuple(whole),
+        rows=rows,
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=RETRIES,
     )

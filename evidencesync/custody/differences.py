@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
@@ -74,10 +74,16 @@ class _LeftOut:
         return True
 
 
-def differences(before: Iterator[WholeEntry], after: Iterator[WholeEntry]) -> Iterator[EntryDifference | None]:
+Compare = Callable[[WholeEntry, WholeEntry], EntryDifference | None]
+"""Compares two entries of one path."""
+
+
+def differences(
+    before: Iterator[WholeEntry], after: Iterator[WholeEntry], compare: Compare | None = None
+) -> Iterator[EntryDifference | None]:
     """All paths of two manifests in their common order; None for one about which they agree. Holds two entries at a time.
 
-    What a filter left out of one of them is `filtered`, and nothing else.
+    What a filter left out of one of them is `filtered`, and nothing else. `compare`: by default all that manifests state.
     """
     left_out = _LeftOut()
     for one, other in pair_in_order(before, after, _order, _order):
@@ -85,7 +91,7 @@ def differences(before: Iterator[WholeEntry], after: Iterator[WholeEntry]) -> It
         if known is not None and left_out.covers(one, other):
             yield EntryDifference("filtered", known.path, one.entry if one else None, other.entry if other else None, [])
         elif one is not None and other is not None:
-            yield _compare(one, other)
+            yield (compare or _compare)(one, other)
         elif one is not None:
             yield EntryDifference("removed", one.path, one.entry, None, [])
         elif other is not None:

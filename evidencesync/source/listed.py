@@ -80,6 +80,15 @@ class ListedNames:
             place = place.names.get(part) if place is not None else None
         return place is not None and place.whole
 
+    def wants(self, path: bytes) -> bool:
+        """Whether this path, or a folder above it, is listed."""
+        place: ListedPaths | None = self.wanted
+        for part in path.split(b"/") if path else ():
+            if place is None or place.whole:
+                break
+            place = place.names.get(part)
+        return place is not None and place.whole
+
 
 def below(path: bytes, wanted: ListedPaths) -> Iterator[tuple[bytes, bool]]:
     """All paths below a path that are listed or lead to a listed one, in the manifest's order, and whether each is listed."""

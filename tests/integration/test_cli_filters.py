@@ -158,9 +158,10 @@ def test_a_dry_run_of_one_file_and_of_nothing(lab: Lab) -> None:
     assert lab.push("--dry-run", source="nowhere").code == lab.push(source="nowhere").code != 0
 
 
-def test_a_dry_run_needs_no_server(lab: Lab) -> None:
-    done = lab.run("push", "evidence", "nobody@host.invalid:/srv/vault", *ITEM, "--dry-run")
+def test_a_dry_run_offline_needs_neither_a_server_nor_a_key(lab: Lab) -> None:
+    done = lab.run("push", "evidence", "nobody@host.invalid:/srv/vault", *ITEM, "--dry-run", "--offline")
     assert done.code == 0, done
+    assert "NOT checked  the vault: it was not asked" in done.out
 
 
 def test_a_file_whose_first_name_is_left_out_is_acquired_under_its_second(lab: Lab) -> None:

@@ -115,7 +115,7 @@ def test_another_word_for_read_errors_ends_with_2(lab: Lab) -> None:
 def test_a_dry_run_of_a_device_says_how_large_it_is(lab: Lab, tmp_path: Path, require_program: FindProgram) -> None:
     (tmp_path / "backing").write_bytes(content(3 * MIB))
     with loop_device(tmp_path / "backing", require_program) as device:
-        done = lab.run("push", str(device), "vault", *NAMED, "--dry-run", "--json")
+        done = lab.run("push", str(device), "vault", *NAMED, "--dry-run", "--offline", "--json")
     assert (done.code, done.document["verdict"], done.document["flagged"]) == (0, "complete", [])
     assert (done.document["files"], done.document["bytes"]) == (1, 3 * MIB)
     assert done.document["entries"] == {"block-device": 1}

@@ -1,0 +1,203 @@
+"""Runs `push --dry-run`: looks at the source and at the vault, and writes to neither."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from evidencesync.cli.acquire import CODES, Places
+from evidencesync.cli.dry_run_output import Itemized, Outlook, dry_run_lines, dry_run_output
+from evidencesync.cli.own_state import open_known_item
+from evidencesync.cli.reading import readable_vault
+from evidencesync.errors import (
+    AuthenticationError,
+    ConnectError,
+    EvidenceSyncError,
+    HostKeyError,
+    LinkLostError,
+    NoSpaceError,
+    NotThereError,
+    SigningKeyError,
+    VaultNotFoundError,
+)
+from evidencesync.exit_codes import ExitCode, most_severe
+
+if TYPE_CHECKING:
+    from evidencesync.cli.command import Run
+    from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
+    from evidencesync.cli.reading import ReadableVault
+    from evidencesync.compare.planned import PlannedChanges
+    from evidencesync.custody.manifest import WholeEntry
+    from evidencesync.evidence.identity import ItemName
+    from evidencesync.protocol.document_messages import RoomShown
+    from evidencesync.source.root import SourceRoot
+
+_NO_ANSWER: Final = (AuthenticationError, ConnectError, HostKeyError, LinkLostError, SigningKeyError, VaultNotFoundError)
+_OFFLINE: Final = "--offline looks at the source alone."
+
+
+@dataclass(frozen=True, slots=True)
+class DryRunRequest:
+    """What is to be looked at. `vault` is the address as it was typed; `local_vault` its folder, if it is on this machine."""
+
+    source: Places
+    vault: str
+    local_vault: os.PathLike[str] | None
+    item: ItemChoice
+    sign: SignChoice
+    ssh: RemoteChoice
+    offline: bool
+    itemize: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the vault is known to have of the item: nothing, or its last acquisition. `code`: of what could not be compared."""
+
+    since: int | None
+    entries: Iterator[WholeEntry]
+    in_seconds: bool
+    code: ExitCode
+
+
+def dry_run(run: Run, request: DryRunRequest) -> ExitCode:
+    """Looks at the source and the vault, and prints what a push would read, find, send and meet.
+
+    The code is 3 if something cannot be read, else that of what a push would certainly be refused with.
+    """
+    from evidencesync.acquire.dry_run import DryRun, survey
+    from evidencesync.acquire.source_access import refuse_empty
+    from evidencesync.compare.planned import compare_planned
+    from evidencesync.source.root import resolve_source
+
+    name, source, rules = request.item.name(), resolve_source(request.source.path), request.source.rules
+    seen, itemized = DryRun(), Itemized(run.console, wanted=request.itemize)
+    codes: set[ExitCode] = set()
+    with contextlib.ExitStack() as stack:
+        outlook = None
+        found = survey(source, rules, seen)
+        if request.offline:
+            for _ in found:
+                pass
+        else:
+            with _naming_offline(run):
+                vault = stack.enter_context(_readable(run, request))
+                room = _ask_for_room(run, request, vault, name)
+            known = _look(run, stack, vault, name)
+            changes = compare_planned(
+                known.entries,
+                found,
+                itemized.add,
+                is_wanted=rules.listed.wants if rules.listed is not None else lambda _path: True,
+                in_seconds=known.in_seconds,
+            )
+            itemized.finish(changes)
+            outlook = _outlook(vault, known, changes, room, source)
+            codes |= {known.code} | ({outlook.refused.exit_code} if outlook.refused is not None else set())
+    if not request.source.allow_empty:
+        refuse_empty(rules, seen.tally.manifest, seen.tally.listed_folders)
+    output = dry_run_output(name, rules, seen, outlook, itemized, _alike(request, outlook, name))
+    run.console.print_result(output, dry_run_lines(name, rules, output, seen, everything=run.console.verbose))
+    return most_severe(codes | {CODES[output.verdict]})
+
+
+@contextlib.contextmanager
+def _naming_offline(run: Run) -> Iterator[None]:
+    """Adds to the hint of a vault that cannot be reached what can be done without one."""
+    try:
+        yield
+    except _NO_ANSWER as error:
+        error.hint = " ".join(filter(None, (error.hint_for(run.console.kind), _OFFLINE)))
+        raise
+
+
+def _readable(run: Run, request: DryRunRequest) -> contextlib.AbstractContextManager[ReadableVault]:
+    numbers = (request.item.case, request.item.item)
+    return readable_vault(run, request.vault, request.sign, request.ssh, numbers, (0,), rows=False, asks_more=True)
+
+
+def _ask_for_room(run: Run, request: DryRunRequest, vault: ReadableVault, name: ItemName) -> RoomShown | None:
+    """What a push would meet. Raises UntrustedSignerError and others, as the push itself would at its beginning."""
+    from evidencesync.acquire.room import ask_for_room
+
+    if vault.far is not None:
+        try:
+            return ask_for_room(vault.far.session, name)
+        finally:
+            vault.far.session.close()  # the walk may take long
+    from evidencesync.cli.terminal import make_asker
+    from evidencesync.custody.documents import SESSION_NAMESPACE
+    from evidencesync.ingest.room import show_room
+    from evidencesync.ssh.keys import load_signer
+
+    asker = make_asker(run.console.terminal)
+    signer = load_signer(request.sign.key_choice(run.settings), request.ssh.identity_file(run.settings), asker)
+    trusted = vault.vault.load_trust()
+    return show_room(vault.vault, trusted.principal_for(signer.public_key, SESSION_NAMESPACE, time.time_ns()), name)
+
+
+def _look(run: Run, stack: contextlib.ExitStack, vault: ReadableVault, name: ItemName) -> _Known:
+    """Opens the last manifest, with the checks of `diff`. An item that is not there, and was never seen, has none."""
+    from evidencesync.acquire.known_heads import KnownHeads, code_of
+    from evidencesync.custody.manifest import whole_entries
+    from evidencesync.vault.catalog import read_published
+
+    try:
+        item, code = open_known_item(run, vault.vault, vault.memory, name)
+        number = item.choose_acquisition(None)
+    except NotThereError:
+        worst = KnownHeads(vault.memory, vault.vault).worst_problem()
+        if worst is not None and code_of(worst) is not ExitCode.GAPS:
+            raise worst from None
+        return _Known(None, iter(()), in_seconds=False, code=ExitCode.COMPLETE if worst is None else ExitCode.GAPS)
+    lines = stack.enter_context(contextlib.closing(read_published(item.layout, number)))
+    return _Known(number, whole_entries(lines), item.header(number).digests_taken_at == "arrival", code)
+
+
+def _outlook(vault: ReadableVault, known: _Known, changes: PlannedChanges, room: RoomShown | None, source: SourceRoot) -> Outlook:
+    from evidencesync.protocol.failures import error_of_far_end
+
+    kept = vault.vault.settings.file_system
+    stored_once = kept.hard_links or kept.reflinks
+    needed = changes.most_bytes + (0 if stored_once else changes.same_bytes)
+    refused = error_of_far_end(room.refusal) if room is not None and room.refusal is not None else None
+    if refused is None and room is not None:
+        refused = _cannot_fit(room, needed, source)
+    return Outlook(vault.vault.settings.id, known.since, changes, needed, room, refused)
+
+
+def _cannot_fit(room: RoomShown, needed: int, source: SourceRoot) -> EvidenceSyncError | None:
+    """The refusal of what cannot fit, where the vault has nothing of the case: as a push declares it, and by the same rule.
+
+    Only then, and only where it may not fit, samples of one large file or device are read: zeros would take no room.
+    """
+    from evidencesync.limits import SPACE_RESERVE
+    from evidencesync.source.minimum_size import minimum_bytes
+    from evidencesync.vault.space import require_declared
+
+    if room.free is None or room.knows_case or needed <= room.free:
+        return None
+    try:
+        require_declared(room.free + SPACE_RESERVE, minimum_bytes(source))
+    except NoSpaceError as error:
+        return error
+    return None
+
+
+def _alike(request: DryRunRequest, outlook: Outlook | None, name: ItemName) -> tuple[list[str], list[str]]:
+    """Numbers of the vault that a new item may be mistaken for, where they are known."""
+    if outlook is not None:
+        return ([*outlook.room.alike.items], [*outlook.room.alike.cases]) if outlook.room is not None else ([], [])
+    if request.local_vault is None:
+        return [], []
+    from pathlib import Path
+
+    from evidencesync.vault.alike import find_alike
+    from evidencesync.vault.layout import VaultLayout
+
+    found = find_alike(VaultLayout(Path(request.local_vault)), name)
+    return found.items, found.cases
