@@ -17,12 +17,14 @@ from typing import Final
 import msgspec
 import pytest
 
-from evidencesync.custody.documents import CUSTODY_NAMESPACE
+from evidencesync.cli.report_writing import REPORT_NAMESPACE
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, Person
 from evidencesync.custody.record import decode_record, encode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.trust import signer_line
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.vault import Vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.patience import PATIENCE_SECONDS
@@ -91,9 +93,33 @@ def template(tmp_path_factory: pytest.TempPathFactory, require_program: Callable
     bench.push()
     (bench.source / "a.log").write_bytes(b"grown\n" * 2000)
     bench.push()
+    record_report(bench)
     case = Case(bench.vault.layout.root, folder / "expert")
     bring(case, bench)
     return case
+
+
+REPORT: Final = b"<!doctype html>"
+
+
+def record_report(bench: Bench) -> None:
+    """What `report --sign` adds to the item's chain."""
+    ledger = bench.vault.item(bench.name).ledger
+    last = ledger.load(ledger.files()[-1])
+    details = {"report_format": "html", "report_sha256": sha256_of(REPORT).hex()}
+    actor = Person("Ana", "ana@lab", bench.signer.public_key.fingerprint)
+    record = msgspec.structs.replace(
+        last.record,
+        type="exported",
+        sequence=last.record.sequence + 1,
+        previous_sha256=last.sha256,
+        acquisition=None,
+        manifest_sha256=None,
+        receipt_sha256=None,
+        actor=actor,
+        details=details,
+    )
+    ledger.append(*sign_record(record, bench.signer))
 
 
 def fill(source: Path) -> None:
@@ -120,10 +146,13 @@ def fill(source: Path) -> None:
 def bring(case: Case, bench: Bench) -> None:
     """What the expert has from elsewhere: keys, the examiner's receipts, an authority's certificate (and its stamp)."""
     case.expert.mkdir()
-    examiner = signer_line("ana@lab", bench.signer.public_key, ("manifest@evidencesync", "custody@evidencesync"))
+    allowed = ("manifest@evidencesync", "custody@evidencesync", "report@evidencesync")
+    examiner = signer_line("ana@lab", bench.signer.public_key, allowed)
     vault = signer_line("vault", bench.vault.signer.public_key, ("receipt@evidencesync", "custody@evidencesync"))
     (case.expert / "trusted").write_text(f"{examiner}\n{vault}\n")
     (case.expert / "revoked").write_text("")
+    (case.expert / "report.pdf").write_bytes(REPORT)
+    (case.expert / "report.pdf.sig").write_bytes(sign_document(bench.signer, REPORT_NAMESPACE, sha512_of(REPORT)))
     receipts = case.expert / "receipts"
     receipts.mkdir()
     for name in RECEIPT_FILES:
@@ -181,13 +210,13 @@ def test_every_command_of_the_page_succeeds_on_a_sound_vault(case: Case) -> None
         assert "\x1b" not in done.stdout
     text = "".join(output.values())
     assert text.count('Good "manifest@evidencesync" signature for ana@lab') == 2
-    assert text.count('Good "custody@evidencesync" signature') == 4
-    assert text.count(": OK") == 6 + 3 + 3 + 1
+    assert text.count('Good "custody@evidencesync" signature') == 5
+    assert text.count(": OK") == 6 + 4 + 3 + 1
     assert "acquired" in text
 
 
 def test_the_page_says_so_much_in_steps_without_a_gap() -> None:
-    assert sorted({step for step, _ in blocks()}) == list(range(1, 12))
+    assert sorted({step for step, _ in blocks()}) == list(range(1, 13))
 
 
 def test_a_timestamp_is_judged_at_its_own_time(case: Case) -> None:
@@ -235,12 +264,17 @@ def void(_: object) -> None:
 def cut_tail(case: Case) -> None:
     shutil.rmtree(case.acquisition)
     shutil.copytree(case.item / "acquisitions" / "0001", case.acquisition)
-    for file in case.custody.glob("000[34]*"):
+    for file in case.custody.glob("000[345]*"):
         file.unlink()
 
 
 def forget_record(case: Case) -> None:
     for file in case.custody.glob("0002*"):
+        file.unlink()
+
+
+def forget_last_record(case: Case) -> None:
+    for file in case.custody.glob("0005*"):
         file.unlink()
 
 
@@ -252,14 +286,18 @@ def link_away(case: Case) -> None:
 
 def note_by_the_vault(case: Case) -> None:
     """Signed by a key that the expert trusts, for what only an examiner may state."""
-    before = (case.custody / "0004-received.json").read_bytes()
+    before = (case.custody / "0005-exported.json").read_bytes()
     note = msgspec.structs.replace(
-        decode_record(before), type="noted", sequence=5, previous_sha256=sha256_of(before).hex(), receipt_sha256=None
+        decode_record((case.custody / "0004-received.json").read_bytes()),
+        type="noted",
+        sequence=6,
+        previous_sha256=sha256_of(before).hex(),
+        receipt_sha256=None,
     )
     data = encode_record(note)
-    (case.custody / "0005-noted.json").write_bytes(data)
+    (case.custody / "0006-noted.json").write_bytes(data)
     signature = sign_document(Vault.open(case.vault).signer, CUSTODY_NAMESPACE, sha512_of(data))
-    (case.custody / "0005-noted.json.sig").write_bytes(signature)
+    (case.custody / "0006-noted.json.sig").write_bytes(signature)
 
 
 def revoke(case: Case) -> None:
@@ -317,6 +355,8 @@ DAMAGE: Final[dict[str, tuple[Callable[[Case], None], set[int]]]] = {
     "the end cut off": (cut_tail, {6, 10}),
     "a revoked examiner": (revoke, {3, 8}),
     "another timestamp": (other_stamp, {11}),
+    "another report": (lambda case: void((case.expert / "report.pdf").write_bytes(b"other")), {12}),
+    "a report that no record names": (forget_last_record, {12}),
     "no list of revoked keys": (lambda case: (case.expert / "revoked").unlink(), {1, 3, 8}),
 }
 
