@@ -29,8 +29,10 @@ from evidencesync.errors import (
     LockedError,
     NotThereError,
     SealedError,
+    UsageError,
 )
 from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.meant import numbers_text
 from evidencesync.evidence.utc_time import format_utc_time
@@ -287,5 +289,11 @@ class _Appending:
         violation = chain.history.statements.find_violation(record)
         if violation is not None:
             raise violation.error()
+        holder = chain.history.statements.passed_over(record)
+        if holder is not None:
+            raise UsageError(
+                f"{safe_text(holder, 80)} holds {request.name}, and is the one to hand it over",
+                hint=f"To do it for them, say so in the record: --in-place-of {shell_text(holder)}",
+            )
         document = encode_record(record)
         return document, sign_document(request.signer, CUSTODY_NAMESPACE, sha512_of(document))

@@ -39,6 +39,9 @@ class HandOverChoice:
         bool,
         typer.Option("--outside", help="The receiver has no key that the vault trusts, such as a court."),
     ] = False
+    in_place_of: Annotated[
+        str | None, typer.Option(metavar="PRINCIPAL", help="Who holds the item, where somebody else hands it over for them.")
+    ] = None
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="The reason.")] = None
     mechanism: Annotated[
         str | None, typer.Option(metavar="TEXT", help="How the item is handed over: in person, by courier, ...")
@@ -247,7 +250,15 @@ def seal(
     if not yes:
         run.console.confirm(f"Seal {safe_text(str(item.name()), 200)} for good? It takes no more acquisitions.")
     stated = _texts(reason=reason)
-    return _append(run, vault, item, sign, ssh, _fixed("sealed", stated), ("sealed", stated))
+    draft = _fixed("sealed", stated)
+
+    def compose(chain: ShownChain) -> RecordDraft:
+        handed = chain.history.statements.pending
+        if handed is not None:
+            run.console.warn(f"the hand-over to {safe_text(handed.to, 80)} (record {handed.record}) is not accepted yet")
+        return draft(chain)
+
+    return _append(run, vault, item, sign, ssh, compose, ("sealed", stated))
 
 
 # --- Adding ------------------------------------------------------------------------------------------------------------
@@ -340,7 +351,7 @@ def _give_appended(run: Run, appended: Appended) -> None:
     )
     lines = [
         f"{chain.name}: record {record.sequence} ({record.type}) is in the chain",
-        *wrapped("  says         ", record_text(record)),
+        *(wrapped("  says         ", says) if (says := record_text(record)) else ()),
         f"  signed with  {record.actor.key} ({safe_text(record.actor.principal)})",
         f"  chain head   {output.chain_head_sha256}",
     ]

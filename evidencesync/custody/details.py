@@ -42,9 +42,12 @@ DETAILS: Final[Mapping[str, str]] = MappingProxyType({**CASE_DETAILS, **ITEM_DET
 
 OUTSIDE: Final = "outside_recipient"
 """Stated as `yes` by a hand-over to a person without a key that the vault trusts, who therefore cannot accept it."""
+IN_PLACE_OF: Final = "in_place_of"
+"""Stated by a hand-over by another person than the one who holds the item: the holder's principal."""
 EVENT_NAMES: Final = frozenset(
     {
         OUTSIDE,
+        IN_PLACE_OF,
         "source",
         "host",
         "folders_changed_while_read",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
-from evidencesync.custody.details import OUTSIDE, DetailsFold, KnownDetail, record_number
+from evidencesync.custody.details import IN_PLACE_OF, OUTSIDE, DetailsFold, KnownDetail, record_number
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.principals import check_receiver
 from evidencesync.custody.trust import TrustLists, who_is_meant
@@ -66,9 +66,10 @@ class Statements:
     def find_violation(self, record: CustodyRecord) -> Violation | None:
         """Returns why a record may not be the next; None where it may.
 
-        1. A hand-over names another principal than its signer.  2. An acceptance names the open hand-over, and is signed by
-        the principal that the hand-over names, with another key than that of the hand-over.  3. A correction names an earlier
-        record.  4. What a record about an acquisition says of its manifest and receipt is what the chain says of them.
+        1. A hand-over names another principal than its signer, and is in nobody's place but the holder's.  2. An acceptance
+        names the open hand-over, and is signed by the principal that the hand-over names, with another key than that of the
+        hand-over.  3. A correction names an earlier record.  4. What a record about an acquisition says of its manifest and
+        receipt is what the chain says of them.
         """
         if self._names_other_documents(record):  # 4
             text = f"{_what(record)} names another manifest or receipt than acquisition {record.acquisition} has"
@@ -78,6 +79,10 @@ class Statements:
             if not to or to == record.actor.principal:
                 text = f"{_what(record)} hands over to its own signer, {safe_text(to, 80)}"
                 return Violation(record.sequence, "wrong-recipient", text if to else f"{_what(record)} hands over to nobody")
+            if record.details.get(IN_PLACE_OF, self.held_by) != self.held_by:
+                holder = safe_text(self.held_by, 80) if self.held_by is not None else "nobody"
+                text = f"{_what(record)} is in the place of {safe_text(record.details[IN_PLACE_OF], 80)}; {holder} holds the item"
+                return Violation(record.sequence, "wrong-reference", text)
         elif record.type == "accepted":  # 2
             return self._find_acceptance_violation(record)
         elif record.type == "corrected":  # 3
@@ -97,6 +102,15 @@ class Statements:
             self.pending, self.held_by = None, record.actor.principal
         self._learn_documents(record)
         return None
+
+    def passed_over(self, record: CustodyRecord) -> str | None:
+        """Returns who holds the item, where somebody else hands it over and does not say in whose place; else None.
+
+        That is no violation: the holder may be ill, and earlier versions had no word for it. But people have to see it.
+        """
+        if record.type != "handed-over" or self.held_by in (record.actor.principal, record.details.get(IN_PLACE_OF)):
+            return None
+        return self.held_by
 
     def _learn_documents(self, record: CustodyRecord) -> None:
         if record.acquisition is None:

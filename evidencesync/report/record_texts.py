@@ -86,7 +86,7 @@ _WORDS: Final = {
 _LABELS: Final = {
     ("corrected", "record"): "Corrects record",
     ("accepted", "record"): "Accepts the hand-over of record",
-    ("handed-over", "outside"): "The receiver has no key that the vault trusts",
+    ("handed-over", "outside_recipient"): "The receiver has no key that the vault trusts",
     ("exported", "report_volumes"): "Volumes (the SHA-256 is that of volume 1)",
     ("exported", "left_out"): "Entries without content, which are not in it",
     ("exported", "recipients"): "Encrypted for the keys",

@@ -27,6 +27,7 @@ from evidencesync.custody.sshsig import decode_armor
 from evidencesync.custody.statements import Statements
 from evidencesync.errors import ChainError, MalformedDocumentError, SignatureError, UntrustedSignerError
 from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.interrupted import TEMPORARY, left_by_append, reserved_number
@@ -212,9 +213,13 @@ class ChainReader:
         vault_time = parse_utc_time(record.time) if key is not None and SIGNERS[record.type] is SignedBy.VAULT else None
         if key is not None:
             self._signed.append(_Signed(report, name, sequence, key, record.actor.principal, vault_time))
+        holder = self._statements.passed_over(record)
         violation = self._statements.add(record)  # 5
         if violation is not None and not self.unread:
             report.report(self.check, violation.slug, violation.text, name)
+        elif holder is not None and not self.unread:
+            by, holder = safe_text(record.actor.principal, 80), safe_text(holder, 80)
+            report.report(self.check, "holder-passed-over", f"{by} hands over in record {sequence} what {holder} held", name)
         self._remember(record, digest, key, vault_time)
 
     def finish(self, stated_times: Mapping[int, Statement] = MappingProxyType({})) -> None:

@@ -101,6 +101,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "record-differs": Meaning("error", _CHAIN, "an acquisition's record is not the one in the chain"),
         "not-in-chain": Meaning("error", _CHAIN, "an acquisition that the custody chain does not record"),
         "no-hand-over": Meaning("error", _CHAIN, "an item was accepted, and no hand-over of it was open"),
+        "holder-passed-over": Meaning(
+            "warning", _NONE, "somebody handed over what another person held, and does not say in whose place"
+        ),
         "wrong-reference": Meaning(
             "error", _CHAIN, "a record names what is not there before it: a record, or a manifest or receipt"
         ),

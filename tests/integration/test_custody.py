@@ -74,6 +74,8 @@ def test_an_item_goes_from_hand_to_hand(lab: Lab) -> None:
     assert custody(lab, "accept", key="ana").code == 32
     accepted = custody(lab, "accept", "--condition", "seal intact", "--seal-number", "4711", key="ben")
     assert accepted.document["record"]["details"] == {"record": "5", "condition": "seal intact", "seal_number": "4711"}
+    passed_over = custody(lab, "hand-over", "--to", "the court", "--outside")
+    assert (passed_over.code, "--in-place-of ben@lab" in passed_over.error["hint"]) == (2, True)
     assert custody(lab, "seal", "--reason", "case closed", key="ben").code == 0
     shown = lab.run("custody", "show", "vault", *ITEM, "--json")  # no key is needed here
     assert shown.code == 0, shown

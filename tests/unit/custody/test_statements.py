@@ -100,6 +100,15 @@ def test_a_hand_over_is_released_by_one_and_accepted_by_the_other() -> None:
             [HANDED, said(3, "handed-over", to="carl@lab"), said(4, "accepted", "ben@lab", record="2")],
             [(4, "no-hand-over")],
         ),
+        ([said(2, "handed-over", to="ben@lab", in_place_of="carl@lab")], [(2, "wrong-reference")]),
+        (
+            [HANDED, said(3, "accepted", "ben@lab", record="2"), said(4, "handed-over", to="carl@lab", in_place_of="dora@lab")],
+            [(4, "wrong-reference")],
+        ),
+        (
+            [HANDED, said(3, "accepted", "ben@lab", record="2"), said(4, "handed-over", to="carl@lab", in_place_of="ben@lab")],
+            [],
+        ),
         ([said(2, "corrected")], [(2, "wrong-reference")]),
         ([said(2, "corrected", record="2")], [(2, "wrong-reference")]),
         ([said(2, "corrected", record="-1")], [(2, "wrong-reference")]),

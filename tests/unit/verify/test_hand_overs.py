@@ -57,6 +57,17 @@ def test_a_hand_over_that_holds_is_no_finding(made: Made, ana: str) -> None:
     assert (verdict.verdict, verdict.findings) == ("pass", [])
 
 
+def test_a_hand_over_by_another_than_the_holder_is_a_warning_unless_it_says_so(made: Made, ana: str) -> None:
+    number = put(made, "handed-over", {"to": "ben@lab"}, made.examiner, ana)
+    put(made, "accepted", {"record": str(number)}, BEN, "ben@lab")
+    put(made, "handed-over", {"to": "carl@lab", "in_place_of": "ben@lab"}, made.examiner, ana)
+    assert made.audit().findings == []
+    number = put(made, "handed-over", {"to": "carl@lab"}, made.examiner, ana)
+    verdict = made.audit()
+    assert (verdict.verdict, slugs(verdict, "warning")) == ("pass", {"holder-passed-over"})
+    assert f"in record {number} what ben@lab held" in verdict.findings[0].message
+
+
 def test_an_acceptance_of_what_nobody_handed_over_is_found(made: Made, ana: str) -> None:
     number = put(made, "accepted", {"record": "1"}, BEN, "ben@lab")
     verdict = made.audit()
