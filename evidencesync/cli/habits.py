@@ -37,6 +37,8 @@ FROM_OTHERS: Final[Mapping[str, str]] = {
     "-n": "--dry-run",
     "-c": "--case",
     "-e": "--ssh",
+    "-i": "--sign-key",
+    "--identity": "--sign-key",
     "--rsh": "--ssh",
     "--rsync-path": "--remote-command",
     "--remote-path": "--remote-command",
@@ -64,7 +66,7 @@ _HASHED: Final = "A checksum needs no option: BLAKE3 and SHA-256 of every file a
 _READ_BACK: Final = "It needs no option: what was stored is read back and compared; later, evidencesync verify VAULT does that."
 _OF_SSH: Final = "Options of ssh are given with its name, as in: --ssh 'ssh -J JUMPHOST'; or they stand in ~/.ssh/config."
 _WITH_A_KEY: Final = "A key signs, and logs in: -i FILE, or ssh-agent. A passphrase is asked for on the terminal."
-_NO_REPOSITORY: Final = "The vault stands without an option, as in: evidencesync list VAULT."
+_NO_REPOSITORY: Final = "The vault stands without an option: {bare}."
 _NO_FORCE: Final = "Nothing can be forced: what is refused, is refused for the reason that is said then."
 
 
@@ -73,7 +75,7 @@ def _for(commands: tuple[str, ...], names: str, sentence: str) -> dict[tuple[str
 
 
 OTHERWISE: Final[Mapping[tuple[str, str], str]] = {
-    ("init", "-r"): "The vault stands without an option: evidencesync init VAULT.",
+    ("init", "-r"): _NO_REPOSITORY,
     **_for(_ACQUIRING, "--exclude-from", "Give an --exclude PATTERN for each line of that file."),
     **_for(_ACQUIRING, "--include-from", "Give an --include PATTERN for each line of that file; or --files-from FILE."),
     **_for(_ACQUIRING, "-a -z -r --archive --recursive --compress-level -H -A -X -S --sparse -t --times", _NOT_NEEDED),
@@ -88,4 +90,4 @@ OTHERWISE: Final[Mapping[tuple[str, str], str]] = {
     **_for((*_LONG, "list", "show", "clean"), "--repo --repository --vault", _NO_REPOSITORY),
     **_for((*_LONG, "init", "clean"), "--force -f", _NO_FORCE),
 }
-"""What is done otherwise, by command and option."""
+"""What is done otherwise, by command and option; `{bare}` is the command line without that option's name."""

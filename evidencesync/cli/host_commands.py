@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -88,7 +89,8 @@ def _parse_server(text: str) -> Address:
 
     parsed = Address.parse(text)
     if parsed.local and "/" not in text and not text.startswith("."):
-        parsed = Address.parse(f"{text}:")
+        with contextlib.suppress(UsageError):  # no name of a host
+            parsed = Address.parse(f"{text}:")
     if parsed.local:
         raise UsageError(f"{parsed.display()} is a local path, not a server", hint="Write [user@]host, or ssh://[user@]host:port")
     if parsed.port is None and parsed.path.isascii() and parsed.path.isdigit():

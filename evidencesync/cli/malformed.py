@@ -228,7 +228,8 @@ def _advice(unknown: str, line: _Line) -> str:
     close = [_with_value(name, unknown, line) for name in _close_to(unknown, command)]
     meant = f"Did you mean {' or '.join(close)}? " if close else ""
     if (otherwise := OTHERWISE.get((command.name, unknown))) is not None:
-        return f"{meant if unknown in FROM_OTHERS else ''}{otherwise} "
+        bare = shell_text(*line.path.split(), *(word for word in line.words if word != unknown))
+        return f"{meant if unknown in FROM_OTHERS else ''}{otherwise.replace('{bare}', bare)} "
     if meant:
         return meant
     if unknown.startswith("-") and names:

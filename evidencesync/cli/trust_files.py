@@ -117,7 +117,7 @@ def _read(file: Path, unreadable: str, too_large: str) -> bytes:
     try:
         data = read_named(expand(file), MAX_TRUST_FILE).removeprefix(BOM_UTF8)  # of an editor on Windows
     except OSError as error:
-        raise TrustFileError(f"{unreadable}: {error.strerror}") from error
+        raise TrustFileError(f"{unreadable}: {error.strerror}", hint="Look at the path, and who may read it.") from error
     if len(data) > MAX_TRUST_FILE:
         raise TrustFileError(f"{too_large} ({MAX_TRUST_FILE} bytes)")
     return data

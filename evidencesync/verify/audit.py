@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots
 
 _LOG: Final = logging.getLogger(__name__)
+_HEADS: Final = "Each is printed as `chain head` by: evidencesync list VAULT"
 _HEX: Final = frozenset("0123456789abcdef")
 _HARMLESS: Final = frozenset({"extra-entry"})  # extra entries beside the documents do not concern a restore
 _ERRORS: Final[Mapping[ExitCode, type[EvidenceSyncError]]] = MappingProxyType(
@@ -162,7 +163,7 @@ def _checked_head(expect_head: str | None) -> str | None:
         return None
     head = expect_head.strip().lower()
     if len(head) != 64 or not _HEX.issuperset(head):
-        raise UsageError("a chain's head is the SHA-256 of a custody record: 64 hexadecimal digits")
+        raise UsageError("a chain's head is the SHA-256 of a custody record: 64 hexadecimal digits", hint=_HEADS)
     return head
 
 

@@ -12,6 +12,7 @@ from evidencesync.custody.record import decode_record
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
+from evidencesync.evidence.meant import numbers_text
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.interrupted import is_begun_item
 from evidencesync.vault.layout import (
@@ -338,7 +339,8 @@ class _Item:
         wanted = self._where.acquisition
         known = not self._report.is_unread(ACQUISITIONS)
         if wanted is not None and known and wanted not in numbers and wanted not in self._chain.acquisitions:
-            self._report.report(Check.STRUCTURE, "not-there", f"the item has no acquisition {wanted}")
+            there = numbers_text(numbers, "acquisition").strip(" .").replace("It has", ": it has", 1)
+            self._report.report(Check.STRUCTURE, "not-there", f"the item has no acquisition {wanted}{there}")
 
     # Acquisitions.
 

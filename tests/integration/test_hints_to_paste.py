@@ -113,6 +113,12 @@ def test_the_case_and_item_that_are_nearest_are_named(lab: Lab, named: tuple[str
     assert (f": it has {shown}" in said) == bool(near)
 
 
+def test_the_acquisitions_that_there_are_are_said(lab: Lab) -> None:
+    assert hint(lab, "show", "a vault", *ITEM, "--acquisition", "9").startswith("It has acquisition 1 alone. See what there is: ")
+    said = lab.run("verify", "a vault", *ITEM, "--acquisition", "9").out
+    assert "the item has no acquisition 9: it has acquisition 1 alone\n" in said
+
+
 def test_a_file_that_is_gone_from_the_vault_leads_to_what_can_be_done(lab: Lab) -> None:
     made = lab.run("init", "torn", "--trust", "ana.pub", "--principal", "ana@lab")
     assert made.code == 0

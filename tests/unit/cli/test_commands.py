@@ -82,7 +82,7 @@ def test_everything_that_is_missing_is_named_at_once(given: list[str], missing: 
     [
         (["push", "-avz", "a", "v"], "rsync such as -a and -z are not needed"),
         (["push", "--exclude-from", "x", "a", "v"], "Give an --exclude PATTERN for each line of that file."),
-        (["init", "-r", "v"], "The vault stands without an option: evidencesync init VAULT."),
+        (["init", "-r", "v"], "The vault stands without an option: evidencesync init v."),
         (["-v", "push", "a", "v"], "An option stands behind the command"),
         (["trust", "--json", "list", "v"], "An option stands behind the command"),
     ],

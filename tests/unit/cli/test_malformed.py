@@ -131,7 +131,8 @@ def test_an_option_without_its_value_is_explained(capsys: pytest.CaptureFixture[
         (["push", "--evidence-number", "1", "a", "v"], "Did you mean --item 1?"),
         (["custody", "note", "v", "-m", "x"], "Did you mean --text x?"),
         (["push", "--tag", "x", "a", "v"], "Did you mean --note x?"),
-        (["verify", "--repo", "v"], "The vault stands without an option"),
+        (["verify", "--repo", "my v", "-q"], "The vault stands without an option: evidencesync verify 'my v' -q. "),
+        (["timestamp", "fetch", "v", "-i", "ana"], "Did you mean --sign-key ana? "),
         (["restore", "-f", "v"], "Nothing can be forced"),
     ],
 )
