@@ -68,6 +68,9 @@ A signed document in any other form than this version writes is 32 (`malformed-d
 known without saying so: a removed acquisition is 31; a case, an item or the end of a chain that the vault's own
 chain has stated, or that this machine has seen, is 34.
 
+**A damaged record of a chain** is 34 where it is known what the record was: from the record after it, as `verify` looks, from
+the vault's own chain, this machine's memory, or a receipt. A command that stops at the record itself ends with 32.
+
 **What waiting may end**: slugs with a `*` below may come from what passes by itself. `watch` tries again, and so may a script;
 where only the link is concerned, `push` and `pull` do by themselves, up to `--retries` times. All others need a person first.
 `not-there`, `vault-not-found` and `no-remote` are waited for only where the vault was reached before.

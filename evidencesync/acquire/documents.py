@@ -120,7 +120,7 @@ class _Copy:
 
         1. Each is a document, at its path in a vault, and no larger than such a one may be. In the place of one that is named as
            larger comes an empty file of such a size: it is as malformed here as it is there. In the place of a folder that is a
-           link there comes one that leads nowhere: nobody follows it.
+           link, and of a document that is no regular file, comes a link that leads nowhere: nobody follows it.
         2. None comes twice.
         3. There are no more of them than any vault has, and no more large ones than were asked for.
 
@@ -129,7 +129,7 @@ class _Copy:
         sizes = [self._taken_size(path, size) for path, size in files]
         blocks = _Blocks(data(sum(sizes)))
         for (path, stated), size in zip(files, sizes, strict=True):
-            if is_folder_place(path):
+            if _is_link(path, stated):
                 with writing_temporary():
                     self._link(path)
                 continue
@@ -149,7 +149,7 @@ class _Copy:
         limit = 0 if is_folder_place(path) else document_limit(path)
         if limit is None:
             raise ProtocolError(f"the vault shows something that is no document: {safe_text(path, 200)}")  # 1
-        if size > limit + 1:
+        if size > limit + 2:
             raise LimitExceededError(f"a document of {size} bytes: {safe_text(path, 200)}")  # 1
         size = 0 if size > limit else size
         is_large = path.rpartition("/")[2] in LARGE and size > 2 * MAX_HEADER_LINE  # the ends of one are no more
@@ -191,6 +191,10 @@ class _Copy:
             except FileExistsError as error:
                 raise ProtocolError(f"the vault shows a document behind a link: {safe_text(folder, 200)}") from error  # 1
             self._places.add(folder)
+
+
+def _is_link(path: str, stated: int) -> bool:
+    return is_folder_place(path) or stated == (document_limit(path) or 0) + 2
 
 
 class _Blocks:

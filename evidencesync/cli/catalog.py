@@ -23,7 +23,7 @@ from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.custody.manifest import WholeEntry, whole_entries
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.wholeness import SourceState, is_count
-from evidencesync.errors import ChainError, EvidenceSyncError, MissingOrExtraError, SignatureError
+from evidencesync.errors import ChainError, EvidenceSyncError, MalformedDocumentError, MissingOrExtraError, SignatureError
 from evidencesync.evidence.display import escape_line, safe_text, shell_text
 from evidencesync.evidence.entry import Count, Entry
 from evidencesync.evidence.identity import Title
@@ -174,13 +174,19 @@ def show_output(item: VaultItem, acquisition: int | None, shown_path: Callable[[
 
 
 def load_state(item: ItemLayout, number: int) -> tuple[SourceState, ManifestFooter]:
-    """How much of its source a published acquisition has. Raises MissingOrExtraError, MalformedDocumentError."""
+    """How much of its source a published acquisition has. Raises MissingOrExtraError, MalformedDocumentError, ChainError."""
     header, footer = load_header(item, number), load_footer(item, number)
     with opened_folder(item.acquisition(number)) as folder:
         data = load_file(folder, ACQUIRED, MAX_RECORD)
     if data is None:
         raise MissingOrExtraError(f"acquisition {number} has no {ACQUIRED}")
-    stated = decode_record(data).details.get("bytes_not_readable", "")
+    try:
+        stated = decode_record(data).details.get("bytes_not_readable", "")
+    except MalformedDocumentError as error:
+        chained = [file for file in Ledger(item.custody).files() if file.kind == "acquired"][number - 1 : number]
+        if chained and Ledger(item.custody).load(chained[0]).data != data:
+            raise ChainError(f"{ACQUIRED} of acquisition {number} is not the record that the custody chain has") from error
+        raise
     return SourceState.of_manifest(header, footer, int(stated) if is_count(stated) else 0), footer
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -27,8 +26,8 @@ _BATCH: Final = MIB  # bytes of small documents in one message
 def send_documents(connection: SenderConnection, vault: Vault, ask: DocumentsAsk) -> None:
     """Sends the documents that are asked for.
 
-    One that cannot be read ends the session: the other end would take it for missing. One that is removed meanwhile, or that is
-    no regular file, is missing. One that is larger than any, or has holes, is named alone, as DocumentBatch says, and so is a
+    One that cannot be read ends the session: the other end would take it for missing. One that is removed meanwhile is
+    missing. One that is larger than any, has holes, or is no regular file, is named alone, as DocumentBatch says, and so is a
     symbolic link in the place of a folder. Raises StorageError, ProtocolError.
     """
     wanted = _wanted(ask)
@@ -86,7 +85,7 @@ class _Batch:
 
 
 def _send(batch: _Batch, root: Path, one: DocumentFile) -> None:
-    """Sends a document; nothing where it is missing, or no regular file: then the other end misses it, as anybody here does."""
+    """Sends a document, or what is wrong with it; nothing where it is missing."""
     if one.is_link:
         batch.add(one.path, b"")
         return
@@ -94,14 +93,23 @@ def _send(batch: _Batch, root: Path, one: DocumentFile) -> None:
     try:
         _send_bytes(batch, root / one.path, one, limit)
     except MalformedDocumentError:  # a document in one item must not hide all others
-        batch.flush()
-        batch.begin([(one.path, limit + 1)])
+        stated = limit + 1
+    except MissingOrExtraError:
+        if not os.path.lexists(root / one.path):
+            return
+        stated = limit + 2
+    else:
+        return
+    batch.flush()
+    batch.begin([(one.path, stated)])
 
 
 def _send_bytes(batch: _Batch, path: Path, one: DocumentFile, limit: int) -> None:
-    """Raises MalformedDocumentError, before any byte is sent, for a document that is larger than any, or has holes."""
+    """Raises, before any byte is sent, MalformedDocumentError for a document that is larger than any, or has holes.
+
+    Raises MissingOrExtraError for one that is missing, or no regular file.
+    """
     with (
-        contextlib.suppress(MissingOrExtraError),
         storing(f"read {safe_text(one.path, 300)}"),
         opened_folder(path.parent) as folder,
         opened_file(path.name, folder) as file,

@@ -32,7 +32,8 @@ class ManifestsAsk(DocumentsAsk, frozen=True):
 class DocumentBatch(Message, frozen=True):
     """Names documents by their paths in the vault, each with its size. Their bytes follow as data, one after the other.
 
-    A size of one byte more than the document may have says that it is larger than any, or has holes: none of its bytes follow.
+    A size of one byte more than the document may have says that it is larger than any, or has holes, and of
+    two that it is no regular file: none of its bytes follow.
     The path of a folder, with the size 0, says that a symbolic link lies in its place.
     Without any name it is the last one: all that was asked for has been sent.
     """

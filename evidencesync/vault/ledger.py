@@ -117,6 +117,9 @@ class Ledger:
     def _listed(self) -> list[RecordFile]:
         """Lists the folder once, and returns its records by number. Raises MissingOrExtraError for a name that is no record's."""
         with storing(lambda: f"list the custody records in {safe_text(os.fsencode(self.folder), 300)}"):
+            if self.folder.is_symlink():
+                text = f"a symbolic link lies in the place of the folder {self.folder.name}: where it leads nobody looks"
+                raise MissingOrExtraError(text, hint=_VERIFY)
             try:
                 names = set(os.listdir(self.folder))  # a listing of a folder that changes may have a name twice (NFS)
             except (FileNotFoundError, NotADirectoryError) as error:

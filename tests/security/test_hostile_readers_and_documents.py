@@ -20,6 +20,7 @@ from evidencesync.errors import (
     LimitExceededError,
     LinkLostError,
     MalformedDocumentError,
+    MissingOrExtraError,
     ProtocolError,
     StorageError,
     UntrustedSignerError,
@@ -32,6 +33,8 @@ from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
 from evidencesync.protocol.messages import ALIKE_VERSION, READING_VERSION, Message, Status
 from evidencesync.vault.catalog import load_receipt
+from evidencesync.vault.heads import OWN, SEEN, require_stated
+from evidencesync.vault.stated import StatedHead
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.hostile_client import HostileReader as Reader
 from tests.support.hostile_client import data_frame
@@ -97,7 +100,8 @@ def everything_in(folder: Path) -> set[str]:
         ([([(_RECORD, 2)], b"x")], ProtocolError),
         ([([(_RECORD, 1)], b"")], ProtocolError),
         ([([(_RECORD, MAX_RECORD + 1)], b"x")], ProtocolError),
-        ([([(_RECORD, MAX_RECORD + 2)], b"")], LimitExceededError),
+        ([([(_RECORD, MAX_RECORD + 2), (_RECORD, 1)], b"x")], ProtocolError),
+        ([([(_RECORD, MAX_RECORD + 3)], b"")], LimitExceededError),
         ([([(f"{_PLACE}/acquisitions/0001/manifest.jsonl", 1 << 30)], b"x")], LimitExceededError),
         ([([(f"{_PLACE}/custody", 1)], b"x")], ProtocolError),
         ([([(f"{_PLACE}/custody", 0), (f"{_PLACE}/custody/0001-acquired.json", 1)], b"x")], ProtocolError),
@@ -281,6 +285,38 @@ def test_a_file_in_the_place_of_an_acquisition_is_one_from_afar_too(bench: Bench
     vault, _ = fetched(bench, tmp_path / "here")
     for one in (bench.vault, vault):
         assert list_output(one, HeadMemory(tmp_path / "memory"))[1] == {ExitCode.MISSING_OR_EXTRA}
+
+
+@pytest.mark.parametrize("where", ["item", "vault"])
+def test_a_link_or_a_fifo_in_the_place_of_a_record_is_none_that_was_removed(bench: Bench, tmp_path: Path, where: str) -> None:
+    ledger = bench.vault.item(bench.name).ledger if where == "item" else bench.vault.ledger
+    record = ledger.folder / ledger.files()[-1].name
+    record.rename(tmp_path / "away")
+    if where == "item":
+        os.mkfifo(record)
+    else:
+        record.symlink_to(tmp_path / "away")
+    vault, _ = fetched(bench, tmp_path / "here")
+    for one in (bench.vault, vault):
+        assert list_output(one, HeadMemory(tmp_path / "memory"))[1] == {ExitCode.MISSING_OR_EXTRA}
+
+
+def test_a_link_in_the_place_of_the_vault_s_own_chain_is_no_removed_chain(bench: Bench, tmp_path: Path) -> None:
+    """Also where this machine has seen the chain."""
+    head = bench.vault.ledger.head()
+    bench.vault.layout.custody.rename(tmp_path / "away")
+    bench.vault.layout.custody.symlink_to(tmp_path / "away")
+    with pytest.raises(MissingOrExtraError):
+        require_stated(bench.vault.ledger, OWN, [StatedHead(head.sequence, head.sha256 or "", SEEN)])
+
+
+def test_an_acquired_record_that_is_not_the_chain_s_is_said_as_verify_says_it(bench: Bench, tmp_path: Path) -> None:
+    acquired = bench.acquisition(1) / "acquired.json"
+    acquired.unlink()
+    acquired.write_bytes(b"")
+    vault, _ = fetched(bench, tmp_path / "here")
+    for one in (bench.vault, vault):
+        assert list_output(one, HeadMemory(tmp_path / "memory"))[1] == {ExitCode.CHAIN}
 
 
 def test_a_small_document_that_is_too_long_is_so_here_too(bench: Bench, tmp_path: Path) -> None:

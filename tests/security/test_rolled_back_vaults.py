@@ -18,7 +18,7 @@ from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import CustodyRecord, Person
 from evidencesync.errors import ChainError, EvidenceSyncError, ForkedError, ProtocolError, RolledBackError, SignatureError
 from evidencesync.exit_codes import ExitCode
-from evidencesync.ingest import session
+from evidencesync.ingest import room
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.messages import Message, Ready, Records
 from evidencesync.vault.heads import record_heads, state_head
@@ -128,7 +128,7 @@ def test_an_item_that_was_removed_is_missed(ana: Rememberer, monkeypatch: pytest
     shutil.rmtree(ana.bench.vault.layout.cases)
     ana.bench.vault.layout.cases.mkdir()
     assert "the vault's own chain says" in ana.refused(ChainError).message
-    monkeypatch.setattr(session, "require_as_stated", lambda *_: None)  # as a vault's end of an earlier version
+    monkeypatch.setattr(room, "require_as_stated", lambda *_: None)  # as a vault's end of an earlier version
     assert "is empty" in ana.refused(RolledBackError).message
 
 

@@ -277,13 +277,22 @@ def test_a_record_too_large_for_one_is_malformed_and_nobody_on_the_other_end_is_
     assert refused.value.exit_code == ExitCode.SIGNATURE
 
 
-def test_a_chain_that_cannot_be_listed_says_which_one_and_why(vault: Vault) -> None:
-    folder = vault.layout.custody
-    folder.rename(folder.with_name("elsewhere"))
-    folder.symlink_to(folder)
+def test_a_chain_that_cannot_be_listed_says_which_one_and_why(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_folder: object) -> list[str]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("evidencesync.vault.ledger.os.listdir", fail)
     with pytest.raises(StorageError) as caught:
         vault.ledger.files()
-    assert caught.value.message == f"could not list the custody records in {folder}: {os.strerror(errno.ELOOP)}"
+    assert caught.value.message == f"could not list the custody records in {vault.layout.custody}: {os.strerror(errno.EIO)}"
+
+
+def test_a_link_in_the_place_of_a_chain_is_not_followed(vault: Vault) -> None:
+    folder = vault.layout.custody
+    folder.rename(folder.with_name("elsewhere"))
+    folder.symlink_to(folder.with_name("elsewhere"))
+    with pytest.raises(MissingOrExtraError, match="symbolic link"):
+        vault.ledger.files()
 
 
 def test_a_chain_that_is_gone_is_missing_and_not_unread(vault: Vault) -> None:
