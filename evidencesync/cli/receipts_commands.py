@@ -128,6 +128,8 @@ def check_receipts(
     from evidencesync.localstate.receipt_checks import check_kept
 
     signers = TrustedSigners.parse(load_trusted(Path(trusted))) if trusted is not None else None
+    if folders is not None and len(folders) == 1 and _holds_receipts(expand(folders[0])):
+        receipts, folders = folders[0], None
     kept = _folders(run, receipts, folders or [])
     opened = _open_vault(vault, kept) if vault is not None else None
     order, problems = _order(opened) if opened is not None and signers is not None else (None, [])
@@ -285,6 +287,13 @@ def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing
         run.console.print_notice(f"no receipt lies in {count_text(len(others), 'folder')} here: {shown}{more}")
     _warn_of_misplaced(run, found)
     return found
+
+
+def _holds_receipts(folder: Path) -> bool:
+    """Whether a folder is no receipt and holds some: a person has named the place where receipts are kept."""
+    from evidencesync.localstate.receipt_folders import is_like_receipt
+
+    return not is_like_receipt(folder) and any(map(is_like_receipt, _kept_in(folder)))
 
 
 def _kept_in(folder: Path) -> list[Path]:

@@ -149,6 +149,10 @@ def test_receipts_that_a_person_sorts_into_folders_are_found_there(lab: Lab) -> 
         assert [one["acquisition"] for one in done.document["receipts"]] == [2, 3, 1]
         assert "no receipt lies in 1 folder here" in done.err
         assert "notes of mine" in done.err
+    named = lab.run(
+        "receipts", "check", "kept", "--vault", "vault", "--json"
+    )  # without --receipts: it is no receipt that lost all
+    assert (named.code, [one["acquisition"] for one in named.document["receipts"]]) == (0, [2, 3, 1])
     for file in (kept / "2024" / second.name).glob("*"):
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     assert lab.run("receipts", "check", "--receipts", "kept").code == 31
