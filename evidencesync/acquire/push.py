@@ -382,7 +382,7 @@ class _Push:
                     connection.send(finish)
                     is_said = True
                     self._recorder.sync_manifest()
-                if sender.all_stored:
+                if sender.all_stored and self._progress.stage == "reading":  # else the vault has said what it does meanwhile
                     self._progress.stage = "finishing"
                 answer = connection.take(*_AFTER_THE_END)
                 if answer is None:  # a Status: there may be more to be written

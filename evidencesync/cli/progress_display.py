@@ -24,7 +24,8 @@ _RATE_SECONDS: Final = 8.0  # over which a rate is taken: a slow link brings a s
 _SURE_SECONDS: Final = 2.0  # before, one rise more or less would halve or double the time left
 _LEAST_RATE: Final = 200.0
 _STEADY_RISES: Final = 5
-_STEADY: Final = 1.25  # times the rate of all that was seen
+_STEADY: Final = 1.3  # times the rate of the other half
+_MANY_HOLES: Final = 400_000_000  # bytes in _RATE_SECONDS: fewer are hashed in a moment
 _STANDSTILL_SECONDS: Final = 5.0  # a retransmission, or a disk that wakes up, takes less
 _SENDING: Final = frozenset({"reading", "finishing"})
 _WITHOUT_FIGURES: Final = frozenset({"publishing"})
@@ -143,34 +144,46 @@ class Meter:
         quiet, usual = now - self._seen[-1][0], self._usual if len(self._seen) > 1 else _STANDSTILL_SECONDS
         return quiet if quiet > max(3 * usual, _STANDSTILL_SECONDS) else 0.0
 
-    @property
-    def _is_steady(self) -> bool:
-        """Whether it comes about as fast now as before: what the vault had comes in a moment, and says nothing of the rest."""
-        seen = self._seen
-        if len(seen) < _STEADY_RISES:
-            return True
-        (before, had), (now, has) = seen[len(seen) // 2], seen[-1]
-        later, all_of_it = (has - had) / (now - before), (has - seen[0][1]) / (now - seen[0][0])
-        return all_of_it <= _STEADY * later and later <= _STEADY * all_of_it
+    def _steady_rate(self) -> float:
+        """The rate of the longest run of last rises that came at one rate; 0 where there is none.
+
+        What the vault had, zeros, and what fits into buffers come in a moment, and say nothing of the rest.
+        """
+        for begin in range(max(len(self._seen) - _STEADY_RISES, 0) + 1):
+            part = self._seen[begin:]
+            if part[-1][0] - part[0][0] < (_SURE_SECONDS if begin else 0.5):
+                return 0.0
+            middle = len(part) // 2
+            earlier, later, whole = _slope(part[: middle + 1]), _slope(part[middle:]), _slope(part)
+            if len(part) < _STEADY_RISES or max(earlier, later) <= _STEADY * min(earlier, later):
+                return whole
+        return 0.0
 
     def describe_rest(self, now: float, done: int, total: int | None) -> list[str]:
         """How long the rest takes, or since when nothing has come; nothing where that is not known.
 
         The time goes down from one rise to the next, too.
         """
-        rate = self.rate(now, done)
+        self.rate(now, done)
         if total and done < total and (quiet := self.standstill(now)):
             return [f"nothing new for {_whole_seconds(quiet)}"]
-        if now - self._seen[0][0] < _SURE_SECONDS or not self._is_steady:
+        rate = self._steady_rate()
+        if now - self._seen[0][0] < _SURE_SECONDS or not rate:
             return []
         coming = rate * min(now - self._seen[-1][0], self._usual)
-        left = (total - done - coming) / rate if rate > 0 and total else 0.0
+        left = (total - done - coming) / rate if total else 0.0
         return [f"{_whole_seconds(left)} left"] if left >= 1 else []
 
     def describe(self, now: float, done: int, total: int | None) -> list[str]:
         """Bytes, rate and time left, as far as they are known."""
         parts = [describe_amount(done, total)] if done or total else []
         return [*parts, *describe_rate(self.rate(now, done)), *self.describe_rest(now, done, total)]
+
+
+def _slope(rises: list[tuple[float, int]]) -> float:
+    """Bytes a second from the first rise to the last."""
+    (before, had), (now, has) = rises[0], rises[-1]
+    return (has - had) / (now - before) if now > before else 0.0
 
 
 def _whole_seconds(seconds: float) -> str:
@@ -196,8 +209,10 @@ class PushView:
     _stage: Meter = field(default_factory=Meter)
     _measured: str = ""
     """The stage that `_stage` measures: each has its own rate."""
-    _holes: tuple[float, int] = (-_RATE_SECONDS, 0)
-    """When holes were read last, and how many bytes of them in all."""
+    _holes: list[tuple[float, int]] = field(default_factory=list)
+    """How many bytes of holes were read, in the last `_RATE_SECONDS`."""
+    _all_since: float | None = None
+    """When all had arrived."""
 
     def headline(self, now: float) -> str:
         """See View."""
@@ -215,14 +230,26 @@ class PushView:
         if total and self._arrived.standstill(now):
             rates = []  # a word now and then keeps the link alive, and is no rate
         if total and done >= total and progress.files >= (progress.total_files or 0):
-            return f"all {size_text(total)} have arrived; the vault stores them"
+            return f"all {size_text(total)} have arrived; the vault {self._storing(now)}"
         rest = self._arrived.describe_rest(now, done, total)
-        if progress.hole_bytes > self._holes[1]:
-            self._holes = now, progress.hole_bytes
-        if now - self._holes[0] < _RATE_SECONDS:
+        if self._reads_holes(now):
             rest = []  # they take time, and nothing arrives of them: what has arrived says nothing of the rest
         known = [f"vault had {size_text(progress.known_bytes)}"] if progress.known_bytes else []
         return "  ".join([f"{stage} {describe_amount(done, total)}", *rest, *rates, *known])
+
+    def _reads_holes(self, now: float) -> bool:
+        """Whether reading takes its time over holes."""
+        self._holes.append((now, self.progress.hole_bytes))
+        while now - self._holes[0][0] > _RATE_SECONDS:
+            self._holes.pop(0)
+        return self._holes[-1][1] - self._holes[0][1] > _MANY_HOLES
+
+    def _storing(self, now: float) -> str:
+        """What the vault does with all that has arrived, and for how long: it hashes holes as zeros, some GB in ten seconds."""
+        self._all_since = now if self._all_since is None else self._all_since
+        holes = self.progress.hole_bytes
+        does = f"hashes {size_text(holes)} of holes" if holes > _MANY_HOLES else "stores them"
+        return f"{does} ({_whole_seconds(now - self._all_since)})"
 
     def extent(self) -> tuple[int, int | None]:
         """See View."""

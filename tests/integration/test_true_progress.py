@@ -6,6 +6,7 @@ import random
 import shlex
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from evidencesync.connection.link import LocalLink
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.ssh_link import SshLink
 from evidencesync.custody.documents import SshPeer
+from evidencesync.custody.manifest import CheckedLine
 from evidencesync.protocol.messages import Message, SegmentsStored
 from evidencesync.ssh.address import Address
+from evidencesync.vault.readback import ReadBack
 from tests.integration.cli_program import REPOSITORY
 from tests.integration.conftest import Sshd
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -289,3 +292,37 @@ def test_what_is_stored_is_shown_while_the_rest_is_still_asked_for_and_not_sent(
     pushing.join(PATIENCE_SECONDS)
     thread.join(PATIENCE_SECONDS)
     assert bench.acquisitions() == ["0001", "0002"]
+
+
+class StagesSeen(Progress):
+    """Progress that remembers each stage it was set to."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        super().__init__()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "stage":
+            self.stages.append(str(value))
+
+
+def test_what_the_vault_says_that_it_does_stays_on_the_screen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The read-back of gigabytes of zeros takes minutes, in which nothing else is heard of the vault."""
+    from evidencesync.ingest import session
+
+    progress = StagesSeen()
+
+    def slow_read_back(data_fd: int, lines: Iterable[CheckedLine], count: Callable[[int, int], None]) -> ReadBack:
+        count(0, SIZE // 2)
+        wait_until(lambda: progress.stages.count("read-back") >= 3)
+        return ReadBack(1, SIZE)
+
+    monkeypatch.setattr(session, "read_back", slow_read_back)
+    ours, vault = bench.serve()
+    pushing = threading.Thread(target=push, args=(ours, bench.request(), progress), daemon=True)
+    pushing.start()
+    pushing.join(PATIENCE_SECONDS)
+    vault.join(PATIENCE_SECONDS)
+    assert progress.stage == "done"
+    assert "finishing" not in progress.stages[progress.stages.index("read-back") :]

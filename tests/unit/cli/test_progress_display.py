@@ -65,7 +65,15 @@ def test_what_is_read_is_named_with_its_holes_and_its_bad_bytes() -> None:
 def test_files_that_cannot_be_read_are_no_part_of_what_is_left() -> None:
     progress = Progress(stage="finishing", total_bytes=10_000_000, missed_bytes=4_000_000)
     progress.stored_bytes, progress.known_bytes, progress.link_bytes = 6_000_000, 0, None
-    assert PushView(progress).headline(0.0) == "all 6.0 MB have arrived; the vault stores them"
+    assert PushView(progress).headline(0.0) == "all 6.0 MB have arrived; the vault stores them (0 s)"
+
+
+def test_after_everything_has_arrived_it_says_what_the_vault_does_and_since_when() -> None:
+    progress = Progress(stage="finishing", total_bytes=12_600_000, stored_bytes=12_600_000, hole_bytes=20_000_000_000)
+    progress.zero_bytes = progress.hole_bytes
+    view = PushView(progress)
+    view.headline(100.0)
+    assert view.headline(165.0) == "all 12.6 MB have arrived; the vault hashes 20.0 GB of holes (1 min 05 s)"
 
 
 def test_zeros_are_no_part_of_what_is_left() -> None:
@@ -128,9 +136,36 @@ def test_no_time_left_is_said_while_what_came_first_was_faster() -> None:
     """Zeros, and what the vault has, come at once; then a link brings 1 MB a second."""
     meter = Meter()
     said = [meter.describe_rest(tenth / 2, 30_000_000 + tenth * 500_000 if tenth else 0, 90_000_000) for tenth in range(60)]
-    assert not any(said[:17])
+    assert not any(said[:5])
+    assert said[5] == ["58 s left"]
     assert said[20] == ["50 s left"]
-    assert all(said[20:])
+    assert all(said[5:])
+
+
+def test_a_burst_at_the_beginning_does_not_delay_the_time_left() -> None:
+    """A push with a limit of 2.5 MB a second, of which the first 2.9 MB come at once: true within a tenth after three seconds."""
+    meter = Meter()
+    for fifth in range(1, 120):
+        now = fifth / 5
+        heard = now // 0.5 * 0.5  # the vault speaks twice a second
+        said = meter.describe_rest(now, int(2_900_000 + 2_500_000 * heard), 70_100_000)
+        left = (70_100_000 - 2_900_000) / 2_500_000 - now
+        if now >= 3.2:
+            assert said
+            seconds = re.fullmatch(r"(\d+) s left", said[0])
+            assert seconds is not None
+            assert abs(int(seconds[1]) - left) <= max(left / 10, 1.1)
+
+
+def test_few_holes_do_not_hide_the_time_left() -> None:
+    progress = Progress(stage="reading", total_bytes=49_100_000, zero_bytes=0)
+    view = PushView(progress)
+    said = ""
+    for second in range(10):
+        progress.stored_bytes = second * 2_500_000
+        progress.hole_bytes = 21_000_000 if second >= 6 else 0
+        said = view.headline(float(second))
+    assert "11 s left" in said
 
 
 def test_a_standstill_is_said_in_place_of_a_time_left_and_ends_with_the_next_byte() -> None:
