@@ -268,7 +268,7 @@ class PushView:
             return ""
         parts = [f"read {describe_files(progress.files, progress.total_files)}"]
         if progress.hole_bytes:
-            parts.append(f"holes {size_text(progress.hole_bytes)}")
+            parts.append(f"holes {size_text(progress.hole_bytes)} (not sent)")
         if progress.bad_bytes:
             parts.append(f"UNREADABLE {size_text(progress.bad_bytes)}")
         if progress.path and progress.stage == "reading":

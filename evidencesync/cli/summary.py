@@ -145,10 +145,14 @@ def push_lines(
     yield said
     since = f"; {changes_text(outcome.changes, outcome.acquisition - 1)}" if outcome.changes is not None else ""
     yield f"  evidence     {count_text(tally.contents, 'file')}, {size_text(tally.bytes)}{since}"
+    if not_sent := _not_sent(outcome):
+        yield f"  not sent     {not_sent}"
     travelled = outcome.wire_received if pulled else outcome.wire_sent
     share = f" ({share_text(travelled, tally.bytes)})" if travelled <= tally.bytes else ""
+    compressed = ", compressed," if travelled < outcome.literal_bytes else ""
     read_back = "read back from the vault's disk" if outcome.read_back else "NOT read back from the vault's disk"
-    yield f"  travelled    {size_text(travelled)}{share} in {duration_text(outcome.seconds)}; {read_back}"
+    took = f"in {duration_text(outcome.seconds)}, start to receipt"
+    yield f"  travelled    {size_text(travelled)}{share}{compressed} {took}; {read_back}"
     if detail == "everything":
         yield from _transfer_lines(outcome, address, pulled=pulled)
     if outcome.interruptions:
@@ -171,6 +175,13 @@ def push_lines(
     yield from empty_lines(tally)
     yield from flagged_lines(outcome.tally, request.rules, left_out=detail == "everything")
     yield f"  next         {_next_command(request, address)}"
+
+
+def _not_sent(outcome: PushOutcome) -> str:
+    """What of the evidence did not have to travel, so that less has travelled, or was to arrive, than there is; else empty."""
+    zeros, had = outcome.zero_bytes, outcome.reused_bytes
+    said = [f"{size_text(zeros)} of zeros and holes"] if zeros else []
+    return ", ".join([*said, f"{size_text(had)} that the vault had"] if had else said)
 
 
 def changes_text(changes: Changes, since: int) -> str:

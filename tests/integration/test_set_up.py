@@ -88,10 +88,11 @@ def the_first_push_is_verified(newcomer: Newcomer, commands: list[tuple[str, str
     assert verified.splitlines()[-1] == "verdict: PASS"
 
 
-def test_the_page_has_ten_commands_and_the_first_two_install() -> None:
-    assert len(SET_UP) == 10
-    assert SET_UP[:2] == [("sudo", line) for line in INSTALLING]
-    assert [account for account, _ in SET_UP[2:]] == ["ana", "ana", "vault", "vault", "vault", "ana", "ana", "vault"]
+@pytest.mark.parametrize("commands", [SET_UP, FIRST_TRANSFER])
+def test_the_page_has_ten_commands_and_the_first_two_install(commands: list[tuple[str, str]]) -> None:
+    assert len(commands) == 10
+    assert commands[:2] == [("sudo", line) for line in INSTALLING]
+    assert [account for account, _ in commands[2:]] == ["ana", "ana", "vault", "vault", "vault", "ana", "ana", "vault"]
 
 
 @pytest.mark.slow
@@ -106,6 +107,6 @@ def test_a_laboratory_is_set_up_by_what_the_page_says(laboratory: Laboratory) ->
 @pytest.mark.slow
 def test_the_first_transfer_of_the_readme_comes_out_as_it_says(laboratory: Laboratory) -> None:
     newcomer = Newcomer(laboratory)
-    for account, command in SET_UP[2:5]:
+    for account, command in FIRST_TRANSFER[2:5]:
         newcomer.type(account, command)
-    the_first_push_is_verified(newcomer, FIRST_TRANSFER)
+    the_first_push_is_verified(newcomer, FIRST_TRANSFER[5:])

@@ -122,7 +122,8 @@ def test_a_push_over_a_slow_link_shows_what_has_arrived(bench: Bench) -> None:
     run = SlowPush(bench)
     run.link.let_through(64 << 10)
     wait_until(lambda: run.link.written > SIZE)  # read to its end, and all of it in buffers
-    assert run.view.extent() == (0, SIZE)
+    assert run.view.extent()[0] <= 64 << 10
+    assert run.view.extent()[1] == SIZE
     for step in range(1, STEPS + 1):
         passed = SIZE * step // STEPS
         run.link.let_through(passed)

@@ -59,7 +59,7 @@ def test_what_is_read_is_named_with_its_holes_and_its_bad_bytes() -> None:
     progress = Progress(
         stage="reading", files=1, total_files=2, hole_bytes=4_000_000, bad_bytes=4096, path=b"disk.img", total_bytes=9
     )
-    assert PushView(progress).place() == "read 1 of 2 files  holes 4.0 MB  UNREADABLE 4.1 kB  disk.img"
+    assert PushView(progress).place() == "read 1 of 2 files  holes 4.0 MB (not sent)  UNREADABLE 4.1 kB  disk.img"
 
 
 def test_files_that_cannot_be_read_are_no_part_of_what_is_left() -> None:

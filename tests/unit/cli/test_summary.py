@@ -39,17 +39,18 @@ def test_the_worst_flag_decides_and_what_a_filter_left_out_is_none(flags: tuple[
     assert push_output(outcome, FinishedReceipt(Path("/r"), None)).verdict == verdict
 
 
-def test_the_summary_says_what_an_examiner_notes_down_in_five_lines() -> None:
+def test_the_summary_says_what_an_examiner_notes_down_in_six_lines() -> None:
     text = _lines()
     for part in (
         "2024/17 ü / L-1, acquisition 3: published, complete",
         "2 files, 1.0 MB",
-        "120.0 kB (12.0 %) in 2.0 s; read back from the vault's disk",
+        "not sent     150.0 kB of zeros and holes, 750.0 kB that the vault had\n",
+        "120.0 kB (12.0 %) in 2.0 s, start to receipt; read back from the vault's disk",
         "0123 4567 89ab cdef 0123",
         "evidencesync verify /srv/vault --case '2024/17 ü' --item L-1",
     ):
         assert part in text
-    assert len(text.splitlines()) == 5
+    assert len(text.splitlines()) == 6
 
 
 def test_more_is_said_to_whom_asks_for_it() -> None:
@@ -115,6 +116,13 @@ def test_what_has_changed_is_said_in_a_few_words(changes: Changes | None, said: 
     text = "\n".join(push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/r"), None)))
     assert ("acquisition 2" in text) == (said is not None)
     assert said is None or f"  evidence     2 files, 1.0 MB; {said}\n" in text
+
+
+def test_what_was_compressed_or_had_to_travel_whole_is_said_so() -> None:
+    outcome = dataclasses.replace(make_outcome(), literal_bytes=1_000_000, zero_bytes=0, reused_bytes=0)
+    text = "\n".join(push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/r"), None)))
+    assert "  travelled    120.0 kB (12.0 %), compressed, in 2.0 s, start to receipt; " in text
+    assert "not sent" not in text
 
 
 def test_what_comes_next_names_the_vaults_machine() -> None:
