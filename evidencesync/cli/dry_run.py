@@ -15,6 +15,7 @@ from evidencesync.cli.own_state import open_known_item
 from evidencesync.cli.reading import readable_vault
 from evidencesync.errors import (
     AuthenticationError,
+    CommandKind,
     ConnectError,
     EvidenceSyncError,
     HostKeyError,
@@ -67,7 +68,7 @@ class _Known:
 def dry_run(run: Run, request: DryRunRequest) -> ExitCode:
     """Looks at the source and the vault, and prints what a push would read, find, send and meet.
 
-    The code is 3 if something cannot be read, else that of what a push would certainly be refused with.
+    The code is that of what a push would certainly be refused with, else 3 if something cannot be read.
     """
     from evidencesync.acquire.dry_run import DryRun, survey
     from evidencesync.acquire.source_access import refuse_empty
@@ -87,6 +88,7 @@ def dry_run(run: Run, request: DryRunRequest) -> ExitCode:
             with _naming_offline(run):
                 vault = stack.enter_context(_readable(run, request))
                 room = _ask_for_room(run, request, vault, name)
+            run.console.kind = CommandKind.SHOWS  # from here on nothing is refused to a push, and a reader may leave (| head)
             known = _look(run, stack, vault, name)
             changes = compare_planned(
                 known.entries,
@@ -102,6 +104,8 @@ def dry_run(run: Run, request: DryRunRequest) -> ExitCode:
         refuse_empty(rules, seen.tally.manifest, seen.tally.listed_folders)
     output = dry_run_output(name, rules, seen, outlook, itemized, _alike(request, outlook, name))
     run.console.print_result(output, dry_run_lines(name, rules, output, seen, everything=run.console.verbose))
+    if outlook is not None and outlook.refused is not None and (hint := outlook.refused.hint_for(CommandKind.ACQUIRES)):
+        run.console.print_message(f"hint: {hint}")
     return most_severe(codes | {CODES[output.verdict]})
 
 
@@ -111,7 +115,8 @@ def _naming_offline(run: Run) -> Iterator[None]:
     try:
         yield
     except _NO_ANSWER as error:
-        error.hint = " ".join(filter(None, (error.hint_for(run.console.kind), _OFFLINE)))
+        kind = CommandKind.SHOWS if isinstance(error, LinkLostError) else run.console.kind  # nothing has been sent
+        error.hint = " ".join(filter(None, (error.hint_for(kind), _OFFLINE)))
         raise
 
 
@@ -159,15 +164,18 @@ def _look(run: Run, stack: contextlib.ExitStack, vault: ReadableVault, name: Ite
 
 
 def _outlook(vault: ReadableVault, known: _Known, changes: PlannedChanges, room: RoomShown | None, source: SourceRoot) -> Outlook:
-    from evidencesync.protocol.failures import error_of_far_end
-
     kept = vault.vault.settings.file_system
     stored_once = kept.hard_links or kept.reflinks
     needed = changes.most_bytes + (0 if stored_once else changes.same_bytes)
-    refused = error_of_far_end(room.refusal) if room is not None and room.refusal is not None else None
-    if refused is None and room is not None:
-        refused = _cannot_fit(room, needed, source)
+    refused = None if room is None else refusal_of(room) or _cannot_fit(room, needed, source)
     return Outlook(vault.vault.settings.id, known.since, changes, needed, room, refused)
+
+
+def refusal_of(room: RoomShown) -> EvidenceSyncError | None:
+    """The error that a push would end with, as a vault's end says. What it cannot know, or is no refusal, becomes a PeerError."""
+    from evidencesync.protocol.failures import error_of_far_end
+
+    return None if room.refusal is None else error_of_far_end(room.refusal)
 
 
 def _cannot_fit(room: RoomShown, needed: int, source: SourceRoot) -> EvidenceSyncError | None:

@@ -83,8 +83,8 @@ def push_source(
     folders are left, unless --allow-empty is given.
 
     --dry-run compares the source with the last acquisition by names, types, sizes and times, and asks the vault for the room and
-    for what it would refuse. It reads no content and writes nothing. It ends with 3 when something cannot be read, and with the
-    code of what the push would certainly be refused with. --itemize prints before the totals a line for each entry: added,
+    for what it would refuse. It reads no content and writes nothing. It ends with the code of what the push would certainly be
+    refused with, else with 3 when something cannot be read. --itemize prints before the totals a line for each entry: added,
     removed, changed or unread; its type; its size; what differs (type, size, time, or content that was not read the last time),
     or -; its path. Then, as moved?, what has name, size and time of something that was removed.
     """

@@ -6,10 +6,19 @@ Both ask the same rules. What is told beforehand holds nothing: another push, or
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Final
 
 from evidencesync.connection.sender_connection import SenderConnection
-from evidencesync.errors import ChainError, EvidenceSyncError, InvalidNameError, NotThereError, ProtocolError, SealedError
+from evidencesync.errors import (
+    ChainError,
+    EvidenceSyncError,
+    InvalidNameError,
+    NotThereError,
+    ProtocolError,
+    SealedError,
+    StorageError,
+)
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.ingest.transfers import find_holder
 from evidencesync.limits import MAX_FILE_SIZE, SPACE_RESERVE
@@ -17,9 +26,10 @@ from evidencesync.protocol.document_messages import RoomAsk, RoomShown
 from evidencesync.protocol.failures import failure_of
 from evidencesync.protocol.messages import ASKING_VERSION, Alike
 from evidencesync.vault.alike import find_alike
-from evidencesync.vault.catalog import is_folder
+from evidencesync.vault.catalog import is_folder, shown_path
 from evidencesync.vault.heads import require_as_stated, require_undamaged
 from evidencesync.vault.item import ItemState, VaultItem
+from evidencesync.vault.layout import VaultLayout
 from evidencesync.vault.space import UNKNOWN_ROOM, check_declared, check_space, free_bytes
 from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import require_writer
@@ -93,12 +103,14 @@ def _next_acquisition(vault: Vault, name: ItemName) -> int | None:
 
     Raises what a push would be refused with.
     """
+    vault_key = vault.signer.public_key.fingerprint  # a push signs with it: it must be there, and this account may read it
     require_writer(vault.layout)
+    _require_writable(vault.layout, name)
     check_room(vault, name, 0)
     try:
         item = vault.item(name)
     except NotThereError:
-        _require_free_folders(vault, name)
+        _require_free_folders(vault, vault_key, name)
         return 1
     with contextlib.suppress(ChainError):
         if _is_unfinished(item):
@@ -106,9 +118,17 @@ def _next_acquisition(vault: Vault, name: ItemName) -> int | None:
     return require_open(vault, item).next_acquisition
 
 
-def _require_free_folders(vault: Vault, name: ItemName) -> None:
+def _require_writable(vault: VaultLayout, name: ItemName) -> None:
+    """Raises StorageError where this account may not write into the folder in which a push begins."""
+    folders = (vault.item(name).incoming, vault.case(name.case.folder), vault.cases)
+    begins = next(filter(is_folder, folders), vault.cases)
+    if not os.access(begins, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise StorageError(f"{shown_path(begins)} cannot be written: this account may not, or the file system is read-only")
+
+
+def _require_free_folders(vault: Vault, vault_key: str, name: ItemName) -> None:
     """Raises NameClashError where the folders of a new item are those of another one."""
-    VaultItem(vault.settings.id, vault.settings.key, name, vault.layout, lambda _new: False).check_titles()
+    VaultItem(vault.settings.id, vault_key, name, vault.layout, lambda _new: False).check_titles()
 
 
 def _is_unfinished(item: VaultItem) -> bool:

@@ -123,6 +123,7 @@ def test_a_sealed_item_is_said_with_the_code_of_the_push(lab: Lab) -> None:
     assert (done.code, lab.push().code) == (ExitCode.LOCKED, ExitCode.LOCKED)
     assert "REFUSED      a push would end before it sends anything: item 2024-017 / LAPTOP-1 is sealed" in done.out
     assert TOTALS in done.out
+    assert "hint: A sealed item takes no more acquisitions" in done.err
     assert lab.push("--dry-run", "--json").document["vault"]["refused"]["slug"] == "sealed"
 
 
@@ -168,6 +169,24 @@ def test_what_cannot_be_read_is_not_said_to_be_removed(lab: Lab) -> None:
     assert "unread   directory         -  -          logs" in done.out
     assert "unread   file            8 B  -          logs/one" in done.out
     assert "2 removed" not in done.out
+
+
+def test_a_vault_that_this_account_may_not_write_to_is_said_before_the_push(lab: Lab) -> None:
+    incoming = lab.folder / "vault/cases/2024-017/LAPTOP-1/incoming"
+    incoming.chmod(0o555)
+    looked, pushed = lab.push("--dry-run", unprivileged=True), lab.push(unprivileged=True)
+    incoming.chmod(0o755)
+    assert (looked.code, pushed.code) == (ExitCode.INTERNAL, ExitCode.INTERNAL)
+    assert "REFUSED      a push would end before it sends anything" in looked.out
+    (lab.folder / "vault/vault_key").rename(lab.folder / "vault_key")
+    assert lab.push("--dry-run").code == lab.push().code == ExitCode.KEY
+
+
+def test_a_reader_of_the_rows_may_leave(lab: Lab) -> None:
+    line = [*lab.command("push", "evidence", "vault", *ITEM, "--sign-key", "ana", "--dry-run", "--itemize")]
+    piped = lab.start(command=["bash", "-c", 'set -o pipefail; "$@" | head -n 0', "bash", *line])
+    out, err = piped.communicate()
+    assert (piped.returncode, out, err) == (0, b"", b"")
 
 
 def big_file(folder: Path, size: int) -> None:
