@@ -42,6 +42,14 @@ class ReadingSession:
         with self.explained():
             self._link.write(frame_of(message))
 
+    def try_ask(self, message: Message) -> bool:
+        """The same; False where the link is lost. What has come over it until then can still be taken."""
+        try:
+            self._link.write(frame_of(message))
+        except LinkLostError:
+            return False
+        return True
+
     def expect(self, *kinds: type[_M]) -> _M:
         """Returns the next message, which must be of one of these kinds. Raises as `VaultAnswers.expect` does."""
         self._answers.begin_waiting()

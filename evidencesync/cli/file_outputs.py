@@ -112,7 +112,8 @@ class RestoreOutput(Output, frozen=True):
     """A working copy. `entries` counts what was made by type; `lacks` counts by kind, of which `lacking` names the first.
 
     `scope` is `all`, or the paths that were chosen. `record` is the number of the record in the item's custody chain, where
-    one was asked for; `record_problem` why there is none.
+    one was asked for; `record_problem` why there is none. From a vault on another machine, `received_bytes` of the files came
+    from there, and `basis_bytes` from the basis on this machine; the rest is zeros and repeated content.
     """
 
     case: str
@@ -132,3 +133,5 @@ class RestoreOutput(Output, frozen=True):
     record_problem: Problem | None
     lacks: dict[Lack, Count]
     lacking: list[LackOutput]
+    received_bytes: Count | None
+    basis_bytes: Count | None

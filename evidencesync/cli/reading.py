@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evidencesync.acquire.reading_session import FarReader
     from evidencesync.cli.command import Run
     from evidencesync.connection.link import Link
+    from evidencesync.custody.sshsig import SigningKey
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.ssh.address import Address
     from evidencesync.vault.vault import Vault
@@ -57,7 +58,7 @@ class ReadableVault:
 def readable_vault(
     run: Run,
     text: str,
-    reader: KeyChoice,
+    reader: KeyChoice | SigningKey,
     ssh: RemoteChoice,
     numbers: tuple[str | None, str | None],
     whole: Sequence[int] = (),
@@ -68,8 +69,8 @@ def readable_vault(
     """Opens a vault; from another machine, the documents of the case and the item with these numbers are fetched.
 
     `whole`: the acquisitions of which all of the manifest is needed, 0 for the last one; without `rows` not the rows of chunks.
-    `asks_more`: the link stays open for further questions. Raises what opening a vault raises, and what connecting to one and
-    being refused there raise.
+    `asks_more`: the link stays open for further questions. `reader`: who reads, by the key or by how it was chosen. Raises what
+    opening a vault raises, and what connecting to one and being refused there raise.
     """
     from evidencesync.vault.vault import Vault
 
@@ -86,9 +87,12 @@ def readable_vault(
     from evidencesync.localstate.heads import RecalledHeads
     from evidencesync.ssh.keys import load_signer
 
+    if isinstance(reader, KeyChoice):
+        key, identity = reader.key_choice(run.settings), ssh.identity_file(run.settings)
+        reader = load_signer(key, identity, make_asker(run.console.terminal))
     request = DocumentsRequest(
         vault=os.fsencode(address.path),
-        signer=load_signer(reader.key_choice(run.settings), ssh.identity_file(run.settings), make_asker(run.console.terminal)),
+        signer=reader,
         session=secrets.token_hex(16),
         case=numbers[0],
         item=numbers[1],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -9,15 +10,17 @@ import platform
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
 import typer
 
 from evidencesync.cli.command import Run, command
+from evidencesync.cli.help_text import SIGNING, WHAT
 from evidencesync.cli.lines import wrapped
 from evidencesync.cli.number_format import kinds_text
-from evidencesync.cli.options import ItemChoice, RecordChoice, VaultPath, local_vault
-from evidencesync.cli.progress_display import Meter, describe_files, shown
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
+from evidencesync.cli.progress_display import Meter, describe_amount, describe_files, describe_rate, shown
+from evidencesync.cli.reading import ReadableVault, readable_vault
 from evidencesync.errors import EvidenceSyncError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
@@ -25,9 +28,12 @@ from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import expand
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.far_contents import FarCounts
+    from evidencesync.acquire.local_basis import LocalBasis
     from evidencesync.cli.file_outputs import LackOutput, RestoreOutput
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.evidence.identity import ItemName
+    from evidencesync.restore.contents import OpenContents
     from evidencesync.restore.restore import Restored, RestoreProgress, RestoreRequest
     from evidencesync.vault.item import VaultItem
 
@@ -43,6 +49,17 @@ _STAGES: Final = {
     "metadata": "setting metadata",
     "done": "done",
 }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AcquisitionChoice(ItemChoice):
+    """Which acquisition of an exhibit."""
+
+    GROUP: ClassVar = WHAT
+
+    acquisition: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=9999, help="Number of the acquisition.  [default: the last]")
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,11 +88,20 @@ class CopyChoice:
         str | None,
         typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's."),
     ] = None
+    basis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="For a vault on another machine: a folder here, such as an older restore. What it has is not sent again.",
+        ),
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class CopyRecordChoice(RecordChoice):
-    """Whether the copy is recorded, and who signs the record."""
+class CopyRecordChoice(SignChoice):
+    """Whether the copy is recorded, and who signs the record. The key is proved to a vault on another machine, too."""
+
+    GROUP: ClassVar = SIGNING
 
     record: Annotated[bool, typer.Option("--record", help="Append a signed record of the copy to the item's custody chain.")] = (
         False
@@ -90,6 +116,8 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync restore /srv/vault ~/copies/laptop --case 2024-017 --item LAPTOP-1",
         "evidencesync restore /srv/vault ~/copies/mail --case 2024-017 --item LAPTOP-1 --acquisition 2 home/ana/mail etc/passwd",
         "evidencesync restore /srv/vault ~/copies/laptop --case 2024-017 --item LAPTOP-1 --record -i ~/.ssh/ana",
+        "# From another machine; what an older copy has is not sent again:",
+        "evidencesync restore ana@vault.lab:/srv/vault ~/copies/new --case 2024-017 --item LAPTOP-1 --basis ~/copies/laptop",
         "# As root, with all metadata:",
         "evidencesync restore /srv/vault /mnt/lab/copy --case 2024-017 --item SERVER --devices --set-id",
     )(restore_copy)
@@ -97,16 +125,14 @@ def add_commands(app: typer.Typer) -> None:
 
 def restore_copy(
     run: Run,
-    vault: VaultPath,
+    vault: VaultAddress,
     destination: Annotated[str, typer.Argument(metavar="DEST", help="The folder to make. It may exist if it is empty.")],
-    item: ItemChoice,
+    item: AcquisitionChoice,
     choice: CopyChoice,
     recording: CopyRecordChoice,
+    ssh: RemoteChoice,
     paths: Annotated[
         list[str] | None, typer.Argument(metavar="[PATH]...", help="Files and folders, relative to the source.  [default: all]")
-    ] = None,
-    acquisition: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=9999, help="Number of the acquisition.  [default: the last]")
     ] = None,
 ) -> ExitCode:
     """Makes a working copy with the original metadata. The vault is only read, and the copy shares no file with it.
@@ -116,46 +142,82 @@ def restore_copy(
     named. The code is 3 if a file is missing for that reason, or because it could not be read when it was acquired.
     """
     from evidencesync.acquire.known_heads import open_item
-    from evidencesync.cli.own_state import audit_memory
-    from evidencesync.cli.verify_record import load_verifier
+    from evidencesync.cli.verify_record import verifier_with
     from evidencesync.restore.restore import RestoreProgress, restore
-    from evidencesync.vault.vault import Vault
 
     if choice.on_damage not in ("fail", "skip"):
         raise UsageError(f"--on-damage is fail or skip, not {safe_text(choice.on_damage, 40)}", hint="Leave it out for fail.")
-    verifier = load_verifier(run, recording) if recording.record else None
-    found = open_item(audit_memory(run), Vault.open(local_vault(vault)), item.name())
-    number = found.choose_acquisition(acquisition)
-    request = _make_request(run, local_vault(vault), found, number, choice, destination, paths or [])
-    progress = RestoreProgress()
-    with shown(run.console, _RestoreView(progress, not choice.no_read_back)):
-        restored = restore(request, progress)
-    output = _output(request, restored, found.name, number, outside=choice.trusted is not None)
-    codes = {restored.refusals.exit_code}
-    if verifier is not None:
-        output, code = _record(output, request.vault, found.name, verifier)
-        codes.add(code)
+    verifier = verifier_with(run, recording, ssh.identity_file(run.settings)) if recording.record else None
+    reader = recording if verifier is None else verifier.signer
+    name, progress = item.name(), RestoreProgress()
+    with contextlib.ExitStack() as stack:
+        basis = _open_basis(vault, choice.basis)
+        if basis is not None:
+            stack.callback(basis.close)
+        whole = (item.acquisition or 0,)
+        readable = stack.enter_context(readable_vault(run, vault, reader, ssh, (item.case, item.item), whole, asks_more=True))
+        found = open_item(readable.memory, readable.vault, name)
+        number = found.choose_acquisition(item.acquisition)
+        request = _make_request(readable, found, number, choice, destination, paths or [])
+        open_contents, counts = _contents(readable, found.name, number, basis)
+        with shown(run.console, _RestoreView(progress, not choice.no_read_back, counts)):
+            restored = restore(request, progress, open_contents)
+        output = _output(request, restored, found.name, number, outside=choice.trusted is not None, counts=counts)
+        codes = {restored.refusals.exit_code}
+        if verifier is not None:
+            output, code = _record(output, readable, found.name, verifier)
+            codes.add(code)
     run.console.print_result(output, restore_lines(output))
     return most_severe(codes)
 
 
+def _open_basis(vault: str, basis: str | None) -> LocalBasis | None:
+    """Opens the folder of --basis. Raises UsageError, also for a vault on this machine, where nothing is sent."""
+    if basis is None:
+        return None
+    if vault_address(vault).local:
+        raise UsageError(
+            "--basis is for a vault on another machine: from one on this machine nothing is sent", hint="Leave it out."
+        )
+    from evidencesync.acquire.local_basis import LocalBasis
+
+    return LocalBasis(os.fsencode(expand(basis)))
+
+
+def _contents(
+    readable: ReadableVault, name: ItemName, number: int, basis: LocalBasis | None
+) -> tuple[OpenContents, FarCounts | None]:
+    """Where the bytes of files come from; and, for a vault on another machine, the counts of what travels."""
+    far = readable.far
+    if far is None:
+        from evidencesync.restore.contents import VaultContents
+
+        return VaultContents.open, None
+    from evidencesync.acquire.custody import RETRIES
+    from evidencesync.acquire.evidence import EvidenceStream
+    from evidencesync.acquire.far_contents import FarContents, FarCounts
+
+    stream, counts = EvidenceStream(far, name.case.text, name.item.text, number, RETRIES), FarCounts()
+    return lambda acquired: FarContents(acquired, stream, number, counts, basis), counts
+
+
 def _make_request(
-    run: Run, vault: Path, item: VaultItem, number: int, choice: CopyChoice, destination: str, paths: list[str]
+    readable: ReadableVault, item: VaultItem, number: int, choice: CopyChoice, destination: str, paths: list[str]
 ) -> RestoreRequest:
     """What the command line asks for. Checks the acquisition's documents first, as `verify` does, and raises what is wrong."""
     import time
 
-    from evidencesync.cli.own_state import audit_memory
     from evidencesync.cli.trust_files import load_trusted
     from evidencesync.restore.metadata import MetadataOptions
     from evidencesync.restore.restore import RestoreRequest
     from evidencesync.verify.audit import verified_manifest
 
     signers = load_trusted(Path(choice.trusted)) if choice.trusted is not None else None
+    root, fetched = readable.vault.layout.root, readable.far is not None
     return RestoreRequest(
-        vault=vault,
+        vault=root,
         folder=item.layout.acquisition(number),
-        manifest_sha256=verified_manifest(vault, item.name, number, signers, audit_memory(run), time.time_ns()),
+        manifest_sha256=verified_manifest(root, item.name, number, signers, readable.memory, time.time_ns(), fetched=fetched),
         destination=os.fsencode(expand(destination)) if destination else b"",
         paths=tuple(map(os.fsencode, paths)),
         read_back=not choice.no_read_back,
@@ -165,14 +227,21 @@ def _make_request(
     )
 
 
-def _record(output: RestoreOutput, vault: Path, name: ItemName, verifier: Verifier) -> tuple[RestoreOutput, ExitCode]:
+def _record(output: RestoreOutput, readable: ReadableVault, name: ItemName, verifier: Verifier) -> tuple[RestoreOutput, ExitCode]:
     """Appends a `restored` record. The copy exists already: if the record fails, the output states the problem."""
     import msgspec
 
-    from evidencesync.acquire.custody import RecordDraft
+    from evidencesync.acquire.custody import RETRIES, RecordDraft
 
+    draft, far = RecordDraft("restored", record_details(output), output.acquisition), readable.far
     try:
-        appended = verifier.append(vault, name, RecordDraft("restored", record_details(output), output.acquisition))
+        if far is None:
+            appended = verifier.append(readable.vault.layout.root, name, draft)
+        else:
+            timeout_seconds = far.request.timeout_seconds
+            appended = verifier.append_over(
+                far.connect, far.request.vault, name, draft, timeout_seconds=timeout_seconds, retries=RETRIES
+            )
     except EvidenceSyncError as error:
         return msgspec.structs.replace(output, record_problem=verifier.problem(error)), error.exit_code
     return msgspec.structs.replace(output, record=appended.record.sequence), ExitCode.COMPLETE
@@ -197,7 +266,9 @@ def record_details(output: RestoreOutput) -> dict[str, str]:
     }
 
 
-def _output(request: RestoreRequest, restored: Restored, name: ItemName, number: int, *, outside: bool) -> RestoreOutput:
+def _output(
+    request: RestoreRequest, restored: Restored, name: ItemName, number: int, *, outside: bool, counts: FarCounts | None
+) -> RestoreOutput:
     from evidencesync.cli.file_outputs import LackOutput, RestoreOutput
     from evidencesync.evidence.path import to_json_fields
 
@@ -221,6 +292,8 @@ def _output(request: RestoreRequest, restored: Restored, name: ItemName, number:
         record_problem=None,
         lacks=dict(refusals.counts),
         lacking=[LackOutput(one.lack, *to_json_fields(one.path), one.reason) for one in refusals.named],
+        received_bytes=None if counts is None else counts.received,
+        basis_bytes=None if counts is None else counts.basis,
     )
 
 
@@ -255,7 +328,7 @@ def restore_lines(output: RestoreOutput) -> Iterator[str]:
     item = f"{safe_text(output.case)} / {safe_text(output.item)}"
     yield f"{item}, acquisition {output.acquisition}, restored to {output.destination}"
     shared = f", {size_text(output.shared_bytes)} of it in blocks shared with the vault" if output.shared_bytes else ""
-    yield f"  {kinds_text(output.entries)}; {size_text(output.bytes)}{shared}"
+    yield f"  {kinds_text(output.entries)}; {size_text(output.bytes)}{shared}{_travelled_text(output)}"
     compared = "compared with the manifest as it was written" + (", and read back" if output.read_back else "; not read back")
     yield f"  manifest {output.manifest_sha256}"
     yield f"  every byte {compared}"
@@ -272,6 +345,14 @@ def _needs_root(output: RestoreOutput) -> bool:
     return os.geteuid() != 0 and all(denied in (one.reason or "") for one in output.lacking if one.lack == "owner")
 
 
+def _travelled_text(output: RestoreOutput) -> str:
+    """How much of a copy from another machine came from there; nothing for one from this machine."""
+    if output.received_bytes is None:
+        return ""
+    basis = f", {size_text(output.basis_bytes)} from the basis" if output.basis_bytes else ""
+    return f", {size_text(output.received_bytes)} of it sent by the vault{basis}"
+
+
 def _shown_path(one: LackOutput) -> str:
     from evidencesync.evidence.path import from_json_fields
 
@@ -284,6 +365,7 @@ class _RestoreView:
 
     progress: RestoreProgress
     reads_back: bool
+    counts: FarCounts | None = None
     _meter: Meter = dataclasses.field(default_factory=Meter)
 
     def headline(self, now: float) -> str:
@@ -292,8 +374,18 @@ class _RestoreView:
         parts = [f"{'step 1 of 2: ' if self.reads_back and progress.stage == 'writing' else ''}{_STAGES[progress.stage]}"]
         if progress.stage in {"writing", "read-back"}:
             parts.append(describe_files(progress.files, progress.total_files))
-            parts += self._meter.describe(now, *self.extent())
+            parts += self._amounts(now)
         return "  ".join(parts)
+
+    def _amounts(self, now: float) -> list[str]:
+        """Bytes, rate, and time left. From another machine the rate is that of what is sent: not of what a basis gave."""
+        done, total = self.extent()
+        if self.counts is None or self.progress.stage != "writing":
+            return self._meter.describe(now, done, total)
+        sent = self.counts.received
+        rate = describe_rate(self._meter.rate(now, sent))
+        rest = self._meter.describe_rest(now, sent, sent + total - done) if total else []
+        return [describe_amount(done, total), *rate, *rest]
 
     def extent(self) -> tuple[int, int | None]:
         """See View."""

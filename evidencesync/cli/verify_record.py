@@ -15,6 +15,7 @@ import msgspec
 
 import evidencesync
 from evidencesync.cli.custody_outputs import RecordedItem, RecordedVerdict
+from evidencesync.cli.options import DEFAULT_TIMEOUT_SECONDS
 from evidencesync.cli.outputs import Problem
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import escape_line, safe_text
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from evidencesync.acquire.custody import RecordDraft
     from evidencesync.acquire.custody_exchange import ChainRecord
     from evidencesync.cli.command import Run
-    from evidencesync.cli.options import PartChoice, SignerChoice
+    from evidencesync.cli.options import PartChoice, SignChoice, SignerChoice
+    from evidencesync.connection.link import Link
     from evidencesync.custody.sshsig import SigningKey
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.verify.findings import Finding, Findings, Head, Verdict
@@ -55,25 +57,41 @@ class Verifier:
 
     def append(self, vault: Path, name: ItemName, draft: RecordDraft) -> ChainRecord:
         """Appends a record to the chain of an item of a vault on this machine. Raises what the vault refuses it with."""
-        import secrets
-
         from evidencesync.acquire.connect import connect_to_vault
-        from evidencesync.acquire.custody import append_record
-        from evidencesync.acquire.custody_exchange import CustodyRequest
         from evidencesync.ssh.address import Address
         from evidencesync.ssh.options import SshOptions
 
+        address = Address.parse(str(vault.absolute()))
+        return self.append_over(lambda: connect_to_vault(address, SshOptions()), bytes(vault), name, draft)
+
+    def append_over(
+        self,
+        connect: Callable[[], Link],
+        vault: bytes,
+        name: ItemName,
+        draft: RecordDraft,
+        *,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        retries: int = 0,
+    ) -> ChainRecord:
+        """The same of a vault anywhere; `vault` is its path as the other end knows it."""
+        import secrets
+
+        from evidencesync.acquire.custody import append_record
+        from evidencesync.acquire.custody_exchange import CustodyRequest
+
         request = CustodyRequest(
-            vault=bytes(vault),
+            vault=vault,
             name=name,
             examiner=self.examiner,
             signer=self.signer,
             session=secrets.token_hex(16),
             memory=self.memory,
             organisation=self.organisation,
+            timeout_seconds=timeout_seconds,
+            retries=retries,
         )
-        address = Address.parse(str(vault.absolute()))
-        appended = append_record(lambda: connect_to_vault(address, SshOptions()), request, lambda _: draft)
+        appended = append_record(connect, request, lambda _: draft)
         if appended.unremembered is not None:
             self.warn(f"the record is in the chain, but its head was not remembered here: {appended.unremembered}")
         return appended.record
@@ -84,13 +102,21 @@ def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
 
     Raises SigningKeyError, UsageError.
     """
+    settings = run.settings.values
+    identity = expand(choice.identity) if choice.identity is not None else run.settings.path(settings.identity)
+    return verifier_with(run, choice, identity)
+
+
+def verifier_with(run: Run, choice: SignChoice, identity: Path | None) -> Verifier:
+    """The same where the key for SSH is an option of its own.
+
+    Raises SigningKeyError, UsageError.
+    """
     from evidencesync.cli.own_state import head_memory
     from evidencesync.cli.terminal import make_asker
     from evidencesync.ssh.keys import load_signer
 
-    asker, settings = make_asker(run.console.terminal), run.settings.values
-    identity = expand(choice.identity) if choice.identity is not None else run.settings.path(settings.identity)
-    person = choice.person(settings)
+    asker, person = make_asker(run.console.terminal), choice.person(run.settings.values)
     return Verifier(
         person.name,
         person.organisation,

@@ -21,14 +21,14 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, opened_file, storing
 from evidencesync.files.folders import FolderStack
-from evidencesync.limits import MAX_KEPT_MANIFEST, MIB
+from evidencesync.limits import KIB, MAX_KEPT_MANIFEST
 from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
 from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, LackKind, Rows, RowsAsk
 from evidencesync.vault.layout import CHUNKS, DATA
 from evidencesync.vault.tree import TreeReader
 from evidencesync.vault.vault import Vault
 
-_BATCH: Final = MIB  # bytes of parts in one answer: with the part that goes beyond, 2 MiB
+_BATCH: Final = 256 * KIB  # bytes of parts in one answer, with the part that reaches them: what a lost link cuts off is lost
 _MOST_LACKS: Final = 64  # in one answer
 _MOST_TEXT: Final = 1000
 

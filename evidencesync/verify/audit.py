@@ -145,8 +145,11 @@ def audit_documents(
     trusted: bytes | None = None,
     memory: HeadMemory | None = None,
     now_ns: int,
+    fetched: bool = False,
 ) -> tuple[Verdict, str | None]:
     """Checks all documents about one acquisition as `audit_vault` does, and reads no evidence. The memory is not updated.
+
+    `fetched`: the documents alone are there, without evidence and sums.
 
     Also returns the SHA-256 of the manifest that was checked; None where it could not be read.
     """
@@ -154,6 +157,7 @@ def audit_documents(
     selection = AuditScope(case, item, acquisition)
     time = _Time(now_ns, None, required=False)
     run = _Audit(selection, outside, None, VerifyProgress(), time, memory, all_digests=False, contents=False)
+    run.fetched = fetched
     run.check(path)
     return run.verdict(), run.manifest_sha256(acquisition)
 
@@ -199,6 +203,7 @@ class _Audit:
         self._progress = progress
         self._time = time
         self._memory = memory
+        self.fetched = False
         self._all_digests = all_digests
         self._contents = contents
         self._findings = Findings()
@@ -305,6 +310,7 @@ class _Audit:
             self._all_digests,
             self._progress,
             contents=self._contents,
+            fetched=self.fetched,
             roots=self._time.roots,
             require_timestamp=self._time.required,
             wanted_head=self._wanted_head,
@@ -403,16 +409,30 @@ def _revoked_in(files: TrustBytes) -> RevokedKeys | None:
 
 
 def verified_manifest(
-    vault: Path, name: ItemName, acquisition: int, trusted: bytes | None, memory: HeadMemory, now_ns: int
+    vault: Path,
+    name: ItemName,
+    acquisition: int,
+    trusted: bytes | None,
+    memory: HeadMemory,
+    now_ns: int,
+    *,
+    fetched: bool = False,
 ) -> str:
     """Returns the SHA-256 of an acquisition's manifest after all documents about it were checked; else raises.
 
     Trust, chain, manifest, receipt and sums are checked as `verify` does, and chains are compared with `memory`; evidence
     is not read. `trusted` is an allowed_signers file from outside, which replaces the vault's own lists. What could not be
-    checked raises IncompleteError: unknown is never good, nor is it reported as bad.
+    checked raises IncompleteError: unknown is never good, nor is it reported as bad. `fetched`: see `audit_documents`.
     """
     verdict, digest = audit_documents(
-        vault, case=name.case.text, item=name.item.text, acquisition=acquisition, trusted=trusted, memory=memory, now_ns=now_ns
+        vault,
+        case=name.case.text,
+        item=name.item.text,
+        acquisition=acquisition,
+        trusted=trusted,
+        memory=memory,
+        now_ns=now_ns,
+        fetched=fetched,
     )
     errors = [one for one in verdict.findings if one.severity == "error" and one.slug not in _HARMLESS]
     if not errors and digest is not None:

@@ -263,7 +263,7 @@ def check_listed(context: Context, folder: CheckedFolder, *, has_data: bool) -> 
     """
     listed = ManifestResult(ManifestReader())
     sums = tuple(
-        SumsComparison(folder.open_written(name, Check.SUMS, "sums-differ"), name, folder.report)
+        SumsComparison(None if context.fetched else folder.open_written(name, Check.SUMS, "sums-differ"), name, folder.report)
         for name in (SHA256SUMS, BLAKE3SUMS)
     )
     manifest = folder.open_written(MANIFEST, Check.MANIFEST, "malformed-document")

@@ -1,7 +1,8 @@
-"""`list`, `show` and `diff` of a vault on another machine say what they say where the vault lies, with no more than one key."""
+"""`list`, `show`, `diff` and `restore` of a vault on another machine do what they do where it lies, with no more than one key."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -13,15 +14,19 @@ from evidencesync.acquire.known_heads import KnownHeads
 from evidencesync.connection.link import Link
 from evidencesync.evidence.display import shell_text
 from evidencesync.exit_codes import ExitCode
-from tests.integration.cli_program import ITEM, Lab
+from tests.corpus.lister import differences, list_folder
+from tests.integration.cli_program import ITEM, Done, Lab, schema_errors
 from tests.integration.test_cli_remote import _remote_command, _ssh_options
 from tests.security.test_rolled_back_vaults import Rememberer
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import CutLink
+from tests.support.proxy import Proxy, Trouble
 from tests.support.reading import fetched
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
+
+NOT_SETTABLE = ("ctime", "btime", "inode", "device", "atime")
 
 
 @pytest.fixture
@@ -148,3 +153,86 @@ def test_a_link_that_is_lost_is_made_again_and_everything_is_read_anew(bench: Be
     assert len(links) == 2
     assert vault.layout.root.name == "documents1"
     assert (vault.layout.custody / "0001-made.json").read_bytes() == (bench.vault.layout.custody / "0001-made.json").read_bytes()
+
+
+# --- Restoring ---------------------------------------------------------------------------------------------------------------
+
+
+def far_restore(lab: Lab, sshd: Sshd, destination: str, *arguments: str, remote: str | None = None) -> Done:
+    far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
+    options = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", remote or _remote_command())
+    return lab.run("restore", far, destination, *ITEM, *arguments, *options)
+
+
+def test_a_copy_from_afar_is_the_copy_that_is_made_there(lab: Lab, sshd: Sshd) -> None:
+    (lab.folder / "evidence" / "folder").mkdir()
+    os.link(lab.folder / "evidence" / "image.dd", lab.folder / "evidence" / "folder" / "linked")
+    (lab.folder / "evidence" / "folder" / "link").symlink_to("linked")
+    assert lab.push().code == 0
+    here = lab.run("restore", "vault", "here", *ITEM)
+    afar = far_restore(lab, sshd, "afar", "--json")
+    assert (here.code, afar.code) == (0, 0), (here.err, afar.err)
+    assert schema_errors(afar.document, "restore-output") == []
+    for source in ("evidence", "here"):
+        found = differences(list_folder(lab.folder / source), list_folder(lab.folder / "afar"), NOT_SETTABLE)
+        assert found == [], source
+    size = (lab.folder / "evidence" / "image.dd").stat().st_size
+    assert (afar.document["received_bytes"], afar.document["basis_bytes"]) == (size + len(b"hello again"), 0)
+
+
+def test_behind_a_forced_command_with_a_basis_and_a_record(lab: Lab, sshd: Sshd) -> None:
+    """The key may do nothing but what the command says. The record is appended over the same address."""
+    lab.write("disk", old := os.urandom(4 << 20))
+    assert lab.push().code == 0
+    assert far_restore(lab, sshd, "older").code == 0
+    lab.write("disk", old[: 1 << 20] + b"inserted" + old[1 << 20 :])
+    assert lab.push().code == 0
+    before, key = sshd.authorized_keys.read_text(), (sshd.identity.with_suffix(".pub")).read_text()
+    sshd.authorized_keys.write_text(f'restrict,command="{_remote_command()} serve --vault {lab.folder}/vault" {key}')
+    try:
+        done = far_restore(
+            lab, sshd, "newer", "--basis", "older", "--record", "--examiner", "Ana", "--json", remote="no-such-program"
+        )
+    finally:
+        sshd.authorized_keys.write_text(before)
+    assert done.code == 0, done.err
+    assert differences(list_folder(lab.folder / "evidence"), list_folder(lab.folder / "newer"), NOT_SETTABLE) == []
+    assert done.document["basis_bytes"] > 3 * done.document["received_bytes"] > 0
+    assert done.document["record"] == 9
+    assert "restored" in lab.run("custody", "show", "vault", *ITEM).out
+    assert lab.run("verify", "vault").code == 0
+
+
+def test_a_basis_is_for_a_far_vault_and_has_to_be_there(lab: Lab, sshd: Sshd) -> None:
+    (lab.folder / "older").mkdir()
+    assert lab.run("restore", "vault", "copy", *ITEM, "--basis", "older").code == 2
+    assert far_restore(lab, sshd, "copy", "--basis", "no such").code == 2
+    assert not (lab.folder / "copy").exists()
+
+
+def test_a_link_that_is_cut_in_the_middle_is_made_again(lab: Lab, sshd: Sshd) -> None:
+    lab.write("large", os.urandom(6 << 20))
+    assert lab.push().code == 0
+    with Proxy(
+        ("127.0.0.1", sshd.port), troubles=[Trouble("reset", 3 << 20, "down"), Trouble("reset", 2 << 20, "down")]
+    ) as proxy:
+        known = sshd.known_hosts.read_text().replace(f"]:{sshd.port}", f"]:{proxy.port}")
+        (lab.folder / "known").write_text(known)
+        far = f"ssh://{sshd.user}@127.0.0.1:{proxy.port}{lab.folder}/vault"
+        way = ("-i", str(sshd.identity), "-F", "none", "--known-hosts", "known", "--remote-command", _remote_command())
+        done = lab.run("restore", far, "copy", *ITEM, "--sign-key", "ana", *way)
+        moved = sum(trip.down for trip in proxy.trips)
+    assert done.code == 0, done.err
+    assert differences(list_folder(lab.folder / "evidence"), list_folder(lab.folder / "copy"), NOT_SETTABLE) == []
+    assert len(proxy.trips) == 3
+    assert moved < 10 << 20
+
+
+def test_a_verdict_that_a_far_vault_cannot_have_ends_the_restore(lab: Lab, sshd: Sshd) -> None:
+    """A manifest that was changed is refused by its documents alone, before any evidence is asked for."""
+    manifest = next((lab.folder / "vault").rglob("0002/manifest.jsonl"))
+    manifest.chmod(0o644)
+    manifest.write_bytes(manifest.read_bytes().replace(b"notes.txt", b"../otes.t"))
+    done = far_restore(lab, sshd, "copy")
+    assert done.code in (ExitCode.SIGNATURE, ExitCode.DIGEST), done.err
+    assert sorted(path.name for path in lab.folder.iterdir() if "copy" in path.name or "restore" in path.name) == []

@@ -36,6 +36,8 @@ def lines(lack: Lack, count: int) -> list[str]:
         record_problem=None,
         lacks={lack: count},
         lacking=lacking,
+        received_bytes=None,
+        basis_bytes=None,
     )
     return list(restore_lines(output))
 

@@ -1,0 +1,206 @@
+"""Asks a far vault for parts of files, many ahead, and gives them in that order, over as many links as it takes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from itertools import islice
+from typing import BinaryIO, Final, NamedTuple
+
+from evidencesync.acquire.connect import not_regained, pause_seconds
+from evidencesync.acquire.reading_session import FarReader, ReadingSession
+from evidencesync.connection.inbox import alive_seconds
+from evidencesync.connection.process import SteadyClock
+from evidencesync.connection.waiting import is_of_the_way
+from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
+from evidencesync.evidence.display import safe_text
+from evidencesync.files.temporary import writing_temporary
+from evidencesync.limits import MAX_EVIDENCE_AHEAD, MAX_EVIDENCE_PARTS, MAX_EVIDENCE_PATHS
+from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, LackKind, Rows, RowsAsk
+from evidencesync.protocol.messages import ASKING_VERSION, Alive
+
+_OF_A_PART: Final = 4096  # bytes that a part counts for besides its own: so there are never many thousands on the way
+
+
+class FilePart(NamedTuple):
+    """A part of a file."""
+
+    path: bytes
+    offset: int
+    length: int
+
+
+class Lack(NamedTuple):
+    """Why the vault's end does not send a part; the text is safe to show."""
+
+    kind: LackKind
+    text: str
+
+
+class EvidenceStream:
+    """The parts of files of one acquisition. Used by one thread. Nothing that it gives was compared with anything.
+
+    Every method that talks to the vault raises what it says is wrong, ProtocolError, and LinkLostError where a link does not come
+    back.
+    """
+
+    def __init__(self, far: FarReader, case: str, item: str, acquisition: int, retries: int) -> None:
+        """`retries`: attempts in a row to get a lost link back. Raises VersionError for a vault's end that shows no evidence."""
+        self.received = 0
+        """Bytes of parts that have come."""
+        self.interruptions = 0
+        self._far = far
+        self._place = case, item, acquisition
+        self._retries = retries
+        self._attempts = 0
+        self._session = far.session
+        self._due: deque[FilePart] = deque()  # asked for, or to be asked for, and not come
+        self._sent = 0  # so many of them were asked for over this link
+        self._came: deque[tuple[FilePart, memoryview | Lack]] = deque()
+        self._held = 0
+        self._said_at = time.monotonic()
+        if self._session.welcome.version < ASKING_VERSION:
+            tool = safe_text(self._session.welcome.tool, 60)
+            raise VersionError(
+                f"the vault's evidencesync ({tool}) cannot show evidence from afar",
+                hint="Update it there, or restore on the vault's machine.",
+            )
+
+    def close(self) -> None:
+        """Closes the link."""
+        self._session.close()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it is time to ask for more: about half of what was asked for has come, so many parts fit into one message."""
+        return self._held <= MAX_EVIDENCE_AHEAD // 2
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further part may be asked for."""
+        return self._held > MAX_EVIDENCE_AHEAD * 3 // 4
+
+    def ask(self, part: FilePart) -> None:
+        """Adds a part; `flush`, or the next `take`, asks for it."""
+        self._due.append(part)
+        self._held += part.length + _OF_A_PART
+
+    def flush(self) -> None:
+        """Asks for what was added. A link that is lost is no error here: the next answer is waited for over another one."""
+        while self._sent < len(self._due):
+            parts = self._next_parts()
+            self._said_at = time.monotonic()
+            if not self._session.try_ask(EvidenceAsk(*self._place, parts)):
+                return
+            self._sent += len(parts)
+
+    def keep_alive(self) -> None:
+        """Keeps the link while this end works for long without a question. To be called often."""
+        if time.monotonic() - self._said_at >= alive_seconds(self._far.request.timeout_seconds):
+            self._said_at = time.monotonic()
+            self._session.try_ask(Alive())
+
+    def take(self) -> memoryview | Lack:
+        """Returns what has come for the oldest part."""
+        while not self._came:
+            self._receive()
+        part, found = self._came.popleft()
+        self._held -= part.length + _OF_A_PART
+        return found
+
+    def take_first(self, part: FilePart) -> memoryview | Lack:
+        """Returns a part before all that was asked for earlier, which is kept meanwhile: `MAX_EVIDENCE_AHEAD` bytes at most."""
+        while self._due:
+            self._receive()
+        self._due.append(part)
+        while self._due:
+            self._receive()
+        return self._came.pop()[1]
+
+    def fetch_rows(self, acquisition: int, file: BinaryIO) -> int:
+        """Fetches the rows of chunks of an acquisition into a temporary file; returns their size, 0 where there are none."""
+        while True:
+            try:
+                self._session.ask(RowsAsk(*self._place[:2], acquisition))
+                size = self._session.expect(Rows).size
+                with writing_temporary():
+                    file.seek(0)
+                    file.truncate()
+                for block in self._session.data(size):
+                    with writing_temporary():
+                        file.write(block)
+                with writing_temporary():
+                    file.flush()
+            except LinkLostError as lost:
+                self._reconnect(lost)
+            else:
+                return size
+
+    def _next_parts(self) -> list[tuple[bytes, int, int]]:
+        parts: list[tuple[bytes, int, int]] = []
+        size = 0
+        for part in islice(self._due, self._sent, self._sent + MAX_EVIDENCE_PARTS):
+            size += len(part.path)
+            if parts and size > MAX_EVIDENCE_PATHS:
+                break
+            parts.append(part)
+        return parts
+
+    def _receive(self) -> None:
+        """Waits for the next answer, over another link where this one is lost."""
+        while True:
+            self.flush()
+            try:
+                self._take_answer()
+            except LinkLostError as lost:
+                self._reconnect(lost)
+            else:
+                self._attempts = 0
+                return
+
+    def _take_answer(self) -> None:
+        """Takes an answer whole or not at all: what a lost link has cut off is asked for again."""
+        message = self._session.expect(EvidenceParts)
+        if message.count > self._sent:
+            raise ProtocolError("the vault's end sends evidence that was not asked for")
+        parts = list(islice(self._due, message.count))
+        lacks = {place: Lack(kind, safe_text(text, 300)) for place, kind, text in message.lacks}
+        if len(lacks) != len(message.lacks) or any(place >= message.count for place in lacks):
+            raise ProtocolError("the vault's end lacks evidence that was not asked for")
+        size = sum(part.length for place, part in enumerate(parts) if place not in lacks)
+        data = memoryview(b"".join(self._session.data(size)))
+        for place, part in enumerate(parts):
+            if place in lacks:
+                self._came.append((part, lacks[place]))
+            else:
+                self._came.append((part, data[: part.length]))
+                data = data[part.length :]
+            self._due.popleft()
+        self._sent -= message.count
+        self.received += size
+
+    def _reconnect(self, lost: LinkLostError) -> None:
+        """Makes another session with the same vault; raises where that does not succeed."""
+        reason: EvidenceSyncError = lost
+        self._session.close()
+        self._sent = 0
+        self.interruptions += 1
+        while self._attempts < self._retries:
+            time.sleep(pause_seconds(self._attempts))
+            self._attempts += 1
+            try:
+                session = ReadingSession(self._far.connect(), self._far.request, SteadyClock(), lambda _: None)
+            except EvidenceSyncError as error:
+                if not is_of_the_way(error):
+                    raise
+                reason = error
+                continue
+            self._take_session(session)
+            return
+        raise not_regained(self._attempts, reason) from lost
+
+    def _take_session(self, session: ReadingSession) -> None:
+        before, now = self._far.session.welcome, session.welcome
+        self._session = session
+        if (before.vault_id, before.vault_key) != (now.vault_id, now.vault_key):
+            raise ProtocolError("another vault answers than the one whose documents were read")

@@ -1,0 +1,373 @@
+"""The contents of a working copy, from a far vault: plans which bytes are needed, and writes what was compared.
+
+Of each file it is known which chunks it has (the rows of chunks), or, of a small one, which digest: so this end decides what
+travels. Runs of zeros do not, nor what a basis on this machine has, nor a content that an earlier file of the copy has.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO, Final, Literal, NamedTuple
+
+from evidencesync.acquire.evidence import EvidenceStream, FilePart, Lack
+from evidencesync.acquire.local_basis import BasisFile, LocalBasis
+from evidencesync.custody.manifest import WholeEntry
+from evidencesync.delta.recipe import Recipe, find_recipes
+from evidencesync.delta.rows import RecipeSegment, Row
+from evidencesync.errors import (
+    DigestMismatchError,
+    EvidenceSyncError,
+    InternalError,
+    LimitExceededError,
+    MalformedDocumentError,
+    MissingOrExtraError,
+    StorageError,
+)
+from evidencesync.evidence.digest import chunk_digest_of, new_blake3, update_zeros
+from evidencesync.files.disk import opened_file, storing
+from evidencesync.files.large_hash import ReportBytes
+from evidencesync.files.temporary import writing_temporary
+from evidencesync.limits import KIB, MAX_FETCHED_BYTES, MIB, SMALL_FILE
+from evidencesync.restore.contents import Acquired, copy_content, damaged, gone, unreadable, write_at
+from evidencesync.restore.tree import HardLinkTargets
+from evidencesync.vault.layout import CHUNKS
+from evidencesync.vault.tree import TreeReader
+
+_PART: Final = 256 * KIB  # is asked for at once: what a lost link cuts off is asked for again
+_MOST_HERE: Final = 32 * MIB  # bytes of the basis that are read ahead
+_MOST_RUNS: Final = 4096  # that are planned ahead
+_MOST_REMEMBERED: Final = 1 << 16  # contents of the copy that are not fetched again
+_WORTH_ROWS: Final = 64 * MIB  # of contents whose rows lie in earlier acquisitions; of less, the rows may be more
+_ZEROS_AT_ONCE: Final = 64 * MIB
+
+
+@dataclass(slots=True)
+class FarCounts:
+    """Bytes of files that were written: `received` came from the vault, `basis` from the basis. The rest is zeros or repeated."""
+
+    received: int = 0
+    basis: int = 0
+
+
+class _Run(NamedTuple):
+    """A part of a file that comes from one place: `asked` of the vault, `here` (with its bytes), `zeros`, or `again`.
+
+    `rows`: the chunks of which it is made; none where they are not known. `again`: all of the file is that at `earlier`.
+    """
+
+    path: bytes
+    offset: int
+    length: int
+    kind: Literal["asked", "here", "zeros", "again"]
+    rows: tuple[Row, ...] = ()
+    data: bytes = b""
+    earlier: bytes = b""
+
+
+class FarContents:
+    """See ContentSource."""
+
+    def __init__(
+        self,
+        acquired: Acquired,
+        stream: EvidenceStream,
+        acquisition: int,
+        counts: FarCounts,
+        basis: LocalBasis | None = None,
+    ) -> None:
+        """Takes over the stream and the basis. `acquired.folder_fd` has the documents alone."""
+        self._acquired = acquired
+        self._stream = stream
+        self._acquisition = acquisition
+        self._counts = counts
+        self._basis = basis
+        self._open = ExitStack()
+        self._open.callback(stream.close)
+        if basis is not None:
+            self._open.callback(basis.close)
+        self._made = TreeReader(os.dup(acquired.draft_fd))
+        self._open.callback(self._made.close)
+        self._expected = 0
+        self._sizes: dict[bytes, int] = {}  # of large contents
+        self._times: Counter[bytes] = Counter()
+        self._recipes: dict[bytes, Recipe] = {}
+        self._plan = self._plan_all()
+        self._is_planned = False
+        self._runs: deque[_Run] = deque()
+        self._here = 0
+        self._given_up = b""
+
+    def close(self) -> None:
+        """See ContentSource."""
+        self._open.close()
+
+    def expect(self, wanted: WholeEntry) -> None:
+        """See ContentSource."""
+        size = wanted.entry.size or 0
+        self._expected += size
+        if size > SMALL_FILE:
+            content = bytes.fromhex(wanted.entry.blake3 or "")
+            self._sizes[content] = size
+            self._times[content] += 1
+
+    def bytes_needed(self) -> int:
+        """See ContentSource. Finds the rows of chunks first, which say what of it is zeros."""
+        self._find_rows()
+        for content, recipe in [*self._recipes.items()]:
+            try:
+                zeros = sum(row.length for segment in recipe.segments() for row in segment.rows() if row.is_zeros)
+            except MalformedDocumentError:  # then that file comes whole, and is held to its digest alone
+                del self._recipes[content]
+                continue
+            self._expected -= zeros * self._times[content]
+        return self._expected
+
+    def fill(self, target_fd: int, wanted: WholeEntry, report_bytes: ReportBytes) -> bool:
+        """See ContentSource."""
+        path = wanted.path
+        run = self._next_run(path)
+        try:
+            if run.kind != "again":
+                self._write(target_fd, wanted, self._rest_of(run, wanted), report_bytes)
+            elif not self._copy_again(target_fd, wanted, run.earlier, report_bytes):
+                os.ftruncate(target_fd, 0)
+                self._write(target_fd, wanted, self._fetch_first(wanted), report_bytes)
+        except BaseException:
+            self._given_up = path
+            raise
+        if self._is_planned and not self._runs:
+            self._stream.close()  # what follows may take hours, and needs no vault
+        return False
+
+    # Rows.
+
+    def _find_rows(self) -> None:
+        """Finds the rows of the large contents: in this acquisition, and of what is linked in the earlier one that wrote it."""
+        wanted, found = self._sizes, self._recipes
+        if not wanted:
+            return
+        try:
+            _find(self._open.enter_context(opened_file(CHUNKS, self._acquired.folder_fd)), wanted, found)
+        except MissingOrExtraError:
+            return
+        lacked = sum(size for content, size in wanted.items() if content not in found)
+        if self._basis is None and lacked < _WORTH_ROWS:
+            return
+        left = MAX_FETCHED_BYTES
+        for number in range(self._acquisition - 1, 0, -1):
+            if len(found) == len(wanted):
+                return
+            before = len(found)
+            with writing_temporary():
+                file = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - entered
+            left -= self._stream.fetch_rows(number, file)
+            if left < 0:
+                raise LimitExceededError("the vault shows more rows of chunks than its contents have")
+            _find(file, wanted, found)
+            if len(found) == before:
+                file.close()
+
+    # The plan, which runs ahead of what is written.
+
+    def _plan_all(self) -> Iterator[_Run]:
+        links = HardLinkTargets()
+        remembered: OrderedDict[str, bytes] = OrderedDict()
+        for wanted in self._acquired.entries():
+            path, entry, _ = wanted
+            if entry.blake3 is None:
+                continue
+            size = entry.size or 0
+            earlier = links.target_of(path, entry) or (remembered.get(entry.blake3) if size else None)
+            if earlier is not None:
+                yield _Run(path, 0, size, "again", earlier=earlier)
+                continue
+            yield from self._plan_file(wanted)
+            remembered[entry.blake3] = path
+            if len(remembered) > _MOST_REMEMBERED:
+                remembered.popitem(last=False)
+
+    def _plan_file(self, wanted: WholeEntry) -> Iterator[_Run]:
+        path, entry, _ = wanted
+        size, blake3_hex = entry.size or 0, entry.blake3 or ""
+        if not size:
+            yield _Run(path, 0, 0, "zeros")
+        elif size <= SMALL_FILE:
+            data = self._basis.read_whole(path, size, blake3_hex) if self._basis is not None else None
+            yield _Run(path, 0, size, "asked") if data is None else _Run(path, 0, size, "here", data=data)
+        elif (recipe := self._recipes.get(bytes.fromhex(blake3_hex))) is None:
+            for offset in range(0, size, _PART):
+                if path == self._given_up:
+                    return
+                yield _Run(path, offset, min(_PART, size - offset), "asked")
+        else:
+            yield from self._plan_large(path, recipe)
+
+    def _plan_large(self, path: bytes, recipe: Recipe) -> Iterator[_Run]:
+        basis = self._basis.open_file(path) if self._basis is not None else None
+        try:
+            for segment in recipe.segments():
+                if path == self._given_up:
+                    return
+                self._stream.keep_alive()
+                yield from _plan_segment(path, segment, basis)
+        finally:
+            if basis is not None:
+                basis.close()
+
+    def _look_ahead(self) -> None:
+        """Plans on while there is room, and asks for what is needed."""
+        self._stream.keep_alive()
+        if self._runs and not self._stream.has_room:
+            return
+        while not self._runs or (not self._stream.is_full and self._here < _MOST_HERE and len(self._runs) < _MOST_RUNS):
+            run = next(self._plan, None)
+            if run is None:
+                self._is_planned = True
+                break
+            self._here += len(run.data)
+            if run.kind == "asked":
+                self._stream.ask(FilePart(run.path, run.offset, run.length))
+            self._runs.append(run)
+        self._stream.flush()
+
+    def _next_run(self, path: bytes) -> _Run:
+        """Returns the next run of a file. Those of files that were not made, or not to their end, are dropped."""
+        while True:
+            self._look_ahead()
+            if not self._runs:
+                raise InternalError("a file was to be filled that is not in the plan")
+            run = self._runs.popleft()
+            self._here -= len(run.data)
+            if run.path == path:
+                return run
+            if run.kind == "asked":
+                self._stream.take()
+
+    # Writing.
+
+    def _rest_of(self, run: _Run, wanted: WholeEntry) -> Iterator[tuple[_Run, Callable[[], memoryview | Lack]]]:
+        size = wanted.entry.size or 0
+        while True:
+            yield run, self._stream.take
+            if run.offset + run.length >= size:
+                return
+            run = self._next_run(wanted.path)
+
+    def _fetch_first(self, wanted: WholeEntry) -> Iterator[tuple[_Run, Callable[[], memoryview | Lack]]]:
+        """Yields the runs of a file that was not planned, because an earlier one was to have its content."""
+        for run in self._plan_file(wanted):
+            yield run, partial(self._stream.take_first, FilePart(run.path, run.offset, run.length))
+
+    def _write(
+        self,
+        target_fd: int,
+        wanted: WholeEntry,
+        runs: Iterator[tuple[_Run, Callable[[], memoryview | Lack]]],
+        report_bytes: ReportBytes,
+    ) -> None:
+        """Writes a file run by run, each after it was compared; the last one after the whole was."""
+        path, entry, _ = wanted
+        size = entry.size or 0
+        os.ftruncate(target_fd, size)
+        whole = new_blake3()
+        for run, take in runs:
+            data = memoryview(run.data)
+            if run.kind == "zeros":
+                for at in range(0, run.length, _ZEROS_AT_ONCE):
+                    length = min(_ZEROS_AT_ONCE, run.length - at)
+                    update_zeros(whole.update, length)
+                    report_bytes(length)
+                    self._stream.keep_alive()
+            else:
+                data = _compared(path, run.rows, take()) if run.kind == "asked" else data
+                whole.update(data)
+            if run.offset + run.length == size and whole.hexdigest() != entry.blake3:
+                raise damaged(path)
+            if run.kind != "zeros":
+                write_at(target_fd, data, run.offset)
+                self._count(run)
+                report_bytes(run.length)
+
+    def _count(self, run: _Run) -> None:
+        if run.kind == "asked":
+            self._counts.received += run.length
+        else:
+            self._counts.basis += run.length
+
+    def _copy_again(self, target_fd: int, wanted: WholeEntry, earlier: bytes, report_bytes: ReportBytes) -> bool:
+        """Copies a content from an earlier file of the copy; False where that cannot be read, or is not there."""
+        try:
+            source, _ = self._made.open_file(earlier)
+        except (EvidenceSyncError, OSError):
+            return False
+        try:
+            copy_content(source, target_fd, wanted.path, wanted.entry.size or 0, wanted.entry.blake3 or "", report_bytes)
+        except (DigestMismatchError, StorageError):
+            return False
+        finally:
+            os.close(source)
+        return True
+
+
+def _plan_segment(path: bytes, segment: RecipeSegment, basis: BasisFile | None) -> Iterator[_Run]:
+    """Yields the runs of a segment: neighbours that have to be asked for are one, up to _PART bytes."""
+    asked: list[Row] = []
+    offset = start = segment.offset
+    for row in segment.rows():
+        data = None if row.is_zeros or basis is None else basis.find(row, offset)
+        is_asked = data is None and not row.is_zeros
+        if asked and (not is_asked or offset + row.length - start > _PART):
+            yield _Run(path, start, offset - start, "asked", tuple(asked))
+            asked = []
+        if not asked:
+            start = offset
+        if is_asked:
+            asked.append(row)
+        elif data is None:
+            yield _Run(path, offset, row.length, "zeros")
+        else:
+            yield _Run(path, offset, row.length, "here", data=data)
+        offset += row.length
+    if asked:
+        yield _Run(path, start, offset - start, "asked", tuple(asked))
+
+
+def _compared(path: bytes, rows: tuple[Row, ...], found: memoryview | Lack) -> memoryview:
+    """Returns what has come if its chunks are those that were asked for. Raises what is wrong with the vault's file."""
+    if isinstance(found, Lack):
+        match found.kind:
+            case "gone":
+                raise gone(path)
+            case "unreadable":
+                raise unreadable(path, found.text)
+            case "shorter":
+                raise damaged(path)
+    at = 0
+    for row in rows:
+        if chunk_digest_of(found[at : at + row.length]) != row.digest:
+            raise damaged(path)
+        at += row.length
+    return found
+
+
+def _find(file: BinaryIO, wanted: dict[bytes, int], found: dict[bytes, Recipe]) -> None:
+    """Adds the recipes of a chunks.bin, which has to stay open. A malformed one gives those before the mistake."""
+    descriptor = file.fileno()
+
+    def read_at(offset: int, length: int) -> bytes:
+        with storing(f"read {CHUNKS}"):
+            return os.pread(descriptor, length, offset)
+
+    size = os.fstat(descriptor).st_size
+    if not size:
+        return
+    try:
+        find_recipes(read_at, size, wanted, found)
+    except MalformedDocumentError:
+        return
