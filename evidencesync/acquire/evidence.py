@@ -80,6 +80,11 @@ class EvidenceStream:
         """Whether no further part may be asked for."""
         return self._held > MAX_EVIDENCE_AHEAD * 3 // 4
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is due, and nothing that came waits to be taken."""
+        return not self._due and not self._came
+
     def ask(self, part: FilePart) -> None:
         """Adds a part; `flush`, or the next `take`, asks for it."""
         self._due.append(part)

@@ -26,6 +26,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync serve --vault /srv/vault --listen 0.0.0.0:2222 --authorized-keys keys",
         "# In authorized_keys, for sshd to start it for a push, or for a pull:",
         'restrict,command="evidencesync serve --vault /srv/vault" ssh-ed25519 AAA...',
+        'restrict,command="evidencesync serve --vault /srv/vault --no-evidence" ssh-ed25519 AAA...',
         'restrict,command="evidencesync serve --source /evidence" ssh-ed25519 AAA...',
         kind=CommandKind.SERVES,
     )(serve)
@@ -47,6 +48,9 @@ def serve(
         str | None,
         typer.Option(metavar="FILE", help="With --listen: the server's key.  [default: VAULT/host_key, made if missing]"),
     ] = None,
+    no_evidence: Annotated[
+        bool, typer.Option("--no-evidence", help="With --vault: show documents only. Nothing can be restored from afar.")
+    ] = False,
 ) -> ExitCode:
     """Runs the server side of push and pull: one session on standard input and output, or a daemon with --listen.
 
@@ -57,8 +61,10 @@ def serve(
         hint = "As in: evidencesync serve --vault /srv/vault"
         raise UsageError("serve needs --vault PATH or --source PATH, and one of them alone", hint=hint)
     if vault is None or source is not None:
-        if listen is not None or authorized_keys is not None or host_key is not None or run.console.as_json:
-            raise UsageError("--listen, --authorized-keys, --host-key and --json go with --vault", hint="Leave them out.")
+        if listen is not None or authorized_keys is not None or host_key is not None or run.console.as_json or no_evidence:
+            raise UsageError(
+                "--listen, --authorized-keys, --host-key, --no-evidence and --json go with --vault", hint="Leave them out."
+            )
         from evidencesync.serve.serving import serve_source_stdio
 
         serve_source_stdio(source or "")
@@ -68,7 +74,7 @@ def serve(
             raise UsageError("--json, --authorized-keys and --host-key go with --listen", hint="Leave them out, or add --listen.")
         from evidencesync.serve.serving import serve_stdio
 
-        serve_stdio(vault)
+        serve_stdio(vault, shows_evidence=not no_evidence)
         return ExitCode.COMPLETE
     if authorized_keys is None:
         raise UsageError("--listen needs --authorized-keys FILE", hint="It lists the public keys that may log in, one a line.")
@@ -76,7 +82,15 @@ def serve(
     from evidencesync.serve.serving import serve_listening
 
     key_file = expand_new_file(host_key) if host_key is not None else None
-    serve_listening(vault, host, port, expand(authorized_keys), key_file, lambda *where: _announce(run, *where))
+    serve_listening(
+        vault,
+        host,
+        port,
+        expand(authorized_keys),
+        key_file,
+        lambda *where: _announce(run, *where),
+        shows_evidence=not no_evidence,
+    )
     return ExitCode.COMPLETE
 
 

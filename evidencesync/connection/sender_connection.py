@@ -50,6 +50,8 @@ class Host:
     """Returns whether sessions must stop waiting for senders whose links are lost."""
     waiting: Callable[[str], AbstractContextManager[None]] = lambda _who: nullcontext()
     """A session enters this context while it waits for the named principal, whose link is lost."""
+    shows_evidence: bool = True
+    """Whether a reader from afar may have evidence, and not only documents."""
 
 
 SINGLE_SESSION: Final = Host(lambda _who, _waits: True, lambda: False)

@@ -16,6 +16,7 @@ from evidencesync.errors import (
     NotThereError,
     ProtocolError,
     StorageError,
+    UntrustedSignerError,
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title
@@ -43,7 +44,8 @@ class _Lack(NamedTuple):
 class EvidenceSender:
     """Answers questions for evidence, one after the other. Keeps open what was asked for last: most questions go on there."""
 
-    def __init__(self, connection: SenderConnection, vault: Vault) -> None:
+    def __init__(self, connection: SenderConnection, vault: Vault, *, shows_evidence: bool) -> None:
+        self._shows_evidence = shows_evidence
         self._connection = connection
         self._vault = vault
         self._encoder = DataEncoder("auto", time.monotonic)
@@ -63,7 +65,8 @@ class EvidenceSender:
         """Sends the parts that are asked for, in their order. What is wrong with one file is said in place of its part.
 
         Nothing is read but regular files below the `data` of that acquisition, by plain names, following no link. A part and an
-        answer are all that is held in memory. Raises ProtocolError, PathEscapeError, NotThereError, StorageError.
+        answer are all that is held in memory. Raises ProtocolError, PathEscapeError, NotThereError, StorageError;
+        UntrustedSignerError where this server shows no evidence to anybody.
         """
         self._enter(ask)
         count, held, lacks, parts = 0, 0, list[tuple[int, LackKind, str]](), list[bytes]()
@@ -126,6 +129,10 @@ class EvidenceSender:
 
     def _opened(self, ask: EvidenceAsk | RowsAsk) -> FolderStack:
         """Opens the folder of an acquisition from the vault's root on, name by name, following no link."""
+        if not self._shows_evidence:
+            raise UntrustedSignerError(
+                "this server shows no evidence (serve --no-evidence)", hint="Restore on the machine where the vault lies."
+            )
         try:
             name = ItemName(Title(ask.case), Title(ask.item))
         except InvalidNameError as error:

@@ -21,12 +21,14 @@ from evidencesync.protocol.verdict_messages import VerifyAsk
 from evidencesync.vault.vault import Vault
 
 
-def serve_reader(connection: SenderConnection, vault: Vault, reader: Reader, now: Callable[[], int]) -> None:
+def serve_reader(
+    connection: SenderConnection, vault: Vault, reader: Reader, now: Callable[[], int], *, shows_evidence: bool
+) -> None:
     """Answers each question. Returns when the reader ends the link after an answer.
 
     Raises LinkLostError for one that ends it before, ProtocolError for what is no question, and what answering raises.
     """
-    with closing(EvidenceSender(connection, vault)) as evidence:
+    with closing(EvidenceSender(connection, vault, shows_evidence=shows_evidence)) as evidence:
         answers = _Answers(connection, vault, evidence, reader, now)
         answers.to(_next_message(connection))
         while True:

@@ -156,7 +156,8 @@ class _Session:
         if isinstance(admitted, Reader):
             from evidencesync.ingest.reading import serve_reader
 
-            serve_reader(self._connection, self._vault, admitted, self._now)
+            shows_evidence = self._caller.host.shows_evidence
+            serve_reader(self._connection, self._vault, admitted, self._now, shows_evidence=shows_evidence)
             return
         if purpose == "custody":
             from evidencesync.ingest.custody import serve_custody

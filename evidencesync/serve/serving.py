@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -237,10 +238,11 @@ class WaitingSession:
             self._waiting_sessions.end(self)
 
 
-def serve_stdio(vault_path: str) -> None:
+def serve_stdio(vault_path: str, *, shows_evidence: bool = True) -> None:
     """Serves one session on standard input and output, as sshd starts it. Raises what ended the session."""
     keep_large_blocks()
-    _serve_link(take_standard_streams(), vault_path, _received_from(os.environ.get("SSH_CONNECTION", "")), None)
+    client, host = _received_from(os.environ.get("SSH_CONNECTION", "")), replace(SINGLE_SESSION, shows_evidence=shows_evidence)
+    _serve_link(take_standard_streams(), vault_path, client, None, host)
 
 
 def serve_source_stdio(source: str) -> None:
@@ -259,10 +261,13 @@ def serve_listening(
     authorized_keys: Path,
     host_key: Path | None,
     announce: Callable[[str, int, str], None],
+    *,
+    shows_evidence: bool = True,
 ) -> None:
     """Serves until SIGINT or SIGTERM. `announce` is called with address, port and the host key's fingerprint.
 
     A signal that is ignored from the start, as SIGINT is in the background of a script, stays ignored.
+    Without `shows_evidence` nothing can be restored from afar.
     Raises ConfigurationError when the address or the files cannot be used.
     """
     import asyncio
@@ -270,11 +275,12 @@ def serve_listening(
     keep_large_blocks()
     allow_many_files()
     Vault.open(Path(vault_path))  # so that a wrong path is reported at the start, and not to the first client
-    asyncio.run(_serve(vault_path, host, port, authorized_keys, host_key, announce))
+    sessions = _Sessions(vault_path, shows_evidence=shows_evidence)
+    asyncio.run(_serve(sessions, host, port, authorized_keys, host_key, announce))
 
 
 async def _serve(
-    vault_path: str,
+    sessions: _Sessions,
     host: str,
     port: int,
     authorized_keys: Path,
@@ -286,7 +292,7 @@ async def _serve(
 
     from evidencesync.ssh.server import serve_embedded
 
-    sessions, own_place = _Sessions(vault_path), Path(vault_path) / HOST_KEY
+    own_place = Path(sessions.vault_path) / HOST_KEY
 
     def ready(address: str, number: int, fingerprint: str) -> None:
         sessions.host_key = fingerprint
@@ -307,11 +313,12 @@ async def _serve(
 class _Sessions:
     """Runs the sessions of an SSH server of our own, each in a thread. Used in its event loop."""
 
-    def __init__(self, vault_path: str) -> None:
+    def __init__(self, vault_path: str, *, shows_evidence: bool) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
         self.host_key: str | None = None
-        self._vault_path = vault_path
+        self.vault_path = vault_path
+        self._shows_evidence = shows_evidence
         # Not asyncio's own: that has four threads and one for each core, and every login needs one of them for a moment.
         self._pool = ThreadPoolExecutor(_THREADS, "session")
         self._running = 0
@@ -342,10 +349,12 @@ class _Sessions:
             return True
 
         session = WaitingSession(self._waiting_sessions)
-        host = Host(has_place, lambda: session.is_over or self._closing.is_set(), session.waiting)
+        host = Host(
+            has_place, lambda: session.is_over or self._closing.is_set(), session.waiting, shows_evidence=self._shows_evidence
+        )
         self._running += 1
         try:
-            work = partial(_serve_link, ChannelLink(channel, run), self._vault_path, who, self.host_key, host)
+            work = partial(_serve_link, ChannelLink(channel, run), self.vault_path, who, self.host_key, host)
             await loop.run_in_executor(self._pool, work)
         finally:
             self._running -= 1

@@ -231,6 +231,8 @@ def test_our_own_server_says_where_it_listens_and_receives(lab: Lab, server: tup
     for number in (1, 2):
         done = lab.run("push", "evidence", vault, *ITEM, *options, "--json")
         assert (done.code, done.document["acquisition"]) == (0, number), done
+    assert lab.run("restore", vault, "copy", *ITEM, *options).code == 0
+    assert (lab.folder / "copy" / "image").read_bytes() == (lab.folder / "evidence" / "image").read_bytes()
     lab.make_key("eve")
     assert lab.run("push", "evidence", vault, *ITEM, "-i", "eve", "-F", "none").code == 22
     assert lab.run("push", "evidence", vault, *ITEM, *options, "--sign-key", "eve").code == 32

@@ -203,6 +203,21 @@ def test_behind_a_forced_command_with_a_basis_and_a_record(lab: Lab, sshd: Sshd)
     assert lab.run("verify", "vault").code == 0
 
 
+def test_a_key_that_may_only_push_and_read_documents_restores_nothing(lab: Lab, sshd: Sshd) -> None:
+    before, key = sshd.authorized_keys.read_text(), (sshd.identity.with_suffix(".pub")).read_text()
+    command = f"{_remote_command()} serve --vault {lab.folder}/vault --no-evidence"
+    sshd.authorized_keys.write_text(f'restrict,command="{command}" {key}')
+    try:
+        done = far_restore(lab, sshd, "copy")
+        far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
+        shown = lab.run("show", far, *ITEM, "--sign-key", "ana", *_ssh_options(sshd))
+    finally:
+        sshd.authorized_keys.write_text(before)
+    assert (done.code, shown.code) == (ExitCode.SIGNATURE, 0)
+    assert "shows no evidence" in done.err
+    assert not (lab.folder / "copy").exists()
+
+
 def test_a_basis_is_for_a_far_vault_and_has_to_be_there(lab: Lab, sshd: Sshd) -> None:
     (lab.folder / "older").mkdir()
     assert lab.run("restore", "vault", "copy", *ITEM, "--basis", "older").code == 2

@@ -10,11 +10,11 @@ import pytest
 
 from evidencesync.acquire import evidence
 from evidencesync.connection.link import Link, LocalLink
-from evidencesync.errors import DigestMismatchError, LinkLostError, MissingOrExtraError, NotThereError
+from evidencesync.errors import DigestMismatchError, LinkLostError, MissingOrExtraError, NotThereError, VersionError
 from evidencesync.exit_codes import ExitCode
 from evidencesync.limits import MIB
 from evidencesync.protocol.evidence_messages import EvidenceAsk
-from evidencesync.protocol.messages import Message
+from evidencesync.protocol.messages import ASKING_VERSION, VERSIONS, Message
 from tests.corpus.lister import differences, list_folder
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.far_restore import restore_far
@@ -196,6 +196,12 @@ def test_damaged_files_are_left_out_where_that_is_wanted(bench: Bench, tmp_path:
 def test_a_file_that_is_gone_is_named(bench: Bench, tmp_path: Path, writable: Path) -> None:
     (writable / "small").unlink()
     with pytest.raises(MissingOrExtraError, match="small"):
+        restore_far(bench, tmp_path / "copy")
+
+
+def test_a_vault_s_end_of_an_earlier_version_says_so(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.protocol.failures.VERSIONS", tuple(one for one in VERSIONS if one < ASKING_VERSION))
+    with pytest.raises(VersionError, match="cannot show evidence from afar"):
         restore_far(bench, tmp_path / "copy")
 
 

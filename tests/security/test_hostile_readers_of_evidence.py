@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.connection.sender_connection import SINGLE_SESSION
 from evidencesync.errors import (
     EvidenceSyncError,
     NotThereError,
@@ -183,6 +184,16 @@ def test_data_is_no_question(bench: Bench) -> None:
 def test_a_key_that_the_vault_does_not_trust_gets_no_evidence(bench: Bench) -> None:
     reader = EvidenceReader(replace(bench, signer=new_signer()))
     reader.ask((b"a", 0, 1))
+    assert isinstance(reader.ended(), UntrustedSignerError)
+
+
+@pytest.mark.parametrize("asks_for_rows", [False, True])
+def test_a_server_that_shows_no_evidence_shows_none_to_anybody(bench: Bench, *, asks_for_rows: bool) -> None:
+    reader = EvidenceReader(bench, host=replace(SINGLE_SESSION, shows_evidence=False))
+    if asks_for_rows:
+        reader.send(RowsAsk(bench.name.case.text, bench.name.item.text, 1))
+    else:
+        reader.ask((b"a", 0, 1))
     assert isinstance(reader.ended(), UntrustedSignerError)
 
 

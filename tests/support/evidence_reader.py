@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evidencesync.connection.sender_connection import SINGLE_SESSION, Host
 from evidencesync.errors import LinkLostError
 from evidencesync.protocol.data_frames import DataDecoder
 from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Rows
@@ -17,8 +18,8 @@ Part = tuple[bytes, int, int]
 class EvidenceReader(Reader):
     """Is inside as soon as it is made."""
 
-    def __init__(self, bench: Bench) -> None:
-        super().__init__(bench)
+    def __init__(self, bench: Bench, host: Host = SINGLE_SESSION) -> None:
+        super().__init__(bench, host=host)
         self._decoder = DataDecoder()
         self._waiting: list[Message | bytes] = []
         self.enter(self.claim_to_read())

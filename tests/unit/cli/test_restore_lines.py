@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 import pytest
 
+from evidencesync.acquire.far_contents import FarCounts
 from evidencesync.cli.file_outputs import LackOutput, RestoreOutput
-from evidencesync.cli.restore_command import restore_lines
+from evidencesync.cli.restore_command import _RestoreView, restore_lines
 from evidencesync.restore.refusals import Lack
+from evidencesync.restore.restore import RestoreProgress
 
 
 @pytest.fixture(autouse=True)
@@ -16,9 +19,9 @@ def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
 
 
-def lines(lack: Lack, count: int) -> list[str]:
+def output_of(lack: Lack, count: int) -> RestoreOutput:
     lacking = [LackOutput(lack, f"file {number}", None, "Operation not permitted") for number in range(min(count, 200))]
-    output = RestoreOutput(
+    return RestoreOutput(
         case="1",
         item="A",
         acquisition=1,
@@ -39,7 +42,10 @@ def lines(lack: Lack, count: int) -> list[str]:
         received_bytes=None,
         basis_bytes=None,
     )
-    return list(restore_lines(output))
+
+
+def lines(lack: Lack, count: int) -> list[str]:
+    return list(restore_lines(output_of(lack, count)))
 
 
 def test_owners_that_an_ordinary_user_cannot_set_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,3 +74,23 @@ def test_few_are_all_named() -> None:
         "    file 1  (Operation not permitted)",
         "1 / A, acquisition 1, restored to /out",
     ]
+
+
+def test_from_afar_the_rate_is_that_of_what_is_sent() -> None:
+    """Of 1000 MB a basis has 900, which are there at once: the rest takes as long as it takes to send it."""
+    progress, counts = RestoreProgress(stage="writing", total_files=1, total_bytes=1_000_000_000), FarCounts()
+    view = _RestoreView(progress, reads_back=False, counts=counts)
+    shown = ""
+    for second in range(11):
+        counts.received, counts.basis = 5_000_000 * second, 900_000_000
+        progress.bytes = counts.received + counts.basis
+        shown = view.headline(float(second))
+    assert "950.0 MB of 1.0 GB" in shown
+    assert "5.0 MB/s" in shown
+    assert "10 s left" in shown
+
+
+def test_what_was_sent_and_what_the_basis_had_is_said() -> None:
+    far = msgspec.structs.replace(output_of("owner", 1), received_bytes=1000, basis_bytes=5000)
+    assert any("1.0 kB of it sent by the vault, 5.0 kB from the basis" in line for line in restore_lines(far))
+    assert not any("sent by the vault" in line for line in lines("owner", 1))
