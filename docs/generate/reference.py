@@ -29,7 +29,7 @@ _COMMANDS_HEAD: Final = """# Commands
 An ADDRESS is a local path, `[user@]host:path`, or `ssh://[user@]host[:port]/path`. Results go to stdout, progress and
 messages to stderr. With `--json` a command prints exactly one JSON document on stdout, also for an error
 (`{"error": {"code", "slug", "message", "hint"}}`); `schemas/` says what is in it. There are no colours and no bars where
-stderr is no terminal, or with `NO_COLOR`.
+stderr is no terminal; with `NO_COLOR` nothing has colours.
 
 What a person types wins over the environment (`EVIDENCESYNC_...`), and that over the settings file: the one that
 `--config` names, else `~/.config/evidencesync/config.toml`. A settings file never lies among evidence. Passphrases are

@@ -123,7 +123,9 @@ def _problem_words(problem: Problem, what: str = "") -> str:
 def _list_lines(output: ListOutput) -> Iterator[str]:
     from evidencesync.cli.outputs import transfer_lines
 
-    yield from wrapped("", f"{safe_text(output.name)}  {output.vault_id}  {output.key}")
+    yield f"{safe_text(output.name)}   (times are UTC)"
+    yield f"  vault id   {output.vault_id}"
+    yield f"  vault key  {output.key}"
     if output.vault_head_sha256 is not None:
         yield f"  vault head {output.vault_head_sequence} {output.vault_head_sha256}"
     if output.problem is not None:
@@ -149,10 +151,18 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
         if one.problem is not None:
             yield f"  {one.acquisition:04}  {_problem_words(one.problem)}"
             continue
-        extent = f"{count_text(one.files or 0, 'file'):>15}  {size_text(one.bytes or 0):>9}"
+        extent = f"{count_text(one.files or 0, 'file'):>12}  {size_text(one.bytes or 0):>8}"
         unread_bytes = one.bytes_not_readable or 0
         state = SourceState.of(one.flags or {}, one.remarks, filtered=bool(one.filtered), unread_bytes=unread_bytes)
-        yield "  ".join([f"  {one.acquisition:04}", time_text(one.received or ""), extent, one.fingerprint or "", *state.parts])
+        yield "  ".join(
+            [
+                f"  {one.acquisition:04}",
+                time_text(one.received or "").removesuffix(" UTC"),
+                extent,
+                one.fingerprint or "",
+                *state.parts,
+            ]
+        )
 
 
 def _show_lines(output: ShowOutput) -> Iterator[str]:

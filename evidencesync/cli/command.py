@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Iterator
-from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Final, get_args, get_type_hints
 
 import typer
 
@@ -18,6 +18,9 @@ from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_sett
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
+
+
+_REPEATED: Final = "evidencesync.repeated"  # where a parser keeps what it has met more than once
 
 
 class ParsedCommand(HelpfulCommand):
@@ -36,11 +39,18 @@ class ParsedCommand(HelpfulCommand):
                 if getattr(error, "ctx", ctx) is None:  # of an option without its value: the hint is this command's
                     error.ctx = ctx  # type: ignore[attr-defined]
                 raise
+            ctx.meta[_REPEATED] = _repeated(order)
             leave_out_vault(arguments, given)
             return given, rest, order
 
         parser.parse_args = parse_args  # type: ignore[method-assign]  # of this parser alone
         return parser
+
+
+def _repeated(order: list[Any]) -> list[str]:
+    """Returns the options with one value that were given more than once, from what the parser met in turn."""
+    single = [one for one in order if one.param_type_name == "option" and not (one.multiple or one.is_flag or one.count)]
+    return sorted({one.opts[0] for one in single if single.count(one) > 1})
 
 
 Command = Callable[..., ExitCode]
@@ -134,6 +144,8 @@ def _adapt(function: Command, kind: CommandKind, *, reads_settings: bool) -> Cal
             console.print_detail(f"settings file: {safe_text(str(settings.file)) if settings.file is not None else 'none'}")
             if settings.notice is not None:
                 console.print_message(f"note: {settings.notice}")
+            for option in context.meta[_REPEATED]:
+                console.warn(f"{option} was given more than once: the last one counts")
             _refuse_empty(given, values)
             fill_in(values, {name: _was_typed(context, name) for name in defaulted}, settings, console)
             typed = dict(values)

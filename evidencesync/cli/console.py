@@ -47,7 +47,7 @@ class Console:
     @property
     def is_live(self) -> bool:
         """Whether progress may be drawn: stderr is a terminal that can move its cursor, and no option or variable declines."""
-        return not self.as_json and not self.quiet and _has_colours(sys.stderr)
+        return not self.as_json and not self.quiet and _is_terminal(sys.stderr)
 
     def print_result(self, output: msgspec.Struct, lines: Iterable[str]) -> None:
         """Prints the result on stdout: as a JSON document, or as lines for people. If stdout refuses it: see `exit_code_of`."""
@@ -183,8 +183,12 @@ def _coloured(line: str) -> str:
 
 def _has_colours(stream: TextIO | None) -> bool:
     """Whether a stream is a terminal with colours that no variable declines (no-color.org)."""
-    declined = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
-    return not declined and stream is not None and stream.isatty()
+    return not os.environ.get("NO_COLOR") and _is_terminal(stream)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal that can do more than print lines."""
+    return os.environ.get("TERM", "dumb") != "dumb" and stream is not None and stream.isatty()
 
 
 def _write(stream: TextIO | None, data: bytes) -> OSError | None:

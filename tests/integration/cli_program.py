@@ -123,7 +123,8 @@ class Lab:
         return Done(process.returncode, out.decode(), err.decode())
 
     def push(self, *arguments: str | bytes, source: str | bytes = "evidence", vault: str = "vault", **options: Any) -> Done:
-        return self.run("push", source, vault, *ITEM, "--sign-key", "ana", *arguments, **options)
+        key = () if "--sign-key" in arguments else ("--sign-key", "ana")
+        return self.run("push", source, vault, *ITEM, *key, *arguments, **options)
 
     def acquisition(self, number: int = 1) -> Path:
         return self.folder / "vault" / "cases" / "2024-017" / "LAPTOP-1" / "acquisitions" / f"{number:04}"

@@ -64,10 +64,10 @@ def test_a_person_at_a_terminal_sees_progress_and_then_the_summary(lab: Lab) -> 
     assert b"published, complete" in seen
 
 
-@pytest.mark.parametrize("reason", ["NO_COLOR", "--quiet", "--json"])
+@pytest.mark.parametrize("reason", ["TERM", "--quiet", "--json"])
 def test_nothing_moves_on_a_terminal_where_that_is_not_wanted(reason: str, lab: Lab) -> None:
     options = [reason] if reason.startswith("--") else []
-    env = {} if options else {reason: "1"}
+    env = {} if options else {reason: "dumb"}
     code, seen = _on_a_terminal(lab, "push", "evidence", "vault", *ITEM, "--sign-key", "ana", *options, env=env)
     assert code == 0, seen
     assert b"\x1b" not in seen

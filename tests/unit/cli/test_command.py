@@ -69,6 +69,11 @@ def _program(seen: list[object]) -> typer.Typer:
     return app
 
 
+def test_an_option_that_is_given_twice_is_warned_about(private_home: object, capfd: pytest.CaptureFixture[str]) -> None:
+    assert whole.main(["list", "nowhere", "--case", "A", "--case", "B", "-v", "-v"]) == 10
+    assert capfd.readouterr().err.count("warning: --case was given more than once: the last one counts\n") == 1
+
+
 def test_a_group_stands_for_its_options(private_home: object) -> None:
     seen: list[object] = []
     with pytest.raises(SystemExit) as left:
