@@ -19,7 +19,6 @@ from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
 
-
 _REPEATED: Final = "evidencesync.repeated"  # where a parser keeps what it has met more than once
 
 
