@@ -138,12 +138,17 @@ class FarContents:
         """See ContentSource."""
         path = wanted.path
         run = self._next_run(path)
+
+        def report(size: int) -> None:
+            report_bytes(size)
+            self._stream.keep_alive()
+
         try:
             if run.kind != "again":
-                self._write(target_fd, wanted, self._rest_of(run, wanted), report_bytes)
-            elif not self._copy_again(target_fd, wanted, run.earlier, report_bytes):
+                self._write(target_fd, wanted, self._rest_of(run, wanted), report)
+            elif not self._copy_again(target_fd, wanted, run.earlier, report):
                 os.ftruncate(target_fd, 0)
-                self._write(target_fd, wanted, self._fetch_first(wanted), report_bytes)
+                self._write(target_fd, wanted, self._fetch_first(wanted), report)
         except BaseException:
             self._given_up = path
             raise
@@ -289,7 +294,6 @@ class FarContents:
                     length = min(_ZEROS_AT_ONCE, run.length - at)
                     update_zeros(whole.update, length)
                     report_bytes(length)
-                    self._stream.keep_alive()
             else:
                 data = _compared(path, run.rows, take()) if run.kind == "asked" else data
                 whole.update(data)

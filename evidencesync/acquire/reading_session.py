@@ -40,19 +40,18 @@ class ReadingSession:
     def ask(self, message: Message) -> None:
         """Sends a question. Raises LinkLostError, or the reason why the vault has hung up."""
         with self.explained():
-            self._link.write(frame_of(message))
+            self._write(message)
 
     def try_ask(self, message: Message) -> bool:
         """The same; False where the link is lost. What has come over it until then can still be taken."""
         try:
-            self._link.write(frame_of(message))
+            self._write(message)
         except LinkLostError:
             return False
         return True
 
     def expect(self, *kinds: type[_M]) -> _M:
         """Returns the next message, which must be of one of these kinds. Raises as `VaultAnswers.expect` does."""
-        self._answers.begin_waiting()
         with self.explained():
             return self._answers.expect(*kinds)
 
@@ -64,6 +63,10 @@ class ReadingSession:
     def close(self) -> None:
         """Closes the link. Safe to call again."""
         self._answers.close()
+
+    def _write(self, message: Message) -> None:
+        self._answers.begin_waiting()
+        self._link.write(frame_of(message))
 
     @contextmanager
     def explained(self) -> Iterator[None]:
