@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from tests.integration.test_cli_remote import _remote_command, _ssh_options
 from tests.security.test_rolled_back_vaults import Rememberer
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import CutLink
+from tests.support.patience import PATIENCE_SECONDS, wait_until
 from tests.support.proxy import Proxy, Trouble
 from tests.support.reading import fetched
 
@@ -114,7 +116,7 @@ def test_no_documents_stay_on_this_machine(lab: Lab, sshd: Sshd, tmp_path: Path)
     far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
     options = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command())
     for command in (("list", far), ("show", far, *ITEM, "--acquisition", "9")):
-        lab.run(*command, *options, env={"TMPDIR": str(temporary)})
+        lab.run(*command, *options, env={**lab.environment, "TMPDIR": str(temporary)})
         assert [*temporary.iterdir()] == []
 
 
@@ -241,6 +243,28 @@ def test_a_link_that_is_cut_in_the_middle_is_made_again(lab: Lab, sshd: Sshd) ->
     assert differences(list_folder(lab.folder / "evidence"), list_folder(lab.folder / "copy"), NOT_SETTABLE) == []
     assert len(proxy.trips) == 3
     assert moved < 10 << 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_restore_that_is_ended_in_the_middle_leaves_nothing_at_its_destination(lab: Lab, sshd: Sshd, number: int) -> None:
+    lab.write("large", os.urandom(6 << 20))
+    assert lab.push().code == 0
+    temporary = lab.folder / "tmp"
+    temporary.mkdir()
+    with Proxy(("127.0.0.1", sshd.port), troubles=[Trouble("stall", 3 << 20, "down")]) as proxy:
+        (lab.folder / "known").write_text(sshd.known_hosts.read_text().replace(f"]:{sshd.port}", f"]:{proxy.port}"))
+        far = f"ssh://{sshd.user}@127.0.0.1:{proxy.port}{lab.folder}/vault"
+        way = ("-i", str(sshd.identity), "-F", "none", "--known-hosts", "known", "--remote-command", _remote_command())
+        process = lab.start(
+            "restore", far, "copy", *ITEM, "--sign-key", "ana", *way, env={**lab.environment, "TMPDIR": str(temporary)}
+        )
+        wait_until(lambda: proxy.moved[1] >= 3 << 20)
+        process.send_signal(number)
+        process.communicate(timeout=PATIENCE_SECONDS)
+    assert not (lab.folder / "copy").exists()
+    if number == signal.SIGINT:
+        assert process.returncode == ExitCode.INTERRUPTED
+        assert [*temporary.iterdir(), *lab.folder.glob(".evidencesync*")] == []
 
 
 def test_a_verdict_that_a_far_vault_cannot_have_ends_the_restore(lab: Lab, sshd: Sshd) -> None:
