@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from evidencesync.ssh.address import Address
 
 _QUESTION: Final = "Is it the one that the server's administrator told you?"
+_FINGERPRINT: Final = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _BEFOREHAND: Final = "Give the fingerprint that the server's administrator told you: --fingerprint SHA256:..."
 
 
@@ -62,6 +64,11 @@ def trust(
     from evidencesync.ssh.known_hosts import own_known_hosts, remember_host_key
     from evidencesync.ssh.trust import fetch_host_key
 
+    if fingerprint is not None and not _FINGERPRINT.fullmatch(fingerprint):
+        raise UsageError(
+            f"not a whole fingerprint: {safe_text(fingerprint, 80)}",
+            hint="It is SHA256: and 43 characters, as `ssh-keygen -lf` prints it on the server.",
+        )
     options = ssh.options(run.settings, person_at(run.console))
     shown = fetch_host_key(_parse_server(address), options)
     name, key, file = safe_text(shown.hop.lookup), shown.key, options.known_hosts or own_known_hosts()

@@ -403,14 +403,16 @@ def _worth_naming(flagged: list[tuple[bytes, Flag]]) -> list[tuple[bytes, Flag]]
 
 
 def _next_command(request: PushRequest, address: Address) -> str:
+    """The command that verifies the item: on the vault's machine, or from here where its path there is not known."""
+    is_unknown = not address.local and address.path == "/"
     verify = [
         "evidencesync",
         "verify",
-        address.path_there if address.path else "VAULT",
+        address.display() if is_unknown else address.path_there if address.path else "VAULT",
         "--case",
         request.name.case.text,
         "--item",
         request.name.item.text,
     ]
     shown = shell_text(*verify)
-    return shown if address.local else f"{shown}   (on {safe_text(address.host)})"
+    return shown if address.local or is_unknown else f"{shown}   (on {safe_text(address.host)})"

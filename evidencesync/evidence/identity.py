@@ -15,6 +15,8 @@ from evidencesync.limits import MAX_FOLDER_NAME, MAX_TITLE
 _FOLDER: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _MARKS: Final = re.compile(r"[\W_]+")
 _NOT_BETWEEN_DIGITS: Final = re.compile(r"(?<!\d) | (?!\d)")
+_ZERO_LIKE: Final = re.compile(r"(?<=\d)o|o(?=\d)")
+_ONE_LIKE: Final = re.compile(r"(?<=\d)[il](?![a-z])|(?<![a-z])[il](?=\d)")
 _LEADING_ZEROS: Final = re.compile(r"(?<!\d)0+(?=\d)")
 _DERIVED: Final = re.compile(r".*-[0-9a-f]{8}")
 _NOT_SAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -46,10 +48,11 @@ def likeness(title: str) -> str:
     """Returns what a number has in common with other spellings of it: `LAPTOP-1`, `Laptop_01` and `laptop 1` have the same.
 
     Compatible characters (NFKC), letters' case, leading zeros, and marks and spaces do not count, but between two digits:
-    `1-11` is not `11-1`. It is empty for a number without letters and digits, which is like no other.
+    `1-11` is not `11-1`. A letter that looks like a digit, and stands beside one, counts as that digit: `2024-O17`. It is empty
+    for a number without letters and digits, which is like no other.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", title).casefold())
-    spaced = _MARKS.sub(" ", folded).strip()
+    spaced = _MARKS.sub(" ", _ONE_LIKE.sub("1", _ZERO_LIKE.sub("0", folded))).strip()
     return _LEADING_ZEROS.sub("", _NOT_BETWEEN_DIGITS.sub("", spaced))
 
 

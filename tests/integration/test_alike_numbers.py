@@ -42,6 +42,12 @@ def test_another_spelling_has_the_same_likeness(title: str) -> None:
     assert likeness(title) == likeness("LAPTOP-1")
 
 
+def test_a_letter_that_looks_like_a_digit_counts_as_one_beside_another() -> None:
+    assert likeness("2024-O17") == likeness("2024-017") == likeness("2O24-0l7")
+    assert likeness("LAPTOP-I7") == likeness("laptop 17") != likeness("laptopi7")
+    assert likeness("DISK-O") != likeness("DISK-0")
+
+
 @pytest.mark.parametrize("title", ["LAPTOP-2", "LAPTOP-10", "LAPTOP-1-1", "LAPTOP", "L\u00c4PTOP-1"])
 def test_another_number_has_another_one(title: str) -> None:
     assert likeness(title) != likeness("LAPTOP-1")

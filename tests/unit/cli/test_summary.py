@@ -214,3 +214,5 @@ def test_only_the_interruptions_that_there_were_are_told(lost: int, earlier: int
 
 def test_the_next_command_works_in_any_folder_of_the_vaults_machine() -> None:
     assert "evidencesync verify '~/vault' --case '2024/17 ü' --item L-1   (on vault.lab)" in _lines(vault="vault.lab:vault")
+    shown = _lines(vault="ana@vault.lab:/")  # a server that serves one vault
+    assert "evidencesync verify ana@vault.lab:/ --case '2024/17 ü' --item L-1\n" in f"{shown}\n"
