@@ -20,6 +20,7 @@ from evidencesync.cli.comparison_outputs import CompareOutput, DiffOutput
 from evidencesync.cli.custody_outputs import (
     CustodyAppendOutput,
     CustodyShowOutput,
+    FarVerdict,
     ForgetHeadOutput,
     ReceiptsCheckOutput,
     ReceiptsListOutput,
@@ -76,7 +77,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "watch-output": ("evidencesync watch --json", (WatchOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "vault-verdict": ("The verdict of a vault on itself, for who asked from afar", (VaultVerdict,)),
-        "verify-output": ("evidencesync verify --json", (Verdict,)),
+        "verify-output": ("evidencesync verify --json", (Verdict, FarVerdict)),
         "verify-record-output": ("evidencesync verify --record --json", (RecordedVerdict,)),
         "compare-output": ("evidencesync compare --json", (CompareOutput,)),
         "export-output": ("evidencesync export --json", (ExportOutput, Verdict)),

@@ -99,10 +99,28 @@ class RecordedItem(Output, frozen=True):
     problem_code: Count | None
 
 
-class RecordedVerdict(Verdict, frozen=True):
-    """A verdict, and where it was recorded."""
+class ByVault(Output, frozen=True):
+    """A vault on another machine that verified itself, and signed the verdict; and where the signed verdict is kept, if it is."""
+
+    address: str
+    key: Fingerprint
+    tool: str
+    begun: UtcTime
+    ended: UtcTime
+    kept: str | None
+
+
+class FarVerdict(Verdict, frozen=True):
+    """The verdict of a vault on another machine on itself, with what this machine finds by what it remembers."""
+
+    by_vault: ByVault
+
+
+class RecordedVerdict(Verdict, frozen=True, omit_defaults=True):
+    """A verdict, and where it was recorded. `by_vault`: of a vault on another machine alone."""
 
     recorded: list[RecordedItem]
+    by_vault: ByVault | None = None
 
 
 def show_output(chain: ShownChain) -> CustodyShowOutput:

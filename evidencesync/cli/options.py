@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evidencesync.ssh.options import SshOptions, TerminalUser
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
+TSA_VARIABLE: Final = "EVIDENCESYNC_TSA_ROOT"
 WHOLE_NAME: Final = "Name all of it: --case CASE --item ITEM. What there is, is listed by: evidencesync list VAULT"
 
 VaultPath = Annotated[str, typer.Argument(metavar="VAULT", envvar=VAULT_VARIABLE, help="The vault's folder on this machine.")]
@@ -40,7 +41,7 @@ TsaRoots = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="FILE",
-        envvar="EVIDENCESYNC_TSA_ROOT",
+        envvar=TSA_VARIABLE,
         help="Root certificates (PEM) of the time-stamping authorities that you trust; may be repeated.",
     ),
 ]

@@ -22,7 +22,7 @@ _IN_VAULT: Final = re.compile(r"\bVAULT/([\w.]+)")
 _COMMAND: Final = re.compile(r"(?<=evidencesync )((?:[a-z-]+ )+)VAULT\b((?: (?:--[a-z-]+|[A-Z]+(?:\.pub)?)(?![\w-]))*)")
 """A command about a vault: what stands before VAULT, and what stands behind it."""
 _ITEM: Final = re.compile(r"--case (?:C|CASE) --item (?:I|ITEM)\b")
-_FROM_AFAR: Final = frozenset({"push", "watch", "list", "show", "diff", "restore", "custody"})
+_FROM_AFAR: Final = frozenset({"push", "watch", "list", "show", "diff", "restore", "verify", "custody"})
 """The commands, or their groups, that take the address of a vault on another machine."""
 _SAID: Final = ("vault's machine", "where the vault lies", "machine that is to write")
 """How a hint says where its command runs."""

@@ -1,20 +1,35 @@
-"""`verify`: checks everything in a vault, from the bytes up. `export` and `report` verify with the same function."""
+"""`verify`: checks everything in a vault, from the bytes up. `export` and `report` verify with the same function.
+
+A vault on another machine verifies itself: `verify_afar.py`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
 import typer
 
 from evidencesync.cli.command import Run, command
+from evidencesync.cli.help_text import SIGNING
 from evidencesync.cli.meant_places import meant_vault, near_vault
-from evidencesync.cli.options import PartChoice, RecordChoice, TsaRoots, VaultPath, local_vault
+from evidencesync.cli.options import (
+    TSA_VARIABLE,
+    PartChoice,
+    RemoteChoice,
+    SignChoice,
+    TsaRoots,
+    VaultAddress,
+    local_vault,
+    vault_address,
+)
 from evidencesync.cli.trust_files import load_trusted
-from evidencesync.errors import CommandKind, VaultNotFoundError
+from evidencesync.errors import CommandKind, UsageError, VaultNotFoundError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode
@@ -40,6 +55,47 @@ class CheckChoice:
     ] = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class DistrustChoice:
+    """What is believed in place of the vault's word."""
+
+    trusted: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's."),
+    ] = None
+    expect_head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHA256",
+            help="Digest of a record that a chain must contain: a head printed by push or list.",
+        ),
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ResultChoice:
+    """What is printed and kept besides the verdict."""
+
+    heads: Annotated[bool, typer.Option("--heads", help="Print where each chain ends, to be written down. So does -v.")] = False
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Of a vault on another machine: keep its signed verdict in FILE and FILE.sig."
+        ),
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RecordOrReadChoice(SignChoice):
+    """Whether the verdict is recorded, and who signs that. The key is proved to a vault on another machine, too."""
+
+    GROUP: ClassVar = SIGNING
+
+    record: Annotated[
+        bool, typer.Option("--record", help="Append a signed record of the verdict to the chain of every item verified.")
+    ] = False
+
+
 def add_commands(app: typer.Typer) -> None:
     """Adds `verify`."""
     command(
@@ -48,6 +104,8 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync verify /srv/vault",
         "evidencesync verify /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --all-digests",
         "evidencesync verify /srv/vault --record -i ~/.ssh/ana",
+        "# A vault on another machine verifies itself, and signs the verdict:",
+        "evidencesync verify ana@vault.lab:/srv/vault -o verdict.json",
         "# For whoever distrusts the vault:",
         "evidencesync verify /media/vault-copy --trusted my_signers --expect-head 5d0c...",
         "evidencesync verify /srv/vault --tsa-root authority.pem --require-timestamp",
@@ -56,45 +114,89 @@ def add_commands(app: typer.Typer) -> None:
 
 def verify(
     run: Run,
-    vault: VaultPath,
+    vault: VaultAddress,
     part: PartChoice,
     checks: CheckChoice,
-    recording: RecordChoice,
-    trusted: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's."),
-    ] = None,
-    expect_head: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SHA256",
-            help="Digest of a record that a chain must contain: a head printed by push or list.",
-        ),
-    ] = None,
-    heads: Annotated[bool, typer.Option("--heads", help="Print where each chain ends, to be written down. So does -v.")] = False,
+    recording: RecordOrReadChoice,
+    ssh: RemoteChoice,
+    distrust: DistrustChoice,
+    result: ResultChoice,
 ) -> ExitCode:
     """Checks everything: signatures, chains, receipts, and every byte. Writes nothing into the vault, but with --record.
 
     Ends with 0 only if everything was checked and is as it was acquired. Otherwise each finding states what is wrong, in which
     file and where in it. With --record, a failed verification is recorded as failed. If the record cannot be written, that has
     its own code, unless the verdict's is worse.
+
+    A vault on another machine checks itself there, and signs what it has found: its key vouches for it, and nobody else.
     """
     part.check()
+    address = vault_address(vault)
+    if not address.local:
+        _require_its_word(checks, distrust)
+        return _verify_afar(run, vault, part, recording, ssh, result, all_digests=checks.all_digests)
+    if result.output is not None:
+        raise UsageError("-o is for the verdict that a vault on another machine signs", hint="Print this one: --json > FILE")
     from evidencesync.cli.trust_files import load_roots
-    from evidencesync.cli.verify_record import exit_code, load_verifier, record_verdict, recorded_lines
+    from evidencesync.cli.verify_record import exit_code, record_verdict, recorded_lines, verifier_with
 
-    verifier = load_verifier(run, recording) if recording.record else None
-    signers = load_trusted(Path(trusted)) if trusted is not None else None
+    verifier = verifier_with(run, recording, ssh.identity_file(run.settings)) if recording.record else None
+    signers = load_trusted(Path(distrust.trusted)) if distrust.trusted is not None else None
     roots = load_roots(run.settings, checks.tsa_root)
     folder = local_vault(vault)
-    verdict = audit(run, folder, part, signers, checks, roots=roots, expect_head=expect_head)
-    shown = verdict_lines(verdict, with_heads=heads or run.console.verbose, everything=run.console.verbose, vault=vault)
+    verdict = audit(run, folder, part, signers, checks, roots=roots, expect_head=distrust.expect_head)
+    shown = verdict_lines(verdict, with_heads=result.heads or run.console.verbose, everything=run.console.verbose, vault=vault)
     if verifier is None:
         run.console.print_result(verdict, shown)
         return ExitCode(verdict.exit_code)
-    recorded = record_verdict(verdict, folder, part, verifier)
+    recorded = record_verdict(verdict, part, verifier, partial(verifier.append, folder))
     run.console.print_result(recorded, [*shown, *recorded_lines(recorded)])
     return exit_code(recorded)
+
+
+def _verify_afar(
+    run: Run,
+    vault: str,
+    part: PartChoice,
+    recording: RecordOrReadChoice,
+    ssh: RemoteChoice,
+    result: ResultChoice,
+    *,
+    all_digests: bool,
+) -> ExitCode:
+    """Verifies a vault on another machine."""
+    from evidencesync.cli.verify_afar import appending, by_vault_lines, verify_afar
+    from evidencesync.cli.verify_record import exit_code, record_verdict, recorded_lines, verifier_with
+
+    verifier = verifier_with(run, recording, ssh.identity_file(run.settings)) if recording.record else None
+    address, signer = vault_address(vault), None if verifier is None else verifier.signer
+    verdict, kept = verify_afar(run, address, part, recording, ssh, all_digests=all_digests, output=result.output, signer=signer)
+    everything = run.console.verbose
+    shown = verdict_lines(verdict, with_heads=result.heads or everything, everything=everything, vault=vault)
+    lines, code = [*by_vault_lines(verdict.by_vault), *shown], ExitCode(verdict.exit_code)
+    if verifier is None:
+        run.console.print_result(verdict, lines)
+    else:
+        recorded = record_verdict(verdict, part, verifier, appending(run, address, ssh, verifier))
+        run.console.print_result(recorded, [*lines, *recorded_lines(recorded)])
+        code = exit_code(recorded)
+    return kept if code is ExitCode.COMPLETE else code
+
+
+def _require_its_word(checks: CheckChoice, distrust: DistrustChoice) -> None:
+    """Raises UsageError for checks that do not take a vault's word, and so cannot be left to it."""
+    asked = {
+        "--trusted": distrust.trusted is not None,
+        "--expect-head": distrust.expect_head is not None,
+        "--require-timestamp": checks.require_timestamp,
+        "--tsa-root": checks.tsa_root is not None and TSA_VARIABLE not in os.environ,  # set for other commands, it asks nothing
+    }
+    named = next((option for option, is_given in asked.items() if is_given), None)
+    if named is not None:
+        raise UsageError(
+            f"{named} is for whoever does not take the vault's word, and a vault on another machine verifies itself",
+            hint="Leave it out; or run the command where the vault lies, or on a copy of the vault.",
+        )
 
 
 def audit(

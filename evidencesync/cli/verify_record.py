@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 import evidencesync
-from evidencesync.cli.custody_outputs import RecordedItem, RecordedVerdict
+from evidencesync.cli.custody_outputs import FarVerdict, RecordedItem, RecordedVerdict
 from evidencesync.cli.options import DEFAULT_TIMEOUT_SECONDS
 from evidencesync.cli.outputs import Problem
 from evidencesync.errors import EvidenceSyncError
@@ -127,10 +127,14 @@ def verifier_with(run: Run, choice: SignChoice, identity: Path | None) -> Verifi
     )
 
 
-def record_verdict(verdict: Verdict, vault: Path, part: PartChoice, verifier: Verifier) -> RecordedVerdict:
+Append = Callable[[ItemName, "RecordDraft"], "ChainRecord"]
+"""Appends a record to the chain of an item of one vault. Raises what the vault refuses it with."""
+
+
+def record_verdict(verdict: Verdict, part: PartChoice, verifier: Verifier, append: Append) -> RecordedVerdict:
     """Appends a `verified` record to every item that was verified. A failure is reported for its item; the others go on."""
     recorded = [
-        _record_item(verdict, head, vault, part, verifier)
+        _record_item(verdict, head, part, verifier, append)
         for head in verdict.heads
         if head.case is not None and head.item is not None
     ]
@@ -146,14 +150,14 @@ def exit_code(verdict: RecordedVerdict) -> ExitCode:
     return most_severe(codes)
 
 
-def _record_item(verdict: Verdict, head: Head, vault: Path, part: PartChoice, verifier: Verifier) -> RecordedItem:
+def _record_item(verdict: Verdict, head: Head, part: PartChoice, verifier: Verifier, append: Append) -> RecordedItem:
     from evidencesync.acquire.custody import RecordDraft
 
     name = ItemName(Title(head.case or ""), Title(head.item or ""))
     own = _own_findings(verdict, name)
     details = verdict_details(verdict, own, head, part.scope)
     try:
-        sequence = verifier.append(vault, name, RecordDraft("verified", details, part.acquisition)).record.sequence
+        sequence = append(name, RecordDraft("verified", details, part.acquisition)).record.sequence
     except EvidenceSyncError as error:
         problem = verifier.problem(error)
         return RecordedItem(name.case.text, name.item.text, own.outcome, int(own.exit_code), None, problem, int(error.exit_code))
@@ -178,6 +182,7 @@ def verdict_details(verdict: Verdict, own: Findings, head: Head, scope: str) -> 
         "trust": "signers from outside the vault" if verdict.trust == "outside" else "the vault's own list of signers",
         "chain_head": f"{head.sequence} {head.sha256}",
         "tool": f"evidencesync {evidencesync.__version__}",
+        **({"checked_by": f"the vault itself, {verdict.by_vault.tool}"} if isinstance(verdict, FarVerdict) else {}),
     }
 
 
