@@ -234,6 +234,8 @@ def test_our_own_server_says_where_it_listens_and_receives(lab: Lab, server: tup
         assert (done.code, done.document["acquisition"]) == (0, number), done
     assert lab.run("restore", vault, "copy", *ITEM, *options).code == 0
     assert (lab.folder / "copy" / "image").read_bytes() == (lab.folder / "evidence" / "image").read_bytes()
+    verified = lab.run("verify", vault, *options)
+    assert (verified.code, "verdict: PASS" in verified.out) == (0, True), verified
     lab.make_key("eve")
     assert lab.run("push", "evidence", vault, *ITEM, "-i", "eve", "-F", "none").code == 22
     assert lab.run("push", "evidence", vault, *ITEM, *options, "--sign-key", "eve").code == 32

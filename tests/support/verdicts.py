@@ -22,12 +22,16 @@ from tests.support.bench_of_evidence import Bench
 
 
 def asked(
-    bench: Bench, recall: Callable[[str], None] = lambda _id: None, connect: Callable[[], Link] | None = None, **changes: Any
+    bench: Bench,
+    recall: Callable[[str], None] = lambda _id: None,
+    connect: Callable[[], Link] | None = None,
+    notify: Callable[[str], None] = lambda _line: None,
+    **changes: Any,
 ) -> SignedVerdict:
     """The verdict of a bench's vault on itself."""
     known: dict[str, Any] = {"signer": bench.signer, "session": "0" * 32, "scope": AuditScope()} | changes
     request = VerdictRequest(b"", **known)
-    return fetch_verdict(connect or (lambda: bench.serve()[0]), request, recall, VerifyProgress())
+    return fetch_verdict(connect or (lambda: bench.serve()[0]), request, recall, VerifyProgress(), notify)
 
 
 def verified(bench: Bench, state: Path, **changes: Any) -> Verdict:

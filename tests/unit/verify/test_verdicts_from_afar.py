@@ -10,12 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from evidencesync.connection.link import Link
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.verify import vault_verdict
 from evidencesync.verify.audit import AuditScope, audit_vault
 from evidencesync.verify.findings import Finding, Findings
 from evidencesync.verify.vault_verdict import bounded_findings
 from tests.support.bench_of_evidence import Bench, copy_of, make_bench
+from tests.support.cut_links import CutLink
 from tests.support.verdicts import asked, finding, verified
 
 
@@ -87,6 +89,30 @@ def test_an_item_that_is_gone_is_told(bench: Bench, tmp_path: Path) -> None:
     assert verified(bench, state).exit_code == 0
     bench.vault.layout.item(bench.name).root.rename(tmp_path / "gone")
     assert verified(bench, state).exit_code == 34
+
+
+def test_what_this_machine_remembers_and_cannot_read_leaves_the_verdict_incomplete(bench: Bench, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    assert verified(bench, state).exit_code == 0
+    for file in state.rglob("*.json"):
+        file.write_text("damaged")
+    verdict = verified(bench, state)
+    assert (verdict.verdict, verdict.exit_code, verdict.findings[-1].slug) == ("incomplete", 3, "memory-damaged")
+
+
+def test_a_lost_link_begins_the_verification_again_and_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.acquire.verdict.pause_seconds", lambda _attempt: 0.0)
+    links: list[Link] = []
+    said: list[str] = []
+
+    def connect() -> Link:
+        link = bench.serve()[0]
+        links.append(link if links else CutLink(link, received=500))
+        return links[-1]
+
+    assert asked(bench, connect=connect, notify=said.append, retries=2).verdict.verdict.verdict == "pass"
+    assert (len(links), len(said)) == (2, 1)
+    assert "the verification begins again" in said[0]
 
 
 def test_ssh_keygen_verifies_the_signature(bench: Bench, tmp_path: Path, require_program: Callable[[str], str]) -> None:
