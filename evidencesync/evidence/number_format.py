@@ -1,4 +1,4 @@
-"""Formats numbers for people: sizes, times, durations, counts, shares, and the fingerprint for a notebook."""
+"""Formats numbers for people: sizes, ranges, times, durations, counts, shares, and the fingerprint for a notebook."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def bytes_text(size_bytes: int) -> str:
     """Formats an exact size, and beside it what it is about: `512 bytes`, `1,412,000 bytes (1.4 MB)`."""
     exact = count_text(size_bytes, "byte")
     return exact if size_bytes < 1000 else f"{exact} ({size_text(size_bytes)})"
+
+
+def extent_text(offset: int, length: int) -> str:
+    """Names a range by its first and its last byte: `bytes 4,096 to 4,607`. Nobody knows more than that it lies within them."""
+    return f"bytes {offset:,} to {offset + max(length, 1) - 1:,}"
 
 
 _MANY_DAYS: Final = 30  # a clock that is wrong, and no work that takes long

@@ -8,7 +8,7 @@ from typing import Final
 
 from evidencesync.custody.labels import LOOKUPS
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.number_format import count_text, share_text, size_text
+from evidencesync.evidence.number_format import count_text, extent_text, share_text, size_text
 from evidencesync.report.blocks import Picture
 from evidencesync.report.document import Acquisition, CustodyStep, FileMap, Item, RangeKind
 from evidencesync.report.maps import rank
@@ -44,6 +44,10 @@ class Canvas:
             f'<rect x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" fill="{fill}" '
             f'stroke="{INKS["solid"] if ink == "empty" else INKS[ink]}" stroke-width="0.6"/>'
         )
+
+    def bar(self, x: float, y: float, width: float, height: float, ink: str) -> None:
+        """A bar in the one colour of an ink, without an edge: as wide as it is said to be."""
+        self._parts.append(f'<rect x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" fill="{INKS[ink]}"/>')
 
     def line(self, x1: float, y1: float, x2: float, y2: float) -> None:
         """A thin line."""
@@ -107,7 +111,9 @@ class Canvas:
         )
 
 
-_STEPS: Final = 12  # marks on a time line: the first and the last, and a gap between
+_STEPS: Final = 7  # marks in a row of a time line: there is room for the words below each
+_STEP_ROWS: Final = 4  # of more records the first and the last are shown, and a gap between
+_STEP_HEIGHT: Final = 78
 _ACQUISITIONS: Final = 20  # bars; the latest
 _CELLS: Final = 704
 _BAR: Final = 360  # the longest bar: so there is room for the words beside it, in any font
@@ -123,40 +129,49 @@ _MAP_WORDS: Final[dict[RangeKind, str]] = {
 
 
 def custody_timeline(name: str, item: Item) -> Picture:
-    """The records of an item in their order, from left to right, each with its time."""
+    """The records of an item in their order, row by row from left to right, each with its time."""
     steps = item.custody
+    most, columns = _STEPS * _STEP_ROWS, _STEPS
     shown: list[CustodyStep | None] = [*steps]
-    if len(steps) > _STEPS:
-        shown = [*steps[: _STEPS // 2], None, *steps[-(_STEPS // 2 - 1) :]]
+    if len(steps) > most:
+        shown = [*steps[: most // 2], None, *steps[-(most // 2 - 1) :]]
     said = [f"{step.sequence} {step.record.type if step.record else 'cannot be read'} {_when(step)}" for step in steps[:100]]
     alternative = f"{count_text(len(steps), 'custody record')} in order: {'; '.join(said)}."
-    canvas = Canvas(name, "Custody timeline", alternative, 138)
-    room = (WIDTH - 80) / max(len(shown) - 1, 1)
-    canvas.line(40, 64, 40 + room * (len(shown) - 1), 64)
-    for number, step in enumerate(shown):
-        x = 40 + room * number
-        if step is None:
-            canvas.rect(x - 12, 54, 24, 20, "empty")
-            canvas.text(x, 68, f"{len(steps) - _STEPS + 1} more", size=10, anchor="middle")
-            continue
-        canvas.mark(x, 64, *_mark(step))
-        above = number % 2 == 0
-        kind = step.record.type if step.record is not None else "unreadable"
-        y = 26 if above else 92
-        canvas.text(x, y, f"{step.sequence} {kind}", size=11.5, anchor="middle", bold=True)
-        canvas.text(x, y + 13, _when(step)[:10], size=10.5, anchor="middle")
-        canvas.text(x, y + 25, _when(step)[11:19], size=10.5, anchor="middle")
-    canvas.mark(16, 128, "circle", "solid")
-    canvas.text(28, 132, "acquired")
-    canvas.mark(106, 128, "square", "empty")
-    canvas.text(118, 132, "received")
-    canvas.mark(196, 128, "diamond", "hatch")
-    canvas.text(210, 132, "any other record")
-    canvas.mark(330, 128, "cross", "cross")
-    canvas.text(342, 132, "signature refused")
+    rows = [shown[at : at + columns] for at in range(0, len(shown), columns)]
+    key = _STEP_HEIGHT * len(rows) + 14
+    canvas = Canvas(name, "Custody timeline", alternative, key + 12)
+    room = WIDTH / columns
+    for row, some in enumerate(rows):
+        y = 16 + _STEP_HEIGHT * row
+        canvas.line(room / 2 if row == 0 else 0, y, WIDTH if row + 1 < len(rows) else room * (len(some) - 0.5), y)
+        for number, step in enumerate(some):
+            _step(canvas, room * (number + 0.5), y, step, len(steps) - most + 1)
+    canvas.mark(16, key, "circle", "solid")
+    canvas.text(28, key + 4, "acquired")
+    canvas.mark(106, key, "square", "empty")
+    canvas.text(118, key + 4, "received")
+    canvas.mark(196, key, "diamond", "hatch")
+    canvas.text(210, key + 4, "any other record")
+    canvas.mark(330, key, "cross", "cross")
+    canvas.text(342, key + 4, "signature refused")
     return Picture(
         "Custody timeline (records in their order; distances are not to scale; times are UTC)", alternative, canvas.svg()
     )
+
+
+def _step(canvas: Canvas, x: float, y: float, step: CustodyStep | None, left_out: int) -> None:
+    """A mark, and below it what it is and when. None: so many that are left out."""
+    if step is None:
+        text = f"{left_out:,} more"
+        half = 6 + 3.4 * len(text)
+        canvas.rect(x - half, y - 11, 2 * half, 22, "empty")
+        canvas.text(x, y + 4.5, text, size=13, anchor="middle")
+        return
+    canvas.mark(x, y, *_mark(step))
+    kind = step.record.type if step.record is not None else "unreadable"
+    canvas.text(x, y + 24, f"{step.sequence} {kind}", size=13, anchor="middle", bold=True)
+    canvas.text(x, y + 38, _when(step)[:10], size=12.5, anchor="middle")
+    canvas.text(x, y + 52, _when(step)[11:19], size=12.5, anchor="middle")
 
 
 def _mark(step: CustodyStep) -> tuple[str, str]:
@@ -233,35 +248,47 @@ def strip_map(name: str, number: int, file: FileMap, damaged: Sequence[tuple[int
     `damaged`: offset and length of what is not as it was acquired. What was added behind the end is marked there.
     """
     shown = safe_text(_raw(file), 80)
-    totals = {one.name: one for one in file.totals}
-    kinds: list[RangeKind] = ["data", "zero", "changed", "unreadable"]
-    said = [
-        f"{_MAP_WORDS[kind]}: {size_text(totals[kind].bytes)} in {count_text(totals[kind].files, 'range')}"
-        for kind in kinds
-        if totals[kind].bytes
-    ]
-    against = f"; changed against acquisition {file.compared_with}" if file.compared_with is not None else ""
+    totals = {one.name: one for one in file.totals if one.bytes}
+    kinds: list[RangeKind] = [kind for kind in _MAP_INKS if kind in totals]
+    said = [f"{_MAP_WORDS[kind]}: {size_text(totals[kind].bytes)} in {count_text(totals[kind].files, 'range')}" for kind in kinds]
+    against = f"; changed against acquisition {file.compared_with}" if "changed" in totals else ""
     alternative = f"{size_text(file.size)}: {'; '.join(said)}{against}."
     if damaged:
-        places = ", ".join(f"{length:,} at {offset:,}" for offset, length in damaged[:_DAMAGED_NAMED])
+        places = ", ".join(extent_text(*one) for one in damaged[:_DAMAGED_NAMED])
         more = f" and {len(damaged) - _DAMAGED_NAMED:,} more ranges" if len(damaged) > _DAMAGED_NAMED else ""
-        alternative += f" NOT as it was acquired, bytes: {places}{more}."
-    canvas = Canvas(name, "Strip map", alternative, 74)
+        alternative += f" {_DAMAGED} within {places}{more}."
+    below = 30 if damaged else 0
+    canvas = Canvas(name, "Strip map", alternative, 74 + below)
     for kind, start, end in _cells(file):
         canvas.rect(8 + start, 6, end - start, 30, _MAP_INKS[kind])
-    canvas.text(8, 49, "0", size=11)
-    canvas.text(8 + _CELLS, 49, f"{file.size:,} bytes", size=11, anchor="end")
-    canvas.legend(60, [(_MAP_INKS[kind], _MAP_WORDS[kind]) for kind in kinds if totals[kind].bytes])
-    for offset, length in damaged:
-        middle = min(max(offset + length // 2, 0), file.size)
-        for shape in ("square", "cross"):  # white below it: red does not stand out from the strip
-            canvas.mark(8 + middle * _CELLS / max(file.size, 1), 21, shape, "cross")
+    _damage(canvas, file.size, damaged)
+    canvas.text(8, 49 + below, "0", size=11)
+    canvas.text(8 + _CELLS, 49 + below, f"{file.size:,} bytes", size=11, anchor="end")
+    canvas.legend(60 + below, [(_MAP_INKS[kind], _MAP_WORDS[kind]) for kind in kinds])
     if damaged:
-        canvas.mark(480, 65, "cross", "cross")
-        canvas.text(494, 69.5, _DAMAGED)
+        canvas.mark(480, 65 + below, "cross", "cross")
+        canvas.text(494, 69.5 + below, _DAMAGED)
     wrong = f"; {_DAMAGED} at the crosses" if damaged else ""
     caption = f"Acquisition {number}: {shown} from its first byte (left) to its last; a map, and no proof{against}{wrong}"
     return Picture(caption, alternative, canvas.svg())
+
+
+def _damage(canvas: Canvas, size: int, damaged: Sequence[tuple[int, int]]) -> None:
+    """A cross at each range, below it how far it reaches, and which bytes it is, where there is room for that."""
+    end = 0.0  # of the words so far
+    for offset, length in sorted(damaged):
+        first, last = (8 + min(at, size) * _CELLS / max(size, 1) for at in (offset, offset + length))
+        middle = (first + last) / 2
+        for shape in ("square", "cross"):  # white below it: red does not stand out from the strip
+            canvas.mark(middle, 21, shape, "cross")
+        width = max(last - first, 2)
+        canvas.bar(middle - width / 2, 38, width, 5, "cross")
+        text = extent_text(offset, length)
+        half = 3.4 * len(text)
+        at = min(max(middle, 8 + half), 8 + _CELLS - half)
+        if at - half > end:
+            canvas.text(at, 58, text, size=12, anchor="middle")
+            end = at + half
 
 
 def _raw(file: FileMap) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final
 
 from evidencesync.custody import labels
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.number_format import count_text
+from evidencesync.evidence.number_format import count_text, extent_text
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, Paragraph, Section, Table
@@ -181,8 +181,7 @@ def place_text(finding: Finding) -> str:
     below = safe_text(b"/".join(parts[1:] if is_evidence else parts))
     if not below:
         return ""
-    extent = finding.offset is not None and finding.length is not None
-    where = f", {count_text(finding.length or 0, 'byte')} from byte {finding.offset:,}" if extent else ""
+    where = "" if finding.offset is None or finding.length is None else f", within {extent_text(finding.offset, finding.length)}"
     return f"{'evidence' if is_evidence else 'in the vault'}: {below}{where}"
 
 

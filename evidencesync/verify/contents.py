@@ -21,6 +21,7 @@ from evidencesync.delta.recipe import ByteRange, PlacedRow, Recipe, find_recipes
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, MissingOrExtraError
 from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import extent_text
 from evidencesync.files.disk import FOLDER_FLAGS, close_quietly
 from evidencesync.files.holes import extents
 from evidencesync.files.large_hash import LARGE, ContentReadError, LargeHasher, ReportBytes
@@ -249,7 +250,7 @@ def _report_file(folder: CheckedFolder, reader: TreeReader, damage: Damage, reci
         text = f"{shown} was made longer: it has {damage.size:,} bytes, not {file.size:,}"
         folder.report.report(Check.CONTENTS, "file-extended", text, name, offset=file.size, length=damage.size - file.size)
     for one in ranges:
-        text = f"{shown} is not what was acquired within bytes {one.offset:,} to {one.offset + one.length - 1:,}{note}"
+        text = f"{shown} is not what was acquired within {extent_text(one.offset, one.length)}{note}"
         folder.report.report(Check.CONTENTS, "file-damaged", text, name, offset=one.offset, length=one.length)
     if more:
         folder.report.report(Check.CONTENTS, "file-damaged", f"{shown} has {more:,} more damaged ranges", name)

@@ -134,7 +134,7 @@ def test_damage_fails_with_the_code_of_verify_and_stands_on_page_one(tmp_path: P
     assert '<div class="verdict fail">' in written
     assert re.search(r"<desc[^>]*>(12.6 MB: [^<]* NOT as it was acquired, bytes: [^<]*)</desc>", written)
     assert written.count("NOT as it was acquired at the crosses") == 2
-    where = "evidence: disk.img, [0-9,]+ bytes from byte [0-9,]+"
+    where = "evidence: disk.img, within bytes [0-9,]+ to [0-9,]+"
     assert re.search(rf'<p class="error">✗ \d+ errors? about this acquisition, see Findings: {where}', written)
     assert "about this acquisition, see Findings" in run("pdftotext", tmp_path / "r.pdf", "-")
     report = json.loads((tmp_path / "r.json").read_text())

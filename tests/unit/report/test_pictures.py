@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import re
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET  # noqa: TID251  # reads only what svg.Canvas wrote
 
@@ -137,8 +138,53 @@ def test_a_case_has_many_records_and_the_time_line_stays_as_wide(gathered: Gathe
     item = gathered.report.items[0]
     many = msgspec.structs.replace(item, custody=item.custody * 50)
     picture = custody_timeline("t", many)
-    assert "289 more" in picture.svg
-    assert picture.svg.count("font-weight") <= 12
+    assert len(many.custody) == 300
+    assert "273 more" in picture.svg
+    assert picture.svg.count("font-weight") == 27
+
+
+def test_thirteen_records_are_all_on_the_time_line_and_no_words_lie_over_others(gathered: Gathered) -> None:
+    item = gathered.report.items[0]
+    picture = custody_timeline("t", msgspec.structs.replace(item, custody=(item.custody * 3)[:13]))
+    assert " more" not in picture.svg
+    places = [(one.get("x"), one.get("y")) for one in ET.fromstring(picture.svg).iter(f"{SVG}text") if one.get("font-weight")]
+    assert len(set(places)) == 13
+    rows = {y for _, y in places}
+    assert len(rows) == 2
+    for row in rows:
+        across = sorted(float(x or 0) for x, y in places if y == row)
+        assert min(b - a for a, b in pairwise(across)) > 100  # "12 handed-over" takes 95
+
+
+def test_a_gap_in_the_time_line_has_a_box_as_wide_as_its_words(gathered: Gathered) -> None:
+    item = gathered.report.items[0]
+    root = ET.fromstring(custody_timeline("t", msgspec.structs.replace(item, custody=item.custody * 2000)).svg)
+    (words,) = (one.text or "" for one in root.iter(f"{SVG}text") if (one.text or "").endswith(" more"))
+    (box,) = (one for one in root.iter(f"{SVG}rect") if one.get("height") == "22.00")
+    assert float(box.get("width") or 0) > 6.5 * len(words)
+
+
+def test_a_map_speaks_of_changes_only_where_it_shows_some(gathered: Gathered) -> None:
+    second, third = (one.maps[0] for one in gathered.report.items[0].acquisitions[1:])
+    assert third.compared_with == 2
+    for number, file, is_changed in ((2, second, True), (3, third, False)):
+        picture = strip_map("m", number, file)
+        assert ("changed" in picture.caption + picture.alternative) is is_changed
+        assert (">changed<" in picture.svg) is is_changed
+
+
+def test_a_damaged_range_stands_on_the_map_as_wide_as_it_is_with_its_first_and_last_byte() -> None:
+    file = FileMap(PathPair("disk.img", None), 1 << 20, None, [MapRange("data", 0, 1 << 20)], [NamedSize("data", 1, 1 << 20)])
+    near = [(1000 * number, 10) for number in range(30)]
+    picture = strip_map("m", 1, file, [(512 << 10, 256 << 10), *near])
+    widths = [
+        float(one.get("width") or 0) for one in ET.fromstring(picture.svg).iter(f"{SVG}rect") if one.get("height") == "5.00"
+    ]
+    assert max(widths) == pytest.approx(176)  # a quarter of the strip
+    assert min(widths) == 2
+    assert ">bytes 524,288 to 786,431<" in picture.svg
+    assert "NOT as it was acquired within bytes 524,288 to 786,431" in picture.alternative
+    assert 2 <= picture.svg.count(">bytes ") <= 8  # those near each other have no room
 
 
 def test_every_character_that_is_shown_as_it_is_has_a_glyph(tmp_path: Path) -> None:

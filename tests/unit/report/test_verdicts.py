@@ -156,9 +156,9 @@ def test_no_letter_of_a_file_name_is_changed_in_a_finding(report: Report) -> Non
 @pytest.mark.parametrize(
     ("path", "acquisition", "said"),
     [
-        ("cases/c/i/acquisitions/0002/data/data/a.txt", 2, "evidence: data/a.txt, 512 bytes from byte 4,096"),
-        ("cases/c/i/acquisitions/0002/manifest.jsonl", 2, "in the vault: manifest.jsonl, 512 bytes from byte 4,096"),
-        ("cases/c/i/custody/0003-noted.json", None, "in the vault: custody/0003-noted.json, 512 bytes from byte 4,096"),
+        ("cases/c/i/acquisitions/0002/data/data/a.txt", 2, "evidence: data/a.txt, within bytes 4,096 to 4,607"),
+        ("cases/c/i/acquisitions/0002/manifest.jsonl", 2, "in the vault: manifest.jsonl, within bytes 4,096 to 4,607"),
+        ("cases/c/i/custody/0003-noted.json", None, "in the vault: custody/0003-noted.json, within bytes 4,096 to 4,607"),
         ("cases/c/i", None, ""),
         (None, None, ""),
     ],
