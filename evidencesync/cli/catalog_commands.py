@@ -123,7 +123,7 @@ def _problem_words(problem: Problem, what: str = "") -> str:
 def _list_lines(output: ListOutput) -> Iterator[str]:
     from evidencesync.cli.outputs import transfer_lines
 
-    yield f"{safe_text(output.name)}   (times are UTC)"
+    yield f"{safe_text(output.name)}   (times are UTC, when received)"
     yield f"  vault id   {output.vault_id}"
     yield f"  vault key  {output.key}"
     if output.vault_head_sha256 is not None:
@@ -166,7 +166,7 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
 
 
 def _show_lines(output: ShowOutput) -> Iterator[str]:
-    from evidencesync.custody.labels import FLAGS, device_facts_text
+    from evidencesync.custody.labels import FLAGS, contents_text, device_facts_text
     from evidencesync.custody.wholeness import SourceState
     from evidencesync.evidence.path import from_json_fields
 
@@ -197,7 +197,8 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
         yield f"  note          {safe_text(note, 400)}"
     yield f"  started       {header.started}"
     yield f"  finished      {footer.finished}"
-    yield f"  entries       {output.entries:,} ({kinds_text(footer.counts, footer.flags)}), {size_text(footer.bytes)}"
+    kinds = [kinds_text(footer.counts, footer.flags), contents_text(footer.counts, receipt.points.arrival.files)]
+    yield f"  entries       {output.entries:,} ({'; '.join(filter(None, kinds))}), {size_text(footer.bytes)}"
     flags = ", ".join(f"{count:,} {FLAGS.get(flag, safe_text(flag))}" for flag, count in footer.flags.items())
     yield f"  flags         {flags or 'none'}"
     state = SourceState.of_manifest(header, footer)

@@ -109,6 +109,12 @@ def entries_text(counts: Mapping[str, int], flags: Mapping[str, int], left_out: 
     return ", ".join(filter(None, said))
 
 
+def contents_text(counts: Mapping[str, int], files: int) -> str:
+    """Of how many files the vault has content, where a manifest counts more than these; else empty."""
+    listed = counts.get("file", 0) + counts.get("block-device", 0)
+    return "" if files == listed else f"content of {counts_text({'file': files})}"
+
+
 def label_text(name: str) -> str:
     """The name of a detail or a fact as words: `serial_number` is `Serial number`. Safe to show."""
     words = [_ABBREVIATIONS.get(word, word) for word in name.replace("_", " ").split(" ")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,7 +11,7 @@ from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Bullets, Column, Commands, Fact, Facts, FileTable, Paragraph, Section, Table
 from evidencesync.report.document import Acquisition, Report
 from evidencesync.report.exhibits import technical_facts
-from evidencesync.report.verdicts import some_text
+from evidencesync.report.verdicts import places_text
 from evidencesync.report.volumes import Choices, Volume
 
 _STEPS: Final = (
@@ -128,14 +127,15 @@ def _how_to_verify(report: Report, volume: Volume) -> Section:
 
 def _technical(volume: Volume) -> Section:
     """How contents were cut and which algorithms SSH used: each once, and where they differ, for which acquisitions."""
-    used: dict[tuple[str, str], list[str]] = {}
-    for caption, one in _captions(volume):
-        for named in technical_facts(one.header) if one.header is not None else ():
-            used.setdefault(named, []).append(caption)
-    labels = Counter(label for label, _ in used)
+    used: dict[str, dict[str, list[tuple[str, int]]]] = {}
+    for shown in volume.items:
+        for one in shown.acquisitions:
+            for label, value in technical_facts(one):
+                used.setdefault(label, {}).setdefault(value, []).append((shown.item.item, one.number))
     facts = [
-        Fact(label, value if labels[label] == 1 else f"{value} ({some_text(captions)})")
-        for (label, value), captions in used.items()
+        Fact(label, value if len(values) == 1 else f"{value} ({places_text(acquisitions)})")
+        for label, values in used.items()
+        for value, acquisitions in values.items()
     ]
     return Section("Technical details", 2, "technical", [Facts(facts) if facts else Paragraph("None are stated.")])
 

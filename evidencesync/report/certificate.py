@@ -68,7 +68,7 @@ _LABELS: Final = (
     "Source",
     "Acquired by",
     "Organisation",
-    "Begun",
+    "Started",
     "Received and stored",
     "Tool",
     "Command",
@@ -141,7 +141,7 @@ def _known(item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
     yield "Source", f"{safe_text(source.host, 400)}:{safe_text(raw, 2000)}"
     yield "Acquired by", person_text(header.examiner.name, header.examiner.principal, 200, 200)
     yield "Organisation", safe_text(header.examiner.organisation or "", 400)
-    yield "Begun", time_text(header.started)
+    yield "Started", time_text(header.started)
     yield "Received and stored", time_text(receipt.finished)
     yield "Tool", f"{safe_text(header.method.tool, 200)} {safe_text(header.method.version, 200)}"
     yield "Command", shell_text(*header.method.command_line)

@@ -35,6 +35,7 @@ from evidencesync.report.document import (
     HandOver,
     Item,
     Judgement,
+    NamedSize,
     PathPair,
 )
 from evidencesync.report.record_texts import record_text
@@ -45,7 +46,8 @@ from evidencesync.verify.findings import Finding
 if TYPE_CHECKING:
     from evidencesync.custody.documents import ManifestFooter, ManifestHeader, Receipt
 
-_TECHNICAL: Final = ("chunking", "on-read-error")  # options of an acquisition
+_ON_READ_ERROR: Final = "on-read-error"
+_TECHNICAL: Final = ("chunking", _ON_READ_ERROR)  # options of an acquisition
 _KEY: Final = 8  # characters by which a key is told in a table
 _IN_TABLE: Final = ("read-back",)  # the table of the three points has it
 
@@ -54,9 +56,12 @@ def exhibit_sections(shown: ShownItem, judgement: Judgement) -> Iterator[Section
     """All sections of an item that a file of the report shows."""
     anchor, item = f"item-{shown.number}", shown.item
     yield _overview(anchor, item) if shown.begins else _continued(anchor, item)
+    charted: dict[tuple[NamedSize, ...], int] = {}
     for one in shown.acquisitions:
         name, errors = f"{anchor}-{one.number}", errors_about(judgement, item, one.number)
-        yield Section(f"Acquisition {one.number}", 3, name, [*_errors(errors), *_acquisition(name, one, errors)])
+        charted_in = charted.setdefault(tuple(one.contents.types), one.number)
+        blocks = [*_errors(errors), *_acquisition(name, one, errors, charted_in)]
+        yield Section(f"Acquisition {one.number}", 3, name, blocks)
     if shown.begins:
         yield _custody(anchor, item)
     for differences in shown.differences:
@@ -145,7 +150,8 @@ def _damaged(errors: list[Finding], path: PathPair) -> list[tuple[int, int]]:
     ]
 
 
-def _acquisition(anchor: str, one: Acquisition, errors: list[Finding]) -> Iterator[AnyBlock]:
+def _acquisition(anchor: str, one: Acquisition, errors: list[Finding], charted_in: int) -> Iterator[AnyBlock]:
+    """What stands on its page. `charted_in`: the first acquisition with the same sizes by type, whose page has the chart."""
     if one.problem is not None:
         yield Paragraph(f"A document of this acquisition cannot be read: {_said(one.problem)}.", "warning")
     if one.contents.problem is not None:
@@ -158,7 +164,7 @@ def _acquisition(anchor: str, one: Acquisition, errors: list[Finding]) -> Iterat
         yield Facts(list(_transfer_facts(one.receipt)))
     picture = sizes_by_type(f"{anchor}-types", one)
     if picture is not None:
-        yield picture
+        yield picture if charted_in == one.number else Paragraph(texts.TYPES_AS_IN.format(number=charted_in))
     yield from _gaps(one)
     for number, file in enumerate(one.maps):
         yield strip_map(f"{anchor}-map-{number}", one.number, file, _damaged(errors, file.file))
@@ -168,8 +174,9 @@ def _manifest_facts(one: Acquisition) -> Iterator[Fact]:
     yield Fact("Fingerprint for the notebook", one.fingerprint or "cannot be read", exact=True)
     yield Fact("SHA-256 of the manifest", one.contents.manifest_sha256 or "cannot be read", exact=True)
     if one.footer is not None:
-        counts = safe_text(labels.entries_text(one.footer.counts, one.footer.flags, one.contents.filtered))
-        yield Fact("Entries in the manifest", counts)
+        kept = labels.contents_text(one.footer.counts, one.receipt.points.arrival.files) if one.receipt is not None else ""
+        counts = labels.entries_text(one.footer.counts, one.footer.flags, one.contents.filtered)
+        yield Fact("Entries in the manifest", safe_text("; ".join(filter(None, (counts, kept)))))
         yield Fact("Bytes kept in the vault", bytes_text(one.footer.bytes))
         yield Fact("Gaps at the source", gaps_text(one))
     yield Fact("Trusted timestamp", "there is one: see the custody chain" if one.timestamped else "none")
@@ -206,9 +213,16 @@ def _header_facts(header: ManifestHeader, footer: ManifestFooter | None) -> Iter
         yield Fact("Note", safe_text(note, 4000))
 
 
-def technical_facts(header: ManifestHeader) -> Iterator[tuple[str, str]]:
-    """What is mostly the same for all acquisitions, and of use to few readers: it stands in an annex."""
-    yield from labels.options_text({name: value for name, value in header.method.options.items() if name in _TECHNICAL})
+def technical_facts(one: Acquisition) -> Iterator[tuple[str, str]]:
+    """What is mostly the same for all acquisitions, and of use to few readers: it stands in an annex.
+
+    What stands in place of what could not be read is said where there is any.
+    """
+    header = one.header
+    if header is None:
+        return
+    names = [name for name in _TECHNICAL if name != _ON_READ_ERROR or one.contents.unread_count]
+    yield from labels.options_text({name: value for name, value in header.method.options.items() if name in names})
     if header.ssh is not None and header.ssh.algorithms:
         said = ", ".join(f"{safe_text(name)} {safe_text(value)}" for name, value in header.ssh.algorithms.items())
         yield "Algorithms of SSH", said
@@ -326,7 +340,7 @@ def _custody(anchor: str, item: Item) -> Section:
     columns = [
         Column("No.", "number", 2),
         Column("Record", "text", 5),
-        Column("Time (UTC)", "text", 6),
+        Column("Recorded (UTC)", "text", 6),
         Column("By", "text", 7),
         Column("What it states", "text", 15),
         Column("Signature", "text", 6),

@@ -90,6 +90,7 @@ LEFT_OUT: Final = (
     "The names stand in the manifest, with the remark skipped."
 )
 NOTHING_LEFT_OUT: Final = "No entry is marked as left out."
+TYPES_AS_IN: Final = "Bytes by the ending of the files' names: as in acquisition {number}."
 READ_IN_PART: Final = "could only be read in part"
 NOT_KEPT: Final = "could not be read: the vault has no content of it"
 GAPS: Final = "What could not be read is recorded as such: bytes that stand in its place are not evidence."
@@ -140,6 +141,13 @@ GLOSSARY: Final[list[tuple[str, str]]] = [
     ("manifest", "The signed list of all that was seen at the source, with digests, sizes, times and owners."),
     ("receipt", "The vault's signed statement of what it holds on its disk."),
     ("source", "The folder, file or disk that was read."),
+    (
+        "started, finished, received",
+        (
+            "When an acquisition began at the source, when all was read there, and when the vault had stored it and signed for "
+            "it. A custody record has the time at which it was written."
+        ),
+    ),
     ("vault", "The folder that keeps evidence. It has a key of its own, with which it signs receipts and records."),
 ]
 LIMITS: Final[list[str]] = [

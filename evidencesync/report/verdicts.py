@@ -29,6 +29,27 @@ def some_text(values: Iterable[str], named: int = _NAMED_ONES) -> str:
     return "; ".join([*each[:named], *more])
 
 
+def places_text(acquisitions: Iterable[tuple[str, int]], named: int = _NAMED_ONES) -> str:
+    """Acquisitions by item and number, those in a row as one: `item A, acquisitions 2 to 5, 7`. Of many the first."""
+    numbers: dict[str, list[int]] = {}
+    for title, number in sorted(set(acquisitions)):
+        numbers.setdefault(title, []).append(number)
+    return some_text((f"item {safe_text(title, 80)}, {_runs_text(each, named)}" for title, each in numbers.items()), named)
+
+
+def _runs_text(numbers: list[int], named: int) -> str:
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] + 1 == number:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    parts = [f"{run[0]:,}" if len(run) == 1 else f"{run[0]:,} {'to' if run[2:] else 'and'} {run[-1]:,}" for run in runs[:named]]
+    left = sum(map(len, runs[named:]))
+    more = f" and {left:,} more" if left else ""
+    return f"acquisition{'' if len(numbers) == 1 else 's'} {', '.join(parts)}{more}"
+
+
 def severities_text(findings: Iterable[Finding]) -> str:
     """How many findings there are of each severity; empty without any."""
     counts = Counter(finding.severity for finding in findings)
@@ -103,12 +124,8 @@ def touched_text(judgement: Judgement) -> str:
         return ""
     errors = [finding for finding in judgement.findings if finding.severity == "error"]
     wholes = [_whole(finding) for finding in errors if finding.acquisition is None]
-    acquisitions = [
-        f"item {safe_text(finding.item or '', 80)}, acquisition {finding.acquisition}"
-        for finding in errors
-        if finding.acquisition is not None
-    ]
-    counted = [f"{count_text(len(set(acquisitions)), 'acquisition')} ({some_text(acquisitions)})"] if acquisitions else []
+    acquisitions = {(one.item or "", one.acquisition) for one in errors if one.acquisition is not None}
+    counted = [f"{count_text(len(acquisitions), 'acquisition')} ({places_text(acquisitions)})"] if acquisitions else []
     about = [*counted, *([some_text(wholes)] if wholes else [])]
     files = some_text((_file(finding) for finding in errors if finding.path is not None or finding.path_b64 is not None), _FILES)
     named = f" They name {files}." if files else ""

@@ -12,6 +12,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_PDF_ACQUISITIONS, MAX_PDF_VOLUMES
 from evidencesync.report.document import Acquisition, Differences, Item
 from evidencesync.report.gather import Gathered
+from evidencesync.report.verdicts import places_text
 from evidencesync.vault.layout import ItemLayout
 
 SIGNATURE: Final = ".sig"  # behind the name of each file that is signed
@@ -107,8 +108,5 @@ def _split(gathered: Gathered, most: int) -> Iterator[list[ShownItem]]:
 
 
 def _said(shown: ShownItem) -> str:
-    item = f"item {safe_text(shown.item.item, 80)}"
-    if not shown.acquisitions:
-        return item
-    first, last = shown.acquisitions[0].number, shown.acquisitions[-1].number
-    return f"{item}, acquisition {first}" if first == last else f"{item}, acquisitions {first} to {last}"
+    title = shown.item.item
+    return places_text((title, one.number) for one in shown.acquisitions) or f"item {safe_text(title, 80)}"

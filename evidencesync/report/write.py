@@ -29,6 +29,7 @@ from evidencesync.report.verdicts import (
     findings_about,
     findings_section,
     means,
+    places_text,
     some_text,
     touched_text,
 )
@@ -113,7 +114,7 @@ def _people(report: Report, choices: Choices) -> list[Fact]:
         *([Fact("Examiners", f"and {more:,} more")] if more > 0 else []),
         *([Fact("Role", roles)] if roles else []),
         Fact("Organisation", organisations or "not stated"),
-        Fact("Acquired", _period(report.items)),
+        Fact("Acquisitions started", _period(report.items)),
         Fact("Report signed by", choices.signed_by or "nobody: it is not signed"),
     ]
 
@@ -189,13 +190,13 @@ def _reservations(items: list[Item]) -> list[str]:
 
 def _gaps(items: list[Item]) -> str:
     """The gaps of each acquisition that has any: a pass says nothing about what was not read."""
-    said: dict[str, list[str]] = {}
+    said: dict[str, list[tuple[str, int]]] = {}
     for item in items:
         for one in item.acquisitions:
             gaps = gaps_text(one)
             if gaps != texts.NO_GAPS:
-                said.setdefault(gaps, []).append(f"item {safe_text(item.item, 80)}, acquisition {one.number}")
-    return some_text(f"{some_text(acquisitions)}: {gaps}" for gaps, acquisitions in said.items()) or texts.NO_GAPS
+                said.setdefault(gaps, []).append((item.item, one.number))
+    return some_text(f"{places_text(acquisitions)}: {gaps}" for gaps, acquisitions in said.items()) or texts.NO_GAPS
 
 
 def _filtered(items: list[Item]) -> str:
@@ -228,7 +229,7 @@ def _item_table(judgement: Judgement, volume: Volume) -> Table:
         Column("Errors", "text", 6),
         Column("Complete?", "text", 8),
         Column("What was collected, from where", "text", 16),
-        Column("Acquired (UTC), by", "text", 12),
+        Column("When (UTC), and by whom", "text", 12),
         Column("Fingerprint for the notebook", "exact", 16),
     ]
     return Table("Items and acquisitions", columns, rows)
@@ -247,10 +248,13 @@ def _collected(one: Acquisition) -> str:
 
 
 def _acquired(one: Acquisition) -> str:
-    """When an acquisition began, and who made it."""
+    """When an acquisition was started, when the vault had received it, and who made it."""
     if one.header is None:
         return "cannot be read"
-    return f"{time_text(one.header.started).removesuffix(' UTC')}, {safe_text(one.header.examiner.name, 80)}"
+    started = time_text(one.header.started).removesuffix(" UTC")
+    received = time_text(one.receipt.finished).removesuffix(" UTC") if one.receipt is not None else "not known"
+    received = received.removeprefix(started[:11])  # the day once, if it is the same
+    return f"started {started}, received {received}, by {safe_text(one.header.examiner.name, 80)}"
 
 
 def write_json(gathered: Gathered, out: Sink) -> None:

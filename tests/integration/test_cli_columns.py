@@ -45,7 +45,7 @@ def test_receipts_fit_but_for_their_folders(lab: Lab) -> None:
 def test_a_list_of_what_a_vault_has_fits(lab: Lab) -> None:
     lines = lab.run("list", "vault").out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].endswith("(times are UTC)")
+    assert lines[0].endswith("(times are UTC, when received)")
     assert lines[4] == "2024-017 / LAPTOP-1  3 custody records"
 
 

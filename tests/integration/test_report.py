@@ -129,10 +129,10 @@ def test_damage_fails_with_the_code_of_verify_and_stands_on_page_one(tmp_path: P
     page = run("pdftotext", "-l", "1", tmp_path / "r.pdf", "-")
     assert "✗ FAIL" in page
     assert "PASS" not in page
-    assert "The errors are about 2 acquisitions (item E1, acquisition 2; item E1, acquisition 3)." in " ".join(page.split())
+    assert "The errors are about 2 acquisitions (item E1, acquisitions 2 and 3)." in " ".join(page.split())
     written = (tmp_path / "r.html").read_text()
     assert '<div class="verdict fail">' in written
-    assert re.search(r"<desc[^>]*>(12.6 MB: [^<]* NOT as it was acquired, bytes: [^<]*)</desc>", written)
+    assert re.search(r"<desc[^>]*>(12.6 MB: [^<]* NOT as it was acquired within bytes [^<]*)</desc>", written)
     assert written.count("NOT as it was acquired at the crosses") == 2
     where = "evidence: disk.img, within bytes [0-9,]+ to [0-9,]+"
     assert re.search(rf'<p class="error">✗ \d+ errors? about this acquisition, see Findings: {where}', written)

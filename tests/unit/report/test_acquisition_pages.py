@@ -12,9 +12,9 @@ import pytest
 from evidencesync.custody.documents import Clock, CustodyRecord, Person
 from evidencesync.evidence.entry import ReadError
 from evidencesync.report import texts
-from evidencesync.report.blocks import AnyBlock, Facts, Table
-from evidencesync.report.document import Acquisition, FlaggedEntry, HandOver, PathPair, UnreadRange
-from evidencesync.report.exhibits import exhibit_sections
+from evidencesync.report.blocks import AnyBlock, Facts, Paragraph, Picture, Table
+from evidencesync.report.document import Acquisition, FlaggedEntry, HandOver, NamedSize, PathPair, UnreadRange
+from evidencesync.report.exhibits import exhibit_sections, technical_facts
 from evidencesync.report.gather import VerdictSource, gather
 from evidencesync.report.judging import ReportScope
 from evidencesync.report.volumes import volumes
@@ -45,6 +45,11 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Any:
         blocks = blocks_of("Acquisition 1", **changed)
         return {fact.label: fact.value for block in blocks if isinstance(block, Facts) for fact in block.facts}
 
+    def pages_of(acquisitions: list[Acquisition]) -> list[list[AnyBlock]]:
+        sections = exhibit_sections(replace(shown, acquisitions=acquisitions), gathered.report.judgement)
+        return [section.blocks for section in sections if section.title.startswith("Acquisition ")]
+
+    facts_of.pages = pages_of  # type: ignore[attr-defined]
     facts_of.shown = shown.acquisitions[0]  # type: ignore[attr-defined]
     facts_of.blocks = blocks_of  # type: ignore[attr-defined]
     return facts_of
@@ -112,6 +117,40 @@ def test_a_point_at_which_no_digests_were_taken_says_why(facts: Any, point: str,
     (table,) = (block for block in facts.blocks("Acquisition 1", receipt=receipt) if isinstance(block, Table))
     assert [said in row[2] for row in table.rows].index(True) == ["source", "arrival", "disk"].index(point)
     assert sum(row[2].startswith("not taken") for row in table.rows) == 1
+
+
+def test_the_entries_say_of_how_many_files_there_is_content_where_that_is_not_all(facts: Any) -> None:
+    assert facts()["Entries in the manifest"] == "1 file, 1 folder"
+    footer = msgspec.structs.replace(facts.shown.footer, counts={"file": 3, "directory": 1}, flags={"unreadable": 2})
+    assert facts(footer=footer)["Entries in the manifest"] == "3 files, 1 folder; content of 1 file"
+
+
+def test_a_chart_that_is_the_same_is_shown_once(facts: Any) -> None:
+    types = [NamedSize("txt", 2, 500), NamedSize("img", 1, 900)]
+    shown = [
+        msgspec.structs.replace(
+            facts.shown, number=number, contents=msgspec.structs.replace(facts.shown.contents, types=types[: 2 + number % 2])
+        )
+        for number in (2, 4, 6)
+    ]
+    shown.append(
+        msgspec.structs.replace(shown[0], number=7, contents=msgspec.structs.replace(shown[0].contents, types=types[::-1]))
+    )
+    pages = facts.pages(shown)
+    charts = [[type(block) for block in page if isinstance(block, Picture)] for page in pages]
+    assert charts == [[Picture], [], [], [Picture]]
+    said = "Bytes by the ending of the files' names: as in acquisition 2."
+    assert [Paragraph(said) in page for page in pages] == [False, True, True, False]
+
+
+def test_what_stands_in_place_of_unread_bytes_is_said_once_and_only_where_there_are_some(facts: Any) -> None:
+    method = msgspec.structs.replace(facts.shown.header.method, options={"chunking": "x", "on-read-error": "zero"})
+    header = msgspec.structs.replace(facts.shown.header, method=method)
+    whole = msgspec.structs.replace(facts.shown, header=header)
+    unread = msgspec.structs.replace(whole, contents=msgspec.structs.replace(whole.contents, unread_count=1))
+    label = "In place of what could not be read"
+    assert label not in dict(technical_facts(whole))
+    assert dict(technical_facts(unread))[label] == "zeros"
 
 
 def test_the_custody_table_cuts_keys(facts: Any) -> None:

@@ -12,7 +12,15 @@ from evidencesync.report.blocks import Table
 from evidencesync.report.document import HandOver, Item, Judgement, Report, State
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
-from evidencesync.report.verdicts import all_findings_text, findings_about, findings_section, means, place_text, touched_text
+from evidencesync.report.verdicts import (
+    all_findings_text,
+    findings_about,
+    findings_section,
+    means,
+    place_text,
+    places_text,
+    touched_text,
+)
 from evidencesync.report.volumes import Choices, volumes
 from evidencesync.report.write import compose
 from evidencesync.verify.audit import audit_vault
@@ -55,7 +63,11 @@ def test_page_one_says_what_was_collected_from_where_by_whom_and_when(gathered: 
     header = gathered.report.items[0].acquisitions[0].header
     assert header is not None
     assert row[4] == f"1 file, 1 B, from {header.source.host}:{header.source.path}"
-    assert row[5] == f"{header.started[:10]} {header.started[11:19]}, {header.examiner.name}"
+    receipt = gathered.report.items[0].acquisitions[0].receipt
+    assert receipt is not None
+    started, received = header.started, receipt.finished
+    day = "" if received[:10] == started[:10] else f"{received[:10]} "
+    assert row[5] == f"started {started[:10]} {started[11:19]}, received {day}{received[11:19]}, by {header.examiner.name}"
 
 
 def test_page_one_names_the_first_files_that_errors_are_about_and_documents_by_their_place(report: Report) -> None:
@@ -65,6 +77,19 @@ def test_page_one_names_the_first_files_that_errors_are_about_and_documents_by_t
     findings = [msgspec.structs.replace(error, path=path) for path in paths]
     said = touched_text(msgspec.structs.replace(report.judgement, findings=findings))
     assert said.endswith(f" They name data/a.txt; {root}/manifest.jsonl; b; and 1 more.")
+
+
+@pytest.mark.parametrize(
+    ("acquisitions", "said"),
+    [
+        ([("A", 3), ("A", 2), ("A", 4), ("A", 5), ("A", 2)], "item A, acquisitions 2 to 5"),
+        ([("A", 2), ("B", 1), ("B", 2), ("B", 4)], "item A, acquisition 2; item B, acquisitions 1 and 2, 4"),
+        ([("A", number) for number in (1, 2, 3, 5, 7, 9)], "item A, acquisitions 1 to 3, 5 and 2 more"),
+        ([], ""),
+    ],
+)
+def test_acquisitions_in_a_row_are_named_as_one(acquisitions: list[tuple[str, int]], said: str) -> None:
+    assert places_text(acquisitions, 2) == said
 
 
 def test_page_one_says_who_holds_a_sealed_item(gathered: Gathered) -> None:
