@@ -15,7 +15,7 @@ from evidencesync.evidence.number_format import count_text, size_text, time_text
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.report.blocks import Sink
 from evidencesync.report.document import Acquisition, Item, Report
-from evidencesync.report.exhibits import gaps_text
+from evidencesync.report.exhibits import gaps_text, shown_path
 from evidencesync.report.texts import WORDS
 from evidencesync.report.verdicts import digests_left
 
@@ -56,9 +56,12 @@ NOT_PASSED: Final = (
     "see the report and its findings. What was verified, when, how, and with what result: {blank}"
 )
 NOT_COPYING: Final = "What was copied, when, how, and which digests were computed: {blank}"
+_NAMED: Final = 20  # entries of one acquisition that are not whole
+ALL_NAMES: Final = "All names and the reasons stand in the list of all files, whose SHA-256 is below."
 EXCEPTIONS: Final = (
-    "What could not be read at a source, what changed while it was read, and what filters left out, stands in the "
-    "schedule. Bytes in place of what could not be read are not evidence."
+    "The schedule counts what could not be read at a source, and what changed while it was read, names the first of it, and "
+    "says by which rules filters left something out. The list of all files has every name. Bytes in place of what could not be "
+    "read are not evidence."
 )
 SCHEDULE: Final = (
     "From the signed documents of each acquisition, which were verified. Names, times and facts of devices are as stated there."
@@ -148,13 +151,24 @@ def _known(item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
     where = {"source": "at the source, while it was read", "arrival": "on arrival, for nothing ran at the source"}
     yield "Digests taken", f"{digests_text(header.method.digests)}, {where[header.digests_taken_at]}"
     yield "Contents", f"{count_text(receipt.points.arrival.files, 'file')}, {footer.bytes:,} bytes"
-    yield "Not read, or not whole", gaps_text(one)
+    yield "Not read, or not whole", gaps_text(one) + _names(one)
     yield "Left out by filters", "; ".join(safe_text(rule, 400) for rule in header.method.filters) or "nothing: no filter was set"
     yield "SHA-256 of the list of all files and their digests", one.contents.manifest_sha256 or ""
     for label, value in device_facts_text(source.device or {}):
         yield f"Device: {label[:1].lower()}{label[1:]}", value
     for detail in item.known:
         yield f"As stated in custody record {detail.record}, {label_text(detail.name)}", safe_text(detail.value, 1000)
+
+
+def _names(one: Acquisition) -> str:
+    """The first entries that are not whole, how many more there are, and where all stand; empty without any."""
+    contents = one.contents
+    paths = dict.fromkeys([*(each.file for each in contents.flagged), *(each.file for each in contents.unread)])
+    if not paths:
+        return ""
+    left = max(contents.flagged_count, len(paths)) - _NAMED
+    more = f"; and {left:,} more" if left > 0 else ""
+    return f": {'; '.join(shown_path(path, 400) for path in list(paths)[:_NAMED])}{more}. {ALL_NAMES}"
 
 
 def _rtf(text: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from evidencesync.report.blocks import FILE_COLUMNS, FileTable, Pages, Picture, 
 from evidencesync.report.manifests import FileRow, file_rows
 from evidencesync.report.volumes import Volume
 
-STATIC_ROWS: Final = 100
+STATIC_ROWS: Final = 3000  # of all tables together, which a print shows
+_FEWEST_ROWS: Final = 100  # of each
+_HYPHENED: Final = re.compile(r"(?<![\w.&#;-])[A-Za-z0-9]{1,20}(?:-[A-Za-z0-9]{1,20}){1,4}(?![\w/-])")
 _ROWS_IN_BLOCK: Final = 2000
 
 
@@ -36,8 +39,8 @@ class _Block:
 class _Files:
     """The rows of one acquisition, read once: the first are kept to be seen, then all go into blocks."""
 
-    def __init__(self, rows: Iterator[FileRow]) -> None:
-        self.first = list(islice(rows, STATIC_ROWS))
+    def __init__(self, rows: Iterator[FileRow], seen: int) -> None:
+        self.first = list(islice(rows, seen))
         self._rest = rows
 
     def blocks(self) -> Iterator[_Block]:
@@ -67,21 +70,32 @@ def write_html(volume: Volume, pages: Pages, out: Sink) -> None:
     def drawing(picture: Picture) -> Any:
         return Markup(picture.svg)  # noqa: S704  # our own drawing; every text in it was escaped (svg.Canvas)
 
+    tables = volume.tables
+    seen = max(STATIC_ROWS // max(len(tables), 1), _FEWEST_ROWS)
+    environment.filters["whole"] = _whole
     stream = environment.get_template("report.html").stream(
         pages=pages,
         contents=texts.CONTENTS,
+        more=texts.NOT_IN_PRINT,
         style=Markup(style),  # noqa: S704  # our own file
         script=Markup(script),  # noqa: S704  # our own file
         style_hash=_source_hash(style),
         script_hash=_source_hash(script),
         columns=FILE_COLUMNS,
         files_text=_files_text,
-        rows_of=lambda index: _Files(file_rows(*volume.tables[index])),
+        rows_of=lambda index: _Files(file_rows(*tables[index]), seen),
         drawing=drawing,
     )
     stream.enable_buffering(64)
     for piece in stream:
         out.write(piece.encode("utf-8"))
+
+
+def _whole(text: str) -> Any:
+    """The text with its short words that have hyphens, such as dates and numbers of exhibits, each in one line if it fits."""
+    from markupsafe import Markup, escape
+
+    return Markup(_HYPHENED.sub(r'<span class="whole">\g<0></span>', str(escape(text))))  # noqa: S704  # was escaped
 
 
 def _files_text(table: FileTable) -> str:

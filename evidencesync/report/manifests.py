@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -151,12 +151,12 @@ class FileRow(NamedTuple):
     remarks: str
 
 
-def file_rows(item: ItemLayout, number: int) -> Iterator[FileRow]:
-    """Every entry of a manifest. Where it cannot be read further, the last row says so."""
+def file_rows(item: ItemLayout, number: int, found: Mapping[bytes, str]) -> Iterator[FileRow]:
+    """Every entry of a manifest, with what was `found` of its path. Where it cannot be read further, the last row says so."""
     try:
         for raw, line in read_published(item, number):
             if isinstance(line, Entry):
-                yield _row(raw, line)
+                yield _row(raw, line, found.get(raw))
     except EvidenceSyncError as error:
         yield FileRow("(the manifest cannot be read further)", "", None, "", "", error.message)
 
@@ -170,8 +170,8 @@ def manifest_lines(item: ItemLayout, number: int) -> Iterator[ManifestLine]:
         return
 
 
-def _row(raw: bytes, entry: Entry) -> FileRow:
-    remarks = [FLAGS[flag] for flag in entry.flags or ()]
+def _row(raw: bytes, entry: Entry, found: str | None) -> FileRow:
+    remarks = [*([found] if found is not None else []), *(FLAGS[flag] for flag in entry.flags or ())]
     if entry.read_errors:
         remarks.append("read errors")
     target = entry.target or (f"base64:{entry.target_b64}" if entry.target_b64 else "")

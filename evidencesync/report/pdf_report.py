@@ -154,7 +154,7 @@ def _calendar(moment: str) -> list[int]:
     return [int(part) for part in (moment[:4], moment[5:7], moment[8:10], moment[11:13], moment[14:16], moment[17:19])]
 
 
-def _block(block: AnyBlock, tables: list[tuple[ItemLayout, int]], room: _Room, show: Glyphs) -> Any:
+def _block(block: AnyBlock, tables: list[tuple[ItemLayout, int, dict[bytes, str]]], room: _Room, show: Glyphs) -> Any:
     if isinstance(block, FileTable):
         rows = [[show(cell) for cell in _cells(row)] for row in islice(file_rows(*tables[block.index]), room.files)]
         words = texts.ALL_FILES_IN_PDF if len(rows) == block.total else texts.FILES_IN_PDF

@@ -91,6 +91,8 @@ LEFT_OUT: Final = (
 )
 NOTHING_LEFT_OUT: Final = "No entry is marked as left out."
 TYPES_AS_IN: Final = "Bytes by the ending of the files' names: as in acquisition {number}."
+WRONG_FILE: Final = "✗ not as it was acquired: see Findings"
+NOT_CHECKED_FILE: Final = "? not checked: see Findings"
 READ_IN_PART: Final = "could only be read in part"
 NOT_KEPT: Final = "could not be read: the vault has no content of it"
 GAPS: Final = "What could not be read is recorded as such: bytes that stand in its place are not evidence."
@@ -99,6 +101,7 @@ EVERY_RECORD: Final = "Every record of the chain, and whose key signed it (keys 
 ROWS_LEFT_OUT: Final = "{left:,} more rows stand in the HTML report and in the JSON report"
 ALL_FILES_IN_PDF: Final = "All {total:,} entries. The full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
 FILES_IN_HTML: Final = "All {total:,} entries; the full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
+NOT_IN_PRINT: Final = "a print shows no more; all are in this file, where a browser shows them page by page"
 NO_FILES: Final = (
     "The names of all files stand in the manifests, which are attached to this file unless the last page says otherwise. The "
     "SHA-256 of each stands at its acquisition. A report made with --files shows the lists, and so does an HTML report."

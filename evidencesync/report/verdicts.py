@@ -96,6 +96,19 @@ def errors_about(judgement: Judgement, item: Item, number: int) -> list[Finding]
     return [finding for finding in about if finding.severity == "error"]
 
 
+def path_remarks(judgement: Judgement, item: Item, number: int) -> dict[bytes, str]:
+    """For each path of an acquisition's evidence that an error is about, what a list of files says of it."""
+    remarks: dict[bytes, str] = {}
+    for finding in errors_about(judgement, item, number):
+        raw = from_json_fields(finding.path, finding.path_b64) if (finding.path or finding.path_b64) is not None else b""
+        parts = raw.split(b"/", 6)  # cases/CASE/ITEM/acquisitions/NUMBER/data/...
+        if len(parts) == 7 and parts[5] == b"data":
+            is_open = leaves_open(finding)
+            if not is_open or parts[6] not in remarks:
+                remarks[parts[6]] = texts.NOT_CHECKED_FILE if is_open else texts.WRONG_FILE
+    return remarks
+
+
 def _about(judgement: Judgement, item: Item, number: int | None) -> list[Finding]:
     case_folder, item_folder = item.folder.split("/")[-2:]
     return [

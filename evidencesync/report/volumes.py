@@ -10,9 +10,9 @@ from typing import Final
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_PDF_ACQUISITIONS, MAX_PDF_VOLUMES
-from evidencesync.report.document import Acquisition, Differences, Item
+from evidencesync.report.document import Acquisition, Differences, Item, Judgement
 from evidencesync.report.gather import Gathered
-from evidencesync.report.verdicts import places_text
+from evidencesync.report.verdicts import path_remarks, places_text
 from evidencesync.vault.layout import ItemLayout
 
 SIGNATURE: Final = ".sig"  # behind the name of each file that is signed
@@ -47,6 +47,7 @@ class Volume:
     items: list[ShownItem]
     shows: list[str]
     sha256: dict[int, str]
+    judgement: Judgement
 
     @property
     def is_split(self) -> bool:
@@ -54,9 +55,13 @@ class Volume:
         return len(self.names) > 1
 
     @property
-    def tables(self) -> list[tuple[ItemLayout, int]]:
-        """Every acquisition that is shown, in order: its item's folder, and its number."""
-        return [(shown.layout, one.number) for shown in self.items for one in shown.acquisitions]
+    def tables(self) -> list[tuple[ItemLayout, int, dict[bytes, str]]]:
+        """Every acquisition that is shown, in order: its item's folder, its number, and what errors say of paths in it."""
+        return [
+            (shown.layout, one.number, path_remarks(self.judgement, shown.item, one.number))
+            for shown in self.items
+            for one in shown.acquisitions
+        ]
 
 
 def volume_count(acquisitions: int) -> int:
@@ -81,7 +86,7 @@ def volumes(gathered: Gathered, names: list[str]) -> list[Volume]:
     everything = sum(len(item.acquisitions) for item in gathered.report.items)
     parts = list(_split(gathered, MAX_PDF_ACQUISITIONS if len(names) > 1 else everything))
     shows = ["; ".join(_said(shown) for shown in items) for items in parts]
-    return [Volume(number, names, items, shows, {}) for number, items in enumerate(parts, 1)]
+    return [Volume(number, names, items, shows, {}, gathered.report.judgement) for number, items in enumerate(parts, 1)]
 
 
 def with_digests(volume: Volume, sha256: dict[int, str]) -> Volume:

@@ -32,6 +32,8 @@
       this.paging = root.querySelector(".paging");
       this.place = root.querySelector(".place");
       this.shown = root.querySelector(".shown");
+      this.first = [...this.body.rows]; // what a print shows of the list as it stands, and what is said of it
+      this.firstText = this.shown.textContent;
       this.prepare();
     }
 
@@ -53,7 +55,15 @@
         head.setAttribute("aria-sort", "none");
       });
       this.kinds = this.heads.map((head) => head.className);
+      addEventListener("beforeprint", () => this.print());
+      addEventListener("afterprint", () => this.go(this.page));
       this.tell();
+    }
+
+    print() { // what was found or sorted is printed as the page shows it
+      if (this.chosen !== null) return;
+      this.body.replaceChildren(...this.first);
+      this.shown.textContent = this.firstText;
     }
 
     get count() { return this.chosen === null ? this.total : this.chosen.length; }
@@ -126,7 +136,7 @@
       values.forEach((value, column) => {
         const cell = document.createElement("td");
         const text = document.createElement("bdi");
-        cell.className = this.kinds[column];
+        cell.className = this.kinds[column] + (this.kinds[column] === "text" && value.startsWith("✗ ") ? " wrong" : "");
         text.textContent = value === null ? "" : column === NUMBER ? value.toLocaleString("en") : value;
         cell.append(text);
         row.append(cell);

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from evidencesync.cli.app import main
-from evidencesync.report.certificate import BLANK, write_certificate
-from evidencesync.report.document import Report
+from evidencesync.report.certificate import ALL_NAMES, BLANK, write_certificate
+from evidencesync.report.document import FlaggedEntry, PathPair, Report
 from evidencesync.report.gather import VerdictSource, gather
 from evidencesync.report.judging import ReportScope
 from evidencesync.verify.audit import audit_vault
@@ -77,6 +77,24 @@ def test_a_document_that_cannot_be_read_leaves_blanks(report: Report) -> None:
     gone = msgspec.structs.replace(one, problem="cannot be read")
     text = draft(msgspec.structs.replace(report, items=[msgspec.structs.replace(report.items[0], acquisitions=[gone])]))
     assert f"Source: {BLANK}" in text
+
+
+def test_the_schedule_names_what_could_not_be_read_up_to_a_bound(report: Report) -> None:
+    (one,) = report.items[0].acquisitions
+
+    def said(count: int) -> str:
+        flagged = [
+            FlaggedEntry(PathPair(f"in/{number}.txt", None), "file", ["unreadable"], kept=False) for number in range(count)
+        ]
+        contents = msgspec.structs.replace(one.contents, flagged=flagged, flagged_count=count)
+        changed = msgspec.structs.replace(one, contents=contents)
+        text = draft(msgspec.structs.replace(report, items=[msgspec.structs.replace(report.items[0], acquisitions=[changed])]))
+        return next(line for line in text.splitlines() if "Not read, or not whole: " in line)
+
+    assert ALL_NAMES not in said(0)
+    assert f": in/0.txt; in/1.txt. {ALL_NAMES}" in said(2)
+    assert f"; in/19.txt; and 5 more. {ALL_NAMES}" in said(25)
+    assert "in/20.txt" not in said(25)
 
 
 def test_what_is_quoted_is_text_to_a_word_processor(report: Report) -> None:
