@@ -201,7 +201,7 @@ def _open_vault(vault: str, kept: list[Path]) -> Vault:
         there = shell_text("evidencesync", "receipts", "check", "--receipts", "receipts", "--vault", address.path_there)
         raise UsageError(
             f"the receipts are here, and the vault is on another machine: {address.display()}",
-            hint=f"Take the receipts to it: {taken}; then, there: {there}",
+            hint=f"Take the receipts to it, as somebody who has a shell there: {taken}; then, there: {there}",
         )
     return Vault.open(local_vault(vault))
 

@@ -129,6 +129,9 @@ def _is_ip6(text: str) -> bool:
 
 def _parse_url(text: str) -> Address:
     authority, slash, rest = text[len(_SCHEME) :].partition("/")
+    if authority.endswith(":"):
+        meant = safe_text(f"{_SCHEME}{authority[:-1]}{slash}{rest}", 200)
+        raise UsageError(f"{safe_text(text, 200)}: there is no port behind the colon", hint=f"Write it as: {meant}")
     user, host, port = parse_server(authority)
     path = unquote(slash + rest, errors="surrogateescape")
     if path.startswith("/~/"):

@@ -143,7 +143,9 @@ def test_receipts_are_taken_to_a_vault_on_another_machine(
     assert run_in_process(["receipts", "check", str(kept), "--vault", "ssh://ana@lab:22022/srv/v"]) == 2
     error, hint = capsys.readouterr().err.splitlines()
     assert error == "error: the receipts are here, and the vault is on another machine: ssh://ana@lab:22022/srv/v"
-    taken, there = hint.removeprefix("hint: Take the receipts to it: ").split("; then, there: ")
+    taken, there = hint.removeprefix("hint: Take the receipts to it, as somebody who has a shell there: ").split(
+        "; then, there: "
+    )
     assert shlex.split(taken) == ["scp", "-r", "-P", "22022", str(kept.parent), "ana@lab:receipts"]
     assert there == "evidencesync receipts check --receipts receipts --vault /srv/v"
 

@@ -179,6 +179,7 @@ def test_jump_hosts(text: str, expected: object) -> None:
         ("ssh:/ana@lab/srv/v", "ssh://ana@lab/srv/v"),
         ("fe80::1:/srv", "'[fe80::1]:/srv'"),
         ("ana@2001:db8::7:/srv", "'ana@[2001:db8::7]:/srv'"),
+        ("ssh://ana@lab:/srv/v", "ssh://ana@lab/srv/v"),
         ("lab:2222:/srv", "ssh://lab:2222/srv"),
     ],
 )
