@@ -74,8 +74,15 @@ def _for(commands: tuple[str, ...], names: str, sentence: str) -> dict[tuple[str
     return dict.fromkeys(itertools.product(commands, names.split()), sentence)
 
 
+_NEVER_REMOVED: Final = (
+    "What is published is never removed from a vault. What is wrong is said with: evidencesync custody note, or custody correct."
+)
+
 OTHERWISE: Final[Mapping[tuple[str, str], str]] = {
     ("init", "-r"): _NO_REPOSITORY,
+    ("evidencesync", "version"): "The version is shown with: evidencesync --version.",
+    ("evidencesync", "status"): "What a vault has is shown with: evidencesync list VAULT; whether it is as it was, with: verify.",
+    **_for(("evidencesync",), "rm remove delete forget", _NEVER_REMOVED),
     **_for(_ACQUIRING, "--exclude-from", "Give an --exclude PATTERN for each line of that file."),
     **_for(_ACQUIRING, "--include-from", "Give an --include PATTERN for each line of that file; or --files-from FILE."),
     **_for(_ACQUIRING, "-a -z -r --archive --recursive --compress-level -H -A -X -S --sparse -t --times", _NOT_NEEDED),

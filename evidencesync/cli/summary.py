@@ -178,10 +178,10 @@ def push_lines(
 
 
 def _not_sent(outcome: PushOutcome) -> str:
-    """What of the evidence did not have to travel, so that less has travelled, or was to arrive, than there is; else empty."""
+    """What did not have to travel; empty where there are no zeros. That the vault had the rest is plain then."""
     zeros, had = outcome.zero_bytes, outcome.reused_bytes
-    said = [f"{size_text(zeros)} of zeros and holes"] if zeros else []
-    return ", ".join([*said, f"{size_text(had)} that the vault had"] if had else said)
+    said = [f"{size_text(zeros)} of zeros and holes", *([f"{size_text(had)} that the vault had"] if had else [])]
+    return ", ".join(said) if zeros else ""
 
 
 def changes_text(changes: Changes, since: int) -> str:

@@ -16,7 +16,8 @@ _SHORTEST_BEGINNING: Final = 3  # characters of a name that is taken for the beg
 def nearest(wanted: str, known: Iterable[str]) -> list[str]:
     """The names, two at most, that may have been meant by one that is not there.
 
-    1. Other spellings of it.  2. What begins with it, where that is one name or two: `ana` for `ana@lab`.  3. Slips of the hand.
+    1. Other spellings of it.  2. What begins with it, where that is one name or two: `ana` for `ana@lab`.  3. Slips of the hand,
+    which seldom change the first letter.
     """
     import difflib  # only for an error
 
@@ -27,7 +28,9 @@ def nearest(wanted: str, known: Iterable[str]) -> list[str]:
         return spelt[:2]
     if begun := [name for name in forms if len(form) >= _SHORTEST_BEGINNING and forms[name].startswith(form)]:
         return begun if len(begun) <= 2 else []
-    close = difflib.get_close_matches(form, {*forms.values()}, n=2, cutoff=0.7)
+    same_beginning = {one for one in forms.values() if one[:1] == form[:1]}
+    close = difflib.get_close_matches(form, same_beginning, n=2, cutoff=0.7)
+    close = close or difflib.get_close_matches(form, {*forms.values()}, n=2, cutoff=0.85)
     return [name for near in close for name in forms if forms[name] == near][:2]
 
 

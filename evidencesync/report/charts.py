@@ -237,8 +237,13 @@ def new_and_reused(name: str, item: Item) -> Picture | None:
                 canvas.rect(x, y, max(width, 0.8), 18, ink)
             x += width
         canvas.text(x + 8, y + 14, f"{share_text(parts[0], sum(parts))} of {size_text(sum(parts))} new")
-    canvas.legend(24 * len(totals) + 10, [("solid", f"new to {where}"), ("hatch", f"in {where} already"), ("empty", "zeros")])
-    caption = f"How much of each acquisition was new to {where}, and how much was there already and was not sent again"
+    canvas.legend(
+        24 * len(totals) + 10,
+        [("solid", f"new to {where}, or damaged there"), ("hatch", f"in {where} already"), ("empty", "zeros")],
+    )
+    caption = (
+        f"How much of each acquisition was new to {where} or damaged there, and how much was there already and was not sent again"
+    )
     return Picture(caption, "; ".join(said), canvas.svg())
 
 

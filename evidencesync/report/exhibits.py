@@ -255,7 +255,7 @@ def _transfer_facts(receipt: Receipt) -> Iterator[Fact]:
     yield Fact("Received and stored", time_text(receipt.finished))
     yield Fact("Received from", safe_text(receipt.received_from, 400))
     yield Fact("Travelled over the link", bytes_text(transfer.wire_received_bytes))
-    yield Fact(f"New to {where}", bytes_text(transfer.literal_bytes))
+    yield Fact(f"New to {where}, or damaged there", bytes_text(transfer.literal_bytes))
     yield Fact(f"In {where} already, or came before", bytes_text(transfer.reused_bytes))
     yield Fact("Zeros, which never travel", bytes_text(transfer.zero_bytes))
     yield Fact("Duration of the transfer", texts.DURATION.format(duration=duration_text(float(transfer.seconds))))

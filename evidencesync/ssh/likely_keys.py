@@ -25,7 +25,9 @@ def likely_keys(missing: Path, *, public: bool) -> str:
     if near:
         ending = ".pub" if public else ""
         return did_you_mean(str(missing.parent / f"{name}{ending}") for name in near).strip()
-    return f"Your keys: {', '.join(own)}" if (own := _own_keys(public=public)) else _MAKE
+    if own := _own_keys(public=public):
+        return f"Your keys: {', '.join(own)}"
+    return f"Carry the public part here, the file that ends in .pub. {_MAKE}" if public else _MAKE
 
 
 def _own_keys(*, public: bool) -> list[str]:

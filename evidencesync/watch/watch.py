@@ -268,13 +268,14 @@ class SourceObserver:
     def look(self) -> SourceSnapshot | None:
         """See Observer."""
         self._notices.begin()
+        was_mounted = not self._was_mounted or is_mount_point(self._root)
         snapshot = look(self._root, self._rules, self._notices.add)
         self._notices.end()
         self._is_silent = is_silent(file_system_of(self._root))
         if snapshot is None:
             return None
-        is_mounted = is_mount_point(self._root)  # after the look: a disk that goes in the middle of it has gone
-        if self._was_mounted and not is_mounted:
+        is_mounted = is_mount_point(self._root)  # before and after: a disk that goes or comes meanwhile was not looked at
+        if self._was_mounted and not (was_mounted and is_mounted):
             return None
         self._was_mounted = is_mounted
         return snapshot

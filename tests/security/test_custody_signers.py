@@ -19,12 +19,13 @@ from evidencesync.custody.documents import (
 )
 from evidencesync.custody.record import SIGNERS, VAULT_TYPES, SignedBy
 from evidencesync.custody.sshsig import SigningKey
+from evidencesync.custody.statements import Statements
 from evidencesync.custody.trust import signer_line
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.exit_codes import ExitCode
 from evidencesync.vault.create import create_vault
-from evidencesync.vault.ledger import sign_record
+from evidencesync.vault.ledger import iter_records, sign_record
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
@@ -90,6 +91,14 @@ def shape(kind: RecordType) -> dict[str, Any]:
     return {}
 
 
+def in_place_of_holder(bench: Bench) -> dict[str, str]:
+    """What a hand-over states that is not made by who holds the item."""
+    statements = Statements()
+    for stored in iter_records(bench.vault.item(bench.name).ledger):
+        statements.add(stored.record)
+    return {} if statements.held_by is None else {"in_place_of": statements.held_by}
+
+
 def is_expected(kind: RecordType, who: str) -> bool:
     """Only the types of examiners, and only by keys that are trusted for custody records now."""
     return SIGNERS[kind] is SignedBy.EXAMINER and who in ("acquirer", "examiner")
@@ -111,7 +120,8 @@ def test_each_type_is_appended_for_its_signers_alone(cast: Cast, kind: RecordTyp
     handed = 0
     if kind == "accepted":
         to = PRINCIPALS[who] if who != "vault" else "porter@lab"  # nothing is handed over to the vault itself
-        handed = state(bench, "handed-over", {"to": to, "outside_recipient": "yes"}, cast.clerk).record.record.sequence
+        details = {"to": to, "outside_recipient": "yes", **in_place_of_holder(bench)}
+        handed = state(bench, "handed-over", details, cast.clerk).record.record.sequence
     before = ledger.head()
     client = CustodyClient(bench, cast.signers[who])
 

@@ -169,6 +169,7 @@ def test_a_number_that_was_typed_stays_in_its_place(capsys: pytest.CaptureFixtur
 def test_no_habit_stands_in_the_way_of_a_real_option() -> None:
     """And each says of which command it is, by a name that there is."""
     real = {name.split()[-1]: {option for one in found.params for option in one.opts} for name, found in every_command()}
+    real["evidencesync"] = {word for name, _ in every_command() for word in name.split()}
     assert all(command in real and option not in real[command] for command, option in OTHERWISE)
-    options = set().union(*real.values())
+    options = set[str]().union(*real.values())
     assert {name for name in FROM_OTHERS.values() if name.startswith("--")} <= options

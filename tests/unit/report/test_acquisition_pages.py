@@ -84,7 +84,7 @@ def test_a_duration_says_who_measured_it_and_what(facts: Any) -> None:
 @pytest.mark.parametrize(("lookup", "where"), [("item", "this item"), ("case", "this case"), ("vault", "the vault")])
 def test_what_was_new_is_said_of_where_the_vault_looked_and_of_nothing_beyond(facts: Any, lookup: str, where: str) -> None:
     shown = facts(receipt=msgspec.structs.replace(facts.shown.receipt, lookup=lookup))
-    assert {f"New to {where}", f"In {where} already, or came before"} < set(shown)
+    assert {f"New to {where}, or damaged there", f"In {where} already, or came before"} < set(shown)
 
 
 def test_of_a_file_that_could_not_be_read_it_is_said_whether_the_vault_has_any_of_it_and_why_in_words(facts: Any) -> None:

@@ -70,7 +70,7 @@ def test_new_is_what_was_new_to_where_the_vault_looked(gathered: Gathered) -> No
     for acquisitions, where in ((item.acquisitions, "this case"), ([pulled, *rest], "this item or this case")):
         picture = new_and_reused("b", msgspec.structs.replace(item, acquisitions=acquisitions))
         assert picture is not None
-        assert f"new to {where}<" in picture.svg
+        assert f"new to {where}, or damaged there<" in picture.svg
         assert f"in {where} already<" in picture.svg
         assert "the vault" not in picture.svg + picture.caption
 

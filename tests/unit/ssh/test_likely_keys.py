@@ -40,7 +40,8 @@ def test_a_slip_leads_to_the_key_in_the_same_folder(home: Path) -> None:
 
 
 def test_else_the_keys_in_the_usual_place_are_named(home: Path) -> None:
-    assert _hints(home / "keys" / "x") == ("Make a key with: ssh-keygen -t ed25519",) * 2
+    make = "Make a key with: ssh-keygen -t ed25519"
+    assert _hints(home / "keys" / "x") == (make, f"Carry the public part here, the file that ends in .pub. {make}")
     for name in ("id_ed25519", "work"):
         _pair(home / ".ssh" / name)
     (home / ".ssh" / "known_hosts").touch()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,8 @@ from evidencesync import errors
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.protocol.failures import all_errors
 from evidencesync.source.changes import SourceSnapshot
+from evidencesync.source.filters import FilterRules
+from evidencesync.watch import watch as watch_module
 from evidencesync.watch.watch import (
     FULL_LOOK_SECONDS,
     LAST_RETRY_SECONDS,
@@ -22,6 +26,7 @@ from evidencesync.watch.watch import (
     REST_FACTOR,
     Decision,
     WatchIntervals,
+    open_observer,
     watch,
 )
 
@@ -328,3 +333,18 @@ def test_whatever_happens_every_change_is_pushed_and_nothing_twice(
         last_change = sorted(changes)[number - 1]
         first_new = sorted(changes)[int(digests[digests.index(digest) - 1])]
         assert at >= min(last_change + settle, first_new + intervals.every)
+
+
+def test_a_disk_that_comes_in_the_middle_of_a_look_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was looked at may be the empty folder on which it is mounted."""
+    mounted: list[bool] = []
+    monkeypatch.setattr(watch_module, "is_mount_point", lambda _root: mounted.pop(0))
+    with open_observer(os.fsencode(tmp_path), FilterRules.none()) as observer:
+        mounted[:] = [True]
+        assert observer.look() is not None
+        mounted[:] = [False, True]
+        assert observer.look() is None
+        mounted[:] = [True, False]
+        assert observer.look() is None
+        mounted[:] = [True, True]
+        assert observer.look() is not None
