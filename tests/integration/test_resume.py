@@ -111,7 +111,8 @@ def test_a_killed_vaults_end_is_started_again_and_gets_only_the_rest(lab: Lab, s
     pushing = Pushing(lab, sshd)
     pushing.wait_until_staged(STAGED)
     for pid in pushing.pids("serve --vault"):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may just have come to its end
+            os.kill(pid, signal.SIGKILL)
     said = pushing.ended()
     assert (said["acquisition"], said["continued"], said["interruptions"]) == (1, 1, 2)
     assert_whole(lab)
@@ -141,7 +142,8 @@ def test_a_session_that_waits_for_its_sender_ends_when_it_is_told_to(lab: Lab, s
     pushing.process.kill()
     pushing.process.communicate()
     for pid in pushing.pids("serve --vault"):
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it may just have come to its end
+            os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while pushing.pids("serve --vault"):
         assert time.monotonic() < deadline
@@ -161,7 +163,8 @@ def test_a_vaults_end_killed_while_it_concludes_has_published_once_or_not_at_all
         assert time.monotonic() < deadline
         time.sleep(0.001)
     for pid in pushing.pids("serve --vault"):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may just have come to its end
+            os.kill(pid, signal.SIGKILL)
     assert pushing.ended()["acquisition"] == 1  # of a session that came to its end, or of the one after it
     assert_whole(lab)
     assert len(list(lab.folder.glob("vault/cases/*/*/acquisitions/*"))) == 1
