@@ -38,7 +38,7 @@ from evidencesync.vault.stated import StatedHead
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.hostile_client import HostileReader as Reader
 from tests.support.hostile_client import data_frame
-from tests.support.hostile_vault import MadeUpVault, TamperedLink
+from tests.support.hostile_vault import MadeUpVault, TamperedLink, made_up_vault
 from tests.support.reading import fetched
 
 _RECORD = "custody/0001-made.json"
@@ -55,31 +55,18 @@ def bench(tmp_path: Path) -> Bench:
 
 def shown_by(bench: Bench, folder: Path, *batches: tuple[list[tuple[str, int]], bytes]) -> None:
     """Reads from a vault's end that shows these batches, each with these bytes."""
-    ours, theirs = local_pair()
 
-    def run() -> None:
-        made_up = MadeUpVault(bench, theirs)
-        try:
-            made_up.welcome(version=READING_VERSION)
-            made_up.hear(DocumentsAsk)
-            for files, data in batches:
-                made_up.say(DocumentBatch(files))
-                if data:
-                    theirs.write(data_frame(data))
-            made_up.say(DocumentBatch([]))
-            while theirs.read():
-                pass
-        except LinkLostError:
-            return
-        finally:
-            theirs.close()
+    def script(made_up: MadeUpVault) -> None:
+        made_up.welcome(version=READING_VERSION)
+        made_up.hear(DocumentsAsk)
+        for files, data in batches:
+            made_up.say(DocumentBatch(files))
+            if data:
+                made_up.link.write(data_frame(data))
+        made_up.say(DocumentBatch([]))
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        fetched(bench, folder, connect=lambda: ours)
-    finally:
-        thread.join(30)
+    with made_up_vault(bench, script) as link:
+        fetched(bench, folder, connect=lambda: link)
 
 
 def everything_in(folder: Path) -> set[str]:

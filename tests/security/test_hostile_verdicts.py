@@ -11,11 +11,9 @@ import msgspec
 import pytest
 
 from evidencesync.acquire import verdict as asking
-from evidencesync.connection.link import local_pair
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.errors import (
     BusyError,
-    EvidenceSyncError,
     LinkLostError,
     MalformedDocumentError,
     ProtocolError,
@@ -31,7 +29,7 @@ from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.vault_verdict import ChainEnd, VaultVerdict, encode_verdict
 from tests.support.bench_of_evidence import Bench, copy_of, make_bench, new_signer
 from tests.support.hostile_client import HostileReader, data_frame
-from tests.support.hostile_vault import MadeUpVault
+from tests.support.hostile_vault import MadeUpVault, made_up_vault
 from tests.support.verdicts import asked, finding, lies, verified, with_verdict
 
 _ASK = VerifyAsk(bytes(32), None, None, None, all_digests=False)
@@ -244,28 +242,14 @@ def test_a_chain_that_has_grown_by_more_than_is_shown_is_not_remembered(
 
 def answered(bench: Bench, answer: Callable[[MadeUpVault], object], version: int = ASKING_VERSION, **changes: Any) -> None:
     """Asks a vault's end that answers so, and then listens until we hang up."""
-    ours, theirs = local_pair()
 
-    def run() -> None:
-        made_up = MadeUpVault(bench, theirs)
-        try:
-            made_up.welcome(version=version)
-            made_up.hear(VerifyAsk)
-            answer(made_up)
-            while theirs.read():
-                pass
-        except EvidenceSyncError:
-            return
-        finally:
-            theirs.close()
+    def script(made_up: MadeUpVault) -> None:
+        made_up.welcome(version=version)
+        made_up.hear(VerifyAsk)
+        answer(made_up)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        asked(bench, connect=lambda: ours, **changes)
-    finally:
-        thread.join(30)
-        assert not thread.is_alive()
+    with made_up_vault(bench, script) as link:
+        asked(bench, connect=lambda: link, **changes)
 
 
 def test_a_vault_s_end_that_cannot_verify_from_afar_is_not_asked(bench: Bench) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -94,8 +95,9 @@ class MadeUpVault:
         self.say(msgspec.structs.replace(Ready("ana@lab", 1, 0, None, None, 0, "case", 0), **changes))
 
 
-def push_to(bench: Bench, script: Callable[[MadeUpVault], object], **changes: Any) -> PushOutcome:
-    """A push to a vault's end that follows a script, and then listens until the client hangs up."""
+@contextmanager
+def made_up_vault(bench: Bench, script: Callable[[MadeUpVault], object]) -> Iterator[LocalLink]:
+    """Our end of a link to a vault's end that follows a script, and then listens until we hang up."""
     ours, theirs = local_pair()
 
     def run() -> None:
@@ -111,7 +113,13 @@ def push_to(bench: Bench, script: Callable[[MadeUpVault], object], **changes: An
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        return push(ours, bench.request(**changes), Progress())
+        yield ours
     finally:
         thread.join(SECONDS)
         assert not thread.is_alive()
+
+
+def push_to(bench: Bench, script: Callable[[MadeUpVault], object], **changes: Any) -> PushOutcome:
+    """A push to a vault's end that follows a script."""
+    with made_up_vault(bench, script) as link:
+        return push(link, bench.request(**changes), Progress())
