@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.options import ItemChoice, PartChoice, RecordChoice, VaultPath, local_vault
+from evidencesync.cli.options import ItemChoice, OwnSigners, PartChoice, RecordChoice, VaultPath, local_vault
 from evidencesync.cli.trust_files import load_trusted
 from evidencesync.cli.verify_command import CheckChoice, audit, verdict_lines
 from evidencesync.errors import UsageError
@@ -78,9 +78,7 @@ def export(
     item: ItemChoice,
     what: FormatChoice,
     recording: ExportRecordChoice,
-    trusted: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's.")
-    ] = None,
+    trusted: OwnSigners = None,
 ) -> ExitCode:
     """Writes an acquisition in a format that other tools read: BagIt, hashdeep's list of known files, or CASE/UCO.
 

@@ -37,6 +37,9 @@ VaultAddress = Annotated[
 Case = Annotated[
     str, typer.Option(metavar="CASE", envvar=CASE_VARIABLE, help="Case number, exactly as your laboratory writes it.")
 ]
+OwnSigners = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's.")
+]
 TsaRoots = Annotated[
     list[Path] | None,
     typer.Option(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.options import WHOLE_NAME, Case, PartChoice, SignerChoice, VaultPath, local_vault
+from evidencesync.cli.options import WHOLE_NAME, Case, OwnSigners, PartChoice, SignerChoice, VaultPath, local_vault
 from evidencesync.cli.trust_files import load_trusted
 from evidencesync.cli.verify_command import CheckChoice, audit
 from evidencesync.errors import UsageError
@@ -135,9 +135,7 @@ class FileChoice:
 class GroundsChoice:
     """What the verdict rests on: a check for this report, or an earlier one."""
 
-    trusted: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's.")
-    ] = None
+    trusted: OwnSigners = None
     verdict: Annotated[
         str | None,
         typer.Option(

@@ -18,7 +18,7 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.help_text import SIGNING, WHAT
 from evidencesync.cli.lines import wrapped
 from evidencesync.cli.number_format import kinds_text
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
+from evidencesync.cli.options import ItemChoice, OwnSigners, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.cli.progress_display import Meter, describe_amount, describe_files, describe_rate, shown
 from evidencesync.cli.reading import ReadableVault, readable_vault
 from evidencesync.errors import EvidenceSyncError, UsageError
@@ -84,10 +84,7 @@ class CopyChoice:
     no_read_back: Annotated[
         bool, typer.Option("--no-read-back", help="Do not read the copy back from the disk. BLAKE3 is compared while writing.")
     ] = False
-    trusted: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's."),
-    ] = None
+    trusted: OwnSigners = None
     basis: Annotated[
         str | None,
         typer.Option(

@@ -20,6 +20,7 @@ from evidencesync.cli.help_text import SIGNING
 from evidencesync.cli.meant_places import meant_vault, near_vault
 from evidencesync.cli.options import (
     TSA_VARIABLE,
+    OwnSigners,
     PartChoice,
     RemoteChoice,
     SignChoice,
@@ -59,10 +60,7 @@ class CheckChoice:
 class DistrustChoice:
     """What is believed in place of the vault's word."""
 
-    trusted: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's."),
-    ] = None
+    trusted: OwnSigners = None
     expect_head: Annotated[
         str | None,
         typer.Option(
