@@ -14,8 +14,9 @@ import typer
 
 from evidencesync.cli.command import Run
 from evidencesync.cli.details_choice import DetailsChoice
+from evidencesync.cli.meant_places import in_other_order
 from evidencesync.cli.number_format import parse_rate, parse_size
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
 from evidencesync.cli.own_state import RunFolders
 from evidencesync.errors import (
     DroppedError,
@@ -368,7 +369,7 @@ def parse_compress(text: str) -> Literal["auto", "always", "never"]:
     return cast('Literal["auto", "always", "never"]', text)
 
 
-def check_places(run: Run, source: str, address: Address, how: HowChoice, what: FilterChoice) -> RunFolders:
+def check_places(run: Run, source: str, typed_vault: str, how: HowChoice, what: FilterChoice) -> RunFolders:
     """Checks source and vault before a person is asked for a passphrase, and returns their folders on this machine.
 
     Raises SourceNotFoundError, UsageError, ConfigurationError.
@@ -376,11 +377,12 @@ def check_places(run: Run, source: str, address: Address, how: HowChoice, what: 
     from evidencesync.source.root import resolve_source
     from evidencesync.source.salvage import parse_on_read_error
 
+    address = vault_address(typed_vault)
     parse_on_read_error(how.on_read_error or "zero")
     try:
         resolved = resolve_source(os.fsencode(source))
     except SourceNotFoundError as error:
-        _hint_at_order(error, source)
+        _hint_at_order(error, source, typed_vault)
         raise
     if resolved.is_device:
         from evidencesync.source.origin import device_warnings
@@ -398,7 +400,8 @@ def check_places(run: Run, source: str, address: Address, how: HowChoice, what: 
 
         require_apart(root, vault, crosses=not what.one_file_system)
         if os.path.lexists(root / SETTINGS) and not os.path.lexists(vault / SETTINGS):
-            hint = "SOURCE comes first, then VAULT: change the order."
+            right = in_other_order(source, typed_vault) or "change the order."
+            hint = f"SOURCE comes first, then VAULT: {right}"
             raise UsageError(f"{safe_text(source, 200)} is a vault, and {safe_text(str(vault), 200)} is none", hint=hint)
     return RunFolders(root if resolved.is_folder else None, vault)
 
@@ -418,14 +421,15 @@ def owner_warning(vault: Path, account: int) -> str | None:
     return f"this vault belongs to {name}, and what root writes belongs to root: {name} may not be able to push then"
 
 
-def _hint_at_order(error: SourceNotFoundError, source: str) -> None:
+def _hint_at_order(error: SourceNotFoundError, source: str, vault: str) -> None:
     """Gives the error of a source that is written like an address on another machine the hint that this is so."""
     from evidencesync.ssh.address import Address
 
     with contextlib.suppress(UsageError):
         address = Address.parse(source)
         if not address.local and not os.path.lexists(source):
+            pull = in_other_order(source, source, "pull") or f"evidencesync pull {shell_text(source)} VAULT"
             error.hint = (
-                "SOURCE comes first, then VAULT, and this SOURCE lies on another machine. If it is the vault: change the order. "
-                f"If it is the evidence: evidencesync pull {shell_text(source)} VAULT"
+                "SOURCE comes first, then VAULT, and this SOURCE lies on another machine. "
+                f"If it is the vault: {in_other_order(source, vault) or 'change the order'}. If it is the evidence: {pull}"
             )

@@ -11,6 +11,7 @@ import typer
 import typer.main
 
 import evidencesync
+from evidencesync.cli.command_table import GROUPS, MODULES
 from evidencesync.cli.console import Console, mute
 from evidencesync.cli.help_text import HELP_NAMES, HelpfulGroup
 from evidencesync.exit_codes import ExitCode
@@ -26,32 +27,6 @@ The options of a command, with more examples: evidencesync COMMAND --help
 
 Exit codes: 0 is complete and verified; any other is a failure, which is in
 docs/exit-codes.md"""
-
-_GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
-    "Set up": {
-        "init": "vault_commands",
-        "trust": "vault_commands",
-        "host": "host_commands",
-        "settings": "settings_commands",
-    },
-    "Acquire": {"push": "push_command", "pull": "pull_command", "watch": "watch_command", "serve": "serve_command"},
-    "Check": {
-        "verify": "verify_command",
-        "compare": "compare_command",
-        "receipts": "receipts_commands",
-        "timestamp": "timestamp_commands",
-    },
-    "Look": {"list": "catalog_commands", "show": "catalog_commands", "diff": "diff_command"},
-    "Hand over": {
-        "report": "report_command",
-        "custody": "custody_commands",
-        "export": "export_command",
-        "restore": "restore_command",
-    },
-    "Keep": {"reindex": "upkeep_commands", "clean": "upkeep_commands", "vault": "vault_commands"},
-}
-"""The commands as the help groups them, each with the module that adds it."""
-_MODULES: Final = {name: module for commands in _GROUPS.values() for name, module in commands.items()}
 
 # Depending on its version, typer has a copy of click or uses click itself. This is the base class of the errors that either of
 # them raises for a malformed command line.
@@ -75,10 +50,10 @@ def _top(
 class _Program(HelpfulGroup):
     """All commands."""
 
-    titles: ClassVar[Mapping[str, str]] = {name: title for title, commands in _GROUPS.items() for name in commands}
+    titles: ClassVar[Mapping[str, str]] = {name: title for title, commands in GROUPS.items() for name in commands}
 
 
-def make_app(names: Iterable[str] = _MODULES) -> typer.Typer:
+def make_app(names: Iterable[str] = MODULES) -> typer.Typer:
     """An app with the commands of these names, and all others that the same modules add."""
     app = typer.Typer(
         name=PROGRAM,
@@ -92,7 +67,7 @@ def make_app(names: Iterable[str] = _MODULES) -> typer.Typer:
         context_settings=dict(HELP_NAMES),
     )
     app.callback()(_top)
-    for module in dict.fromkeys(_MODULES[name] for name in names):
+    for module in dict.fromkeys(MODULES[name] for name in names):
         importlib.import_module(f"evidencesync.cli.{module}").add_commands(app)
     return app
 
@@ -102,7 +77,7 @@ def run(given: list[str], console: Console) -> int:
 
     Making the parsers of all commands takes a tenth of a second. If the line begins with a command's name, only that one is made.
     """
-    names = given[:1] if given and given[0] in _MODULES else _MODULES
+    names = given[:1] if given and given[0] in MODULES else MODULES
     try:
         code = typer.main.get_command(make_app(names)).main(args=given, prog_name=PROGRAM, standalone_mode=False)
     except typer.Abort as error:

@@ -6,19 +6,21 @@ import itertools
 from collections.abc import Mapping
 from typing import Final
 
+HELP_WORDS: Final = ("help", "man")
 FROM_OTHERS: Final[Mapping[str, str]] = {
-    "check": "verify",
-    "ls": "list",
-    "copy": "restore",
-    "extract": "restore",
-    "sync": "push",
-    "backup": "push",
-    "acquire": "push",
-    "send": "push",
-    "log": "show",
-    "create": "push",
-    "snapshots": "list",
-    "prune": "clean",
+    **dict.fromkeys("ls dir snapshots archives stats cases items acquisitions versions".split(), "list"),
+    **dict.fromkeys("sync backup acquire send create snapshot commit rsync scp cp put upload store save".split(), "push"),
+    **dict.fromkeys("clone dd image mirror ingest import".split(), "push"),
+    **dict.fromkeys("copy extract checkout recover dump cat mount download get-file".split(), "restore"),
+    **dict.fromkeys("check fsck scrub test validate audit".split(), "verify"),
+    **dict.fromkeys("log info cat-file ls-files ls-tree find details describe".split(), "show"),
+    **dict.fromkeys("prune gc compact cleanup unlock break-lock".split(), "clean"),
+    **dict.fromkeys("rebuild repair-index rebuild-index".split(), "reindex"),
+    **dict.fromkeys("config configure preferences".split(), "settings"),
+    **dict.fromkeys("setup new mkvault create-vault init-vault".split(), "init"),
+    **dict.fromkeys("cmp check-manifest hashdeep".split(), "compare"),
+    **dict.fromkeys("daemon server listen".split(), "serve"),
+    **dict.fromkeys("follow monitor tail".split(), "watch"),
     "remove": "retire",
     "delete": "retire",
     "rm": "retire",
@@ -51,6 +53,32 @@ FROM_OTHERS: Final[Mapping[str, str]] = {
     "--outfile": "--output",
 }
 """What other programs, or other commands, call it. It is suggested where the command has the name on the right."""
+IN_GROUPS: Final[Mapping[tuple[str, str], str]] = {
+    **{("custody", word): "custody show" for word in "list log history chain".split()},
+    ("custody", "add"): "custody note",
+    ("custody", "verify"): "verify",
+    ("custody", "handover"): "custody hand-over",
+    ("receipts", "show"): "receipts list",
+    ("receipts", "verify"): "receipts check",
+    ("receipts", "forget"): "receipts forget-head",
+    ("trust", "show"): "trust list",
+    ("host", "add"): "host trust",
+    ("host", "accept"): "host trust",
+    ("timestamp", "add"): "timestamp fetch",
+    ("timestamp", "list"): "timestamp show",
+    ("timestamp", "get"): "timestamp fetch",
+    ("settings", "list"): "settings show",
+    ("vault", "create"): "init",
+    ("vault", "info"): "list",
+    ("vault", "check"): "verify",
+    **{("evidencesync", word): "trust list" for word in "keys key users signers who trusted".split()},
+    **{("evidencesync", word): "custody show" for word in "history chain".split()},
+    **{("evidencesync", word): "custody note" for word in "tag annotate comment".split()},
+    ("evidencesync", "transfer"): "custody hand-over",
+    ("evidencesync", "handover"): "custody hand-over",
+    ("evidencesync", "add"): "push",
+}
+"""The command, by its whole name, that is meant by a word in a group of commands, or at the beginning."""
 OTHER_UNITS: Final = ("--limit-rate",)
 """Options whose values mean something else than those of other programs' options."""
 
@@ -78,11 +106,53 @@ _NEVER_REMOVED: Final = (
     "What is published is never removed from a vault. What is wrong is said with: evidencesync custody note, or custody correct."
 )
 
+_NEVER_MOVED: Final = (
+    "What is published keeps its place. What is wrong is said with: evidencesync custody note, or custody correct."
+)
+_HASHES: Final = (
+    "BLAKE3 and SHA-256 of each file are always taken. They are shown by: evidencesync show {rest} --files; "
+    "and lie beside the data, in BLAKE3SUMS and SHA256SUMS."
+)
+_CORRECTED: Final = (
+    "Records are never edited or removed. A correction is a new one: evidencesync custody correct {rest} --record N."
+)
+_SHOWN: Final = "What a vault has is shown by: evidencesync list {rest}. Whether all is as it was: evidencesync verify {rest}."
+_VERSION: Final = "The version is shown with: evidencesync --version. An option stands behind the command: list -v."
+_KEY: Final = "A key is made with: ssh-keygen -t ed25519. Its .pub file is for: evidencesync init VAULT --trust FILE.pub."
+_NO_LOGIN: Final = "Nothing logs in beforehand: each command does, as in: evidencesync list ana@vault.lab:/srv/vault."
+_SEALED: Final = "A seal cannot be undone. Acquire into a new item, and say why with: evidencesync custody note."
+_NO_REPAIR: Final = "Nothing is repaired in a vault: it is evidence. What is damaged says: evidencesync verify {rest}."
+
 OTHERWISE: Final[Mapping[tuple[str, str], str]] = {
     ("init", "-r"): _NO_REPOSITORY,
-    ("evidencesync", "version"): "The version is shown with: evidencesync --version.",
-    ("evidencesync", "status"): "What a vault has is shown with: evidencesync list VAULT; whether it is as it was, with: verify.",
-    **_for(("evidencesync",), "rm remove delete forget", _NEVER_REMOVED),
+    **_for(("evidencesync",), "version -V -v", _VERSION),
+    (
+        "evidencesync",
+        "status",
+    ): "What a vault has shows: evidencesync list {rest}. Whether all is as it was: evidencesync verify {rest}.",
+    **_for(("evidencesync",), "rm remove delete forget expire reset revert", _NEVER_REMOVED),
+    **_for(("evidencesync",), "mv move rename", _NEVER_MOVED),
+    **_for(
+        ("evidencesync",),
+        "keygen genkey",
+        "A key is made with: ssh-keygen -t ed25519. Its .pub file goes to: evidencesync init --trust.",
+    ),
+    **_for(("evidencesync",), "hash sha256sum b3sum md5sum digest", _HASHES),
+    **_for(
+        ("evidencesync",),
+        "login connect ssh",
+        "No command logs in: each one does by itself, as in: evidencesync list ana@vault.lab:/srv/vault.",
+    ),
+    **_for(("evidencesync",), "resume continue retry", _RESUMED),
+    **_for(("evidencesync",), "repair fix heal", _NO_REPAIR),
+    **_for(("host",), "list show ls", "Hosts that are trusted stand in known_hosts, one a line: less ~/.ssh/known_hosts."),
+    **_for(("host",), "remove rm delete forget untrust", "A host key is removed with: ssh-keygen -R HOST."),
+    **_for(("custody",), "edit change update rm remove delete", _CORRECTED),
+    **_for(
+        ("custody",),
+        "unseal reopen",
+        "A seal cannot be undone: acquire into a new item, and say why with: evidencesync custody note.",
+    ),
     **_for(_ACQUIRING, "--exclude-from", "Give an --exclude PATTERN for each line of that file."),
     **_for(_ACQUIRING, "--include-from", "Give an --include PATTERN for each line of that file; or --files-from FILE."),
     **_for(_ACQUIRING, "-a -z -r --archive --recursive --compress-level -H -A -X -S --sparse -t --times", _NOT_NEEDED),
@@ -97,4 +167,4 @@ OTHERWISE: Final[Mapping[tuple[str, str], str]] = {
     **_for((*_LONG, "list", "show", "clean"), "--repo --repository --vault", _NO_REPOSITORY),
     **_for((*_LONG, "init", "clean"), "--force -f", _NO_FORCE),
 }
-"""What is done otherwise, by command and option; `{bare}` is the command line without that option's name."""
+"""What is done otherwise, by command and word. `{bare}` is the command line without that word, `{rest}` what stands behind it."""

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 
 from evidencesync.cli.console import Console
 from evidencesync.cli.defaults import has_default, is_vault_here, means_vault, takes_default
-from evidencesync.cli.habits import FROM_OTHERS, OTHER_UNITS, OTHERWISE
+from evidencesync.cli.habits import FROM_OTHERS, HELP_WORDS, OTHER_UNITS, OTHERWISE
 from evidencesync.cli.help_text import bounds_in_words, first_example
+from evidencesync.cli.meant_commands import meant_commands, near_names
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode
@@ -24,6 +25,10 @@ _UNKNOWN: Final = re.compile(
 """What typer says of an unknown name; some versions add names that they think are meant."""
 _TOO_MANY: Final = re.compile(r"got unexpected extra arguments?\b.*")
 _NEEDS_VALUE: Final = re.compile(r"option '?(--?[\w-]+)'? requires an argument\.?")
+_TWO_NUMBERS: Final = re.compile(r"([0-9]+)(?:\.{2,3}|[:,-])([0-9]+)")
+"""How git and others write the first and the last of two."""
+_ACQUISITION: Final = re.compile("[0-9]{1,4}")
+"""A number that is no case's, where one may be an acquisition's."""
 _TEXTS: Final = ("TEXT", "NAME", "NAME=VALUE")
 """What the value of an option is called that may have several words."""
 _BARE: Final = ("case", "item", "text", "acquisition")
@@ -62,12 +67,39 @@ class _Line(NamedTuple):
         )
 
     @property
+    def place_of_vault(self) -> str | None:
+        """The argument in whose place a vault stands while VAULT is none; None if no argument is so."""
+        if self.command.name == "pull" or not isinstance(vault := self.values.get("vault"), str) or is_vault_here(vault):
+            return None
+        others = (one.name for one in self.command.params if one.param_type_name == "argument" and one.name != "vault")
+        return next((name for name in others if is_vault_here(str(self.values.get(name)))), None)
+
+    def in_order(self, other: str) -> _Line:
+        """The same line with VAULT and another argument in each other's place."""
+        here, there = self.values["vault"], self.values[other]
+        swapped = {here: there, there: here}
+        return self._replace(
+            words=[swapped.get(word, word) for word in self.words], values={**self.values, "vault": there, other: here}
+        )
+
+    @property
     def late_vault(self) -> str | None:
         """What is said where a vault stands among words that nothing takes, and something else stands in its place."""
         vault = next((word for word in self.extra if is_vault_here(word)), None)
         if vault is None or "source" in self.values or is_vault_here(str(self.values.get("vault"))):
             return None
-        return f"{safe_text(vault, 200)} is a vault: VAULT comes first, so change the order. "
+        others = [word for word in self.extra if word != vault]
+        others += [self.values["vault"]] if isinstance(self.values.get("vault"), str) else []
+        right = self.with_vault(vault, others)
+        return f"{safe_text(vault, 200)} is a vault, and VAULT comes first: {right.completed(right.missing(), right.meant())}. "
+
+    def with_vault(self, vault: str, extra: list[str]) -> _Line:
+        """The same line with a vault in its place, and with these words that nothing takes."""
+        words = [*self.words]
+        for word in (vault, *extra):
+            words.remove(word)
+        free = [word for word in extra if word not in words]  # else it is an option's value, too
+        return self._replace(words=[vault, *words], values={**self.values, "vault": vault}, extra=free)
 
     def missing(self) -> list[Any]:
         """All arguments and options that the command needs and was not given."""
@@ -83,12 +115,19 @@ class _Line(NamedTuple):
 
     def meant(self) -> dict[str, str]:
         """The options that words without one may belong to, by the options' names; empty if nobody knows."""
+        known = {one.name for one in self.command.params if self.values.get(one.name) is None}
+        if len(self.extra) == 1 and _ACQUISITION.fullmatch(self.extra[0]) and "acquisition" in known:
+            return {"acquisition": self.extra[0]}
+        if len(self.extra) == 1 and "output" in known and "." in self.extra[0]:
+            return {"output": self.extra[0]}
         free = [one.name for name in _BARE for one in self.command.params if one.name == name and self.values.get(name) is None]
         is_known = len(self.extra) <= len(free) and not any("/" in word for word in self.extra)
         return dict(zip(free, self.extra, strict=False)) if is_known else {}
 
     def completed(self, missing: list[Any], meant: dict[str, str]) -> str:
         """The command line with the names of what is missing in their places, and with options for the words that are `meant`."""
+        if (other := self.place_of_vault) is not None:
+            return self.in_order(other).completed(missing, meant)
         words: list[str] = []
         rest = [shell_text(word) for word in self.words if word not in self.extra]
         for one in (one for one in self.command.params if one.param_type_name == "argument"):
@@ -99,7 +138,12 @@ class _Line(NamedTuple):
                 at = rest.index(shell_text(str(value)))
                 words, rest = [*words, *rest[: at + 1]], rest[at + 1 :]
         options = [one for one in self.command.params if one.param_type_name == "option"]
-        named = [f"{name_of(one)} {self._value(one, meant)}" for one in options if one in missing or one.name in meant]
+        needed = {"case", "item"} if "acquisition" in meant else set()
+        named = [
+            f"{name_of(one)} {self._value(one, meant)}"
+            for one in options
+            if one in missing or one.name in meant or (one.name in needed and self.values.get(one.name) is None)
+        ]
         return " ".join([self.path, *words, *rest, *named])
 
     def _value(self, option: Any, meant: dict[str, str]) -> str:
@@ -131,6 +175,22 @@ def _explain(error: Exception, said: str, context: Any, given: list[str]) -> tup
     """What is wrong, and the hint."""
     see = f"See: {context.command_path} --help"
     line = _Line.of(context, given)
+    if line.words in ([one] for one in HELP_WORDS) and not hasattr(line.command, "commands"):
+        return f"{line.command.name} has no {line.words[0]}", f"The help of this command: {line.path} --help"
+    return _of_value(said, line, context, given, see) or _of_names(error, said, line, see)
+
+
+def _of_value(said: str, line: _Line, context: Any, given: list[str], see: str) -> tuple[str, str] | None:
+    """What is wrong with the value of an option or of an argument, and the hint; None if it is something else."""
+    if (bare := _NEEDS_VALUE.fullmatch(said)) is not None:
+        return f"{bare[1]} needs a value", f"{_value_of(bare[1], line.command)}{see}"
+    if said.startswith(("N needs", "M needs")) and (separate := _two_numbers(line, context, given)) is not None:
+        return said, f"The numbers stand apart: {separate}"
+    return None
+
+
+def _of_names(error: Exception, said: str, line: _Line, see: str) -> tuple[str, str]:
+    """What is unknown, missing or too much, and the hint."""
     if (slip := _one_dash(line)) is not None:
         name, meant = slip
         return f"no such option {name}", f"Did you mean {meant}? A name of more than one letter has two dashes. {see}"
@@ -144,9 +204,7 @@ def _explain(error: Exception, said: str, context: Any, given: list[str]) -> tup
     if _TOO_MANY.fullmatch(said) and line.extra:
         more = f"more than was expected: {safe_text(' '.join(line.extra), 200)}"
         return more, f"{line.late_vault}{see}" if line.late_vault else _of_extra(line, see)
-    if (bare := _NEEDS_VALUE.fullmatch(said)) is not None:
-        return f"{bare[1]} needs a value", f"{_value_of(bare[1], context.command)}{see}"
-    return said, f"{_value_of(said.partition(' ')[0], context.command)}{see}"
+    return said, f"{_value_of(said.partition(' ')[0], line.command)}{see}"
 
 
 def name_of(parameter: Any) -> str:
@@ -162,6 +220,15 @@ def _one_dash(line: _Line) -> tuple[str, str] | None:
         if len(name) > 2 and not name.startswith("--") and f"-{name}" in known:
             return name, f"-{name}"
     return None
+
+
+def _two_numbers(line: _Line, context: Any, given: list[str]) -> str | None:
+    """The line with two numbers apart that were typed as one word, such as 1..2."""
+    at = next((at for at, word in enumerate(given) if _TWO_NUMBERS.fullmatch(word)), None)
+    if at is None or not {"before", "after"} <= {one.name for one in line.command.params}:
+        return None
+    right = _Line.of(context, [*given[:at], *re.split("[^0-9]+", given[at]), *given[at + 1 :]])
+    return right.completed(right.missing(), right.meant())
 
 
 def _option_names(command: Any) -> list[str]:
@@ -219,17 +286,21 @@ def _advice(unknown: str, line: _Line) -> str:
     """What may have been meant by an unknown option or command; empty if nobody knows."""
     command = line.command
     names = [*getattr(command, "commands", ())]
+    rest = [word for word in line.words if word != unknown]
     if names and is_vault_here(unknown):
         name = next((one for one in ("list", "show") if one in names), names[0])
         return f"A command comes first, as in: {shell_text(*line.path.split(), name, unknown)}. "
-    if unknown in ("help", "man") and names:
-        asked = [word for word in line.words if word != unknown and not word.startswith("-")] or ["COMMAND"]
+    if unknown in HELP_WORDS and names:
+        asked = [word for word in rest if not word.startswith("-")] or ["COMMAND"]
         return f"The help of a command: {shell_text(*line.path.split(), *asked)} --help. "
-    close = [_with_value(name, unknown, line) for name in _close_to(unknown, command)]
+    if names and not unknown.startswith("-"):
+        close = [shell_text("evidencesync", *name.split(), *rest) for name in meant_commands(unknown, command, line.path)]
+    else:
+        close = [_with_value(name, unknown, line) for name in _close_to(unknown, command)]
     meant = f"Did you mean {' or '.join(close)}? " if close else ""
     if (otherwise := OTHERWISE.get((command.name, unknown))) is not None:
-        bare = shell_text(*line.path.split(), *(word for word in line.words if word != unknown))
-        return f"{meant if unknown in FROM_OTHERS else ''}{otherwise.replace('{bare}', bare)} "
+        said = otherwise.replace("{bare}", shell_text(*line.path.split(), *rest)).replace("{rest}", shell_text(*rest) or "VAULT")
+        return f"{meant if unknown in FROM_OTHERS else ''}{said} "
     if meant:
         return meant
     if unknown.startswith("-") and names:
@@ -256,13 +327,8 @@ def _in_plain_words(message: str) -> str:
 
 
 def _close_to(given: str, command: Any) -> list[str]:
-    """The names of options or commands, two at most, for which `given` may be a slip."""
-    import difflib  # only for an error
-
-    known = _option_names(command) if given.startswith("-") else list(getattr(command, "commands", ()))
+    """The names of options, two at most, for which `given` may be a slip."""
+    known = _option_names(command)
     if given in FROM_OTHERS:
         return [FROM_OTHERS[given]] if FROM_OTHERS[given] in known else []
-    begin_so = [name for name in known if name.startswith(given) and len(given) > 3]
-    bare = {name.removeprefix("--"): name for name in known}  # dashes, which all of them have, are no likeness
-    near = difflib.get_close_matches(given.removeprefix("--"), bare, n=2, cutoff=0.7)
-    return (begin_so or [bare[name] for name in near])[:2]
+    return near_names(given, known)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from evidencesync.cli.defaults import is_vault_here
+from evidencesync.cli.habits import HELP_WORDS
 from evidencesync.errors import CommandKind, ConnectError, EvidenceSyncError, SigningKeyError, StorageError, VaultNotFoundError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.meant import did_you_mean, nearest
@@ -52,7 +54,10 @@ def is_here(vault: str) -> bool:
 def meant_vault(typed: str, others: Iterable[str] = ()) -> str | None:
     """The hint for a place that is no vault: the vault that it lies in, or that stands elsewhere in the line."""
     if (first := next((other for other in others if is_vault_here(other)), None)) is not None:
-        return f"{safe_text(first, 200)} is a vault: VAULT comes first, so change the order."
+        right = in_other_order(first, typed)
+        return f"{safe_text(first, 200)} is a vault, and VAULT comes first: {right or 'change the order.'}"
+    if typed in HELP_WORDS and not os.path.lexists(typed):
+        return "The help of a command is shown by its option --help."
     above = os.path.dirname(os.path.abspath(typed))
     while os.path.dirname(above) != above:
         if is_vault_here(above):
@@ -62,6 +67,19 @@ def meant_vault(typed: str, others: Iterable[str] = ()) -> str | None:
             return f"It lies in a vault: name that, {shell_text(above)}{part}."
         above = os.path.dirname(above)
     return None
+
+
+def in_other_order(first: str, second: str, command: str | None = None) -> str | None:
+    """The command line of this process with two of its words in each other's place, and perhaps with another command's name.
+
+    None if it has not both of them.
+    """
+    words = sys.argv[1:]
+    if first not in words or second not in words:
+        return None
+    other = {first: second, second: first}
+    name, *rest = (other.get(word, word) for word in words)
+    return shell_text("evidencesync", command or name, *rest)
 
 
 def near_vault(typed: str) -> str:

@@ -15,6 +15,8 @@ import typer
 
 from evidencesync.cli.acquire import FilterChoice, HowChoice, OnceChoice, Places, acquire, make_request
 from evidencesync.cli.command import Run, command
+from evidencesync.cli.defaults import is_vault_here
+from evidencesync.cli.meant_places import in_other_order
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultPath, local_vault, parse_address
 from evidencesync.cli.own_state import RunFolders, open_own_state
 from evidencesync.errors import CommandKind, UsageError
@@ -128,12 +130,11 @@ def _remote(text: str, vault: str) -> Address:
     """The address of the source. Raises UsageError for one on this machine."""
     address = parse_address(text, "source")
     if address.local:
-        if not parse_address(vault, "vault").local:
-            places = {text: vault, vault: text}
-            right = shell_text("evidencesync", *(places.get(word, word) for word in sys.argv[1:]))
-            hint = f"SOURCE comes first, then VAULT. If {address.display()} is the vault: {right}"
-            raise UsageError(f"{address.display()} is a path on this machine", hint=hint)
         push = f"Acquire it with: {shell_text('evidencesync', 'push', *(word for word in sys.argv[2:] if word != '--agentless'))}"
+        if not parse_address(vault, "vault").local:
+            pull = f"If {address.display()} is the vault: {in_other_order(text, vault) or 'change the order'}"
+            hint = f"SOURCE comes first, then VAULT. {pull}" if is_vault_here(text) else f"{push}. {pull}"
+            raise UsageError(f"{address.display()} is a path on this machine", hint=hint)
         if "/" not in text and not os.path.lexists(text):
             right = shell_text(f"{text}:/path")
             raise UsageError(f"there is no {address.display()} on this machine", hint=f"If it is a server, add a path: {right}")

@@ -95,7 +95,7 @@ def push_source(
         if is_given and not how.dry_run:
             raise UsageError(f"{option} is for --dry-run", hint="Add --dry-run, or leave it out.")
     address, source = vault_address(vault), at_home(source)
-    folders = check_places(run, source, address, how, what)
+    folders = check_places(run, source, vault, how, what)
     stated = how.details(item.name())
     if how.dry_run:
         from evidencesync.cli.dry_run import DryRunRequest, dry_run

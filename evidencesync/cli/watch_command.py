@@ -128,7 +128,7 @@ def watch_source(
     from evidencesync.watch.watch import Decision
 
     address, source, intervals = vault_address(vault), at_home(source), how.intervals()
-    closed = check_places(run, source, address, how, what).closed(named=True)
+    closed = check_places(run, source, vault, how, what).closed(named=True)
     require_watchable(resolve_source(os.fsencode(source)))
     details = how.details(item.name())
     open_receipts = _receipts_opener(run, how, source, closed)

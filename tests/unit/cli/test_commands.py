@@ -9,11 +9,12 @@ import pytest
 import typer.main
 
 from evidencesync.cli import commands
+from evidencesync.cli.command_table import MODULES
 
 
-@pytest.mark.parametrize("module", sorted(set(commands._MODULES.values())))
+@pytest.mark.parametrize("module", sorted(set(MODULES.values())))
 def test_a_module_adds_the_commands_that_the_table_says(module: str) -> None:
-    names = [name for name, named in commands._MODULES.items() if named == module]
+    names = [name for name, named in MODULES.items() if named == module]
     made = typer.main.get_command(commands.make_app(names[:1]))
     assert list(made.commands) == names  # type: ignore[attr-defined]
 
@@ -32,7 +33,10 @@ def test_a_mistyped_command_is_held_against_all_of_them(capsys: pytest.CaptureFi
     from evidencesync.cli.app import main
 
     assert main(["verfy", "/vault"]) == 2
-    assert capsys.readouterr().err == "error: no such command verfy\nhint: Did you mean verify? See: evidencesync --help\n"
+    assert (
+        capsys.readouterr().err
+        == "error: no such command verfy\nhint: Did you mean evidencesync verify /vault? See: evidencesync --help\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,16 +44,16 @@ def test_a_mistyped_command_is_held_against_all_of_them(capsys: pytest.CaptureFi
     [
         (["push", "a", "v", "--cas", "1"], "Did you mean --case 1? See: evidencesync push --help"),
         (["push", "a", "v", "--exmaniner", "1"], "Did you mean --examiner 1? See: evidencesync push --help"),
-        (["custody", "shwo"], "Did you mean show? See: evidencesync custody --help"),
-        (["check", "v"], "Did you mean verify? See: evidencesync --help"),
+        (["custody", "shwo"], "Did you mean evidencesync custody show? See: evidencesync custody --help"),
+        (["check", "v"], "Did you mean evidencesync verify v? See: evidencesync --help"),
         (["custody", "note", "v", "--note", "x"], "Did you mean --text x? See: evidencesync custody note --help"),
         (["verify", "v", "-z"], "See: evidencesync verify --help"),
         (["trust", "add", "v", "k", "--reason", "x"], "See: evidencesync trust add --help"),
         (["push", "-n", "a", "v"], "Did you mean --dry-run? See: evidencesync push --help"),
         (["push", "--bwlimit", "500", "a", "v"], "Did you mean --limit-rate? See: evidencesync push --help"),
         (["push", "--bwlimit=500", "a", "v"], "Did you mean --limit-rate? See: evidencesync push --help"),
-        (["create", "v"], "Did you mean push? See: evidencesync --help"),
-        (["snapshots"], "Did you mean list? See: evidencesync --help"),
+        (["create", "v"], "Did you mean evidencesync push v? See: evidencesync --help"),
+        (["snapshots"], "Did you mean evidencesync list? See: evidencesync --help"),
     ],
 )
 def test_a_name_that_is_close_is_suggested(given: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.cli.app import main
-from evidencesync.cli.habits import FROM_OTHERS, OTHERWISE
+from evidencesync.cli.habits import FROM_OTHERS, IN_GROUPS, OTHERWISE
 from tests.support.every_command import every_command, run_in_process
 
 _ITEM = ["--case", "C", "--item", "I"]
@@ -56,6 +56,7 @@ def test_a_long_name_with_one_dash_is_told_to_have_two(
         (["show", "v", "--case", "C", "DISK-1"], "show v --case C --item DISK-1"),
         (["custody", "note", "v", *_ITEM, "two screws missing"], "custody note v --case C --item I --text 'two screws missing'"),
         (["verify", "v", "C"], "verify v --case C"),
+        (["verify", "v", "2"], "verify v --case CASE --item ITEM --acquisition 2"),
     ],
 )
 def test_what_is_missing_or_stands_without_its_option_is_shown_in_the_line_as_it_is_typed(
@@ -134,6 +135,32 @@ def test_an_option_without_its_value_is_explained(capsys: pytest.CaptureFixture[
         (["verify", "--repo", "my v", "-q"], "The vault stands without an option: evidencesync verify 'my v' -q. "),
         (["timestamp", "fetch", "v", "-i", "ana"], "Did you mean --sign-key ana? "),
         (["restore", "-f", "v"], "Nothing can be forced"),
+        (["push", "help"], "The help of this command: evidencesync push --help"),
+        (["version"], "The version is shown with: evidencesync --version."),
+        (["-V"], "The version is shown with: evidencesync --version."),
+        (["-v"], "An option stands behind the command: list -v."),
+        (["status", "my v"], "evidencesync list 'my v'. Whether all is as it was: evidencesync verify 'my v'."),
+        (["rm", "v"], "never removed from a vault"),
+        (["mv", "v"], "keeps its place"),
+        (["repair", "v"], "Nothing is repaired in a vault: it is evidence. What is damaged says: evidencesync verify v."),
+        (["hash", "v"], "evidencesync show v --files"),
+        (["keygen"], "ssh-keygen -t ed25519"),
+        (["ls", "v"], "Did you mean evidencesync list v? "),
+        (["log", "v"], "Did you mean evidencesync show v? "),
+        (["check", "v"], "Did you mean evidencesync verify v? "),
+        (["backup", "a", "v"], "Did you mean evidencesync push a v? "),
+        (["mount", "v", "out"], "Did you mean evidencesync restore v out? "),
+        (["snapshots"], "Did you mean evidencesync list? "),
+        (["users", "v"], "Did you mean evidencesync trust list v? "),
+        (["seal", "v"], "Did you mean evidencesync custody seal v? "),
+        (["vreify", "v"], "Did you mean evidencesync verify v? "),
+        (["vault", "list", "v"], "Did you mean evidencesync list v? "),
+        (["vault", "verify", "v"], "Did you mean evidencesync verify v? "),
+        (["custody", "list", "v"], "Did you mean evidencesync custody show v? "),
+        (["custody", "edit", "v"], "evidencesync custody correct v --record N."),
+        (["trust", "remove", "v"], "Did you mean evidencesync trust retire v? "),
+        (["host", "list"], "less ~/.ssh/known_hosts"),
+        (["host", "rm", "lab"], "ssh-keygen -R HOST"),
     ],
 )
 def test_a_habit_of_another_program_is_answered(typed: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,6 +171,39 @@ def test_a_number_that_does_not_fit_is_explained(capsys: pytest.CaptureFixture[s
     error, hint = said(["push", "a", "v", *_ITEM, "--retries", "-1"], capsys)
     assert error == "--retries takes 0 to 10000, not -1"
     assert hint.startswith("--retries N: How often to try again when the connection fails or is lost. ")
+
+
+@pytest.mark.parametrize("two", ["1..2", "1...2", "1-2", "1:2"])
+def test_two_numbers_in_one_word_are_shown_apart(two: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in ([], _ITEM):
+        shown = " ".join(given or ["--case", "CASE", "--item", "ITEM"])
+        assert said(["diff", "v", two, *given], capsys)[1] == f"The numbers stand apart: evidencesync diff v 1 2 {shown}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["push", "v", "ev"], "push ev v --case CASE --item ITEM"),
+        (["push", "v", "ev", *_ITEM], "push ev v --case C --item I"),
+        (["restore", "out", "v", "--case", "C"], "restore v out --case C --item ITEM"),
+        (["restore", "out", "v", *_ITEM], "restore v out --case C --item I"),
+        (["trust", "add", "a.pub", "v"], "trust add v a.pub"),
+        (["verify", "2", "v", *_ITEM], "verify v --case C --item I --acquisition 2"),
+        (["report", "r.html", "v", "--case", "C"], "report v --case C -o r.html"),
+        (["push", "ana@lab:/v", "ev", *_ITEM], "push ev ana@lab:/v --case C --item I"),
+        (["pull", "ev", "ana@lab:/v", *_ITEM], "push ev ana@lab:/v --case C --item I"),
+        (["pull", "v", "ana@lab:/ev", *_ITEM], "pull ana@lab:/ev v --case C --item I"),
+    ],
+)
+def test_two_places_in_the_wrong_order_are_shown_in_the_right_one(
+    typed: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_in_process(["init", "v"]) == 0
+    (tmp_path / "ev").mkdir()
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["evidencesync", *typed])
+    assert main(typed) in (2, 10)
+    assert f"evidencesync {line}" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +229,17 @@ def test_a_number_that_was_typed_stays_in_its_place(capsys: pytest.CaptureFixtur
 def test_no_habit_stands_in_the_way_of_a_real_option() -> None:
     """And each says of which command it is, by a name that there is."""
     real = {name.split()[-1]: {option for one in found.params for option in one.opts} for name, found in every_command()}
-    real["evidencesync"] = {word for name, _ in every_command() for word in name.split()}
-    assert all(command in real and option not in real[command] for command, option in OTHERWISE)
+    names = [("evidencesync", name.split()[0]) for name, _ in every_command()]
+    names += [(name.split()[0], name.split()[1]) for name, _ in every_command() if " " in name]
+    for group, word in names:
+        real.setdefault(group, set()).add(word)
+    assert all(command in real and word not in real[command] for command, word in [*OTHERWISE, *IN_GROUPS])
+    assert set(IN_GROUPS.values()) <= {name for name, _ in every_command()}
     options = set[str]().union(*real.values())
     assert {name for name in FROM_OTHERS.values() if name.startswith("--")} <= options
+
+
+@pytest.mark.parametrize("command", ["list", "clean", "verify"])
+def test_help_in_the_place_of_a_vault_leads_to_the_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_in_process([command, "help"]) == 10
+    assert "hint: The help of a command is shown by its option --help." in "".join(capsys.readouterr()).splitlines()

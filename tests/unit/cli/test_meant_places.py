@@ -45,7 +45,7 @@ def test_a_place_in_a_vault_leads_to_the_vault(command: str, vault: Path, capsys
 def test_arguments_in_the_wrong_order_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     for line in (["restore", "copy", "vault", "--case", "C", "--item", "I"], ["trust", "add", "ana.pub", "vault"]):
         assert run_in_process(line) == 10
-        assert capsys.readouterr().err.splitlines()[-1] == "hint: vault is a vault: VAULT comes first, so change the order."
+        assert capsys.readouterr().err.splitlines()[-1] == "hint: vault is a vault, and VAULT comes first: change the order."
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,9 @@ def test_a_vault_behind_what_is_none_is_said_to_come_first(capsys: pytest.Captur
     ):
         assert main(line) == 2
         said = capsys.readouterr().err.splitlines()[-1]
-        assert said.startswith("hint: vault is a vault: VAULT comes first, so change the order. See: ")
+        assert said.startswith(
+            "hint: vault is a vault, and VAULT comes first: evidencesync report vault --case C -o r.html. See: "
+        )
 
 
 def test_a_vault_in_the_place_of_a_command_leads_to_one(capsys: pytest.CaptureFixture[str]) -> None:
