@@ -81,11 +81,16 @@ class ChainChecker:
         4. It belongs to this vault, case and item.  5. Acquisitions count up by one, each as `acquired` with its `received`
         right after it, and none after the item was sealed, which it is once.
         """
-        expected = len(self._digests) + 1
         try:
             record = decode_record(document)  # 1
         except MalformedDocumentError as error:
-            raise ChainError(f"custody record {expected}: {error.message}") from error
+            raise ChainError(f"custody record {len(self._digests) + 1}: {error.message}") from error
+        self.add_decoded(record, document)
+        return record
+
+    def add_decoded(self, record: CustodyRecord, document: bytes) -> None:
+        """Checks the next record, which was decoded from these bytes, by the rules 2 to 5 of `add`. Raises ChainError."""
+        expected = len(self._digests) + 1
         what = f"custody record {expected} ({record.type})"
         if record.sequence != expected:  # 2
             raise ChainError(f"{what} says that it is record {record.sequence}")
@@ -95,7 +100,6 @@ class ChainChecker:
             raise ChainError(f"{what} is of another vault, case or item")
         self._check_acquisition(record, what)  # 5
         self._digests.append(sha256_of(document).hex())
-        return record
 
     def facts(self) -> ChainFacts:
         """Returns what the records that were added state."""

@@ -13,16 +13,18 @@ from evidencesync.custody.chain import ChainChecker, ChainSubject
 from evidencesync.custody.documents import CustodyRecord, ManifestHeader
 from evidencesync.errors import ChainError, InternalError, LimitExceededError, NameClashError, StorageError
 from evidencesync.evidence.identity import ItemName
+from evidencesync.limits import MAX_HEADER_LINE
 from evidencesync.vault.absent import choose_acquisition, removed_acquisition
 from evidencesync.vault.catalog import (
     acquisition_numbers,
     load_header,
+    opened_document,
     readable_names,
     recorded_acquisitions,
     stored_name,
 )
 from evidencesync.vault.layout import MANIFEST, MAX_ACQUISITION, ItemLayout, VaultLayout
-from evidencesync.vault.ledger import Ledger, iter_records
+from evidencesync.vault.ledger import Ledger
 from evidencesync.vault.reservations import SignerCheck
 from evidencesync.vault.writer import locked_for_writing
 
@@ -58,6 +60,8 @@ class VaultItem:
         self.layout: ItemLayout = vault.item(name)
         self.ledger = Ledger(self.layout.custody, may_sign)
         self._locked = False
+        self._checked: tuple[ChainChecker, CustodyRecord | None] | None = None
+        """The records that were read already, and the last `received` among them."""
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -98,6 +102,8 @@ class VaultItem:
     def state(self) -> ItemState:
         """Returns what a writer must follow; call after `complete_unfinished`. Reads the whole chain, but no signatures.
 
+        Called again, it reads what was added since: a long chain is not read under the lock of its case a second time.
+
         Raises ChainError when the chain is inconsistent, or does not match the published acquisitions: nothing is ever added to
         a broken history. Raises LimitExceededError after the last possible number.
         """
@@ -111,11 +117,13 @@ class VaultItem:
                 time.sleep(_LOOK_SECONDS)  # no lock holds there, so there is none to wait for
 
     def _state(self) -> ItemState:
-        checker = ChainChecker(ChainSubject(self.vault_id, self.name.case.text, self.name.item.text))
-        received: CustodyRecord | None = None
-        for stored in iter_records(self.ledger):
-            record = checker.add(stored.data)
-            received = record if record.type == "received" else received
+        subject = ChainSubject(self.vault_id, self.name.case.text, self.name.item.text)
+        checker, received = self._checked or (ChainChecker(subject), None)
+        self._checked = None  # after an error, all is read again
+        for file in self.ledger.files()[checker.facts().length :]:
+            stored = self.ledger.load(file)
+            checker.add_decoded(stored.record, stored.data)
+            received = stored.record if stored.record.type == "received" else received
         facts = checker.facts()
         last = facts.acquisitions
         if facts.unfinished is not None or self.acquisitions(last) != list(range(1, last + 1)):
@@ -125,6 +133,7 @@ class VaultItem:
             )
         if last >= MAX_ACQUISITION:
             raise LimitExceededError(f"an item holds at most {MAX_ACQUISITION} acquisitions", hint="Use another item number.")
+        self._checked = checker, received
         return ItemState(
             next_acquisition=last + 1,
             head_sequence=facts.length,
@@ -138,11 +147,13 @@ class VaultItem:
     def find_session(self, session: str) -> int | None:
         """Returns the acquisition that a session has published, for the repeat after a lost acknowledgement; or None.
 
-        Headers that cannot be read are skipped: a bad sector in an old manifest must not block the item.
+        Headers that cannot be read are skipped: a bad sector in an old manifest must not block the item. Only one that has the
+        session's name is decoded: an item has up to 9999 of them.
         """
+        wanted = session.encode()
         for number in reversed(self.acquisitions()):
-            with contextlib.suppress(StorageError):
-                if self.header(number).session == session:
+            with contextlib.suppress(StorageError), opened_document(self.layout, number, MANIFEST) as manifest:
+                if wanted in manifest.readline(MAX_HEADER_LINE + 1) and self.header(number).session == session:
                     return number
         return None
 

@@ -64,7 +64,7 @@ STREAMED_DOCUMENTS: Final = frozenset({MANIFEST, SHA256SUMS, BLAKE3SUMS, CHUNKS}
 MAX_ACQUISITION: Final = 9999
 MAX_SEQUENCE: Final = 999_999
 _ACQUISITION: Final = re.compile(r"[0-9]{4}")
-_RECORD: Final = re.compile(r"([0-9]{4,6})-([a-z-]{1,20})\.json")
+_RECORD: Final = re.compile(r"([0-9]{4}|[1-9][0-9]{4,5})-([a-z-]{1,20})\.json")  # four digits, or as many as it takes
 
 
 def acquisition_folder(number: int) -> str:
@@ -85,9 +85,7 @@ def record_file(sequence: int, kind: str) -> str:
 def parse_record_file(name: str) -> tuple[int, str] | None:
     """Returns number and type of a custody record's file; None for any other name."""
     match = _RECORD.fullmatch(name)
-    if match is None or record_file(int(match[1]), match[2]) != name:
-        return None
-    return int(match[1]), match[2]
+    return (int(match[1]), match[2]) if match is not None else None
 
 
 @dataclass(frozen=True, slots=True)

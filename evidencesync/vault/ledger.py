@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha512
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from evidencesync.custody.chain import follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
@@ -44,8 +45,7 @@ _MOST_LOOKED_FOR = 100  # missing records in a listing: a planted file may have 
 _MOST_TRIES = 100  # while other writers add to the chain, where locks do not hold
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class RecordFile:
+class RecordFile(NamedTuple):
     """A record's file, as far as its name tells."""
 
     sequence: int
@@ -90,18 +90,22 @@ class Ledger:
     """One chain. Reading needs no lock; to append, the caller holds the lock of the item (or of the vault's custody folder).
 
     `may_sign` is needed to append: it decides whether another writer's reservation counts.
+
+    The folder is listed once, however large the chain is: no record is ever removed, and each later one has the next number, so
+    that it is found by its name. One that somebody removes meanwhile is missed by `load`, or by the next ledger.
     """
 
     def __init__(self, folder: Path, may_sign: SignerCheck | None = None) -> None:
         self.folder = folder
         self._may_sign = may_sign or _nobody_may_sign
+        self._known: list[RecordFile] = []
 
     def files(self, reaching: int = 0) -> list[RecordFile]:
         """Lists all records in order. `reaching`: the number of a record that was there, as somebody has stated.
 
         Raises ChainError for a gap or a double number, MissingOrExtraError for a strange name.
         """
-        found = self._listed()
+        found = self._gone_on() if self._known else self._listed()
         last = max(found[-1].sequence if found else 0, reaching)
         if len(found) != last:
             # While others add to a large folder, a listing can have the newest name and miss one from just before. Records are
@@ -109,9 +113,18 @@ class Ledger:
             # list a folder as it was some time ago: what both listings lack is looked up by name.
             found = [file for file in self._listed() if file.sequence <= last]
             found = sorted([*found, *self._looked_up({file.sequence for file in found}, last)])
-        for expected, file in enumerate(found, 1):
+        for expected, file in enumerate(found[len(self._known) :], len(self._known) + 1):
             if file.sequence != expected:
                 raise ChainError(f"custody record {expected} is missing, or there are two of its number")
+        self._known = found
+        return found
+
+    def _gone_on(self) -> list[RecordFile]:
+        """Returns the records that are known, and those that were added since."""
+        found = list(self._known)
+        with opened_folder(self.folder) as folder, storing("look for custody records"):
+            while added := _of_number(found[-1].sequence + 1, folder):
+                found += added
         return found
 
     def _listed(self) -> list[RecordFile]:
@@ -147,11 +160,8 @@ class Ledger:
     def _looked_up(self, listed: set[int], last: int) -> list[RecordFile]:
         """Returns records up to the `last` that are there and were not listed; of many, only the first are looked for."""
         numbers = islice((number for number in range(1, last + 1) if number not in listed), _MOST_LOOKED_FOR)
-        files = [RecordFile(number, kind) for number in numbers for kind in SIGNERS]
-        if not files:
-            return []
         with opened_folder(self.folder) as folder, storing("look for custody records"):
-            return [file for file in files if _is_there(file.name, folder)]
+            return [file for number in numbers for file in _of_number(number, folder)]
 
     def load(self, file: RecordFile) -> StoredRecord:
         """Reads a record with its signature. Raises ChainError when it is missing, or another one.
@@ -224,6 +234,7 @@ class Ledger:
             self.require_undamaged_head("this custody chain")
             with contextlib.suppress(ChainGrewError):
                 return self.append(*sign(self.head()))
+            self._known = []
         raise LockedError("others add to this custody chain all the time", hint="Run the same command again.")
 
     def may_be_completed(self, data: bytes, signature: bytes) -> bool:
@@ -260,6 +271,11 @@ def recorded(sequence: int) -> Iterator[None]:
     hint = f"The record is in the chain, with the number {sequence}: do not append it again."
     with hinting(hint), storing(f"go on after custody record {sequence}"):
         yield
+
+
+def _of_number(number: int, folder_fd: int) -> list[RecordFile]:
+    """Returns the records of a number that are there; more than one only where somebody has put them there."""
+    return [file for kind in SIGNERS if _is_there((file := RecordFile(number, kind)).name, folder_fd)]
 
 
 def _is_there(name: str, folder_fd: int) -> bool:

@@ -179,11 +179,16 @@ def _confirm(folder_fd: int, new: NewRecord) -> None:
 
 
 def _record_of(folder_fd: int, sequence: int, names: list[str]) -> str | None:
-    for name in (*(record_file(sequence, kind) for kind in SIGNERS), *names):
-        parsed = parse_record_file(name)
-        if parsed is not None and parsed[0] == sequence and is_there(folder_fd, name):
+    number = _number_in_names(sequence)
+    for name in (*(record_file(sequence, kind) for kind in SIGNERS), *(name for name in names if name.startswith(number))):
+        if parse_record_file(name) is not None and is_there(folder_fd, name):
             return name
     return None
+
+
+def _number_in_names(sequence: int) -> str:
+    """Returns how the names of a record's file and its signature begin."""
+    return record_file(sequence, "")[: -len(".json")]
 
 
 def put_record(folder_fd: int, new: NewRecord, linked_from: int | None = None) -> None:
@@ -216,17 +221,14 @@ def _tidy(folder_fd: int, new: NewRecord, names: list[str]) -> None:
 
     A record's own file is never removed, nor a reservation that may still be in use.
     """
-    number = new.record.sequence
+    number = _number_in_names(new.record.sequence)
     with storing("tidy a custody folder"):
         for name in names:
-            reserved = reserved_number(name)
-            signed = parse_record_file(name.removesuffix(SIGNATURE_SUFFIX)) if name.endswith(SIGNATURE_SUFFIX) else None
-            if reserved is not None:
-                unwanted = reserved < number
-            elif signed is not None:
-                unwanted = signed[0] == number and name != new.name + SIGNATURE_SUFFIX
+            if name.startswith(TEMPORARY):
+                reserved = reserved_number(name)
+                unwanted = reserved is None or reserved < new.record.sequence
             else:
-                unwanted = name.startswith(TEMPORARY)
+                unwanted = name.startswith(number) and name.endswith(SIGNATURE_SUFFIX) and name != new.name + SIGNATURE_SUFFIX
             if unwanted:
                 tidy_away(folder_fd, name)
 

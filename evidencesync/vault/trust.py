@@ -74,7 +74,6 @@ from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.vault.interrupted import TEMPORARY, FileState, file_state, is_draft, temporary_name
 from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS, VaultLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, recorded, sign_record
-from evidencesync.vault.reservations import is_signed_by_vault
 from evidencesync.vault.settings import VaultSettings
 from evidencesync.vault.writer import Machine, locked_for_writing, name_writer
 
@@ -236,11 +235,13 @@ def record_upon(settings: VaultSettings, head: ChainHead, kind: RecordType, deta
 class TrustStore:
     """Reads and changes the signers that a vault trusts. Reading needs no lock and writes nothing."""
 
-    def __init__(self, layout: VaultLayout, settings: VaultSettings, load_signer: Callable[[], SigningKey]) -> None:
+    def __init__(
+        self, layout: VaultLayout, settings: VaultSettings, ledger: Ledger, load_signer: Callable[[], SigningKey]
+    ) -> None:
         self._layout = layout
         self._settings = settings
         self._load_signer = load_signer
-        self._ledger = Ledger(layout.custody, lambda new: is_signed_by_vault(new, settings.id, settings.key))
+        self._ledger = ledger
 
     def load(self) -> TrustLists:
         """Returns the trusted signers. Raises TrustChangedError where a list is not the one that the vault's last record states.

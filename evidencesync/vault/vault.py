@@ -197,7 +197,7 @@ class Vault:
         self.layout = layout
         self.settings = settings
         self.ledger = Ledger(layout.custody, lambda new: is_signed_by_vault(new, settings.id, settings.key))
-        self.trust = TrustStore(layout, settings, lambda: self.signer)
+        self.trust = TrustStore(layout, settings, self.ledger, lambda: self.signer)
         self._signer: VaultSigner | None = None
         self._low_s: bool | None = None
 

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -75,7 +76,7 @@ def test_a_chain_with_a_hole_takes_no_more(vault: Vault, damage: str) -> None:
     else:
         (folder / "02-heads.json").write_bytes(b"")
     with pytest.raises(MissingOrExtraError if damage == "odd name" else ChainError):
-        append(vault)
+        append(Vault.open(vault.layout.root))
 
 
 def test_a_record_in_the_wrong_file_or_without_its_signature_is_refused(vault: Vault) -> None:
@@ -87,8 +88,10 @@ def test_a_record_in_the_wrong_file_or_without_its_signature_is_refused(vault: V
     (folder / "kept").rename(folder / "0002-heads.json.sig")
     (folder / "0002-heads.json").rename(folder / "0002-trust-changed.json")
     (folder / "0002-heads.json.sig").rename(folder / "0002-trust-changed.json.sig")
+    with pytest.raises(ChainError, match="record 2 is missing"):
+        vault.ledger.head()  # which has listed the folder before
     with pytest.raises(ChainError, match="holds another one"):
-        vault.ledger.head()
+        Ledger(folder).head()
 
 
 def test_a_record_that_is_not_in_its_strict_form_is_refused(vault: Vault) -> None:
@@ -255,7 +258,27 @@ def test_a_list_made_while_others_add_to_a_large_folder_is_made_again(vault: Vau
         return [name for name in listdir(folder) if not name.startswith(lacked)]
 
     monkeypatch.setattr(os, "listdir", lacking)
-    assert [file.sequence for file in vault.ledger.files()] == [1, 2, 3, 4, 5]
+    assert [file.sequence for file in Ledger(vault.layout.custody).files()] == [1, 2, 3, 4, 5]
+
+
+def test_a_chain_is_listed_once_and_what_others_add_is_found_by_its_name(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(vault)
+    ledger, listdir, listed = Ledger(vault.layout.custody), os.listdir, []
+
+    def counting(folder: Path | int) -> list[str]:
+        listed.append(folder)
+        return listdir(folder)
+
+    monkeypatch.setattr("evidencesync.vault.ledger.os.listdir", counting)
+    assert len(ledger.files()) == 2
+    for _ in range(3):
+        append(vault)
+    assert [file.sequence for file in ledger.files()] == [1, 2, 3, 4, 5]
+    assert [folder for folder in listed if isinstance(folder, Path)] == [vault.layout.custody]  # an append lists by a descriptor
+    (vault.layout.custody / "0006-heads.json").touch()
+    (vault.layout.custody / "0006-made.json").touch()
+    with pytest.raises(ChainError, match="two of its number"):
+        ledger.files()
 
 
 def test_a_name_that_a_list_has_twice_is_one_record_and_one_item(acquirer: Acquirer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,10 +348,10 @@ def test_a_record_that_is_gone_is_gone_whatever_is_looked_for(vault: Vault) -> N
     last = vault.layout.custody / vault.ledger.files()[-1].name
     last.rename(last.with_name(".gone"))
     with pytest.raises(RolledBackError):
-        require_stated(vault.ledger, "the chain", [head])
+        require_stated(Ledger(vault.layout.custody), "the chain", [head])
     last.with_name(".gone").rename(last.with_name("999999-heads.json"))
     with pytest.raises(ChainError, match="record 3 is missing"):
-        vault.ledger.files()
+        Ledger(vault.layout.custody).files()
 
 
 def test_what_a_mac_leaves_beside_the_records_keeps_nobody_from_the_chain(vault: Vault) -> None:

@@ -136,6 +136,7 @@ def test_an_index_says_nothing_of_a_chain_with_another_record_in_that_place(vaul
     stated_of(vault, NAME.place)
     shutil.rmtree(vault.layout.custody)
     (tmp_path / "custody").rename(vault.layout.custody)
+    vault = Vault.open(vault.layout.root)
     assert stated_of(vault, NAME.place) == set()
     for number in range(1, MANY + 1):
         state_head(vault, OTHER, ChainHead(number, f"{number:064x}"))
