@@ -74,6 +74,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "push-output": ("evidencesync push --json", (PushOutput, UnchangedOutput)),
         "pull-output": ("evidencesync pull --json", (PushOutput, UnchangedOutput)),
         "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),
+        "pull-dry-run-output": ("evidencesync pull --dry-run --json", (DryRunOutput,)),
         "watch-output": ("evidencesync watch --json", (WatchOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "vault-verdict": ("The verdict of a vault on itself, for who asked from afar", (VaultVerdict,)),

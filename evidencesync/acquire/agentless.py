@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
+from evidencesync.acquire.dry_run import DryRun
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.push import push
 from evidencesync.acquire.request import PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.sftp_connection import SftpConnection
 from evidencesync.acquire.sftp_entries import TIMES_OF_SFTP
-from evidencesync.acquire.sftp_reading import SftpReading, SftpRoot
+from evidencesync.acquire.sftp_reading import SftpReading
+from evidencesync.acquire.sftp_walk import SftpRoot, survey_sftp
 from evidencesync.acquire.signing import Provenance
 from evidencesync.acquire.source_access import Emit, Reading
 from evidencesync.connection.link import Link
@@ -26,11 +28,13 @@ from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import Pulled
 from evidencesync.connection.writer import RateLimit
 from evidencesync.custody.documents import Origin, SshPeer
+from evidencesync.custody.manifest import WholeEntry
 from evidencesync.errors import ProtocolError, SourceNotFoundError, SourceReadError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_PATH
+from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import NOT_THERE
 from evidencesync.ssh.sftp import SftpSource
 
@@ -67,6 +71,20 @@ def pull_agentless(
     finally:
         connection.close()
     return dataclasses.replace(outcome, wire_sent=connection.wire_sent, wire_received=connection.wire_received)
+
+
+def survey_agentless(
+    server: SftpSource, again: Callable[[], SftpSource], retries: int, source: bytes, rules: FilterRules, seen: DryRun
+) -> Iterator[WholeEntry]:
+    """Yields the entries of a source, as the server calls it, and counts them in `seen`. No file is opened.
+
+    Closes the connection at the end. Raises SourceNotFoundError, UsageError, LinkLostError where the server is lost.
+    """
+    connection = SftpConnection(server, again, retries, Progress())
+    try:
+        yield from survey_sftp(connection, _find(connection, source)[0], rules, seen)
+    finally:
+        connection.close()
 
 
 class _SftpAccess:

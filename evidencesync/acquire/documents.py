@@ -39,7 +39,7 @@ class DocumentsRequest:
     """Which documents are wanted, and who reads them. `vault` is the path as the other end knows it.
 
     `whole`: the acquisitions of the one item of which all of the manifest, and the rows of chunks, are wanted; 0 is the last one.
-    Without `rows`, these are left out, if the vault's end knows how.
+    Without `rows`, these are left out, if the vault's end knows how. `least_bytes`: what a planned push needs at the least.
     """
 
     vault: bytes
@@ -49,6 +49,7 @@ class DocumentsRequest:
     item: str | None = None
     whole: tuple[int, ...] = ()
     rows: bool = True
+    least_bytes: int = 0
     timeout_seconds: float = 60.0
     retries: int = 0
 
@@ -80,7 +81,7 @@ def fetch_documents(
 def _fetch_once(
     link: Link, request: DocumentsRequest, recall: Callable[[str], None], folder: Path, now: Callable[[], int]
 ) -> tuple[Vault, ReadingSession]:
-    session = ReadingSession(link, request, now, recall)
+    session = ReadingSession(link, request, now, recall, request.least_bytes)
     try:
         asks = DocumentsAsk if request.rows or session.welcome.version < ASKING_VERSION else ManifestsAsk
         session.ask(asks(request.case, request.item, list(request.whole)))

@@ -1,4 +1,4 @@
-"""Counts what a push would acquire, from names and metadata alone: no content and no link is read, and nothing is written."""
+"""Counts what would be acquired, from names and metadata alone: no content and no link is read, and nothing is written."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.custody.manifest import WholeEntry
@@ -18,18 +19,40 @@ from evidencesync.source.root import SourceRoot
 from evidencesync.source.walker import Found, walk
 
 
+class Surveyed(NamedTuple):
+    """An entry with type, size, modification time and flags. `rule`: what leaves it out, as `FilterRules.why_skipped` says."""
+
+    path: bytes
+    entry: Entry
+    rule: str | None = None
+
+
 @dataclass(slots=True)
 class DryRun:
     """Counts of a source. `files` and `size` (bytes) are of the files that would be read.
 
     `tally` has what would not be read whole, including listed names that cannot be reached. `left_out` counts what is left out
-    by each rule, as `FilterRules.why_skipped` names it.
+    by each rule. `over_sftp`: nobody looks whether files can be read, and all that is read travels.
     """
 
     tally: SourceTally = field(default_factory=SourceTally)
     files: int = 0
     size: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    over_sftp: bool = False
+
+    def add(self, found: Surveyed) -> WholeEntry:
+        """Counts an entry, and returns it as a manifest would have it, without its content."""
+        path, entry, rule = found
+        for flag in entry.flags or ():
+            self.tally.add_flag(path, flag)
+        if rule is not None:
+            self.left_out[rule] += 1
+        if not entry.flags and entry.size is not None:
+            self.files += 1
+            self.size += entry.size
+        self.tally.manifest.add(entry)
+        return WholeEntry(path, entry, None)
 
 
 def plan_acquisition(source: SourceRoot, rules: FilterRules) -> DryRun:
@@ -41,12 +64,17 @@ def plan_acquisition(source: SourceRoot, rules: FilterRules) -> DryRun:
 
 
 def survey(source: SourceRoot, rules: FilterRules, seen: DryRun) -> Iterator[WholeEntry]:
-    """Walks a source, opening folders as a push would, counts in `seen`, and yields its entries in the manifest's order.
+    """Walks a source as `look` does, counts all of it in `seen`, and yields its entries."""
+    return map(seen.add, look(source, rules, seen.tally))
 
-    They have type, size, modification time and flags. Whether a file can be read is taken from its permissions. A device is
-    opened to find its size, and not read. Raises SourceNotFoundError.
+
+def look(source: SourceRoot, rules: FilterRules, tally: SourceTally) -> Iterator[Surveyed]:
+    """Walks a source, opening folders as a push would, and yields its entries in the manifest's order.
+
+    Whether a file can be read is taken from its permissions. A device is opened to find its size, and not read. `tally` gets
+    remarks, and listed names that are not there. Raises SourceNotFoundError.
     """
-    tally, device = seen.tally, -1
+    device = -1
 
     def record_unreached(path: bytes) -> None:
         tally.manifest.remark("listed-not-reached", 1)
@@ -62,26 +90,18 @@ def survey(source: SourceRoot, rules: FilterRules, seen: DryRun) -> Iterator[Who
             device = found.stat.st_dev
         if not found.noatime and found.stat is not None:
             tally.manifest.remark("access-time-changed", os.fstat(found.folder_fd).st_atime_ns != found.stat.st_atime_ns)
-        if source.is_device:
-            seen.files, seen.size = 1, geometry_of(source).size
-        elif flag is None and found.entry_type == "file" and found.stat is not None:
-            if _may_read(found):
-                seen.files += 1
-                seen.size += found.stat.st_size
-            else:
-                flag = "unreadable"
-        if flag is not None:
-            tally.add_flag(found.path, flag)
+        is_file = not source.is_device and found.entry_type == "file" and found.stat is not None
+        if flag is None and is_file and not _may_read(found):
+            flag = "unreadable"
+        rule = None
         if flag == "skipped" and found.stat is not None:
             above = os.fstat(found.dir_fd)
             own = rules.is_own((above.st_dev, above.st_ino), found.name)
-            seen.left_out[rules.why_skipped(found.path, found.stat, device, own=own)] += 1
+            rule = rules.why_skipped(found.path, found.stat, device, own=own)
         if found.listed and flag == "vanished":
             tally.add_not_there(found.path)
         tally.listed_folders += found.entry_type == "directory" and flag != "vanished" and rules.names_folder(found.path)
-        entry = _entry(found, flag, seen.size if source.is_device else None)
-        tally.manifest.add(entry)
-        yield WholeEntry(found.path, entry, None)
+        yield Surveyed(found.path, _entry(found, flag, geometry_of(source).size if source.is_device else None), rule)
 
 
 def _entry(found: Found, flag: Flag | None, device_size: int | None) -> Entry:

@@ -216,7 +216,12 @@ def begin_custody_session(
 
 
 def begin_reading_session(
-    request: ReadingRequest, link: Link, expect: Expect, now: Callable[[], int], recall: Callable[[str], None]
+    request: ReadingRequest,
+    link: Link,
+    expect: Expect,
+    now: Callable[[], int],
+    recall: Callable[[str], None],
+    least_bytes: int = 0,
 ) -> Welcome:
     """Runs the handshake of a session that reads documents. `recall` is called with the vault's id before anything is read.
 
@@ -241,7 +246,7 @@ def begin_reading_session(
     encoded = msgspec.json.encode(claim)
     signature = sign_document(request.signer, SESSION_NAMESPACE, hashlib.sha512(encoded).digest())
     begin = Begin(encoded, signature, read_back=False, resumes=False, seen=0, vault_seen=0)
-    link.write(_patience(request, welcome, 0.0) + frame_of(begin))
+    link.write(_patience(request, welcome, 0.0, least_bytes) + frame_of(begin))
     return welcome
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from evidencesync.acquire.handshake import Handshake, patience_of
 from evidencesync.acquire.outcome import ConcludedPush, CountedTraffic
 from evidencesync.acquire.reading import SourceTally
-from evidencesync.acquire.remote_source import Frames, RemoteSource, note_of, origin_of
+from evidencesync.acquire.remote_source import Frames, RemoteSource, note_of, origin_of, wish_for
 from evidencesync.acquire.request import PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Provenance, Signed, make_header, sign
@@ -26,7 +26,6 @@ from evidencesync.acquire.unchanged import EntriesCheck, UnchangedSource, unchan
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.inbox import SilenceTimer
 from evidencesync.connection.link import Link, LocalLink
-from evidencesync.connection.not_begun import silent
 from evidencesync.connection.process import SteadyClock, set_seconds
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import Pulled
@@ -65,10 +64,7 @@ from evidencesync.protocol.messages import (
     Want,
     Withdraw,
 )
-from evidencesync.protocol.pull_messages import (
-    Fetch,
-    SourceOffer,
-)
+from evidencesync.protocol.pull_messages import Fetch, SourceAsk
 
 _ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)
 _ALIVE_SECONDS: Final = 5.0
@@ -244,20 +240,15 @@ class _Pull:
         request, source = self._request, self._source
         source.listen(self._connection.inbox)
         asked = self._now()
-        source.ask(request, counts=self._progress.count_ahead)
-        offer = self._wait_for_offer()
+        counts = self._progress.count_ahead
+        source.ask(
+            wish_for(SourceAsk, request.source, request.rules, request.on_read_error, request.retries_changed, counts=counts)
+        )
+        offer = source.wait_for_offer(self._connection.inbox, request.timeout_seconds)
         self._version = offer.version
         self._path = offer.path
         offset = offer.clock - (asked + self._now()) // 2
         return Provenance(origin_of(offer), "pull", "source", source.link.peer, offset, note_of(offer), request.on_read_error)
-
-    def _wait_for_offer(self) -> SourceOffer:
-        until = time.monotonic() + self._request.timeout_seconds
-        while time.monotonic() < until:
-            frames, _ = self._connection.inbox.take(local=True, timeout_seconds=self._request.timeout_seconds)
-            if frames is not None:
-                return self._source.take_offer(frames)
-        raise silent(self._connection.inbox.local_frames, "the source's end", self._request.timeout_seconds)
 
     def _begin(self, provenance: Provenance, handshake: Handshake, started: UtcTime) -> ManifestHeader:
         """Sends the header, which is the first page, to the vault; then lets the source's end begin."""

@@ -20,13 +20,23 @@ _M = TypeVar("_M", bound=Message)
 class ReadingSession:
     """Is open as soon as it is made: the vault has shown who it is, and taken our key."""
 
-    def __init__(self, link: Link, request: ReadingRequest, now: Callable[[], int], recall: Callable[[str], None]) -> None:
-        """Takes over the link. Raises what the vault refuses us with, VersionError, ProtocolError, LinkLostError."""
+    def __init__(
+        self,
+        link: Link,
+        request: ReadingRequest,
+        now: Callable[[], int],
+        recall: Callable[[str], None],
+        least_bytes: int = 0,
+    ) -> None:
+        """Takes over the link. `least_bytes`: what a push that is planned needs at the least.
+
+        Raises what the vault refuses us with, VersionError, ProtocolError, LinkLostError.
+        """
         self._link = link
         self._answers = VaultAnswers(link, request.timeout_seconds)
         try:
             with self.explained():
-                self.welcome = begin_reading_session(request, link, self._answers.expect, now, recall)
+                self.welcome = begin_reading_session(request, link, self._answers.expect, now, recall, least_bytes)
                 self._answers.may_say_status = True
         except BaseException:
             self.close()

@@ -6,13 +6,13 @@ import logging
 import math
 import os
 import threading
+import time
 from typing import Final
 
 import evidencesync
-from evidencesync.acquire.request import PushRequest
 from evidencesync.connection.inbox import FRAME_OVERHEAD, Inbox
 from evidencesync.connection.link import Link
-from evidencesync.connection.not_begun import decoded, ending_of, not_started
+from evidencesync.connection.not_begun import decoded, ending_of, not_started, silent
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.waiting import Standstill
 from evidencesync.custody.documents import Origin
@@ -56,6 +56,8 @@ from evidencesync.protocol.pull_messages import (
     SourceOffer,
     SourceSeen,
 )
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.salvage import OnReadError
 
 _LOG: Final = logging.getLogger(__name__)
 Frames = list[tuple[int, memoryview]]
@@ -92,30 +94,22 @@ class RemoteSource:
         """Starts the thread that receives frames."""
         threading.Thread(target=_listen, args=(self.link, inbox, self._progress), name="far source", daemon=True).start()
 
-    def ask(self, request: PushRequest, *, counts: bool) -> None:
-        """Sends the request for a source. Raises UsageError for more patterns than the message can hold."""
-        rules = request.rules
-        excludes, includes = list(map(os.fsencode, rules.excludes)), list(map(os.fsencode, rules.includes))
-        if max(len(excludes), len(includes)) > MAX_PATTERNS or max(map(len, [*excludes, *includes]), default=0) > MAX_PATTERN:
-            raise UsageError(f"a pull takes {MAX_PATTERNS} patterns of each kind, of {MAX_PATTERN} bytes each")
-        wish = SourceAsk(
-            list(VERSIONS),
-            evidencesync.__version__,
-            DELTA_PARAMETERS,
-            request.source,
-            excludes,
-            includes,
-            rules.max_size,
-            rules.one_file_system,
-            request.on_read_error,
-            request.retries_changed,
-            counts,
-        )
+    def ask(self, wish: SourceAsk) -> None:
+        """Sends the request for a source."""
         self._write(PREAMBLE + frame_of(wish))
+
+    def wait_for_offer(self, inbox: Inbox[Frames, Message], timeout_seconds: float) -> SourceOffer:
+        """Waits for the answer to the request. Raises LinkLostError, NoRemoteError, and as `take_offer`."""
+        until = time.monotonic() + timeout_seconds
+        while time.monotonic() < until:
+            frames, _ = inbox.take(local=True, timeout_seconds=timeout_seconds)
+            if frames is not None:
+                return self.take_offer(frames)
+        raise silent(inbox.local_frames, "the source's end", timeout_seconds)
 
     def take_offer(self, frames: Frames) -> SourceOffer:
         """Returns the answer to the request. Raises VersionError, ProtocolError, and the error of the other end."""
-        message = _decode(*frames[0])
+        message = decoded_message(*frames[0])
         if isinstance(message, Failure):
             raise error_of_far_end(message, is_source=True)
         if not isinstance(message, SourceOffer) or len(frames) > 1:
@@ -146,7 +140,7 @@ class RemoteSource:
         before = self._seen
         for frame_type, body in frames:
             if frame_type not in _PASSED_ON:
-                message = _decode(frame_type, body)
+                message = decoded_message(frame_type, body)
                 if not isinstance(message, PageOffer | Page):
                     self._receive(message)
                     continue
@@ -201,6 +195,34 @@ class RemoteSource:
         progress.total_files, progress.total_bytes, progress.path = seen.total_files, seen.total_bytes, seen.path
 
 
+def wish_for(
+    kind: type[SourceAsk],
+    path: bytes,
+    rules: FilterRules,
+    on_read_error: OnReadError = "zero",
+    retries_changed: int | None = None,
+    *,
+    counts: bool = False,
+) -> SourceAsk:
+    """Makes the request for a source. Raises UsageError for more patterns than the message can hold."""
+    excludes, includes = list(map(os.fsencode, rules.excludes)), list(map(os.fsencode, rules.includes))
+    if max(len(excludes), len(includes)) > MAX_PATTERNS or max(map(len, [*excludes, *includes]), default=0) > MAX_PATTERN:
+        raise UsageError(f"a pull takes {MAX_PATTERNS} patterns of each kind, of {MAX_PATTERN} bytes each")
+    return kind(
+        list(VERSIONS),
+        evidencesync.__version__,
+        DELTA_PARAMETERS,
+        path,
+        excludes,
+        includes,
+        rules.max_size,
+        rules.one_file_system,
+        on_read_error,
+        retries_changed,
+        counts,
+    )
+
+
 def origin_of(offer: SourceOffer) -> Origin:
     """Returns the description of the source's machine for the manifest. Raises ProtocolError for text that it may not hold."""
     facts = offer.device or {}
@@ -230,7 +252,8 @@ def note_of(offer: SourceOffer) -> str | None:
     return f"the source was named through a symbolic link: {named} leads to {path}"
 
 
-def _decode(frame_type: int, body: memoryview) -> Message:
+def decoded_message(frame_type: int, body: memoryview) -> Message:
+    """Returns a message of the source's end. Raises ProtocolError for a malformed one, and for data."""
     if frame_type == DATA_FRAME:
         raise ProtocolError("data that was not announced")
     return decode_message(frame_type, body)

@@ -217,6 +217,26 @@ class OnceChoice(HowChoice):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class PlannedChoice(OnceChoice):
+    """How the evidence is transferred, or only what a transfer would read, find and meet."""
+
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only look, at the source and in the vault, and show what would be read and sent."),
+    ] = False
+    itemize: Annotated[
+        bool, typer.Option("--itemize", help="With --dry-run: a line for each entry that is added, removed or changed.")
+    ] = False
+    offline: Annotated[bool, typer.Option("--offline", help="With --dry-run: look at the source alone.")] = False
+
+    def check(self) -> None:
+        """Raises UsageError for options of a dry run without one."""
+        for option, is_given in (("--itemize", self.itemize), ("--offline", self.offline)):
+            if is_given and not self.dry_run:
+                raise UsageError(f"{option} is for --dry-run", hint="Add --dry-run, or leave it out.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Places:
     """The source's path and the vault's path, each as its own machine knows it, and the filters for the source."""
 

@@ -1,12 +1,13 @@
-"""Runs `push --dry-run`: looks at the source and at the vault, and writes to neither."""
+"""Runs `push --dry-run` and `pull --dry-run`: looks at the source and at the vault, and writes to neither."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.cli.acquire import CODES, Places
@@ -20,7 +21,6 @@ from evidencesync.errors import (
     EvidenceSyncError,
     HostKeyError,
     LinkLostError,
-    NoSpaceError,
     NotThereError,
     SigningKeyError,
     VaultNotFoundError,
@@ -28,6 +28,7 @@ from evidencesync.errors import (
 from evidencesync.exit_codes import ExitCode, most_severe
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.dry_run import DryRun
     from evidencesync.cli.command import Run
     from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
     from evidencesync.cli.reading import ReadableVault
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from evidencesync.custody.manifest import WholeEntry
     from evidencesync.evidence.identity import ItemName
     from evidencesync.protocol.document_messages import RoomShown
-    from evidencesync.source.root import SourceRoot
 
 _NO_ANSWER: Final = (AuthenticationError, ConnectError, HostKeyError, LinkLostError, SigningKeyError, VaultNotFoundError)
 _OFFLINE: Final = "--offline looks at the source alone."
@@ -56,6 +56,24 @@ class DryRunRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """How a source is looked at, wherever it lies: what yields its entries, and how much room it needs at the least."""
+
+    survey: Callable[[DryRun], Iterator[WholeEntry]]
+    least_bytes: int = 0
+
+
+def look_here(source: Places) -> Look:
+    """Looks at a source on this machine. Raises SourceNotFoundError, UsageError."""
+    from evidencesync.acquire.dry_run import survey
+    from evidencesync.source.minimum_size import minimum_bytes
+    from evidencesync.source.root import resolve_source
+
+    root = resolve_source(source.path)
+    return Look(partial(survey, root, source.rules), minimum_bytes(root))
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
     """What the vault is known to have of the item: nothing, or its last acquisition. `code`: of what could not be compared."""
 
@@ -65,40 +83,39 @@ class _Known:
     code: ExitCode
 
 
-def dry_run(run: Run, request: DryRunRequest) -> ExitCode:
-    """Looks at the source and the vault, and prints what a push would read, find, send and meet.
+def dry_run(run: Run, request: DryRunRequest, look: Look) -> ExitCode:
+    """Looks at the source and the vault, and prints what an acquisition would read, find, send and meet.
 
-    The code is that of what a push would certainly be refused with, else 3 if something cannot be read.
+    The code is that of what it would certainly be refused with, else 3 if something cannot be read.
     """
-    from evidencesync.acquire.dry_run import DryRun, survey
+    from evidencesync.acquire.dry_run import DryRun
     from evidencesync.acquire.source_access import refuse_empty
     from evidencesync.compare.planned import compare_planned
-    from evidencesync.source.root import resolve_source
 
-    name, source, rules = request.item.name(), resolve_source(request.source.path), request.source.rules
+    name, rules = request.item.name(), request.source.rules
     seen, itemized = DryRun(), Itemized(run.console, wanted=request.itemize)
     codes: set[ExitCode] = set()
     with contextlib.ExitStack() as stack:
         outlook = None
-        found = survey(source, rules, seen)
+        found = look.survey(seen)
         if request.offline:
             for _ in found:
                 pass
         else:
             with _naming_offline(run):
-                vault = stack.enter_context(_readable(run, request))
-                room = _ask_for_room(run, request, vault, name)
-            run.console.kind = CommandKind.SHOWS  # from here on nothing is refused to a push, and a reader may leave (| head)
+                vault = stack.enter_context(_readable(run, request, look.least_bytes))
+                room = _ask_for_room(run, request, vault, name, look.least_bytes)
+            run.console.kind = CommandKind.SHOWS  # from here on nothing is refused any more, and a reader may leave (| head)
             known = _look(run, stack, vault, name)
             changes = compare_planned(
                 known.entries,
                 found,
                 itemized.add,
                 is_wanted=rules.listed.wants if rules.listed is not None else lambda _path: True,
-                in_seconds=known.in_seconds,
+                in_seconds=known.in_seconds or seen.over_sftp,
             )
             itemized.finish(changes)
-            outlook = _outlook(vault, known, changes, room, source)
+            outlook = _outlook(vault, known, changes, room, seen)
             codes |= {known.code} | ({outlook.refused.exit_code} if outlook.refused is not None else set())
     if not request.source.allow_empty:
         refuse_empty(rules, seen.tally.manifest, seen.tally.listed_folders)
@@ -120,13 +137,13 @@ def _naming_offline(run: Run) -> Iterator[None]:
         raise
 
 
-def _readable(run: Run, request: DryRunRequest) -> contextlib.AbstractContextManager[ReadableVault]:
+def _readable(run: Run, request: DryRunRequest, least_bytes: int) -> contextlib.AbstractContextManager[ReadableVault]:
     numbers = (request.item.case, request.item.item)
-    return readable_vault(run, request.vault, request.sign, request.ssh, numbers, (0,), rows=False, asks_more=True)
+    return readable_vault(run, request.vault, request.sign, request.ssh, numbers, (0,), planned=least_bytes, asks_more=True)
 
 
-def _ask_for_room(run: Run, request: DryRunRequest, vault: ReadableVault, name: ItemName) -> RoomShown | None:
-    """What a push would meet. Raises UntrustedSignerError and others, as the push itself would at its beginning."""
+def _ask_for_room(run: Run, request: DryRunRequest, vault: ReadableVault, name: ItemName, least_bytes: int) -> RoomShown | None:
+    """What an acquisition would meet. Raises UntrustedSignerError and others, as it would itself at its beginning."""
     from evidencesync.acquire.room import ask_for_room
 
     if vault.far is not None:
@@ -142,7 +159,8 @@ def _ask_for_room(run: Run, request: DryRunRequest, vault: ReadableVault, name: 
     asker = make_asker(run.console.terminal)
     signer = load_signer(request.sign.key_choice(run.settings), request.ssh.identity_file(run.settings), asker)
     trusted = vault.vault.load_trust()
-    return show_room(vault.vault, trusted.principal_for(signer.public_key, SESSION_NAMESPACE, time.time_ns()), name)
+    principal = trusted.principal_for(signer.public_key, SESSION_NAMESPACE, time.time_ns())
+    return show_room(vault.vault, principal, name, least_bytes)
 
 
 def _look(run: Run, stack: contextlib.ExitStack, vault: ReadableVault, name: ItemName) -> _Known:
@@ -163,37 +181,21 @@ def _look(run: Run, stack: contextlib.ExitStack, vault: ReadableVault, name: Ite
     return _Known(number, whole_entries(lines), item.header(number).digests_taken_at == "arrival", code)
 
 
-def _outlook(vault: ReadableVault, known: _Known, changes: PlannedChanges, room: RoomShown | None, source: SourceRoot) -> Outlook:
+def _outlook(vault: ReadableVault, known: _Known, changes: PlannedChanges, room: RoomShown | None, seen: DryRun) -> Outlook:
     kept = vault.vault.settings.file_system
     stored_once = kept.hard_links or kept.reflinks
     needed = changes.most_bytes + (0 if stored_once else changes.same_bytes)
-    refused = None if room is None else refusal_of(room) or _cannot_fit(room, needed, source)
-    return Outlook(vault.vault.settings.id, known.since, changes, needed, room, refused)
+    travels = seen.size if seen.over_sftp else changes.most_bytes
+    return Outlook(
+        vault.vault.settings.id, known.since, changes, travels, needed, room, None if room is None else refusal_of(room)
+    )
 
 
 def refusal_of(room: RoomShown) -> EvidenceSyncError | None:
-    """The error that a push would end with, as a vault's end says. What it cannot know, or is no refusal, becomes a PeerError."""
+    """The error that it would end with, as a vault's end says. What it cannot know, or is no refusal, becomes a PeerError."""
     from evidencesync.protocol.failures import error_of_far_end
 
     return None if room.refusal is None else error_of_far_end(room.refusal)
-
-
-def _cannot_fit(room: RoomShown, needed: int, source: SourceRoot) -> EvidenceSyncError | None:
-    """The refusal of what cannot fit, where the vault has nothing of the case: as a push declares it, and by the same rule.
-
-    Only then, and only where it may not fit, samples of one large file or device are read: zeros would take no room.
-    """
-    from evidencesync.limits import SPACE_RESERVE
-    from evidencesync.source.minimum_size import minimum_bytes
-    from evidencesync.vault.space import require_declared
-
-    if room.free is None or room.knows_case or needed <= room.free:
-        return None
-    try:
-        require_declared(room.free + SPACE_RESERVE, minimum_bytes(source))
-    except NoSpaceError as error:
-        return error
-    return None
 
 
 def _alike(request: DryRunRequest, outlook: Outlook | None, name: ItemName) -> tuple[list[str], list[str]]:

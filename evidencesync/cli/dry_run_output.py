@@ -1,4 +1,4 @@
-"""What `push --dry-run` prints."""
+"""What `push --dry-run` and `pull --dry-run` print."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PlannedOutput(Output, frozen=True):
 
     Counts are of entries, bytes of the files among them. What may have been moved counts as added and as removed; `maybe_moved`
     is null where too much differs to look for it. `most_bytes` would travel if what looks the same is the same, less what the
-    vault has of it. `entries` and `moves` are null without --itemize, and cut after 10,000.
+    vault has of it; over SFTP all that is read travels. `entries` and `moves` are null without --itemize, and cut after 10,000.
     """
 
     since: AcquisitionNumber | None
@@ -79,12 +79,12 @@ class PlannedOutput(Output, frozen=True):
 
 
 class OutlookOutput(Output, frozen=True):
-    """What a push would meet, as the vault says. All but `vault_id` is null where the vault's evidencesync is too old to say.
+    """What an acquisition would meet, as the vault says. All but `vault_id` is null where that is too old to say.
 
     `acquisition`: the number that it would get; null also where it would be refused, or where an interrupted publish has to be
     completed first. `free_bytes`: for evidence, without the vault's reserve; null where its file system does not say.
-    `needed_bytes`: what would be stored at the most. `fits`: null where that is not certain. `holder`: who pushes into the item
-    just now. `refused`: with what a push would end before it sends anything.
+    `needed_bytes`: what would be stored at the most. `fits`: null where that is not certain. `holder`: who acquires into the item
+    just now. `refused`: with what it would end before it sends anything.
     """
 
     vault_id: str
@@ -98,7 +98,7 @@ class OutlookOutput(Output, frozen=True):
 
 
 class DryRunOutput(Output, frozen=True):
-    """What a push would take of a source. `files` and `bytes` are what would be read, by the sizes that the files state.
+    """What would be taken of a source. `files` and `bytes` are what would be read, by the sizes that the files state.
 
     `entries` counts all by type, `flags` by flag; `listed_not_there` are names of a list that are not there,
     folders on the way to them included. `flagged` is cut after 1000 paths. `filters` are the rules as a manifest
@@ -128,7 +128,9 @@ class DryRunOutput(Output, frozen=True):
     not_checked: list[str]
 
 
-_CHECKED: Final = ["names, types and sizes of everything in the source", "permissions to read it, as the system states them"]
+_NAMES: Final = "names, types and sizes of everything in the source"
+_PERMISSIONS: Final = "permissions to read it, as the system states them"
+_NO_PERMISSIONS: Final = "permissions to read it: over SFTP only the reading tells"
 _UNREAD: Final = "the content: none of it was read, so nothing is known of bad sectors, or of changes while it is read"
 _UNASKED: Final = (
     "the vault: it was not asked what it has, so what would travel may be much less; nor whether it would let you in"
@@ -138,20 +140,22 @@ _ASKED: Final = "your key, the item and the room, as the vault says"
 _LOOKS_SAME: Final = "what has the same size and time: if its content is another one, more would travel"
 _TOO_OLD: Final = "the room, and whether the vault takes another acquisition: its evidencesync is too old to say"
 _UNFINISHED: Final = (
-    "whether the vault takes another acquisition: a publish was interrupted, or is under way, and the push completes it first"
+    "whether the vault takes another acquisition: a publish was interrupted, or is under way, which is completed first"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What is known of a push before it is made: what differs since an acquisition (None: the first), and what it would meet.
+    """What is known of an acquisition before it is made: what differs since another (None: the first), and what it would meet.
 
-    `needed`: bytes that would be stored at the most. `room`: None for a vault's end that is too old to say.
+    `travels`: bytes of contents that would be sent at the most, `needed`: that would be stored at the most. `room`: None for a
+    vault's end that is too old to say.
     """
 
     vault_id: str
     since: int | None
     changes: PlannedChanges
+    travels: int
     needed: int
     room: RoomShown | None
     refused: EvidenceSyncError | None
@@ -259,8 +263,12 @@ def dry_run_output(
         vault=None if outlook is None else _outlook_output(outlook),
         alike_items=alike[0],
         alike_cases=alike[1],
-        checked=[*_CHECKED, *(outlook.checked if outlook is not None else [])],
-        not_checked=[_UNREAD, *(outlook.not_checked if outlook is not None else [_UNASKED])],
+        checked=[_NAMES, *([] if seen.over_sftp else [_PERMISSIONS]), *(outlook.checked if outlook is not None else [])],
+        not_checked=[
+            _UNREAD,
+            *([_NO_PERMISSIONS] if seen.over_sftp else []),
+            *(outlook.not_checked if outlook is not None else [_UNASKED]),
+        ],
     )
 
 
@@ -278,7 +286,7 @@ def _planned_output(outlook: Outlook, itemized: Itemized) -> PlannedOutput:
         added_bytes=found.added_bytes,
         changed_bytes=found.changed_bytes,
         same_bytes=found.same_bytes,
-        most_bytes=found.most_bytes,
+        most_bytes=outlook.travels,
         entries=itemized.entries,
         moves=itemized.moves,
     )
@@ -307,7 +315,7 @@ def dry_run_lines(
     yield f"  would read   {count_text(output.files, 'file')}, {size_text(output.bytes)}{since}"
     yield f"  entries      {kinds_text(output.entries, output.flags)}"
     if output.changes is not None:
-        yield from _planned_lines(output.changes)
+        yield from _planned_lines(output.changes, over_sftp=seen.over_sftp)
     if output.vault is not None:
         yield from _outlook_lines(output.vault)
     for line in output.filters:
@@ -335,13 +343,14 @@ def _changes_text(found: PlannedOutput) -> str:
     return f"since {since}: {', '.join(said)}" if said else f"nothing seems to have changed since {since}"
 
 
-def _planned_lines(found: PlannedOutput) -> Iterator[str]:
+def _planned_lines(found: PlannedOutput, *, over_sftp: bool) -> Iterator[str]:
     if found.same:
         same = f"{count_text(found.same, 'entry', 'entries')}, {size_text(found.same_bytes)}"
-        yield f"  the same     {same}, by size and time; the push itself reads and compares every byte"
+        yield f"  the same     {same}, by size and time; when it is acquired, every byte is read and compared"
     if found.maybe_moved:
         yield f"  moved?       {found.maybe_moved:,} of the added files may be removed ones: name, size and time are the same"
-    yield f"  would send   at most {size_text(found.most_bytes)}: what is added or changed, less what the vault has of it"
+    what = "over SFTP all that is read travels" if over_sftp else "what is added or changed, less what the vault has of it"
+    yield f"  would send   at most {size_text(found.most_bytes)}: {what}"
 
 
 def _outlook_lines(found: OutlookOutput) -> Iterator[str]:
@@ -357,7 +366,7 @@ def _outlook_lines(found: OutlookOutput) -> Iterator[str]:
     if found.holder is not None:
         yield f"  WARNING      another transfer of this item is under way: {found.holder}"
     if found.refused is not None:
-        yield f"  REFUSED      a push would end before it sends anything: {found.refused.message}"
+        yield f"  REFUSED      it would end before anything is sent: {found.refused.message}"
 
 
 def _effect(line: str, left_out: Mapping[str, int]) -> str:

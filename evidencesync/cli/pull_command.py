@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import FilterChoice, HowChoice, OnceChoice, Places, acquire, make_request
+from evidencesync.cli.acquire import FilterChoice, HowChoice, Places, PlannedChoice, acquire, make_request
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.defaults import is_vault_here
 from evidencesync.cli.meant_places import in_other_order
@@ -24,10 +24,13 @@ from evidencesync.evidence.display import shell_text
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.dry_run import DryRun
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.acquire.session_recorder import SessionRecorder
+    from evidencesync.cli.dry_run import Look
     from evidencesync.connection.link import Link
     from evidencesync.connection.progress import Progress
+    from evidencesync.custody.manifest import WholeEntry
     from evidencesync.evidence.entry import Entry
     from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
@@ -57,6 +60,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync pull ssh://server:2222/home/suspect /srv/vault --case 2024-017 --item HOME --limit-rate 2M",
         "evidencesync pull root@server:/dev/sdb /srv/vault --case 2024-017 --item DISK-2",
         "evidencesync pull admin@nas:/volume1/share /srv/vault --case 2024-017 --item NAS --agentless",
+        "evidencesync pull ana@server:/var/log /srv/vault --case 2024-017 --item SERVER-LOGS --dry-run --itemize",
         "# In authorized_keys there:",
         'restrict,command="evidencesync serve --source /var/log" ssh-ed25519 AAA...',
         kind=CommandKind.ACQUIRES,
@@ -72,7 +76,7 @@ def pull_source(
     item: ItemChoice,
     sign: SignChoice,
     what: FilterChoice,
-    how: OnceChoice,
+    how: PlannedChoice,
     ssh: SourceMachineChoice,
 ) -> ExitCode:
     """Acquires a source on another machine into a vault on this one: it is read there, and signed for here.
@@ -82,9 +86,13 @@ def pull_source(
     Nothing is written there. Ends like push: 0 when everything was read and is in the vault, 3 when something could not be
     read, 4 when something changed while it was read. Any other code means that nothing was published, unless the message says
     that it was. Filters work as for push.
+
+    --dry-run works as for push, too: it compares with the last acquisition, and asks the vault. The other machine's evidencesync
+    names what is there, and reads no content; over SFTP nobody knows beforehand which files can be read.
     """
     from evidencesync.cli.terminal import make_asker, person_at
 
+    how.check()
     address = _remote(source, vault)
     details = how.details(item.name())
     folder = local_vault(vault)
@@ -93,19 +101,25 @@ def pull_source(
         raise UsageError("a pull takes no list of files", hint="Pull the folders one by one, or use --exclude and --include.")
     if ssh.agentless:
         _check_agentless(rules, how)
-    asker = make_asker(run.console.terminal)
 
     def options() -> SshOptions:
         return ssh.options(run.settings, person_at(run.console))
 
     from evidencesync.ssh.address import Address
 
+    if how.dry_run:
+        from evidencesync.cli.dry_run import DryRunRequest, dry_run
+
+        places = Places(os.fsencode(address.path), b"", rules, what.allow_empty)
+        look_there = _look_over_sftp if ssh.agentless else _look
+        with look_there(address, options, places, ssh.timeout_seconds(run.settings), how.retries) as look:
+            return dry_run(run, DryRunRequest(places, vault, folder, item, sign, ssh, how.offline, how.itemize), look)
+    asker = make_asker(run.console.terminal)
     pull = _pull_agentless if ssh.agentless else _pull
     place = Address.parse(str(folder.absolute()))
     with pull(address, options, folder, what) as work, open_own_state(run, how.receipts, RunFolders(None, folder)) as own_state:
-        request = make_request(
-            run, Places(os.fsencode(address.path), b"", rules, what.allow_empty), item, sign, how, ssh, asker, details
-        )
+        places = Places(os.fsencode(address.path), b"", rules, what.allow_empty)
+        request = make_request(run, places, item, sign, how, ssh, asker, details)
         return acquire(run, own_state, request, place, work, sure=how.yes, pulled=True)
 
 
@@ -203,3 +217,41 @@ def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder:
         return pull_agentless(source, partial(connect_for_pull, str(folder)), request, progress, recorder, start)
 
     yield work
+
+
+@contextlib.contextmanager
+def _look(
+    address: Address, options: Callable[[], SshOptions], source: Places, timeout_seconds: float, _retries: int
+) -> Iterator[Look]:
+    """Starts to connect to evidencesync on the source machine, and yields how it looks at the source."""
+    from evidencesync.acquire.connect import connecting
+    from evidencesync.acquire.far_survey import FarSurvey
+    from evidencesync.cli.dry_run import Look
+
+    with contextlib.ExitStack() as stack:
+        link = stack.enter_context(connecting(address, options(), "--source"))
+
+        def survey(seen: DryRun) -> Iterator[WholeEntry]:
+            far = stack.enter_context(contextlib.closing(FarSurvey(link(), source.path, source.rules, timeout_seconds)))
+            return far.entries(seen)
+
+        yield Look(survey)
+
+
+@contextlib.contextmanager
+def _look_over_sftp(
+    address: Address, options: Callable[[], SshOptions], source: Places, _timeout_seconds: float, retries: int
+) -> Iterator[Look]:
+    """Yields how the source is looked at over SFTP."""
+    from evidencesync.acquire.agentless import survey_agentless
+    from evidencesync.cli.dry_run import Look
+    from evidencesync.ssh.sftp import SftpSource
+
+    def again() -> SftpSource:
+        return SftpSource(address, options())
+
+    def survey(seen: DryRun) -> Iterator[WholeEntry]:
+        seen.over_sftp = True
+        return survey_agentless(again().finish_open(), again, retries, source.path, source.rules, seen)
+
+    yield Look(survey)

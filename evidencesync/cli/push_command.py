@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +9,8 @@ import typer
 
 from evidencesync.cli.acquire import (
     FilterChoice,
-    OnceChoice,
     Places,
+    PlannedChoice,
     acquire,
     check_places,
     make_request,
@@ -20,7 +19,7 @@ from evidencesync.cli.acquire import (
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.cli.own_state import open_own_state, without_own_state
-from evidencesync.errors import CommandKind, UsageError
+from evidencesync.errors import CommandKind
 from evidencesync.exit_codes import ExitCode
 from evidencesync.home import at_home
 
@@ -29,20 +28,6 @@ if TYPE_CHECKING:
     from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.connection.progress import Progress
     from evidencesync.ssh.options import SshOptions
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PushChoice(OnceChoice):
-    """How the evidence is transferred, or only what a transfer would read, find and meet."""
-
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only look, at the source and in the vault, and show what would be read and sent."),
-    ] = False
-    itemize: Annotated[
-        bool, typer.Option("--itemize", help="With --dry-run: a line for each entry that is added, removed or changed.")
-    ] = False
-    offline: Annotated[bool, typer.Option("--offline", help="With --dry-run: look at the source alone.")] = False
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -69,7 +54,7 @@ def push_source(
     item: ItemChoice,
     sign: SignChoice,
     what: FilterChoice,
-    how: PushChoice,
+    how: PlannedChoice,
     ssh: RemoteChoice,
 ) -> ExitCode:
     """Acquires a source into a vault: reads it once, sends only what is not in the vault yet, and gets a signed receipt.
@@ -91,18 +76,17 @@ def push_source(
     from evidencesync.acquire.connect import connect_first, connect_to_vault, connecting
     from evidencesync.cli.terminal import make_asker, person_at
 
-    for option, is_given in (("--itemize", how.itemize), ("--offline", how.offline)):
-        if is_given and not how.dry_run:
-            raise UsageError(f"{option} is for --dry-run", hint="Add --dry-run, or leave it out.")
+    how.check()
     address, source = vault_address(vault), at_home(source)
     folders = check_places(run, source, vault, how, what)
     stated = how.details(item.name())
     if how.dry_run:
-        from evidencesync.cli.dry_run import DryRunRequest, dry_run
+        from evidencesync.cli.dry_run import DryRunRequest, dry_run, look_here
 
         rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), None)
         places = Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty)
-        return dry_run(run, DryRunRequest(places, vault, folders.vault, item, sign, ssh, how.offline, how.itemize))
+        asked = DryRunRequest(places, vault, folders.vault, item, sign, ssh, how.offline, how.itemize)
+        return dry_run(run, asked, look_here(places))
     asker = make_asker(run.console.terminal)
 
     def options() -> SshOptions:

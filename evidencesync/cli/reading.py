@@ -63,14 +63,15 @@ def readable_vault(
     numbers: tuple[str | None, str | None],
     whole: Sequence[int] = (),
     *,
-    rows: bool = True,
+    planned: int | None = None,
     asks_more: bool = False,
 ) -> Iterator[ReadableVault]:
     """Opens a vault; from another machine, the documents of the case and the item with these numbers are fetched.
 
-    `whole`: the acquisitions of which all of the manifest is needed, 0 for the last one; without `rows` not the rows of chunks.
-    `asks_more`: the link stays open for further questions. `reader`: who reads, by the key or by how it was chosen. Raises what
-    opening a vault raises, and what connecting to one and being refused there raise.
+    `whole`: the acquisitions of which all of the manifest is needed, 0 for the last one. `planned`: for a push that needs so
+    many bytes at the least; then without the rows of chunks. `asks_more`: the link stays open for further questions.
+    `reader`: who reads, by the key or by how it was chosen. Raises what opening a vault raises, and what connecting to one and
+    being refused there raise.
     """
     from evidencesync.vault.vault import Vault
 
@@ -97,7 +98,8 @@ def readable_vault(
         case=numbers[0],
         item=numbers[1],
         whole=tuple(whole),
-        rows=rows,
+        rows=planned is None,
+        least_bytes=planned or 0,
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=RETRIES,
     )

@@ -22,14 +22,22 @@ from evidencesync.vault.vault import Vault
 
 
 def serve_reader(
-    connection: SenderConnection, vault: Vault, reader: Reader, now: Callable[[], int], *, shows_evidence: bool
+    connection: SenderConnection,
+    vault: Vault,
+    reader: Reader,
+    now: Callable[[], int],
+    *,
+    shows_evidence: bool,
+    least_bytes: int,
 ) -> None:
     """Answers each question. Returns when the reader ends the link after an answer.
+
+    `least_bytes`: what a push that the reader plans needs at the least, as it has said.
 
     Raises LinkLostError for one that ends it before, ProtocolError for what is no question, and what answering raises.
     """
     with closing(EvidenceSender(connection, vault, shows_evidence=shows_evidence)) as evidence:
-        answers = _Answers(connection, vault, evidence, reader, now)
+        answers = _Answers(connection, vault, evidence, reader, now, least_bytes)
         answers.to(_next_message(connection))
         while True:
             try:
@@ -48,6 +56,7 @@ class _Answers:
     evidence: EvidenceSender
     reader: Reader
     now: Callable[[], int]
+    least_bytes: int
 
     def to(self, message: Message) -> None:
         """Answers one. Raises ProtocolError for what is none, and what answering raises."""
@@ -63,7 +72,7 @@ class _Answers:
             case RowsAsk():
                 self.evidence.send_rows(message)
             case RoomAsk():
-                send_room(self.connection, self.vault, self.reader.principal, message)
+                send_room(self.connection, self.vault, self.reader.principal, message, self.least_bytes)
             case Alive():
                 return  # it compares what it has, and will ask again
             case Failure():

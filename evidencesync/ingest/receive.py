@@ -157,7 +157,8 @@ class _Session:
             from evidencesync.ingest.reading import serve_reader
 
             shows_evidence = self._caller.host.shows_evidence
-            serve_reader(self._connection, self._vault, admitted, self._now, shows_evidence=shows_evidence)
+            connection, least = self._connection, self._least_bytes
+            serve_reader(connection, self._vault, admitted, self._now, shows_evidence=shows_evidence, least_bytes=least)
             return
         if purpose == "custody":
             from evidencesync.ingest.custody import serve_custody

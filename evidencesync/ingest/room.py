@@ -67,20 +67,20 @@ def require_open(vault: Vault, item: VaultItem) -> ItemState:
     return state
 
 
-def send_room(connection: SenderConnection, vault: Vault, principal: str, ask: RoomAsk) -> None:
+def send_room(connection: SenderConnection, vault: Vault, principal: str, ask: RoomAsk, least_bytes: int) -> None:
     """Answers the question. Raises ProtocolError for an impossible item, StorageError where the disk does not tell."""
     try:
         name = ItemName(Title(ask.case), Title(ask.item))
     except InvalidNameError as error:
         raise ProtocolError("the room of an impossible case or item is asked for") from error
-    connection.send(show_room(vault, principal, name))
+    connection.send(show_room(vault, principal, name, least_bytes))
 
 
-def show_room(vault: Vault, principal: str, name: ItemName) -> RoomShown:
-    """Looks at what a push into an item would meet. Takes no lock, and writes nothing. Raises StorageError."""
+def show_room(vault: Vault, principal: str, name: ItemName, least_bytes: int = 0) -> RoomShown:
+    """Looks at what a push of so many bytes at the least would meet. Takes no lock, and writes nothing. Raises StorageError."""
     layout, refusal, acquisition = vault.layout, None, None
     try:
-        acquisition = _next_acquisition(vault, name)
+        acquisition = _next_acquisition(vault, name, least_bytes)
     except EvidenceSyncError as error:
         refusal = failure_of(error, ASKING_VERSION)
     there = layout.item(name)
@@ -98,7 +98,7 @@ def show_room(vault: Vault, principal: str, name: ItemName) -> RoomShown:
     )
 
 
-def _next_acquisition(vault: Vault, name: ItemName) -> int | None:
+def _next_acquisition(vault: Vault, name: ItemName, least_bytes: int) -> int | None:
     """Returns the number that the next acquisition would get; None where a publish has yet to be completed by the push itself.
 
     Raises what a push would be refused with.
@@ -106,7 +106,7 @@ def _next_acquisition(vault: Vault, name: ItemName) -> int | None:
     vault_key = vault.signer.public_key.fingerprint  # a push signs with it: it must be there, and this account may read it
     require_writer(vault.layout)
     _require_writable(vault.layout, name)
-    check_room(vault, name, 0)
+    check_room(vault, name, least_bytes)
     try:
         item = vault.item(name)
     except NotThereError:

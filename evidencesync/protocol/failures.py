@@ -53,8 +53,10 @@ _NO_SOURCE_KNOWS: Final = frozenset(
 )
 """Exit codes about keys, vaults and chains: a source's end has none of these."""
 
-_NOT_UNDERSTOOD: Final = re.compile(rf"a (?:{'|'.join(message.__name__ for message in HANDSHAKE)}) message is malformed")
-"""How every build reports a handshake that it does not understand. Ours is well-formed, so that peer is of another version."""
+_NOT_UNDERSTOOD: Final = re.compile(
+    rf"a (?:{'|'.join(message.__name__ for message in HANDSHAKE)}) message is malformed|unknown message type [0-9]+"
+)
+"""How every build reports a message that it does not know. Ours are well-formed, so that peer is of another version."""
 
 _OLD_SLUGS: Final = frozenset(
     """authentication bad-signature bad-timestamp cannot-connect chain-broken configuration digest-mismatch

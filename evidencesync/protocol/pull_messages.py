@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from evidencesync.evidence.entry import Remark
+from evidencesync.evidence.entry import EntryType, Flag, Remark
+from evidencesync.evidence.utc_time import FileTime
 from evidencesync.limits import (
     MAX_DEVICE_FACTS,
     MAX_FACT,
@@ -14,6 +15,7 @@ from evidencesync.limits import (
     MAX_PATTERN,
     MAX_PATTERNS,
     MAX_RETRIES_CHANGED,
+    MAX_SURVEYED,
 )
 from evidencesync.protocol.messages import U32, Digest32, Message, Nanoseconds, ShortText, Size
 
@@ -100,4 +102,34 @@ class SourceEnd(Message, frozen=True):
 
     pages: U32
     read_again: Size
+    remarks: Annotated[dict[Remark, Size], msgspec.Meta(max_length=8)]
+
+
+class SurveyAsk(SourceAsk, frozen=True):
+    """Asks, in place of SourceAsk, for names, sizes and times alone: no content is read. What concerns contents means nothing.
+
+    An end from before it has this message does not know it, and refuses it before it has read anything.
+    """
+
+
+SurveyedEntry = tuple[
+    Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)],
+    EntryType,
+    Size | None,
+    FileTime | None,
+    Flag | None,
+    U32 | None,
+]
+"""Path, type, size, modification time, flag, and which of the rules leaves it out, by its place in `FilterRules.lines`."""
+
+
+class SurveyPage(Message, frozen=True):
+    """The next entries of the source, in the order of a manifest."""
+
+    entries: Annotated[list[SurveyedEntry], msgspec.Meta(min_length=1, max_length=MAX_SURVEYED)]
+
+
+class SurveyEnd(Message, frozen=True):
+    """All entries were sent. `remarks`: as in SourceEnd."""
+
     remarks: Annotated[dict[Remark, Size], msgspec.Meta(max_length=8)]

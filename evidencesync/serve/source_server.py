@@ -45,8 +45,10 @@ from evidencesync.protocol.pull_messages import (
     SourceEnd,
     SourceOffer,
     SourceSeen,
+    SurveyAsk,
 )
 from evidencesync.protocol.sender import Sender
+from evidencesync.serve.source_survey import send_survey
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.origin import describe_origin
 from evidencesync.source.root import Confined, confined
@@ -117,9 +119,12 @@ class _SourceServer:
         )
         with confined(offered, ask.path) as place:
             self._send_message(self._offer(place))
-            reading = self._start_reading(place, rules, ask)
+            reading = None if isinstance(ask, SurveyAsk) else self._start_reading(place, rules, ask)
             if self._version >= PATIENT_VERSION:
                 self._set_timeouts(self._expect(Patience, SILENCE_SECONDS))
+            if reading is None:
+                send_survey(self._send_message, self._inbox, self._silence_seconds, place.reading, rules)
+                return
             self._serve(self._expect(Fetch, SILENCE_SECONDS), reading)
 
     def _set_timeouts(self, patience: Patience) -> None:

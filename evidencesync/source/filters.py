@@ -282,9 +282,14 @@ class FilterRules:
             return _OWN
         if self.is_on_another_file_system(status, device):
             return _ONE_FILE_SYSTEM
-        if self.max_size is not None and status.st_size > self.max_size and stat.S_ISREG(status.st_mode):
+        size = status.st_size if stat.S_ISREG(status.st_mode) else None
+        return self.why_left_out(path, size, is_folder=stat.S_ISDIR(status.st_mode))
+
+    def why_left_out(self, path: bytes, size: int | None, *, is_folder: bool) -> str:
+        """The same where size and patterns alone decide; `size`: of a regular file."""
+        if self.max_size is not None and size is not None and size > self.max_size:
             return f"{_MAX_SIZE} {self.max_size}"
-        at, is_folder = _text(path), stat.S_ISDIR(status.st_mode)
+        at = _text(path)
         while at:
             for text, pattern in zip(reversed(self.excludes), reversed(self._excluding), strict=True):
                 if pattern.matches(at, is_folder=is_folder):

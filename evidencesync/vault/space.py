@@ -73,11 +73,7 @@ def check_declared(folder: Path | int, least_bytes: int) -> None:
 
     Some of it may be zeros, which take no room: so it is refused only where not even nine tenths fit.
     """
-    require_declared(free_bytes(folder), least_bytes)
-
-
-def require_declared(free: int, least_bytes: int) -> None:
-    """The same for a disk with so many bytes free, the reserve included."""
+    free = free_bytes(folder)
     if least_bytes and free < least_bytes * 9 // 10 + SPACE_RESERVE:
         raise no_room(free, least_bytes, SPACE_RESERVE)
 

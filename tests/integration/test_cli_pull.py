@@ -226,6 +226,11 @@ def test_a_pull_needs_a_remote_source_and_a_local_vault(lab: Lab) -> None:
 def test_a_pull_refuses_what_it_could_not_keep_to(lab: Lab) -> None:
     (lab.folder / "list").write_text("a\n")
     sign = ("--sign-key", "ana", "--json")
-    for refused in (("--files-from", "list"), ("--agentless", "--one-file-system"), ("--dry-run",)):
+    for refused in (
+        ("--files-from", "list"),
+        ("--agentless", "--one-file-system"),
+        ("--itemize",),
+        ("--dry-run", "--files-from", "list"),
+    ):
         done = lab.run("pull", "host:/evidence", "vault", *ITEM, *sign, *refused)
         assert done.code == 2, done

@@ -121,7 +121,7 @@ def test_a_sealed_item_is_said_with_the_code_of_the_push(lab: Lab) -> None:
     assert lab.run("custody", "seal", "vault", *ITEM, "--sign-key", "ana", "--yes").code == 0
     done = lab.push("--dry-run")
     assert (done.code, lab.push().code) == (ExitCode.LOCKED, ExitCode.LOCKED)
-    assert "REFUSED      a push would end before it sends anything: item 2024-017 / LAPTOP-1 is sealed" in done.out
+    assert "REFUSED      it would end before anything is sent: item 2024-017 / LAPTOP-1 is sealed" in done.out
     assert TOTALS in done.out
     assert "hint: A sealed item takes no more acquisitions" in done.err
     assert lab.push("--dry-run", "--json").document["vault"]["refused"]["slug"] == "sealed"
@@ -177,7 +177,7 @@ def test_a_vault_that_this_account_may_not_write_to_is_said_before_the_push(lab:
     looked, pushed = lab.push("--dry-run", unprivileged=True), lab.push(unprivileged=True)
     incoming.chmod(0o755)
     assert (looked.code, pushed.code) == (ExitCode.INTERNAL, ExitCode.INTERNAL)
-    assert "REFUSED      a push would end before it sends anything" in looked.out
+    assert "REFUSED      it would end before anything is sent" in looked.out
     (lab.folder / "vault/vault_key").rename(lab.folder / "vault_key")
     assert lab.push("--dry-run").code == lab.push().code == ExitCode.KEY
 

@@ -133,7 +133,7 @@ def test_a_listing_that_goes_round_for_ever_ends(bench: Bench, tmp_path: Path, n
 def test_folders_without_end_end_at_the_deepest_that_a_manifest_holds(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evidencesync.acquire.sftp_reading.MAX_DEPTH", 20)
+    monkeypatch.setattr("evidencesync.acquire.sftp_walk.MAX_DEPTH", 20)
 
     class Deep(Server):
         names = (b"folder",)

@@ -32,7 +32,7 @@ def told(tmp_path: Path, room: RoomShown | None, itemized: Itemized | None = Non
     """The document and the lines for people."""
     changes = PlannedChanges(**counts)
     refused = None if room is None else refusal_of(room)
-    outlook = Outlook("0" * 32, 2, changes, changes.most_bytes, room, refused)
+    outlook = Outlook("0" * 32, 2, changes, changes.most_bytes, changes.most_bytes, room, refused)
     rules, seen = FilterRules.none(), plan_acquisition(resolve_source(os.fsencode(tmp_path)), FilterRules.none())
     console = Console()
     output = dry_run_output.dry_run_output(NAME, rules, seen, outlook, itemized or Itemized(console, wanted=False), ([], []))

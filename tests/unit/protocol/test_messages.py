@@ -38,6 +38,7 @@ from evidencesync.limits import (
     MAX_SEGMENT_PIECES,
     MAX_SEGMENT_ROWS,
     MAX_SIGNATURE,
+    MAX_SURVEYED,
     MAX_TITLE,
     MAX_VERDICT_FILE,
     PIECE_DIGEST,
@@ -92,6 +93,9 @@ from evidencesync.protocol.pull_messages import (
     SourceEnd,
     SourceOffer,
     SourceSeen,
+    SurveyAsk,
+    SurveyEnd,
+    SurveyPage,
 )
 from evidencesync.protocol.verdict_messages import Checking, VerdictShown, VerifyAsk
 
@@ -188,6 +192,9 @@ EXAMPLES: list[Message] = [
     SourceSeen(MAX_FILE_SIZE, 0, 1, 0, 0, None, None, b"p" * MAX_PATH),
     SourceSeen(0, 0, 0, 1, 7, 1, 2, b""),
     SourceEnd(2**32 - 1, 3, {"metadata-unread": MAX_FILE_SIZE}),
+    SurveyAsk([106], "", "", b"", [], [], None, one_file_system=False, on_read_error="zero", retries_changed=None, counts=False),
+    SurveyPage([(b"", "directory", None, "0.000000000", None, None), (b"p" * MAX_PATH, "file", 2**40, None, "skipped", 7)]),
+    SurveyEnd({"access-time-changed": 1}),
 ]
 
 
@@ -254,7 +261,7 @@ def test_no_field_takes_a_value_of_another_kind(message: Message) -> None:
                 decode_message(number, changed)
 
 
-ASK, OFFER, FETCH, SEEN = EXAMPLES[-8], EXAMPLES[-6], EXAMPLES[-4], EXAMPLES[-2]
+ASK, OFFER, FETCH, SEEN, SURVEYED = EXAMPLES[-11], EXAMPLES[-9], EXAMPLES[-7], EXAMPLES[-5], EXAMPLES[-2]
 ROOM = RoomShown("ana@lab", 1, 0, False, None, Alike([], []), None)  # noqa: FBT003
 BEYOND: list[tuple[Message, int, Any]] = [
     (EXAMPLES[0], 0, "s" * 65),
@@ -266,6 +273,13 @@ BEYOND: list[tuple[Message, int, Any]] = [
     (EXAMPLES[2], 0, [2**32]),
     (EXAMPLES[2], 1, "t" * 257),
     (EXAMPLES[2], 2, "pull"),
+    (SURVEYED, 0, []),
+    (SURVEYED, 0, [(b"", "directory", None, None, None, None)] * (MAX_SURVEYED + 1)),
+    (SURVEYED, 0, [(b"p" * (MAX_PATH + 1), "file", None, None, None, None)]),
+    (SURVEYED, 0, [(b"p", "folder", None, None, None, None)]),
+    (SURVEYED, 0, [(b"p", "file", -1, None, None, None)]),
+    (SURVEYED, 0, [(b"p", "file", 1, "\x1b[2J", None, None)]),
+    (SURVEYED, 0, [(b"p", "file", 1, None, "lost", None)]),
     (EXAMPLES[2], 3, b"v" * (MAX_PATH + 1)),
     (EXAMPLES[2], 5, 2**63),
     (EXAMPLES[2], 5, 2**64 - 1),
