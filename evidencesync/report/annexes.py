@@ -40,7 +40,9 @@ def annexes(report: Report, volume: Volume, choices: Choices) -> Iterator[Sectio
     yield _how_to_verify(report, volume)
     yield _technical(volume)
     if is_first:
-        yield Section("Words", 2, "words", [Facts([Fact(word, meaning) for word, meaning in texts.GLOSSARY])])
+        yield Section(
+            "Words", 2, "words", [Facts([Fact(word, meaning) for word, meaning in texts.GLOSSARY], texts.GLOSSARY_CAPTION)]
+        )
         yield Section("Limits", 2, "limits", [Bullets([*texts.MEANS_NOT, *texts.LIMITS])])
     yield _files(volume) if choices.files else Section("Files", 2, "files", [Paragraph(texts.NO_FILES)])
 

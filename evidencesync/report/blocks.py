@@ -39,9 +39,10 @@ class Fact(msgspec.Struct, frozen=True):
 
 
 class Facts(Block, frozen=True, tag="facts"):
-    """Names and values."""
+    """Names and values. With a caption, a PDF repeats it on each page that they stand on."""
 
     facts: list[Fact]
+    caption: str = ""
 
 
 class Column(msgspec.Struct, frozen=True):

@@ -123,6 +123,14 @@ class FileMap(Part, frozen=True):
     totals: list[NamedSize]
 
 
+class WholeCopy(Part, frozen=True):
+    """A file that a check found damaged; another acquisition of the item has its content whole, under the path `there`."""
+
+    file: PathPair
+    acquisition: int
+    there: PathPair
+
+
 class Acquisition(Part, frozen=True):
     """One acquisition, as its documents state it. `problem` where they cannot be read."""
 
@@ -133,6 +141,7 @@ class Acquisition(Part, frozen=True):
     receipt: Receipt | None
     contents: Contents
     maps: list[FileMap]
+    whole_copies: list[WholeCopy]
     timestamped: bool
     problem: str | None
 

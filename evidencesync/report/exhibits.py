@@ -38,6 +38,7 @@ from evidencesync.report.document import (
     NamedSize,
     PathPair,
 )
+from evidencesync.report.places import evidence_place
 from evidencesync.report.record_texts import record_text
 from evidencesync.report.verdicts import errors_about, mark, place_text, some_text
 from evidencesync.report.volumes import ShownItem
@@ -138,15 +139,14 @@ def _errors(errors: list[Finding]) -> Iterator[AnyBlock]:
         yield Paragraph(said, "error" if sign == "✗" else "warning")
 
 
-def _damaged(errors: list[Finding], path: PathPair) -> list[tuple[int, int]]:
+def _damaged(errors: list[Finding], pair: PathPair) -> list[tuple[int, int]]:
     """Offset and length of each range of a file that is not as it was acquired."""
-    ending = b"/data/" + from_json_fields(path.path, path.path_b64)
+    path = from_json_fields(pair.path, pair.path_b64)
     return [
         (one.offset, one.length)
         for one in errors
-        if one.offset is not None and one.length is not None and (one.path or one.path_b64) is not None
-        # cases/CASE/ITEM/acquisitions/NUMBER/data/...: what follows the first five folders
-        if b"/" + from_json_fields(one.path, one.path_b64).split(b"/", 5)[-1] == ending
+        if one.offset is not None and one.length is not None
+        if (place := evidence_place(one)) is not None and place.path == path
     ]
 
 
@@ -156,12 +156,13 @@ def _acquisition(anchor: str, one: Acquisition, errors: list[Finding], charted_i
         yield Paragraph(f"A document of this acquisition cannot be read: {_said(one.problem)}.", "warning")
     if one.contents.problem is not None:
         yield Paragraph(f"The manifest cannot be read to its end: {_said(one.contents.problem)}.", "warning")
-    yield Facts([*_manifest_facts(one), *(_header_facts(one.header, one.footer) if one.header is not None else [])])
+    header = _header_facts(one.header, one.footer) if one.header is not None else []
+    yield Facts([*_manifest_facts(one), *header], texts.MADE)
     if one.header is not None:
         yield from _filters(one.header, one.contents)
     if one.receipt is not None:
         yield _points(one.receipt)
-        yield Facts(list(_transfer_facts(one.receipt)))
+        yield Facts(list(_transfer_facts(one.receipt)), texts.SENT_AND_STORED)
     picture = sizes_by_type(f"{anchor}-types", one)
     if picture is not None:
         yield picture if charted_in == one.number else Paragraph(texts.TYPES_AS_IN.format(number=charted_in))

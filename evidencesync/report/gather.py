@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import dataclass
 from hashlib import sha512
@@ -18,8 +17,8 @@ from evidencesync.errors import EvidenceSyncError, SignatureError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.number_format import notebook_fingerprint
-from evidencesync.evidence.path import from_json_fields
 from evidencesync.evidence.utc_time import format_utc_time
+from evidencesync.report.copies import damaged_paths, whole_copies
 from evidencesync.report.document import (
     REPORT_FORMAT,
     Acquisition,
@@ -32,6 +31,7 @@ from evidencesync.report.document import (
     Signer,
     Trust,
     VaultFacts,
+    WholeCopy,
 )
 from evidencesync.report.judging import Present, ReportScope, judge
 from evidencesync.report.manifests import count_differences, survey
@@ -169,16 +169,19 @@ def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> tupl
         details.add(record)
         statements.add(record)
     handed = statements.pending
+    folder = f"cases/{layout.root.parent.name}/{layout.root.name}"
+    checked_numbers = _checked_numbers(custody, there or [], case, title, source)
+    copies = whole_copies(layout, folder, checked_numbers, source.verdict)
     shown_item = Item(
         case=case,
         item=title,
-        folder=f"cases/{layout.root.parent.name}/{layout.root.name}",
+        folder=folder,
         head=checked or _head(ledger, case, title),
         known=[Detail(one.name, one.value, one.record) for one in details.known()],
         held_by=statements.held_by,
         open_hand_over=HandOver(handed.record, handed.principal, handed.to) if handed is not None else None,
         custody=custody,
-        acquisitions=[_acquisition(layout, number, source.verdict) for number in numbers],
+        acquisitions=[_acquisition(layout, folder, number, source.verdict, copies.get(number, [])) for number in numbers],
         differences=[count_differences(layout, number - 1, number) for number in numbers if number > 1],
         problem=problem,
     )
@@ -191,6 +194,17 @@ def _head(ledger: Ledger, case: str | None, item: str | None) -> Head | None:
     except EvidenceSyncError:
         return None
     return Head(case, item, head.sequence, head.sha256) if head.sha256 is not None else None
+
+
+def _checked_numbers(custody: list[CustodyStep], there: list[int], case: str, item: str, source: VerdictSource) -> list[int]:
+    """The acquisitions of an item whose content was checked for this very report: not what was received since."""
+    asked, heads = source.verdict.asked, source.verdict.heads
+    if source.given or asked.acquisition is not None:
+        return []
+    end = next((one.sequence for one in heads if (one.case, one.item) == (case, item)), 0)
+    records = [step.record for step in custody if step.record is not None and step.sequence <= end]
+    received = {record.acquisition for record in records if record.type == "received"}
+    return [number for number in there if number in received]
 
 
 def _has_passed(source: VerdictSource) -> bool:
@@ -221,7 +235,7 @@ def _checked_head(
 # --- Acquisitions ------------------------------------------------------------------------------------------------------
 
 
-def _acquisition(layout: ItemLayout, number: int, verdict: Verdict) -> Acquisition:
+def _acquisition(layout: ItemLayout, folder: str, number: int, verdict: Verdict, copies: list[WholeCopy]) -> Acquisition:
     header = footer = receipt = None
     problem: str | None = None
     try:
@@ -237,17 +251,11 @@ def _acquisition(layout: ItemLayout, number: int, verdict: Verdict) -> Acquisiti
         footer=footer,
         receipt=receipt,
         contents=contents,
-        maps=file_maps(layout, number, _damaged(layout, number, verdict)),
+        maps=file_maps(layout, number, damaged_paths(folder, number, verdict)),
+        whole_copies=copies,
         timestamped=_has_timestamp(layout, number),
         problem=problem,
     )
-
-
-def _damaged(item: ItemLayout, number: int, verdict: Verdict) -> set[bytes]:
-    """The paths of the evidence of an acquisition that errors are about."""
-    data = os.fsencode(f"cases/{item.root.parent.name}/{item.root.name}/acquisitions/{number:04}/data/")
-    errors = [one for one in verdict.findings if one.severity == "error" and (one.path or one.path_b64) is not None]
-    return {raw[len(data) :] for one in errors if (raw := from_json_fields(one.path, one.path_b64)).startswith(data)}
 
 
 def _has_timestamp(item: ItemLayout, number: int) -> bool:

@@ -74,6 +74,8 @@ POINTS: Final = {
     "arrival": "On arrival, as it was put together",
     "disk": "From the vault's disk, read back",
 }
+MADE: Final = "What was acquired, how, and by whom"
+SENT_AND_STORED: Final = "How it was received and stored, by the vault's receipt"
 DURATION: Final = "{duration}, by the vault: from when it admitted the sender until it signed, with storing and reading back"
 INTERRUPTIONS: Final = "{count:,}: links that were lost, and earlier attempts that were gone on from"
 NOT_TAKEN: Final = {
@@ -91,6 +93,7 @@ LEFT_OUT: Final = (
 )
 NOTHING_LEFT_OUT: Final = "No entry is marked as left out."
 TYPES_AS_IN: Final = "Bytes by the ending of the files' names: as in acquisition {number}."
+WHOLE_ELSEWHERE: Final = " The same content is whole in acquisition {number}{there}."
 WRONG_FILE: Final = "✗ not as it was acquired: see Findings"
 NOT_CHECKED_FILE: Final = "? not checked: see Findings"
 READ_IN_PART: Final = "could only be read in part"
@@ -130,6 +133,7 @@ ALL_GLYPHS: Final = "Each character that may be shown is shown as it is."
 ATTACHED: Final = "{count:,} documents are attached as they lie in the vault: manifests, receipts, custody records, signatures."
 NOT_ATTACHED: Final = "NOT attached, because too large for this file, missing or not readable: {count:,}. See the vault: {names}"
 
+GLOSSARY_CAPTION: Final = "What they mean in this report"
 GLOSSARY: Final[list[tuple[str, str]]] = [
     ("acquisition", "One completed transfer of an item into the vault. It is numbered and never changed."),
     ("case, item", "The case number, and the exhibit number within it."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from evidencesync.custody import labels
@@ -12,7 +12,8 @@ from evidencesync.evidence.number_format import count_text, extent_text
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, Paragraph, Section, Table
-from evidencesync.report.document import Item, Judgement, Report
+from evidencesync.report.document import Item, Judgement, PathPair, Report
+from evidencesync.report.places import EvidencePlace, acquisition_folder, evidence_place, path_of
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Finding, leaves_open
 
@@ -100,12 +101,10 @@ def path_remarks(judgement: Judgement, item: Item, number: int) -> dict[bytes, s
     """For each path of an acquisition's evidence that an error is about, what a list of files says of it."""
     remarks: dict[bytes, str] = {}
     for finding in errors_about(judgement, item, number):
-        raw = from_json_fields(finding.path, finding.path_b64) if (finding.path or finding.path_b64) is not None else b""
-        parts = raw.split(b"/", 6)  # cases/CASE/ITEM/acquisitions/NUMBER/data/...
-        if len(parts) == 7 and parts[5] == b"data":
+        if (place := evidence_place(finding)) is not None:
             is_open = leaves_open(finding)
-            if not is_open or parts[6] not in remarks:
-                remarks[parts[6]] = texts.NOT_CHECKED_FILE if is_open else texts.WRONG_FILE
+            if not is_open or place.path not in remarks:
+                remarks[place.path] = texts.NOT_CHECKED_FILE if is_open else texts.WRONG_FILE
     return remarks
 
 
@@ -147,16 +146,19 @@ def touched_text(judgement: Judgement) -> str:
 
 def _file(finding: Finding) -> str:
     """The file of a finding: evidence by its path at the source, a document by its place in the vault."""
-    raw = from_json_fields(finding.path, finding.path_b64)
-    return safe_text(raw.split(b"/", 6)[-1] if raw.split(b"/")[5:6] == [b"data"] else raw, 120)
+    place = evidence_place(finding)
+    return safe_text(place.path if place is not None else path_of(finding), 120)
 
 
 def _whole(finding: Finding) -> str:
     return "the vault as a whole" if finding.item is None else f"item {safe_text(finding.item, 80)} as a whole"
 
 
-def findings_section(judgement: Judgement) -> Section:
-    """All findings, the gravest first, and the chain heads that the check saw."""
+def findings_section(judgement: Judgement, items: Iterable[Item] = ()) -> Section:
+    """All findings, the gravest first, and the chain heads that the check saw.
+
+    `items` say where the content of a damaged file is whole.
+    """
     ordered = sorted(judgement.findings, key=lambda finding: _ORDER[finding.severity])
     blocks: list[AnyBlock] = []
     if not ordered:
@@ -168,7 +170,8 @@ def findings_section(judgement: Judgement) -> Section:
             Column("Where", "text", 9),
             Column("Check", "exact", 5),
         ]
-        rows = [_finding_row(finding) for finding in ordered[:_FINDINGS_SHOWN]]
+        copies = _copies_texts(items) if judgement.state != "not-verified" else {}
+        rows = [_finding_row(finding, copies) for finding in ordered[:_FINDINGS_SHOWN]]
         blocks.append(Table("Findings, the gravest first", columns, rows))
         if len(ordered) > _FINDINGS_SHOWN:
             left = len(ordered) - _FINDINGS_SHOWN
@@ -186,16 +189,34 @@ def findings_section(judgement: Judgement) -> Section:
     return Section("Findings", 2, "findings", blocks)
 
 
-def _finding_row(finding: Finding) -> list[str]:
+def _copies_texts(items: Iterable[Item]) -> dict[EvidencePlace, str]:
+    """What is said of damaged files whose content another acquisition has whole."""
+    said = {}
+    for item in items:
+        for one in item.acquisitions:
+            for copy in one.whole_copies:
+                there = "" if copy.there == copy.file else f", as {safe_text(_raw(copy.there))}"
+                place = EvidencePlace(acquisition_folder(item.folder, one.number), _raw(copy.file))
+                said[place] = texts.WHOLE_ELSEWHERE.format(number=copy.acquisition, there=there)
+    return said
+
+
+def _raw(pair: PathPair) -> bytes:
+    return from_json_fields(pair.path, pair.path_b64)
+
+
+def _finding_row(finding: Finding, copies: Mapping[EvidencePlace, str]) -> list[str]:
     known = MEANINGS[finding.slug].text if finding.slug in MEANINGS else ""
     meaning = f"{known[:1].upper()}{known[1:]}. In detail: " if known else ""
     about = [] if finding.item is None else [f"item {safe_text(finding.item, 80)}"]
     about += [] if finding.acquisition is None else [f"acquisition {finding.acquisition}"]
-    about += [place] if (place := place_text(finding)) else []
+    about += [said] if (said := place_text(finding)) else []
     message = _safe_message(finding.message)  # may begin with the name of a file: no letter of it is changed
+    place = evidence_place(finding)
+    elsewhere = copies.get(place, "") if finding.severity == "error" and place is not None else ""
     return [
         "information" if finding.severity == "info" else f"{mark([finding])} {finding.severity}",
-        f"{meaning}{message}.",
+        f"{meaning}{message}.{elsewhere}",
         ", ".join(about) or "the vault as a whole",
         f"{finding.check} {finding.slug}",
     ]
@@ -203,16 +224,14 @@ def _finding_row(finding: Finding) -> list[str]:
 
 def place_text(finding: Finding) -> str:
     """Where a finding is, below the item and the acquisition that it names. Empty where it is about all of that."""
-    raw = from_json_fields(finding.path, finding.path_b64) if (finding.path or finding.path_b64) is not None else b""
-    parts = raw.split(b"/")
+    where = "" if finding.offset is None or finding.length is None else f", within {extent_text(finding.offset, finding.length)}"
+    if (place := evidence_place(finding)) is not None:
+        return f"evidence: {safe_text(place.path)}{where}"
+    parts = path_of(finding).split(b"/")
     if finding.item is not None and parts[0] == b"cases":
         parts = parts[5 if finding.acquisition is not None and parts[3:4] == [b"acquisitions"] else 3 :]
-    is_evidence = finding.acquisition is not None and parts[:1] == [b"data"] and len(parts) > 1
-    below = safe_text(b"/".join(parts[1:] if is_evidence else parts))
-    if not below:
-        return ""
-    where = "" if finding.offset is None or finding.length is None else f", within {extent_text(finding.offset, finding.length)}"
-    return f"{'evidence' if is_evidence else 'in the vault'}: {below}{where}"
+    below = safe_text(b"/".join(parts))
+    return f"in the vault: {below}{where}" if below else ""
 
 
 def _safe_message(message: str) -> str:

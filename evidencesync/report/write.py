@@ -45,7 +45,7 @@ def compose(report: Report, volume: Volume, choices: Choices) -> Pages:
     """All pages of one file. Quoted text is made safe to show here, or in the functions that this one calls."""
     sections = [*([volume_section(volume)] if volume.is_split else [])]
     if volume.number == 1:
-        sections.append(findings_section(report.judgement))
+        sections.append(findings_section(report.judgement, report.items))
     for shown in volume.items:
         sections += exhibit_sections(shown, report.judgement)
     sections += annexes(report, volume, choices)
@@ -226,11 +226,11 @@ def _item_table(judgement: Judgement, volume: Volume) -> Table:
     columns = [
         Column("Item", "text", 9),
         Column("No.", "number", 3),
-        Column("Errors", "text", 6),
+        Column("Errors", "text", 8),
         Column("Complete?", "text", 8),
-        Column("What was collected, from where", "text", 16),
+        Column("What was collected, from where", "text", 15),
         Column("When (UTC), and by whom", "text", 12),
-        Column("Fingerprint for the notebook", "exact", 16),
+        Column("Fingerprint for the notebook", "exact", 15),
     ]
     return Table("Items and acquisitions", columns, rows)
 

@@ -54,6 +54,7 @@
         head.replaceChildren(button);
         head.setAttribute("aria-sort", "none");
       });
+      this.titles = this.heads.map((head) => head.dataset.title);
       this.kinds = this.heads.map((head) => head.className);
       addEventListener("beforeprint", () => this.print());
       addEventListener("afterprint", () => this.go(this.page));
@@ -138,6 +139,7 @@
         const text = document.createElement("bdi");
         cell.className = this.kinds[column] + (this.kinds[column] === "text" && value.startsWith("✗ ") ? " wrong" : "");
         text.textContent = value === null ? "" : column === NUMBER ? value.toLocaleString("en") : value;
+        cell.dataset.title = this.titles[column];
         cell.append(text);
         row.append(cell);
       });

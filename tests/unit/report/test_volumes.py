@@ -13,6 +13,7 @@ import pytest
 from evidencesync.cli.app import main
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.errors import UsageError
+from evidencesync.report import texts
 from evidencesync.report.volumes import volume_count, volume_names
 from tests.support.bench_of_evidence import Bench, make_bench
 
@@ -59,7 +60,7 @@ def test_each_volume_names_the_others_and_the_first_their_digests(
         assert "PASS" in text
     assert all(digest in said[0].replace(" ", "") for digest in digests[1:])
     for number in range(1, 6):
-        assert [f"Acquisition {number} Fingerprint" in text for text in said] == [
+        assert [f"Acquisition {number} {texts.MADE}" in text for text in said] == [
             (number - 1) // 2 == place for place in range(3)
         ]
 

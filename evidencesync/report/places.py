@@ -1,0 +1,34 @@
+"""Tells of which file of the evidence a finding is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from evidencesync.evidence.path import from_json_fields
+from evidencesync.verify.findings import Finding
+
+
+class EvidencePlace(NamedTuple):
+    """The folder of an acquisition in the vault, and the path of a file at the source."""
+
+    folder: bytes
+    path: bytes
+
+
+def path_of(finding: Finding) -> bytes:
+    """The path in the vault that a finding names; empty where it names none."""
+    named = finding.path is not None or finding.path_b64 is not None
+    return from_json_fields(finding.path, finding.path_b64) if named else b""
+
+
+def evidence_place(finding: Finding) -> EvidencePlace | None:
+    """Where the evidence is that a finding is about; None where it is about a document, or about more than one file."""
+    parts = path_of(finding).split(b"/", 6)  # cases/CASE/ITEM/acquisitions/NUMBER/data/...
+    if len(parts) < 7 or (parts[0], parts[3], parts[5]) != (b"cases", b"acquisitions", b"data"):
+        return None
+    return EvidencePlace(b"/".join(parts[:5]), parts[6])
+
+
+def acquisition_folder(item_folder: str, number: int) -> bytes:
+    """The folder of an acquisition, as an EvidencePlace has it."""
+    return f"{item_folder}/acquisitions/{number:04}".encode()
