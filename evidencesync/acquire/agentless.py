@@ -115,10 +115,11 @@ class _SftpAccess:
         return Provenance(origin, "pull", "arrival", far, None, self._note, instead, times=TIMES_OF_SFTP)
 
     def count(self, progress: Progress, is_over: Callable[[], bool]) -> None:
-        """Tells the size of a single file. A folder is not counted ahead: that would ask the server for everything twice."""
+        """Tells the size of a single file. A folder is not counted, and that is said: the server would be asked for all twice."""
         del is_over
         if self._root.status.kind == "file":
             progress.total_files, progress.total_bytes = 1, self._root.status.size
+        progress.is_total_unknown = progress.total_bytes is None
 
 
 def _find(connection: SftpConnection, asked: bytes) -> tuple[SftpRoot, str | None]:

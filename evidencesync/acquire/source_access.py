@@ -86,17 +86,18 @@ _BLOCK: Final = 512  # st_blocks counts these, whatever the file system's own bl
 
 def count_source(source: SourceRoot, rules: FilterRules, progress: Progress, is_over: Callable[[], bool]) -> None:
     """Counts what there is to read on this machine. Raises the errors of walking."""
-    files = total = 0
+    files = total = holes = 0
     if source.is_device:
         progress.total_files, progress.total_bytes = 1, geometry_of(source).size
         return
     for found in walk(source, rules, gentle=True):
         if found.entry_type == "file" and found.stat is not None and found.flag is None:
             files += 1
-            total += _bytes_of_data(found, found.stat)
+            data = _bytes_of_data(found, found.stat)
+            total, holes = total + data, holes + found.stat.st_size - data
         if is_over():
             return
-    progress.total_files, progress.total_bytes = files, total
+    progress.total_files, progress.total_bytes, progress.total_hole_bytes = files, total, holes
 
 
 def _bytes_of_data(found: Found, status: os.stat_result) -> int:

@@ -167,12 +167,15 @@ class Meter:
         self.rate(now, done)
         if total and done < total and (quiet := self.standstill(now)):
             return [f"nothing new for {_whole_seconds(quiet)}"]
+        return _left(self.seconds_left(now, done, total or 0))
+
+    def seconds_left(self, now: float, done: int, total: int) -> float | None:
+        """How long the rest takes, after `rate` was told of `done`; None where that is not known."""
         rate = self._steady_rate()
         if now - self._seen[0][0] < _SURE_SECONDS or not rate:
-            return []
+            return None
         coming = rate * min(now - self._seen[-1][0], self._usual)
-        left = (total - done - coming) / rate if total else 0.0
-        return [f"{_whole_seconds(left)} left"] if left >= 1 else []
+        return max((total - done - coming) / rate, 0.0)
 
     def describe(self, now: float, done: int, total: int | None) -> list[str]:
         """Bytes, rate and time left, as far as they are known."""
@@ -184,6 +187,11 @@ def _slope(rises: list[tuple[float, int]]) -> float:
     """Bytes a second from the first rise to the last."""
     (before, had), (now, has) = rises[0], rises[-1]
     return (has - had) / (now - before) if now > before else 0.0
+
+
+def _left(seconds: float | None) -> list[str]:
+    """The time left; nothing where it is not known, nor of the last second."""
+    return [f"{_whole_seconds(seconds)} left"] if seconds is not None and seconds >= 1 else []
 
 
 def _whole_seconds(seconds: float) -> str:
@@ -209,6 +217,8 @@ class PushView:
     _stage: Meter = field(default_factory=Meter)
     _measured: str = ""
     """The stage that `_stage` measures: each has its own rate."""
+    _hashed: Meter = field(default_factory=Meter)
+    """Of holes."""
     _holes: list[tuple[float, int]] = field(default_factory=list)
     """How many bytes of holes were read, in the last `_RATE_SECONDS`."""
     _all_since: float | None = None
@@ -233,9 +243,10 @@ class PushView:
             return f"all {size_text(total)} have arrived; the vault {self._storing(now)}"
         rest = self._arrived.describe_rest(now, done, total)
         if self._reads_holes(now):
-            rest = []  # they take time, and nothing arrives of them: what has arrived says nothing of the rest
+            rates, rest = [], self._rest_with_holes(now, done, total)
+        of_all = " of an unknown total" if progress.is_total_unknown else ""
         known = [f"vault had {size_text(progress.known_bytes)}"] if progress.known_bytes else []
-        return "  ".join([f"{stage} {describe_amount(done, total)}", *rest, *rates, *known])
+        return "  ".join([f"{stage} {describe_amount(done, total)}{of_all}", *rest, *rates, *known])
 
     def _reads_holes(self, now: float) -> bool:
         """Whether reading takes its time over holes."""
@@ -244,11 +255,22 @@ class PushView:
             self._holes.pop(0)
         return self._holes[-1][1] - self._holes[0][1] > _MANY_HOLES
 
+    def _rest_with_holes(self, now: float, done: int, total: int | None) -> list[str]:
+        """Holes take time, and nothing arrives of them. Nothing is said where one of both rates is not known."""
+        hashed, holes = self.progress.hole_bytes, self.progress.total_hole_bytes
+        self._hashed.rate(now, hashed)
+        if holes is None or total is None:
+            return []
+        of_holes = self._hashed.seconds_left(now, hashed, holes)
+        of_data = self._arrived.seconds_left(now, done, total) if total - done > total / 100 else 0.0
+        return [] if of_holes is None or of_data is None else _left(of_holes + of_data)
+
     def _storing(self, now: float) -> str:
         """What the vault does with all that has arrived, and for how long: it hashes holes as zeros, some GB in ten seconds."""
         self._all_since = now if self._all_since is None else self._all_since
         holes = self.progress.hole_bytes
-        does = f"hashes {size_text(holes)} of holes" if holes > _MANY_HOLES else "stores them"
+        amount = describe_amount(self.progress.zero_bytes, holes) if self.progress.zero_bytes < holes else size_text(holes)
+        does = f"hashes {amount} of holes" if holes > _MANY_HOLES else "stores them"
         return f"{does} ({_whole_seconds(now - self._all_since)})"
 
     def extent(self) -> tuple[int, int | None]:
@@ -268,7 +290,7 @@ class PushView:
             return ""
         parts = [f"read {describe_files(progress.files, progress.total_files)}"]
         if progress.hole_bytes:
-            parts.append(f"holes {size_text(progress.hole_bytes)} (not sent)")
+            parts.append(f"holes {describe_amount(progress.hole_bytes, progress.total_hole_bytes)} (not sent)")
         if progress.bad_bytes:
             parts.append(f"UNREADABLE {size_text(progress.bad_bytes)}")
         if progress.path and progress.stage == "reading":

@@ -47,6 +47,10 @@ class Progress:
     """Bytes that have arrived over the network in the direction of the vault; None where there is none, or nobody says so."""
     total_files: int | None = None
     total_bytes: int | None = None
+    total_hole_bytes: int | None = None
+    """Bytes of all holes, where they are counted with `total_bytes`."""
+    is_total_unknown: bool = False
+    """Whether nobody counts: a total will not be known before the end."""
     stage_done: int = 0
     stage_total: int = 0
     path: bytes = b""

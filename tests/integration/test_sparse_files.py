@@ -102,6 +102,7 @@ def test_the_display_tells_holes_from_what_was_read(bench: Bench) -> None:
     thread.join(PATIENCE_SECONDS)
     assert progress.arrived_bytes + progress.zero_bytes == SIZE
     assert progress.total_bytes is not None
+    assert progress.total_hole_bytes == progress.hole_bytes
     assert progress.to_arrive(progress.total_bytes) == progress.arrived_bytes < DATA + 256 * KIB
     assert SIZE - DATA - 64 * KIB < progress.hole_bytes <= SIZE - DATA
 

@@ -76,6 +76,12 @@ def test_after_everything_has_arrived_it_says_what_the_vault_does_and_since_when
     assert view.headline(165.0) == "all 12.6 MB have arrived; the vault hashes 20.0 GB of holes (1 min 05 s)"
 
 
+def test_of_holes_that_the_vault_hashes_it_says_how_many_are_stored() -> None:
+    progress = Progress(stage="finishing", total_bytes=12_600_000, stored_bytes=12_600_000, hole_bytes=20_000_000_000)
+    progress.zero_bytes = 4_000_000_000
+    assert PushView(progress).headline(0.0) == "all 12.6 MB have arrived; the vault hashes 4.0 of 20.0 GB of holes (0 s)"
+
+
 def test_zeros_are_no_part_of_what_is_left() -> None:
     progress = Progress(stage="reading", total_bytes=300_000_000, zero_bytes=260_000_000, stored_bytes=10_000_000, total_files=2)
     assert PushView(progress).headline(0.0) == "arrived 10.0 of 40.0 MB"
@@ -203,6 +209,33 @@ def test_no_time_left_is_said_while_holes_are_read() -> None:
         said.append("left" in view.headline(float(second)))
     assert not any(said[:27])
     assert all(said[28:])
+
+
+def test_the_time_left_counts_holes_where_all_of_them_are_known() -> None:
+    """At one end of an image lies what arrives, at the other what is hashed."""
+    progress = Progress(stage="reading", total_files=1, total_bytes=100_000_000, total_hole_bytes=20_000_000_000, link_bytes=0)
+    view = PushView(progress)
+    said = []
+    for second in range(50):
+        progress.stored_bytes = progress.link_bytes = min(second * 10_000_000, 100_000_000)
+        progress.hole_bytes = max(second - 10, 0) * 500_000_000
+        said.append(view.headline(float(second)))
+    assert said[5] == "arrived 50.0 of 100.0 MB  5 s left  link 10.0 MB/s"
+    assert said[20] == "arrived 100.0 of 100.0 MB  30 s left"
+    assert view.place() == "read 0 of 1 file  holes 19.5 of 20.0 GB (not sent)"
+
+
+def test_no_time_left_is_said_where_data_and_holes_are_left_and_one_of_both_rates_is_not_known() -> None:
+    progress = Progress(stage="reading", total_bytes=100_000_000, total_hole_bytes=20_000_000_000)
+    view = PushView(progress)
+    for second in range(20):
+        progress.hole_bytes = second * 500_000_000
+        assert view.headline(float(second)) == "arrived 0 B of 100.0 MB"
+
+
+def test_a_total_that_will_not_be_known_is_said_to_be_unknown() -> None:
+    progress = Progress(stage="reading", files=3, stored_bytes=5_000_000, is_total_unknown=True)
+    assert PushView(progress).headline(0.0) == "arrived 5.0 MB of an unknown total"
 
 
 def test_one_file_is_no_plural() -> None:
