@@ -31,10 +31,9 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import chunk_digest_of, new_blake3, update_zeros
 from evidencesync.files.disk import opened_file, storing
-from evidencesync.files.large_hash import ReportBytes
 from evidencesync.files.temporary import writing_temporary
 from evidencesync.limits import KIB, MAX_FETCHED_BYTES, MIB, SMALL_FILE
-from evidencesync.restore.contents import Acquired, copy_content, damaged, gone, unreadable, write_at
+from evidencesync.restore.contents import Acquired, ReportCopied, copy_content, damaged, gone, unreadable, write_at
 from evidencesync.restore.tree import HardLinkTargets
 from evidencesync.vault.layout import CHUNKS
 from evidencesync.vault.tree import TreeReader
@@ -134,13 +133,13 @@ class FarContents:
             return 0
         return sum(row.length for row in segment.rows() if row.is_zeros)
 
-    def fill(self, target_fd: int, wanted: WholeEntry, report_bytes: ReportBytes) -> bool:
+    def fill(self, target_fd: int, wanted: WholeEntry, report_bytes: ReportCopied) -> bool:
         """See ContentSource."""
         path = wanted.path
         run = self._next_run(path)
 
-        def report(size: int) -> None:
-            report_bytes(size)
+        def report(size: int, holes: int = 0, /) -> None:
+            report_bytes(size, holes)
             self._stream.keep_alive()
 
         try:
@@ -280,7 +279,7 @@ class FarContents:
         target_fd: int,
         wanted: WholeEntry,
         runs: Iterator[tuple[_Run, Callable[[], memoryview | Lack]]],
-        report_bytes: ReportBytes,
+        report_bytes: ReportCopied,
     ) -> None:
         """Writes a file run by run, each after it was compared; the last one after the whole was."""
         path, entry, _ = wanted
@@ -310,7 +309,7 @@ class FarContents:
         else:
             self._counts.basis += run.length
 
-    def _copy_again(self, target_fd: int, wanted: WholeEntry, earlier: bytes, report_bytes: ReportBytes) -> bool:
+    def _copy_again(self, target_fd: int, wanted: WholeEntry, earlier: bytes, report_bytes: ReportCopied) -> bool:
         """Copies a content from an earlier file of the copy; False where that cannot be read, or is not there."""
         try:
             source, _ = self._made.open_file(earlier)

@@ -167,7 +167,7 @@ class Meter:
         self.rate(now, done)
         if total and done < total and (quiet := self.standstill(now)):
             return [f"nothing new for {_whole_seconds(quiet)}"]
-        return _left(self.seconds_left(now, done, total or 0))
+        return describe_left(self.seconds_left(now, done, total or 0))
 
     def seconds_left(self, now: float, done: int, total: int) -> float | None:
         """How long the rest takes, after `rate` was told of `done`; None where that is not known."""
@@ -189,7 +189,7 @@ def _slope(rises: list[tuple[float, int]]) -> float:
     return (has - had) / (now - before) if now > before else 0.0
 
 
-def _left(seconds: float | None) -> list[str]:
+def describe_left(seconds: float | None) -> list[str]:
     """The time left; nothing where it is not known, nor of the last second."""
     return [f"{_whole_seconds(seconds)} left"] if seconds is not None and seconds >= 1 else []
 
@@ -263,7 +263,7 @@ class PushView:
             return []
         of_holes = self._hashed.seconds_left(now, hashed, holes)
         of_data = self._arrived.seconds_left(now, done, total) if total - done > total / 100 else 0.0
-        return [] if of_holes is None or of_data is None else _left(of_holes + of_data)
+        return [] if of_holes is None or of_data is None else describe_left(of_holes + of_data)
 
     def _storing(self, now: float) -> str:
         """What the vault does with all that has arrived, and for how long: it hashes holes as zeros, some GB in ten seconds."""

@@ -19,7 +19,7 @@ from evidencesync.cli.help_text import SIGNING, WHAT
 from evidencesync.cli.lines import wrapped
 from evidencesync.cli.number_format import kinds_text
 from evidencesync.cli.options import ItemChoice, OwnSigners, RemoteChoice, SignChoice, VaultAddress, vault_address
-from evidencesync.cli.progress_display import Meter, describe_amount, describe_files, describe_rate, shown
+from evidencesync.cli.progress_display import Meter, describe_amount, describe_files, describe_left, describe_rate, shown
 from evidencesync.cli.reading import ReadableVault, readable_vault
 from evidencesync.errors import EvidenceSyncError, UsageError
 from evidencesync.evidence.display import safe_text
@@ -364,6 +364,8 @@ class _RestoreView:
     reads_back: bool
     counts: FarCounts | None = None
     _meter: Meter = dataclasses.field(default_factory=Meter)
+    _data: Meter = dataclasses.field(default_factory=Meter)
+    """Of what is written: holes go far faster, and may all lie at the end."""
 
     def headline(self, now: float) -> str:
         """See View."""
@@ -377,8 +379,15 @@ class _RestoreView:
     def _amounts(self, now: float) -> list[str]:
         """Bytes, rate, and time left. From another machine the rate is that of what is sent: not of what a basis gave."""
         done, total = self.extent()
-        if self.counts is None or self.progress.stage != "writing":
+        if self.progress.stage != "writing":
             return self._meter.describe(now, done, total)
+        if self.counts is None:
+            rate = describe_rate(self._meter.rate(now, done))
+            data, all_data = done - self.progress.hole_bytes, self.progress.total_data_bytes
+            self._data.rate(now, data)
+            left = describe_left(self._data.seconds_left(now, data, all_data))
+            rest = self._meter.describe_rest(now, done, total) if self._meter.standstill(now) else left
+            return [describe_amount(done, total), *rate, *rest]
         sent = self.counts.received
         rate = describe_rate(self._meter.rate(now, sent))
         rest = self._meter.describe_rest(now, sent, sent + total - done) if total else []

@@ -14,7 +14,7 @@ from evidencesync.evidence.digest import update_zeros
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.copying import share_blocks
 from evidencesync.files.disk import FOLDER_FLAGS, storing, write_all
-from evidencesync.files.large_hash import ContentReadError, ReportBytes, new_parallel_blake3, read_blocks
+from evidencesync.files.large_hash import ContentReadError, new_parallel_blake3, read_blocks
 from evidencesync.limits import MIB
 from evidencesync.restore.refusals import reason_of
 from evidencesync.vault.layout import DATA
@@ -31,6 +31,13 @@ _GONE: Final = (
 _UNREADABLE: Final = "To restore all the rest: --on-damage skip"
 
 
+class ReportCopied(Protocol):
+    """Takes how many bytes more of a copy are done, and how many of these were a hole."""
+
+    def __call__(self, size: int, holes: int = 0, /) -> None:
+        """Takes some more."""
+
+
 class ContentSource(Protocol):
     """Gives the bytes of an acquisition's files. Used by one thread, in the manifest's order."""
 
@@ -40,7 +47,7 @@ class ContentSource(Protocol):
     def bytes_needed(self) -> int:
         """Returns how many bytes on a disk all that is expected will take, about."""
 
-    def fill(self, target_fd: int, wanted: WholeEntry, report_bytes: ReportBytes) -> bool:
+    def fill(self, target_fd: int, wanted: WholeEntry, report_bytes: ReportCopied) -> bool:
         """Fills an empty file, and returns whether it shares blocks with the vault. Zeros that are known of become holes.
 
         Raises DigestMismatchError for bytes that are not what the manifest says, MissingOrExtraError for a file that is gone,
@@ -95,7 +102,7 @@ class VaultContents:
         """See ContentSource."""
         return self._needed
 
-    def fill(self, target_fd: int, wanted: WholeEntry, report_bytes: ReportBytes) -> bool:
+    def fill(self, target_fd: int, wanted: WholeEntry, report_bytes: ReportCopied) -> bool:
         """See ContentSource."""
         path, entry, _ = wanted
         try:
@@ -113,7 +120,7 @@ class VaultContents:
         self._data.close()
 
 
-def copy_content(source_fd: int, target_fd: int, path: bytes, size: int, blake3_hex: str, report_bytes: ReportBytes) -> bool:
+def copy_content(source_fd: int, target_fd: int, path: bytes, size: int, blake3_hex: str, report_bytes: ReportCopied) -> bool:
     """Fills an empty file with the content of a stored file, and returns whether they share blocks. Holes stay holes.
 
     Raises DigestMismatchError if the stored bytes do not have the digest, StorageError if the stored file's disk fails: then the
@@ -125,7 +132,7 @@ def copy_content(source_fd: int, target_fd: int, path: bytes, size: int, blake3_
         raise unreadable(path, reason_of(refused.error)) from refused.error
 
 
-def _copy(source_fd: int, target_fd: int, path: bytes, size: int, blake3_hex: str, report_bytes: ReportBytes) -> bool:
+def _copy(source_fd: int, target_fd: int, path: bytes, size: int, blake3_hex: str, report_bytes: ReportCopied) -> bool:
     if size <= _SMALL:
         data = _reading(lambda: os.read(source_fd, size + 1))
         if len(data) != size or blake3(data).hexdigest() != blake3_hex:
@@ -152,7 +159,7 @@ class _SourceReadError(Exception):
         self.error = error
 
 
-def _pass_through(source_fd: int, target_fd: int | None, size: int, report_bytes: ReportBytes) -> str:
+def _pass_through(source_fd: int, target_fd: int | None, size: int, report_bytes: ReportCopied) -> str:
     """Computes the BLAKE3 of a stored file's bytes, and writes them to the target, if there is one."""
     whole = new_parallel_blake3()
     try:
@@ -163,7 +170,7 @@ def _pass_through(source_fd: int, target_fd: int | None, size: int, report_bytes
                 whole.update(block.data)
                 if target_fd is not None:
                     write_at(target_fd, block.data, block.offset)
-            report_bytes(block.length)
+            report_bytes(block.length, block.length if block.data is None else 0)
     except ContentReadError as refused:
         raise _SourceReadError(refused.error) from refused.error
     return whole.hexdigest()

@@ -242,6 +242,10 @@ class RestoreProgress:
     bytes: int = 0
     total_files: int = 0
     total_bytes: int = 0
+    hole_bytes: int = 0
+    """Of `bytes`, while it is writing, those of holes."""
+    total_data_bytes: int = 0
+    """Of `total_bytes`, those that are to be written: all but holes, and what is written once for several names."""
     path: _RawPath = b""
 
 
@@ -269,6 +273,7 @@ def restore(request: RestoreRequest, progress: RestoreProgress, open_contents: O
         contents = open_contents(_Acquired(folder, draft.fd, lambda: acquired.entries(PathSelection(request.paths))))
         stack.callback(contents.close)
         _survey(acquired, contents, request, progress)
+        progress.total_data_bytes = contents.bytes_needed()
         check_destination(draft.fd, contents.bytes_needed(), folder, _NO_ROOM)
         return _Restoring(request, progress, acquired, draft).run(contents)
 
@@ -327,8 +332,9 @@ class _Restoring:
         progress, request = self._progress, self._request
         progress.stage = "writing"
 
-        def report_bytes(size: int) -> None:
+        def report_bytes(size: int, holes: int = 0, /) -> None:
             progress.bytes += size
+            progress.hole_bytes += holes
 
         draft = self._draft.fd, self._draft.names
         maker = TreeMaker(draft, contents, self._refusals, devices=request.devices, on_damage=request.on_damage)

@@ -14,8 +14,7 @@ from evidencesync.evidence.path import from_json_fields
 from evidencesync.files.disk import CREATE_FLAGS, remove_if_there
 from evidencesync.files.folders import FolderStack, split_path
 from evidencesync.files.kept_names import KeptNames
-from evidencesync.files.large_hash import ReportBytes
-from evidencesync.restore.contents import ContentSource
+from evidencesync.restore.contents import ContentSource, ReportCopied
 from evidencesync.restore.refusals import NOT_POSSIBLE, Refusals, place_error, reason_of
 
 _Identity = tuple[str, str | None, str | None, str | None, str | None]
@@ -93,7 +92,7 @@ class TreeMaker:
         self._stack.close()
         self._others.close()
 
-    def make(self, wanted: WholeEntry, report_bytes: ReportBytes) -> None:
+    def make(self, wanted: WholeEntry, report_bytes: ReportCopied) -> None:
         """Makes the next entry. `tell` hears of the bytes of its content.
 
         Raises NameClashError, NoSpaceError, StorageError; DigestMismatchError and MissingOrExtraError for evidence that is
@@ -135,7 +134,7 @@ class TreeMaker:
     def _count(self, entry: Entry) -> None:
         self.counts[entry.type] = self.counts.get(entry.type, 0) + 1
 
-    def _make(self, folder: int, name: bytes, wanted: WholeEntry, report_bytes: ReportBytes) -> bool:
+    def _make(self, folder: int, name: bytes, wanted: WholeEntry, report_bytes: ReportCopied) -> bool:
         path, entry, _ = wanted
         target = self.links.target_of(path, entry)
         if target is not None and target not in self.absent and self._link(folder, name, path, target):
@@ -205,7 +204,7 @@ class TreeMaker:
             return False
         return True
 
-    def _make_file(self, folder: int, name: bytes, wanted: WholeEntry, report_bytes: ReportBytes) -> bool:
+    def _make_file(self, folder: int, name: bytes, wanted: WholeEntry, report_bytes: ReportCopied) -> bool:
         path, entry, _ = wanted
         try:
             fd = os.open(name, CREATE_FLAGS, _FILE_MODE, dir_fd=folder)

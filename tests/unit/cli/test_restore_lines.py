@@ -76,6 +76,19 @@ def test_few_are_all_named() -> None:
     ]
 
 
+def test_the_time_left_is_that_of_what_is_to_be_written_and_not_of_holes() -> None:
+    progress = RestoreProgress(stage="writing", total_files=1, total_bytes=20_000_000_000, total_data_bytes=100_000_000)
+    view = _RestoreView(progress, reads_back=True)
+    said = []
+    for second in range(9):
+        progress.bytes = second * 10_000_000
+        said.append(view.headline(float(second)))
+    assert said[5] == "step 1 of 2: writing  0 of 1 file  50.0 MB of 20.0 GB  10.0 MB/s  5 s left"
+    progress.bytes += 5_000_000_000
+    progress.hole_bytes += 5_000_000_000
+    assert view.headline(9.0).endswith("  1 s left")
+
+
 def test_from_afar_the_rate_is_that_of_what_is_sent() -> None:
     """Of 1000 MB a basis has 900, which are there at once: the rest takes as long as it takes to send it."""
     progress, counts = RestoreProgress(stage="writing", total_files=1, total_bytes=1_000_000_000), FarCounts()

@@ -50,7 +50,7 @@ class Bench:
 
     def make(self, *entries: WholeEntry) -> None:
         for whole in entries:
-            self.maker.make(whole, lambda _: None)
+            self.maker.make(whole, lambda *_: None)
 
     def apply(self, *entries: WholeEntry, how: MetadataOptions | None = None) -> None:
         applier = MetadataApplier(self.fd, self.refusals, self.maker.links, how or MetadataOptions())
@@ -238,7 +238,7 @@ def test_an_image_of_a_device_is_a_file_and_what_could_not_be_read_of_it_is_said
 def test_a_name_that_the_file_system_would_change_is_listed_and_not_made(bench: Bench) -> None:
     maker = TreeMaker((bench.fd, KeptNames(letters=False)), bench.contents, bench.refusals, devices=False, on_damage="fail")
     for whole in (bench.file("Notes"), WholeEntry(b"Sub", Entry("directory", "Sub"), None), bench.file("Sub/x"), bench.file("y")):
-        maker.make(whole, lambda _: None)
+        maker.make(whole, lambda *_: None)
     maker.close()
     assert os.listdir(bench.copy) == ["y"]
     assert (bench.refusals.counts, bench.refusals.exit_code) == ({"not-possible": 3}, ExitCode.GAPS)
@@ -247,7 +247,7 @@ def test_a_name_that_the_file_system_would_change_is_listed_and_not_made(bench: 
 def test_only_what_is_asked_for_becomes_a_device(bench: Bench) -> None:
     node = WholeEntry(b"null", Entry("character-device", "null", device_number="1:3"), None)
     careful = TreeMaker((bench.fd, KeptNames()), bench.contents, bench.refusals, devices=False, on_damage="fail")
-    careful.make(node, lambda _: None)
+    careful.make(node, lambda *_: None)
     careful.close()
     assert (os.listdir(bench.copy), bench.refusals.counts) == ([], {"device": 1})
     bench.make(WholeEntry(b"huge", Entry("block-device", "huge", device_number="4294967295:9999999999"), None))
