@@ -18,6 +18,7 @@ from evidencesync.cli.meant_places import in_other_order
 from evidencesync.cli.number_format import parse_rate, parse_size
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
 from evidencesync.cli.own_state import RunFolders
+from evidencesync.cli.pasted_hints import pasted
 from evidencesync.errors import (
     DroppedError,
     EvidenceSyncError,
@@ -262,7 +263,8 @@ def acquire(
         own_state.memory.remember(found.seen)
         run.console.print_result(unchanged_output(found), unchanged_lines(found, _detail(run.console)))
         return ExitCode.COMPLETE
-    lines = push_lines(outcome, request, vault, kept, pulled=pulled, detail=_detail(run.console))
+    following = pasted(run.console.fill_hint, "evidencesync verify VAULT --case CASE --item ITEM")
+    lines = push_lines(outcome, request, vault, kept, following=following, pulled=pulled, detail=_detail(run.console))
     run.console.print_result(push_output(outcome, kept), lines)
     return CODES[verdict_of(outcome)]
 

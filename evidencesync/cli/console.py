@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, TextIO
 
+from evidencesync.cli.lines import fitted, width_of
 from evidencesync.cli.terminal import Terminal
 from evidencesync.errors import CommandKind, EvidenceSyncError, InterruptedRunError, StorageError, UsageError
 from evidencesync.evidence.display import escape_line
@@ -56,7 +58,13 @@ class Console:
 
             self._print_data(msgspec.json.encode(output) + b"\n")
         else:
-            self.print_rows(lines)
+            self.print_rows(one for line in lines for one in self._fitted(line))
+
+    def _fitted(self, line: str) -> Iterable[str]:
+        """A line of a result as it fits the terminal. A list keeps its rows, and what is pasted into a file stays whole."""
+        if not _is_terminal(sys.stdout) or not _FITTED.match(line):
+            return (line,)
+        return fitted(line, width_of(sys.stdout))
 
     def print_rows(self, lines: Iterable[str]) -> None:
         """Prints lines for people on stdout: a part of a result that is longer than memory should hold."""
@@ -160,11 +168,17 @@ class Console:
 
     def _print_line(self, line: str) -> None:
         shown = escape_line(line)
+        lines = list(fitted(shown, width_of(sys.stderr))) if _is_terminal(sys.stderr) and _FITTED.match(shown) else [shown]
         if not self.as_json and _has_colours(sys.stderr):
-            shown = _coloured(shown)
-        _write(sys.stderr, f"{shown}\n".encode("utf-8", "backslashreplace"))
+            lines[0] = _coloured(lines[0])
+        _write(sys.stderr, "".join(f"{one}\n" for one in lines).encode("utf-8", "backslashreplace"))
 
 
+_FITTED: Final = re.compile(
+    r"(?:error|hint|warning|note|next|checked|evidencesync)\b|  \w.{11} (?=\S)|[a-z].{9} (?=\S)"
+    r"|[0-9:]{8}  (?=\S)| {11}\("
+)
+"""What a line begins with that may be broken: a word of ours, or a name before a column of texts."""
 _COLOURS: Final = {"error:": "\x1b[31m", "warning:": "\x1b[33m", "  WARNING ": "\x1b[33m"}
 """The colour of what a line of ours begins with."""
 _VERDICTS: Final = {"verdict: PASS": "\x1b[32m", "verdict: FAIL": "\x1b[1;31m", "verdict: INCOMPLETE": "\x1b[1;33m"}

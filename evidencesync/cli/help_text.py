@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import typer.core
+
+from evidencesync.cli.lines import command_lines
 
 WHAT: Final = "Case and item"
 SIGNING: Final = "Who signs"
@@ -46,9 +48,6 @@ _FIRST: Final[Mapping[str, tuple[str, ...]]] = {
 
 _BOUNDS: Final = re.compile(r"(?P<low>[\d.]+)<=x<=(?P<high>[\d.]+)|x>=(?P<least>[\d.]+)|x<=(?P<most>[\d.]+)")
 _EXAMPLES: Final = "Examples:\n"
-_WORD: Final = re.compile(r"(?:--?[\w-]+ (?=[^-|\s]))?(?:'[^']*'|[^\s'])+")
-"""A word of a command line; an option together with its value."""
-_INDENT: Final = "    "
 HELP_NAMES: Final[Mapping[str, Any]] = {"help_option_names": ["-h", "--help"]}
 """The settings of every command and of the program: a command that is parsed by itself must not learn other names of its help."""
 
@@ -143,22 +142,6 @@ def bounds_in_words(text: str) -> str:
     return _BOUNDS.sub(words, text)
 
 
-def wrap_example(example: str, width: int) -> Iterator[str]:
-    """The lines of an example, which a shell reads as one: each but the last ends with a backslash."""
-    if example.startswith("# "):
-        yield from textwrap.wrap(example, width, subsequent_indent="# ")
-        return
-    line = ""
-    words = _WORD.findall(example)
-    for at, word in enumerate(words):
-        if line and len(f"{line} {word}") + (len(" \\") if at < len(words) - 1 else 0) > width:
-            yield f"{line} \\"
-            line = _INDENT + word
-        else:
-            line = f"{line} {word}" if line else word
-    yield line
-
-
 def _title(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return _ARGUMENTS
@@ -178,5 +161,10 @@ def _write_examples(title: str, examples: str, formatter: Any) -> None:
     formatter.write_paragraph()
     formatter.write(title)
     for example in examples.splitlines():
-        for line in wrap_example(example.strip(), formatter.width - len("  ")):
+        width = formatter.width - len("  ")
+        explains = example.strip().startswith("# ")
+        lines = (
+            textwrap.wrap(example.strip(), width, subsequent_indent="# ") if explains else command_lines(example.strip(), width)
+        )
+        for line in lines:
             formatter.write(f"  {line}\n")

@@ -61,6 +61,13 @@ def filling_in_hints(
         raise
 
 
+def pasted(fill: Callable[[EvidenceSyncError], None], command: str) -> str:
+    """A command with what was typed in it, as the hint of an error would say it: `fill` is what `filling_in_hints` yields."""
+    said = EvidenceSyncError("", hint=command)
+    fill(said)
+    return said.hint or command
+
+
 def _signing_key(values: Mapping[str, object], settings: LoadedSettings) -> str:
     """The key that signs, by the rule of `load_signer`: what was typed, or the settings name, or the usual one."""
     named = values.get("sign_key") or settings.values.sign_key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -10,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from evidencesync.cli.command import Run, command, group
-from evidencesync.cli.lines import wrapped
+from evidencesync.cli.lines import width_of, wrapped
 from evidencesync.cli.options import local_vault, vault_address
 from evidencesync.cli.own_state import chosen_receipts, head_memory
 from evidencesync.errors import CommandKind, IncompleteError, NotThereError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.meant import did_you_mean, nearest
-from evidencesync.evidence.number_format import count_text, time_text
+from evidencesync.evidence.number_format import count_text, notebook_fingerprint, time_text
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.files.shortages import is_shortage, unexpected
 from evidencesync.home import expand
@@ -81,18 +82,24 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def list_receipts(run: Run, receipts: _Receipts = None) -> ExitCode:
-    """Lists the receipts that are kept here, and the remembered chain heads. Nothing is verified: see `receipts check`."""
+    """Lists the receipts that are kept here, and the remembered chain heads. Nothing is verified: see `receipts check`.
+
+    One line for each; with -v all that it says, and where it is kept.
+    """
     from evidencesync.cli.custody_outputs import ReceiptsListOutput
     from evidencesync.localstate.receipt_checks import read_kept
 
     found = [read_kept(folder) for folder in _folders(run, receipts, [], may_be_missing=True)]
     heads, problems = _heads(head_memory(run))
     output = ReceiptsListOutput([_output(one) for one in found], heads, [_problem(error) for error in problems])
-    lines = [line for one in output.receipts for line in _receipt_lines(one)] or ["no receipts"]
+    brief = not run.console.verbose
+    lines = [line for one in output.receipts for line in (_brief_lines(one) if brief else _receipt_lines(one))] or ["no receipts"]
+    if output.receipts and brief:
+        lines.insert(0, "receipts (times are UTC, when received; with -v all that they say)")
     for head in heads:
         whose = "the vault's own chain" if head.case is None else f"{safe_text(head.case)} / {safe_text(head.item or '')}"
         lines += wrapped("", f"{whose}: seen up to record {head.sequence} on {time_text(head.seen)}")
-        lines += [f"  vault        {head.vault_id}", f"  chain head   {head.sha256}"]
+        lines += [] if brief else [f"  vault        {head.vault_id}", f"  chain head   {head.sha256}"]
     lines += [f"CANNOT BE READ: {one.message}" for one in output.problems]
     run.console.print_result(output, lines)
     return most_severe({error.exit_code for error in [*problems, *(bad for one in found for bad in one.problems)]})
@@ -361,6 +368,33 @@ def _problem(error: EvidenceSyncError) -> Problem:
     return Problem(error.slug, escape_line(error.message))
 
 
+def _brief_lines(one: KeptReceipt) -> Iterator[str]:
+    """A receipt on one line, and what is wrong with it on others. A long name takes the place of the fingerprint."""
+    if one.case is None or one.item is None or one.manifest_sha256 is None:
+        yield from _receipt_lines(one)
+        return
+    width = width_of(sys.stdout)
+    number = f"  {one.acquisition:04}  {time_text(one.received or '').removesuffix(' UTC')}"
+    name, fingerprint = f"{safe_text(one.case)} / {safe_text(one.item)}", f"  {notebook_fingerprint(one.manifest_sha256)}"
+    room = width - len(number)
+    rest = number + fingerprint if len(name) + len(fingerprint) <= room else number
+    shown = name if len(name) <= room else f"{name[: room - 3]}..."
+    yield f"{shown:<{width - len(number + fingerprint)}}{rest}" if rest != number else f"{shown}{rest}"
+    yield from _trouble_lines(one)
+
+
+def _trouble_lines(one: KeptReceipt) -> Iterator[str]:
+    """What a person has to know of a receipt."""
+    if one.case is not None and not one.manifest_kept:
+        yield "  NOTE         kept without the manifest"
+    if one.case is not None and not one.read_back:
+        yield "  NOTE         the vault's disk was NOT read back"
+    for problem in one.problems:
+        yield from wrapped("  ", f"[{problem.slug}] {problem.message}")
+    for text in one.times_contradict:
+        yield from wrapped("  WARNING      ", text)
+
+
 def _receipt_lines(one: KeptReceipt) -> Iterator[str]:
     if one.case is None or one.item is None:
         yield one.folder
@@ -373,11 +407,4 @@ def _receipt_lines(one: KeptReceipt) -> Iterator[str]:
         yield from wrapped("  signed by    ", f"{safe_text(one.principal or '?')}, {one.examiner}")
         if one.chain_head_sha256 is not None:
             yield f"  chain head   {one.chain_head_sha256} (record {one.chain_head_sequence})"
-        if not one.manifest_kept:
-            yield "  NOTE         kept without the manifest"
-        if not one.read_back:
-            yield "  NOTE         the vault's disk was NOT read back"
-    for problem in one.problems:
-        yield from wrapped("  ", f"[{problem.slug}] {problem.message}")
-    for text in one.times_contradict:
-        yield from wrapped("  WARNING      ", text)
+    yield from _trouble_lines(one)

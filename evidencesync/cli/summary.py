@@ -132,10 +132,14 @@ def push_lines(
     address: Address,
     kept: FinishedReceipt,
     *,
+    following: str,
     pulled: bool = False,
     detail: Detail = "summary",
 ) -> Iterator[str]:
-    """The outcome for people. `address` is the vault's. What a pull's evidence came in is what this end received."""
+    """The outcome for people. `address` is the vault's. What a pull's evidence came in is what this end received.
+
+    `following` is the command that comes next.
+    """
     tally, fingerprint = outcome.tally.manifest, notebook_fingerprint(outcome.manifest_sha256)
     said = f"{outcome.name}, acquisition {outcome.acquisition}: {_PUBLISHED[verdict_of(outcome)]}"
     if detail == "one line":
@@ -174,7 +178,7 @@ def push_lines(
     yield from own_lines(request.rules)
     yield from empty_lines(tally)
     yield from flagged_lines(outcome.tally, request.rules, left_out=detail == "everything")
-    yield f"  next         {_next_command(request, address)}"
+    yield f"  next         {following}"
 
 
 def _not_sent(outcome: PushOutcome) -> str:
@@ -185,7 +189,13 @@ def _not_sent(outcome: PushOutcome) -> str:
 
 
 def changes_text(changes: Changes, since: int) -> str:
-    """What differs from the acquisition before, in a few words."""
+    """What differs from the acquisition before, in a few words, with its number."""
+    said = changed_text(changes)
+    return f"since acquisition {since}: {said}" if said else f"nothing changed since acquisition {since}"
+
+
+def changed_text(changes: Changes) -> str:
+    """What differs from the acquisition before, in a few words; empty if nothing does."""
     counts = {"added": changes.added, "removed": changes.removed, "changed": changes.changed, "moved": changes.moved or 0}
     said = [f"{count:,} {what}" for what, count in counts.items() if count]
     if changes.metadata:
@@ -194,7 +204,7 @@ def changes_text(changes: Changes, since: int) -> str:
         said.append(f"{changes.filtered:,} left out of one of both by a filter")
     if changes.moved is None:
         said.append("moves not looked for")
-    return f"since acquisition {since}: {', '.join(said)}" if said else f"nothing changed since acquisition {since}"
+    return ", ".join(said)
 
 
 def _why_published(outcome: PushOutcome) -> str | None:
@@ -400,19 +410,3 @@ def _worth_naming(flagged: list[tuple[bytes, Flag]]) -> list[tuple[bytes, Flag]]
         shown += kind[: max(rest - kept, _LEAST_OF_EACH)]
         rest = _LISTED_FLAGS - len(shown)
     return shown
-
-
-def _next_command(request: PushRequest, address: Address) -> str:
-    """The command that verifies the item: on the vault's machine, or from here where its path there is not known."""
-    is_unknown = not address.local and address.path == "/"
-    verify = [
-        "evidencesync",
-        "verify",
-        address.display() if is_unknown else address.path_there if address.path else "VAULT",
-        "--case",
-        request.name.case.text,
-        "--item",
-        request.name.item.text,
-    ]
-    shown = shell_text(*verify)
-    return shown if address.local or is_unknown else f"{shown}   (on {safe_text(address.host)})"

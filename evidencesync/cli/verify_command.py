@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final
@@ -143,13 +143,23 @@ def verify(
     roots = load_roots(run.settings, checks.tsa_root)
     folder = local_vault(vault)
     verdict = audit(run, folder, part, signers, checks, roots=roots, expect_head=distrust.expect_head)
-    shown = verdict_lines(verdict, with_heads=result.heads or run.console.verbose, everything=run.console.verbose, vault=vault)
+    shown = _shown(run, verdict, vault, result, recording)
     if verifier is None:
         run.console.print_result(verdict, shown)
         return ExitCode(verdict.exit_code)
     recorded = record_verdict(verdict, part, verifier, partial(verifier.append, folder))
     run.console.print_result(recorded, [*shown, *recorded_lines(recorded)])
     return exit_code(recorded)
+
+
+def _shown(run: Run, verdict: Verdict, vault: str, result: ResultChoice, recording: RecordOrReadChoice) -> Iterator[str]:
+    from evidencesync.cli.pasted_hints import pasted
+    from evidencesync.cli.verify_next import next_lines
+
+    everything = run.console.verbose
+    following = next_lines(verdict, partial(pasted, run.console.fill_hint), recorded=recording.record)
+    with_heads = result.heads or everything
+    return verdict_lines(verdict, with_heads=with_heads, everything=everything, vault=vault, following=following)
 
 
 def _verify_afar(
@@ -169,8 +179,7 @@ def _verify_afar(
     verifier = verifier_with(run, recording, ssh.identity_file(run.settings)) if recording.record else None
     address, signer = vault_address(vault), None if verifier is None else verifier.signer
     verdict, kept = verify_afar(run, address, part, recording, ssh, all_digests=all_digests, output=result.output, signer=signer)
-    everything = run.console.verbose
-    shown = verdict_lines(verdict, with_heads=result.heads or everything, everything=everything, vault=vault)
+    shown = _shown(run, verdict, vault, result, recording)
     lines, code = [*by_vault_lines(verdict.by_vault), *shown], ExitCode(verdict.exit_code)
     if verifier is None:
         run.console.print_result(verdict, lines)
@@ -241,12 +250,17 @@ def audit(
 
 
 def verdict_lines(
-    verdict: Verdict, *, with_heads: bool = False, everything: bool = False, vault: str | None = None
+    verdict: Verdict,
+    *,
+    with_heads: bool = False,
+    everything: bool = False,
+    vault: str | None = None,
+    following: Iterable[str] = (),
 ) -> Iterator[str]:
     """The verdict for people: what was checked, the findings, the worst ones last, how many there are, and the one word.
 
     Every error is shown; without `everything`, of other findings the first ones of each kind. `vault` is what a person has typed
-    for it.
+    for it, `following` what to do now.
     """
     checked = verdict.checked
     parts = [
@@ -269,6 +283,7 @@ def verdict_lines(
     if not is_vault:
         look = VaultNotFoundError("").hint_for(CommandKind.CHECKS)
         yield f"hint: {look if vault is None else meant_vault(vault) or f'{near_vault(vault)}{look}'}"
+    yield from following
     counts = Counter(finding.severity for finding in verdict.findings)
     if counts:
         told = [count_text(counts[severity], severity, _MANY[severity]) for severity in _WORST_FIRST if counts[severity]]

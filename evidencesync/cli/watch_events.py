@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
 from evidencesync.cli.outputs import ChangesOutput, ErrorDetail, NotebookFingerprint, Output, PushVerdict, error_output
-from evidencesync.cli.summary import changes_output, changes_text, verdict_of
+from evidencesync.cli.summary import changed_text, changes_output, verdict_of
 from evidencesync.custody.documents import AcquisitionNumber, VaultId
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Count
-from evidencesync.evidence.number_format import count_text, duration_text, notebook_fingerprint, size_text
+from evidencesync.evidence.number_format import count_text, duration_text, notebook_fingerprint, size_text, time_text
 from evidencesync.evidence.utc_time import UtcTime, format_utc_time
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class WatchEvents:
         self._vault_id: str | None = None
         self._lacks: str | None = None
         self._contradictions: list[str] = []
-        self._since = ""
+        self._since = self._day = ""
 
     @property
     def last(self) -> WatchedAcquisition | None:
@@ -93,11 +93,20 @@ class WatchEvents:
 
     def print_event(self, text: str) -> None:
         """Prints an event."""
-        self._console.print_message(f"{_now()}  {text}")
+        self._print_day(self._console.print_message)
+        self._console.print_message(f"{_now()[11:19]}  {text}")
 
     def print_warning(self, text: str) -> None:
         """Prints an event that `--quiet` does not drop."""
-        self._console.print_notice(f"{_now()}  {text}")
+        self._print_day(self._console.print_notice)
+        self._console.print_notice(f"{_now()[11:19]}  {text}")
+
+    def _print_day(self, show: Callable[[str], None]) -> None:
+        """Prints the date before the first event of a day: with each event stands its time alone."""
+        day = _now()[:10]
+        if day != self._day:
+            self._day = day
+            show(f"{day}  (times are UTC)")
 
     def unchanged(self) -> None:
         """See Listener."""
@@ -105,7 +114,8 @@ class WatchEvents:
 
     def changed(self, snapshot: SourceSnapshot) -> None:
         """See Listener."""
-        self.print_event(f"to be pushed: {count_text(snapshot.entries, 'entry', 'entries')} looked at")
+        seen = count_text(snapshot.entries, "entry", "entries")
+        self.print_event(f"to be pushed: {'changed again' if self._made else 'new or changed'}, {seen} in all")
         if snapshot.traces and not self._traces:
             self._traces = snapshot.traces
             self.print_warning(
@@ -135,7 +145,7 @@ class WatchEvents:
         self._vault_id = outcome.vault_id
         self._lacks = kept.lacks
         self._contradictions = outcome.contradictions
-        self._since = f"; {changes_text(outcome.changes, outcome.acquisition - 1)}" if outcome.changes is not None else ""
+        self._since = f"; {changed_text(outcome.changes) or 'nothing changed'}" if outcome.changes is not None else ""
 
     def pushed(self) -> None:
         """See Listener."""
@@ -143,10 +153,11 @@ class WatchEvents:
         flags = "".join(f", {count} {flag}" for flag, count in made.flags.items())
         show = self.print_event if made.verdict == "complete" else self.print_warning
         show(
-            f"acquisition {made.acquisition}: published, {_VERDICTS[made.verdict]}; {count_text(made.files, 'file')}, "
-            f"{size_text(made.bytes)}{flags}{self._since}; {size_text(made.wire_sent)} sent in {duration_text(made.seconds)}; "
-            f"fingerprint {made.fingerprint}"
+            f"acquisition {made.acquisition}: published, {_VERDICTS[made.verdict]}{flags}{self._since}; "
+            f"{count_text(made.files, 'file')}, {size_text(made.bytes)}; {size_text(made.wire_sent)} sent "
+            f"in {duration_text(made.seconds)}"
         )
+        show(f"  fingerprint {made.fingerprint}")
         if self._lacks is not None:
             self.print_warning(f"its receipt is kept without the manifest and the vault's records: {safe_text(self._lacks, 200)}")
         for text in self._contradictions:
@@ -175,7 +186,7 @@ class WatchEvents:
         failed = f", {count_text(output.failures, 'push', 'pushes')} failed" if output.failures else ""
         yield f"{self._name}: watched for {watched}, {count_text(output.made, 'acquisition')} made{failed}"
         if (last := self.last) is not None:
-            yield f"  last         acquisition {last.acquisition}, {_VERDICTS[last.verdict]}, {last.published}"
+            yield f"  last         acquisition {last.acquisition}, {_VERDICTS[last.verdict]}, {time_text(last.published)}"
             yield f"  fingerprint  {last.fingerprint}"
             yield f"  chain head   {last.chain_head_sha256}"
             yield f"  receipt      {last.receipts}"

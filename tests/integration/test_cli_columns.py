@@ -36,7 +36,10 @@ def test_a_chain_fits_and_a_long_name_moves_no_column(lab: Lab) -> None:
 
 
 def test_receipts_fit_but_for_their_folders(lab: Lab) -> None:
-    lines = lab.run("receipts", "list").out.splitlines()
+    brief = lab.run("receipts", "list").out.splitlines()
+    assert max(map(len, brief)) <= 100
+    assert re.fullmatch(r"2024-017 / LAPTOP-1 +0001  [0-9-]{10} [0-9:]{8}(?:  [0-9a-f ]{24})?", brief[1])
+    lines = lab.run("receipts", "list", "-v").out.splitlines()
     assert max(len(line) for line in lines if not line.startswith("  kept in ")) <= 100
     assert re.fullmatch(r"2024-017 / LAPTOP-1, acquisition 1, received [0-9-]{10} [0-9:]{8} UTC", lines[0])
     assert any(re.fullmatch(r"the vault's own chain: seen up to record 2 on [0-9-]{10} [0-9:]{8} UTC", line) for line in lines)

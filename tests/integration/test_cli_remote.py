@@ -49,7 +49,7 @@ def test_a_push_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
     lab.write("notes.txt", b"changed")
     second = lab.run("push", "evidence", vault, *ITEM, *options)
     assert second.code == 0, second
-    assert "(on 127.0.0.1)" in second.out
+    assert f"  next         evidencesync verify {vault} " in second.out
     header = lab.header(2)
     assert (header["direction"], header["ssh"]["port"], header["ssh"]["host_key"]) == ("push", sshd.port, sshd.host_fingerprint)
     assert lab.run("verify", "vault").code == 0

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from evidencesync.cli.app import main
-from evidencesync.cli.help_text import _FIRST, bounds_in_words, wrap_example
+from evidencesync.cli.help_text import _FIRST, bounds_in_words
+from evidencesync.cli.lines import command_lines
 from tests.support.every_command import KINDS, every_command
 
 GROUPS = ("", "trust", "host", "custody", "timestamp", "receipts", "vault")
@@ -64,7 +65,7 @@ def test_an_example_is_read_by_a_shell_as_it_was_written(name: str) -> None:
     found = dict(every_command())[name]
     for example in found.epilog.splitlines()[1:]:
         if "evidencesync" in example and not example.strip().startswith(("#", "restrict,")):
-            shown = "\n".join(wrap_example(example.strip(), 50))
+            shown = "\n".join(command_lines(example.strip(), 50))
             assert shlex.split(shown.replace("\\\n", " ")) == shlex.split(example)
 
 

@@ -16,7 +16,7 @@ from evidencesync.cli import command
 from evidencesync.cli.app import main
 from evidencesync.cli.console import Console
 from evidencesync.cli.meant_places import _meant_server
-from evidencesync.cli.pasted_hints import _FROM_AFAR, filling_in_hints
+from evidencesync.cli.pasted_hints import _FROM_AFAR, filling_in_hints, pasted
 from evidencesync.cli.settings import load_settings
 from evidencesync.errors import CommandKind, ConnectError, NotThereError, StorageError, VaultNotFoundError
 from evidencesync.home import account_name
@@ -229,3 +229,11 @@ def test_a_hint_of_what_a_result_states_is_printed_once(capsys: pytest.CaptureFi
     assert capsys.readouterr().err == f"hint: {StorageError('').hint_for(CommandKind.CHECKS)}\n"
     Console(as_json=True).print_hint(StorageError("it happened"))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("vault", "shown"), [("ana@lab:/srv/v", "ana@lab:/srv/v -i ana"), ("v 1", "'v 1'")])
+def test_the_command_that_comes_next_works_from_here(vault: str, shown: str) -> None:
+    values = {"vault": vault, "case": "C 1", "item": "I"}
+    with filling_in_hints(values, CommandKind.ACQUIRES, load_settings("none"), ["-i", "ana"]) as fill:
+        said = pasted(fill, "evidencesync verify VAULT --case CASE --item ITEM")
+    assert said == f"evidencesync verify {shown} --case 'C 1' --item I"

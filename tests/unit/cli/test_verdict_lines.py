@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+import pytest
 
 from evidencesync.cli.verify_command import verdict_lines
-from evidencesync.verify.checks import Check
-from evidencesync.verify.findings import Asked, Checked, Finding, Verdict
+from evidencesync.cli.verify_next import _NEXT, next_lines
+from evidencesync.exit_codes import ExitCode
+from evidencesync.verify.checks import MEANINGS, Check
+from evidencesync.verify.findings import Asked, Checked, Finding, Head, Verdict
 
 
 def finding(severity: Literal["info", "warning", "error"], message: str) -> Finding:
@@ -62,3 +65,33 @@ def test_of_many_warnings_of_a_kind_the_first_are_shown_and_of_errors_all() -> N
     assert "warning: [a-slug] 20 more of this kind: see them with -v, or --json" in lines
     assert lines[-2] == "findings: 30 errors, 30 warnings"
     assert sum("more of this kind" in line for line in verdict_lines(found, everything=True)) == 0
+
+
+def test_every_kind_of_finding_that_spoils_a_verdict_says_what_to_do_now() -> None:
+    spoiling = {slug for slug, one in MEANINGS.items() if one.code is not ExitCode.COMPLETE}
+    assert spoiling - set(_NEXT) == {"vault-not-found", "not-there"}  # which have a hint
+    assert set(_NEXT) <= spoiling
+
+
+@pytest.mark.parametrize(
+    ("slug", "part"),
+    [
+        ("file-damaged", "Keep the vault as it is: do not push, repair or clean it."),
+        ("untrusted-signer", "evidencesync trust list VAULT"),
+        ("rolled-back", "evidencesync receipts check --vault VAULT"),
+        ("unreadable", "copy the vault to a disk that reads well"),
+    ],
+)
+def test_what_to_do_now_stands_behind_the_findings(slug: str, part: str) -> None:
+    found = verdict(*[msgspec.structs.replace(finding("error", "one"), slug=slug)] * 2)
+    lines = list(verdict_lines(found, following=next_lines(found, str, recorded=False)))
+    assert [line.partition(":")[0] for line in lines[-5:]] == ["error", "error", "next", "findings", "verdict"]
+    assert part in lines[-3]
+
+
+def test_a_verdict_that_is_recorded_is_not_told_to_be() -> None:
+    head = Head(None, None, 1, "0" * 64)
+    found = msgspec.structs.replace(verdict(msgspec.structs.replace(finding("error", "one"), slug="unreadable")), heads=[head])
+    assert any(line.endswith("with --record.") for line in next_lines(found, str, recorded=False))
+    assert not any(line.endswith("with --record.") for line in next_lines(found, str, recorded=True))
+    assert not list(next_lines(msgspec.structs.replace(found, verdict="pass"), str, recorded=False))
