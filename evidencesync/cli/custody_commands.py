@@ -127,7 +127,10 @@ def note(
     """Notes something about an item: a text, details of case and item, or both."""
     stated = {**_texts(text=text), **details.details(item.name())}
     if not stated:
-        raise UsageError("there is nothing to note", hint="Give --text, --detail or --case-file.")
+        raise UsageError(
+            "there is nothing to note",
+            hint="Say it: evidencesync custody note VAULT --case CASE --item ITEM --text TEXT; or give --detail, or --case-file.",
+        )
     return _append(run, vault, item, sign, ssh, _fixed("noted", stated, acquisition), ("noted", stated, acquisition))
 
 
@@ -147,7 +150,10 @@ def correct(
     """
     stated = {**_texts(text=text), **details.details(item.name(), may_withdraw=True)}
     if not stated:
-        raise UsageError("a correction needs to say what is right", hint="Give --text, --detail or --case-file.")
+        raise UsageError(
+            "a correction needs to say what is right",
+            hint=f"Say it: evidencesync custody correct VAULT --case CASE --item ITEM --record {record} --text TEXT",
+        )
     stated = {"record": str(record), **stated}
     draft = _fixed("corrected", stated)
 

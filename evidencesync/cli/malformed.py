@@ -144,7 +144,13 @@ class _Line(NamedTuple):
             for one in options
             if one in missing or one.name in meant or (one.name in needed and self.values.get(one.name) is None)
         ]
-        return " ".join([self.path, *words, *rest, *named])
+        return " ".join([self.path, *words, *rest, *named, *self._needed_too()])
+
+    def _needed_too(self) -> list[str]:
+        """An option that the command needs where none of some others is given: a correction says what is right."""
+        others = ("text", "detail", "case_file")
+        is_lost = self.command.name == "correct" and not any(self.values.get(name) for name in others)
+        return ["--text TEXT"] if is_lost else []
 
     def _value(self, option: Any, meant: dict[str, str]) -> str:
         """The value of an option that is missing: the one that is meant, else that of the first example, or a name for it."""

@@ -129,6 +129,7 @@ def _near_path(error: EvidenceSyncError, typed: Iterable[str]) -> str:
                 there = os.listdir(os.path.expanduser(folder) or ".")
             except OSError:
                 continue
+            there = [one for one in there if one.startswith(".") == name.startswith(".")]  # what is hidden is not meant
             return did_you_mean(os.path.join(folder, one) for one in nearest(name, there))
     return ""
 

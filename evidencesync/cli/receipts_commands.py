@@ -187,6 +187,10 @@ def forget_head(
             "--case and --item name one item together", hint="Give both, or neither: then all of the vault is meant."
         )
     memory = head_memory(run)
+    if vault_id not in (known := memory.vaults()):
+        near = did_you_mean([one for one in known if one.startswith(vault_id)][:2] or nearest(vault_id, known))
+        hint = f"{near}The whole id is shown by: evidencesync receipts list -v"
+        raise NotThereError(f"nothing is remembered of a vault {safe_text(vault_id, 40)}", hint=hint)
     if not yes and not run.console.ask(f"Forget what this machine has seen of the vault {safe_text(vault_id, 40)}?"):
         forgotten = 0
     else:

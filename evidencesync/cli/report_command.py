@@ -99,8 +99,9 @@ class FileChoice:
             raise UsageError(f"no format of a report: {safe_text(self.form, 60)}", hint="Say report, certificate or statement.")
         elif target.suffix.lower() not in _FORMATS:
             named = " or ".join(shell_text(str(target.with_suffix(f".{one}"))) for one in dict.fromkeys(_FORMATS.values()))
+            draft = "; a draft for a court, with --format certificate or statement" if target.suffix.lower() == ".rtf" else ""
             raise UsageError(
-                f"not a kind of report: {safe_text(self.output, 200)}", hint=f"The ending says which is made: {named}"
+                f"not a kind of report: {safe_text(self.output, 200)}", hint=f"The ending says which is made: {named}{draft}"
             )
         return target
 

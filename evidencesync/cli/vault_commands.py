@@ -139,6 +139,7 @@ def add(
 
     steps = FirstSteps.into(opened.layout.root, [(public, name)])
     if any(one.signer.key == public and one.signer.valid_before is None and not one.revoked for one in opened.trust.signers()):
+        run.console.print_message("note: the vault trusts this key already, and nothing is changed; what its owner needs is:")
         for line in steps.lines():  # who adds a key again may look for its line: the error comes all the same
             run.console.print_message(line)
     with adding_to_own_chain(run, opened):

@@ -76,9 +76,13 @@ _NEXT: Final[Mapping[str, str]] = {
 """What to do, by the slug of a finding. What is missing here comes with a hint of its own, or does not make a verdict worse."""
 
 
+_HINTED: Final = ("vault-not-found", "not-there")
+"""What was named is wrong: the finding itself says what is there."""
+
+
 def next_lines(verdict: Verdict, fill: Callable[[str], str], *, recorded: bool) -> Iterator[str]:
     """What to do now, worst first, where the verdict is no pass. `fill` puts into a command what was typed."""
-    if verdict.verdict == "pass":
+    if verdict.verdict == "pass" or any(finding.slug in _HINTED for finding in verdict.findings):
         return
     errors = [finding.slug for finding in verdict.findings if finding.slug in _NEXT and finding.severity == "error"]
     slugs = errors or [finding.slug for finding in verdict.findings if finding.slug in _NEXT]

@@ -13,6 +13,7 @@ from evidencesync.evidence.meant import did_you_mean, nearest
 from evidencesync.home import home_folder
 
 _MOST_NAMED: Final = 3
+_BRING: Final = "Bring another person's key here: the file that ends in .pub, and never the private one"
 _MAKE: Final = "Make a key with: ssh-keygen -t ed25519"
 
 
@@ -25,9 +26,9 @@ def likely_keys(missing: Path, *, public: bool) -> str:
     if near:
         ending = ".pub" if public else ""
         return did_you_mean(str(missing.parent / f"{name}{ending}") for name in near).strip()
-    if own := _own_keys(public=public):
-        return f"Your keys: {', '.join(own)}"
-    return f"Carry the public part here, the file that ends in .pub. {_MAKE}" if public else _MAKE
+    own = _own_keys(public=public)
+    yours = f"Your keys: {', '.join(own)}" if own else _MAKE
+    return f"{_BRING}. {yours}" if public else yours
 
 
 def _own_keys(*, public: bool) -> list[str]:

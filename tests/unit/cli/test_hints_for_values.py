@@ -86,6 +86,7 @@ def test_a_key_that_is_known_comes_with_its_line_for_authorized_keys(tmp_path: P
     assert run_in_process(["trust", "add", vault, str(key)]) == ExitCode.USAGE
     said = capsys.readouterr().err.splitlines()
     assert line in said
+    assert said[0].startswith("note: the vault trusts this key already, and nothing is changed")
     assert said[-2].endswith("is known already, as ana@lab")
     assert run_in_process(["trust", "retire", vault, "ana@lab"]) == 0
     capsys.readouterr()
@@ -112,3 +113,29 @@ def test_who_may_not_make_a_vault_there_is_told_how_to_get_a_folder(tmp_path: Pa
     with pytest.raises(StorageError) as refused:
         create_vault(tmp_path, "v")
     assert str(refused.value.hint).endswith(f"evidencesync init {tmp_path}/vault")
+
+
+def test_a_draft_without_its_format_is_told_which_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_in_process(["init", str(tmp_path / "v")]) == 0
+    for name, is_draft in (("c.rtf", True), ("c.txt", False)):
+        assert run_in_process(["report", str(tmp_path / "v"), "--case", "C", "-o", str(tmp_path / name)]) == ExitCode.USAGE
+        assert ("--format certificate" in capsys.readouterr().err) == is_draft
+
+
+def test_what_is_hidden_is_not_taken_for_a_slip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".profile").touch()
+    assert run_in_process(["init", "v"]) == 0
+    assert run_in_process(["verify", "v", "--trusted", "profile"]) == ExitCode.USAGE
+    assert "Did you mean" not in capsys.readouterr().err
+
+
+def test_a_vault_of_which_nothing_is_remembered_is_not_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "heads" / ("348ba87b" * 4)).mkdir(parents=True)
+    monkeypatch.setenv("EVIDENCESYNC_STATE", str(tmp_path))
+    assert run_in_process(["receipts", "forget-head", "348b"]) == 10
+    assert f"Did you mean {'348ba87b' * 4}? " in capsys.readouterr().err

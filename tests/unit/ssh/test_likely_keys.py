@@ -10,6 +10,8 @@ from evidencesync.cli.trust_files import load_public_key
 from evidencesync.errors import SigningKeyError
 from evidencesync.ssh.keys import load_signer
 
+BRING = "Bring another person's key here: the file that ends in .pub, and never the private one"
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -41,13 +43,13 @@ def test_a_slip_leads_to_the_key_in_the_same_folder(home: Path) -> None:
 
 def test_else_the_keys_in_the_usual_place_are_named(home: Path) -> None:
     make = "Make a key with: ssh-keygen -t ed25519"
-    assert _hints(home / "keys" / "x") == (make, f"Carry the public part here, the file that ends in .pub. {make}")
+    assert _hints(home / "keys" / "x") == (make, f"{BRING}. {make}")
     for name in ("id_ed25519", "work"):
         _pair(home / ".ssh" / name)
     (home / ".ssh" / "known_hosts").touch()
     private, public = _hints(home / "keys" / "x")
     assert private == "Your keys: ~/.ssh/id_ed25519, ~/.ssh/work"
-    assert public == "Your keys: ~/.ssh/id_ed25519.pub, ~/.ssh/work.pub"
+    assert public == f"{BRING}. Your keys: ~/.ssh/id_ed25519.pub, ~/.ssh/work.pub"
 
 
 def test_a_public_part_that_is_missing_is_made_of_the_private_key(home: Path) -> None:
