@@ -23,6 +23,7 @@ _WIDTH: Final = 60
 _RATE_SECONDS: Final = 8.0  # over which a rate is taken: a slow link brings a segment in a second or two
 _SURE_SECONDS: Final = 2.0  # before, one rise more or less would halve or double the time left
 _LEAST_RATE: Final = 200.0
+_QUIET_SECONDS: Final = 1.0  # a vault that has much of what is read says so at least once a second
 _STEADY_RISES: Final = 5
 _STEADY: Final = 1.3  # times the rate of the other half
 _MANY_HOLES: Final = 400_000_000  # bytes in _RATE_SECONDS: fewer are hashed in a moment
@@ -214,6 +215,7 @@ class PushView:
     progress: Progress
     _arrived: Meter = field(default_factory=Meter)
     _link: Meter = field(default_factory=Meter)
+    _sent: Meter = field(default_factory=Meter)
     _stage: Meter = field(default_factory=Meter)
     _measured: str = ""
     """The stage that `_stage` measures: each has its own rate."""
@@ -223,6 +225,9 @@ class PushView:
     """How many bytes of holes were read, in the last `_RATE_SECONDS`."""
     _all_since: float | None = None
     """When all had arrived."""
+    _known: int = 0
+    _known_since: float = 0.0
+    """How much the vault had already, and since when it is so much."""
 
     def headline(self, now: float) -> str:
         """See View."""
@@ -241,12 +246,24 @@ class PushView:
             rates = []  # a word now and then keeps the link alive, and is no rate
         if total and done >= total and progress.files >= (progress.total_files or 0):
             return f"all {size_text(total)} have arrived; the vault {self._storing(now)}"
-        rest = self._arrived.describe_rest(now, done, total)
+        arrived = self._arrived.describe_rest(now, done, total)
+        rest = self._rest_of_sent(now, done, total) or arrived
         if self._reads_holes(now):
             rates, rest = [], self._rest_with_holes(now, done, total)
         of_all = " of an unknown total" if progress.is_total_unknown else ""
         known = [f"vault had {size_text(progress.known_bytes)}"] if progress.known_bytes else []
         return "  ".join([f"{stage} {describe_amount(done, total)}{of_all}", *rest, *rates, *known])
+
+    def _rest_of_sent(self, now: float, done: int, total: int | None) -> list[str]:
+        """How long the rest takes, by what was sent alone: what the vault had comes in steps, which hide the rate of the link.
+
+        Nothing while such steps come: much of the rest may be there, too.
+        """
+        known = self.progress.known_bytes
+        if known != self._known:
+            self._known, self._known_since = known, now
+        rest = self._sent.describe_rest(now, done - known, None if total is None else total - known)
+        return rest if known and now - self._known_since >= _QUIET_SECONDS else []
 
     def _reads_holes(self, now: float) -> bool:
         """Whether reading takes its time over holes."""

@@ -341,3 +341,19 @@ def test_the_last_frame_of_a_push_is_its_end_and_not_the_last_count_of_the_vault
 def test_the_last_frame_of_a_run_that_failed_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     view = VerifyView(VerifyProgress(files=3, bytes=20, total_files=4, total_bytes=90))
     assert drawn_last(view, monkeypatch, ValueError()) == ""
+
+
+def test_what_the_vault_had_in_between_does_not_delay_the_time_left() -> None:
+    """A push that goes on: its link brings 650 kB a second, and the vault finds what it had in three steps meanwhile."""
+    progress = Progress(stage="reading", total_bytes=29_400_000)
+    view = PushView(progress)
+    for half in range(1, 40):
+        now = half / 2
+        progress.known_bytes = 2_800_000 * min(half // 4, 3)  # the last at 6 s
+        progress.stored_bytes = progress.known_bytes + int(325_000 * half)
+        progress.link_bytes = int(325_000 * half)
+        said = view.headline(now)
+        left = (29_400_000 - progress.stored_bytes) / 650_000
+        if now >= 3.5 and half % 4 > 1:  # a second after what the vault had has come
+            assert (found := re.search(r"  (\d+) s left", said)) is not None, (now, said)
+            assert abs(int(found[1]) - left) <= 2
