@@ -411,8 +411,16 @@ class UntrustedSignerError(SignatureError):
     other_hints = _hints(reads="Find out by another way whose key it is, before you trust it.")
 
 
+class NotAllowedError(UntrustedSignerError):
+    """The key is trusted, and may not do this in this case now: its roles do not say so, or have ended."""
+
+    slug = "not-allowed"
+    default_hint = "On the vault's machine: evidencesync trust list VAULT says what each key may do, trust change alters it."
+    other_hints = _hints()
+
+
 class TrustChangedError(SignatureError):
-    """The vault's list of trusted signers, or of revoked keys, is not the one that its last record about them states."""
+    """The vault's list of trusted signers, revoked keys or roles is not the one that its last record about them states."""
 
     slug = "trust-changed"
     default_hint = "It was changed without a record. Put it back from a backup; changes are made with: evidencesync trust"

@@ -41,6 +41,7 @@ MAX_TRUST_FILE: Final = 4 * MIB  # trusted_signers, revoked_keys
 MAX_TRUST_LINES: Final = 10_000
 MAX_TRUST_LINE: Final = 24 * KIB  # a key of 16 KiB, principals and options
 MAX_TRUST_PATTERN: Final = 1000  # one principal or namespace pattern; OpenSSH stops at 1023
+MAX_GRANTED_CASES: Final = 32  # patterns in what one key may do: as a text in a record they take less than a free text may
 MAX_DOCUMENT_FIELDS: Final = 20_000  # texts, keys included, in one header, receipt or record
 MAX_TYPED_TEXTS: Final = MAX_DOCUMENT_FIELDS - 1000  # of them, notes, filters and arguments of the command line
 MAX_OWNER_NAME: Final = 256  # characters of a user's or group's name; Linux gives 32, Windows 256

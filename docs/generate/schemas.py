@@ -48,6 +48,7 @@ from evidencesync.cli.outputs import (
 from evidencesync.cli.settings_outputs import SettingsEditOutput, SettingsOutput, SettingsPathOutput
 from evidencesync.cli.watch_events import WatchOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
+from evidencesync.custody.roles import Roles
 from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.localstate.heads import SeenHead
 from evidencesync.localstate.watched import WatchedSource
@@ -63,9 +64,10 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "manifest-line": ("One line of manifest.jsonl", (ManifestHeader, Entry, Continuation, ManifestFooter)),
         "receipt": ("receipt.json", (Receipt,)),
         "custody-record": ("A custody record", (CustodyRecord,)),
+        "roles": ("roles.json: what each trusted key may do", (Roles,)),
         "error-output": ("What every command prints with --json when it fails", (ErrorOutput,)),
         "init-output": ("evidencesync init --json", (InitOutput,)),
-        "trust-output": ("evidencesync trust add, list, retire, revoke --json", (TrustOutput,)),
+        "trust-output": ("evidencesync trust add, change, list, retire, revoke --json", (TrustOutput,)),
         "vault-writer-output": ("evidencesync vault writer --json", (VaultWriterOutput,)),
         "host-trust-output": ("evidencesync host trust --json", (HostTrustOutput,)),
         "settings-show-output": ("evidencesync settings show --json", (SettingsOutput,)),

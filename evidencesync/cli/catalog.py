@@ -61,14 +61,19 @@ if TYPE_CHECKING:
 
 
 def list_output(
-    vault: Vault, memory: HeadMemory, case: str | None = None, item: str | None = None
+    vault: Vault,
+    memory: HeadMemory,
+    case: str | None = None,
+    item: str | None = None,
+    may_show: Callable[[str], bool] = lambda _: True,
 ) -> tuple[ListOutput, set[ExitCode]]:
     """All that a vault, a case or an item holds or is known to have held, and the exit codes of what is gone or unreadable.
 
     A damaged item hides no other item, nor does a case that cannot be read. What was removed is listed with its problem, as far
-    as the vault's own chain, an item's chain or `memory` tell. Raises NotThereError for a case or an item that is unknown.
+    as the vault's own chain, an item's chain or `memory` tell. `may_show`: whether the vault shows a case, by its folder: what it
+    does not show is not missing. Raises NotThereError for a case or an item that is unknown.
     """
-    wanted = _Wanted.of(case, item)
+    wanted = _Wanted.of(case, item, may_show)
     known = KnownHeads(memory, vault)
     problems = {code_of(error) for error in known.problems}
     items = _list_items(vault, known, wanted, problems)
@@ -91,11 +96,12 @@ class _Wanted(NamedTuple):
     titles: tuple[str | None, str | None]
     case: str | None
     item: str | None
+    may_show: Callable[[str], bool]
 
     @classmethod
-    def of(cls, case: str | None, item: str | None) -> _Wanted:
-        folders = (None if title is None else Title(title).folder for title in (case, item))
-        return cls((case, item), *folders)
+    def of(cls, case: str | None, item: str | None, may_show: Callable[[str], bool]) -> _Wanted:
+        of_case, of_item = (None if title is None else Title(title).folder for title in (case, item))
+        return cls((case, item), of_case, of_item, may_show)
 
     def takes(self, case: str, item: str | None = None) -> bool:
         """Whether a case's folder, or an item's in it, is asked for."""
@@ -128,7 +134,7 @@ def _list_items(vault: Vault, known: KnownHeads, wanted: _Wanted, problems: set[
                     items.append(listed)
     for place in known.places:
         case, _, item = place.partition("/")
-        if place not in listed_places and case not in unread_cases and wanted.takes(case, item):
+        if place not in listed_places and case not in unread_cases and wanted.takes(case, item) and wanted.may_show(case):
             problem = _unlisted(vault.layout, place, max(known.of(place)))
             problems.add(code_of(problem))
             items.append(ListedItem(None, None, place, None, None, [], _problem(problem)))

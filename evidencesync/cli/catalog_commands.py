@@ -53,7 +53,7 @@ def list_vault(run: Run, vault: VaultAddress, part: ItemsChoice, reader: ReaderC
 
     part.check()
     with readable_vault(run, vault, reader, ssh, (part.case, part.item)) as opened:
-        output, problems = list_output(opened.vault, opened.memory, part.case, part.item)
+        output, problems = list_output(opened.vault, opened.memory, part.case, part.item, opened.may_show)
     run.console.print_result(output, _list_lines(output))
     return most_severe(problems)
 

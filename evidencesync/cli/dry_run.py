@@ -153,14 +153,15 @@ def _ask_for_room(run: Run, request: DryRunRequest, vault: ReadableVault, name: 
             vault.far.session.close()  # the walk may take long
     from evidencesync.cli.terminal import make_asker
     from evidencesync.custody.documents import SESSION_NAMESPACE
-    from evidencesync.ingest.room import show_room
+    from evidencesync.ingest.room import PlannedPush, show_room
     from evidencesync.ssh.keys import load_signer
 
     asker = make_asker(run.console.terminal)
     signer = load_signer(request.sign.key_choice(run.settings), request.ssh.identity_file(run.settings), asker)
-    trusted = vault.vault.load_trust()
-    principal = trusted.principal_for(signer.public_key, SESSION_NAMESPACE, time.time_ns())
-    return show_room(vault.vault, principal, name, least_bytes)
+    trusted, now = vault.vault.load_trust(), time.time_ns()
+    principal = trusted.principal_for(signer.public_key, SESSION_NAMESPACE, now)
+    trusted.check_role(signer.public_key, ("acquire",), name.case.text, now)
+    return show_room(vault.vault, name, PlannedPush(principal, least_bytes))
 
 
 def _look(run: Run, stack: contextlib.ExitStack, vault: ReadableVault, name: ItemName) -> _Known:

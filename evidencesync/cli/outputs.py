@@ -66,7 +66,11 @@ def error_output(error: EvidenceSyncError, kind: CommandKind) -> ErrorOutput:
 
 
 class SignerOutput(Output, frozen=True):
-    """One trusted signer. Times are seconds since the epoch; null means: since ever, for ever, for everything."""
+    """One trusted signer. Times are seconds since the epoch; null means: since ever, for ever, for everything.
+
+    `may`, `cases` and `until` are what the key may do, in which cases (patterns) and until which day (UTC, included). `may` is
+    null for the vault's own key, and where nobody has said it: then it may do everything, because the vault is older than roles.
+    """
 
     principals: list[str]
     key: Fingerprint
@@ -75,6 +79,9 @@ class SignerOutput(Output, frozen=True):
     valid_after: int | None
     valid_before: int | None
     revoked: bool
+    may: list[str] | None
+    cases: list[str] | None
+    until: str | None
 
 
 class InitOutput(Output, frozen=True):
@@ -97,7 +104,7 @@ class InitOutput(Output, frozen=True):
 class TrustChange(Output, frozen=True):
     """What was changed. `record` is the number of the vault's custody record that says so."""
 
-    action: Literal["added", "retired", "revoked"]
+    action: Literal["added", "changed", "retired", "revoked"]
     key: Fingerprint
     record: Count
 

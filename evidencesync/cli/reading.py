@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evidencesync.acquire.reading_session import FarReader
     from evidencesync.cli.command import Run
     from evidencesync.connection.link import Link
+    from evidencesync.custody.roles import Grant
     from evidencesync.custody.sshsig import SigningKey
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.ssh.address import Address
@@ -38,13 +39,22 @@ class ReadableVault:
     """A vault whose documents can be read, and what this machine remembered of it before.
 
     `address`: where it lies, for a vault on another machine. Then only its documents are here, in a folder that is removed.
-    `far`: how to ask it for more, where that is wanted.
+    `far`: how to ask it for more, where that is wanted. `grant`: what the reader's key may do there, if known.
     """
 
     vault: Vault
     memory: HeadMemory
     address: Address | None = None
     far: FarReader | None = None
+    grant: Grant | None = None
+
+    def may_show(self, case: str) -> bool:
+        """Whether the vault shows a case to this reader, by its folder. False where the folder does not tell its number."""
+        from evidencesync.evidence.identity import is_derived
+
+        if self.grant is None or self.grant.cases is None:
+            return True
+        return not is_derived(case) and self.grant.covers(case)
 
     def shown_path(self, path: Path) -> str:
         """Returns where something of the vault lies, for people: at the vault, not where its documents are read."""
@@ -86,6 +96,7 @@ def readable_vault(
     from evidencesync.cli.terminal import make_asker, person_at
     from evidencesync.files.temporary import temporary_folder
     from evidencesync.localstate.heads import RecalledHeads
+    from evidencesync.protocol.messages import ROLES_VERSION
     from evidencesync.ssh.keys import load_signer
 
     if isinstance(reader, KeyChoice):
@@ -115,4 +126,6 @@ def readable_vault(
         stack.callback(session.close)
         if not asks_more:
             session.close()
-        yield ReadableVault(vault, recalled, address, FarReader(connect, request, session) if asks_more else None)
+        knows_roles = session.welcome.version >= ROLES_VERSION
+        grant = vault.load_trust().grant_of(reader.public_key) if knows_roles and numbers[0] is None else None
+        yield ReadableVault(vault, recalled, address, FarReader(connect, request, session) if asks_more else None, grant)

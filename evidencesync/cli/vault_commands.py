@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from evidencesync.cli.command import Run, command, group
+from evidencesync.cli.grants import GrantChange, GrantChoice, may_text
 from evidencesync.cli.lines import wrapped
 from evidencesync.cli.options import VaultPath, local_vault
 from evidencesync.cli.own_state import adding_to_own_chain, audit_memory
@@ -45,7 +46,16 @@ def add_commands(app: typer.Typer) -> None:
         kind=CommandKind.CHANGES,
     )(init)
     trust = group(app, "trust", "Says who may sign. Each change is a signed record of the vault.")
-    command(trust, "add", "evidencesync trust add /srv/vault ana.pub --principal ana@lab", kind=CommandKind.CHANGES)(add)
+    examples = (
+        "evidencesync trust add /srv/vault ana.pub --principal ana@lab",
+        "evidencesync trust add /srv/vault cleo.pub --may read,verify --case '2024-*' --until 2026-12-31",
+    )
+    command(trust, "add", *examples, kind=CommandKind.CHANGES)(add)
+    examples = (
+        "evidencesync trust change /srv/vault ana@lab --case '2024-0??' --case '2025-*'",
+        "evidencesync trust change /srv/vault ana@lab --may read --all-cases --until never",
+    )
+    command(trust, "change", *examples, kind=CommandKind.CHANGES)(change)
     command(trust, "list", "evidencesync trust list /srv/vault", kind=CommandKind.SHOWS)(list_signers)
     command(trust, "retire", "evidencesync trust retire /srv/vault ana@lab", kind=CommandKind.CHANGES)(retire)
     command(trust, "revoke", "evidencesync trust revoke /srv/vault ana.pub --reason 'laptop stolen'", kind=CommandKind.CHANGES)(
@@ -124,14 +134,17 @@ def add(
     run: Run,
     vault: VaultPath,
     key: Annotated[str, typer.Argument(metavar="KEY.pub", help="The examiner's public key file.")],
+    grant: GrantChoice,
     principal: _Principal = None,
 ) -> ExitCode:
     """Trusts an examiner's key from now on: to push, and to sign manifests and custody records.
 
-    What comes next is printed, as by `init`.
+    It may acquire, read and verify, and add to chains of custody, in every case; or what you say. What comes next is printed, as
+    by `init`.
     """
     from evidencesync.cli.first_steps import FirstSteps
 
+    allowed = grant.grant()
     opened = _open(vault)
     public, name = named_key(Path(key), principal)
     from evidencesync.vault.heads import record_heads
@@ -143,15 +156,32 @@ def add(
         for line in steps.lines():  # who adds a key again may look for its line: the error comes all the same
             run.console.print_message(line)
     with adding_to_own_chain(run, opened):
-        opened.trust.add(public, name)
+        opened.trust.add(public, name, allowed)
         change = _change(opened, "added", public)
         with recorded(change.record):
             record_heads(opened)
     return _give_changed(run, opened, [change], steps.lines())
 
 
+def change(run: Run, vault: VaultPath, who: _Who, grant: GrantChange) -> ExitCode:
+    """Says what a trusted key may do from now on, in which cases and until when. What is not named stays as it is.
+
+    What was signed before stays as it was: it is judged by what the key might do then.
+    """
+    opened = _open(vault)
+    public = _find_key(opened, who)
+    allowed = grant.grant(opened.load_trust().grant_of(public))
+    from evidencesync.vault.heads import record_heads
+
+    with adding_to_own_chain(run, opened):
+        record_heads(opened)  # first: what a crash kept from being stated was there before the change
+        opened.trust.change(public, allowed)
+        changed = _change(opened, "changed", public)
+    return _give_changed(run, opened, [changed])
+
+
 def list_signers(run: Run, vault: VaultPath) -> ExitCode:
-    """Lists the trusted keys and how long each is trusted. The vault's own key comes first.
+    """Lists the trusted keys, how long each is trusted, and what it may do. The vault's own key comes first.
 
     Ends with 34 if this machine has seen later records of the vault's own chain, or others: a key may be listed that was revoked.
     """
@@ -295,7 +325,7 @@ def _find_key(vault: Vault, who: str) -> PublicKey:
     return keys[0]
 
 
-def _change(vault: Vault, action: Literal["added", "retired", "revoked"], key: PublicKey) -> TrustChange:
+def _change(vault: Vault, action: Literal["added", "changed", "retired", "revoked"], key: PublicKey) -> TrustChange:
     from evidencesync.cli.outputs import TrustChange
 
     return TrustChange(action, key.fingerprint, vault.ledger.head().sequence)
@@ -327,6 +357,9 @@ def _signer_output(known: KnownSigner) -> SignerOutput:
         valid_after=signer.valid_after,
         valid_before=signer.valid_before,
         revoked=known.revoked,
+        may=list(known.grant.may) if known.told else None,
+        cases=list(known.grant.cases) if known.grant.cases is not None else None,
+        until=known.grant.until,
     )
 
 
@@ -341,8 +374,7 @@ def _signer_lines(signers: list[SignerOutput]) -> Iterator[str]:
     kinds = max((len(signer.algorithm) for signer in signers), default=0)
     for signer, name in zip(signers, names, strict=True):
         yield from wrapped("", f"{name:<{wide}}  {safe_text(signer.algorithm):<{kinds}}  {signer.key}")
-        if (held := _validity(signer)) is not None:
-            yield f"    {held}"
+        yield from (f"    {held}" for held in (_validity(signer), may_text(signer)) if held is not None)
 
 
 def _validity(signer: SignerOutput) -> str | None:

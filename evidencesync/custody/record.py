@@ -12,6 +12,7 @@ import msgspec
 from evidencesync.custody.documents import CustodyRecord, RecordType
 from evidencesync.custody.principals import VAULT_PRINCIPAL
 from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.roles import Role
 from evidencesync.custody.text import check_texts, check_title, check_utc_time, decode_readable, encode_readable
 from evidencesync.errors import MalformedDocumentError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
@@ -46,6 +47,12 @@ SIGNERS: Final[Mapping[RecordType, SignedBy]] = MappingProxyType(
         "sealed": SignedBy.EXAMINER,
     }
 )
+ABOUT_TRUST: Final[frozenset[RecordType]] = frozenset({"made", "trust-changed"})
+"""Types of records that state who is trusted, and for what."""
+ROLE_FOR: Final[Mapping[SignedBy, Role | None]] = MappingProxyType(
+    {SignedBy.VAULT: None, SignedBy.ACQUIRER: "acquire", SignedBy.EXAMINER: "custody"}
+)
+"""The role that the signer of a record needs in its case, where the vault states roles."""
 VAULT_TYPES: Final[frozenset[RecordType]] = frozenset({"made", "trust-changed", "heads"})
 """Types of records of the vault's own chain, without a case and an item; all others are about an item."""
 

@@ -8,48 +8,35 @@ trusted by guesswork.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from evidencesync.custody.patterns import fits
 from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64
+from evidencesync.custody.roles import EVERYTHING, Grant, Role, Roles
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.wire import WireError, WireReader
-from evidencesync.errors import TrustFileError, UntrustedSignerError
+from evidencesync.errors import NotAllowedError, TrustFileError, UntrustedSignerError
 from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.meant import did_you_mean, nearest
 from evidencesync.evidence.utc_time import shown_time
 from evidencesync.limits import MAX_TRUST_FILE, MAX_TRUST_LINE, MAX_TRUST_LINES, MAX_TRUST_PATTERN
 
+_MOST_NAMED: Final = 3  # people whom a hint names
 SEE_SIGNERS: Final = "Who is trusted is listed by: evidencesync trust list VAULT"
 
 
 def matches_any(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether a pattern matches the whole name, and no pattern negated with `!` does. Bytes are compared, as in OpenSSH."""
-    fitting = [pattern for pattern in patterns if _fits(name.encode("utf-8"), pattern.removeprefix("!").encode("utf-8"))]
+    fitting = [pattern for pattern in patterns if fits(_bytes(name), _bytes(pattern.removeprefix("!")))]
     return bool(fitting) and not any(pattern.startswith("!") for pattern in fitting)
 
 
-def _fits(name: bytes, pattern: bytes) -> bool:
-    """Whether a pattern with `*` and `?` matches the whole name. Backtracks to the last `*` only: the time stays quadratic."""
-    if b"*" not in pattern and b"?" not in pattern:
-        return name == pattern
-    at = token_at = 0
-    retry_at, retry_token_at = 0, -1  # where to continue after the last `*` when what follows it does not match
-    while at < len(name):
-        token = pattern[token_at : token_at + 1]
-        if token == b"*":
-            token_at += 1
-            retry_at, retry_token_at = at, token_at
-        elif token and token in (b"?", name[at : at + 1]):
-            at, token_at = at + 1, token_at + 1
-        elif retry_token_at >= 0:
-            retry_at += 1
-            at, token_at = retry_at, retry_token_at
-        else:
-            return False
-    return not pattern[token_at:].strip(b"*")
+def _bytes(text: str) -> str:
+    """Returns a text with a character for each byte."""
+    return text.encode("utf-8").decode("latin-1")
 
 
 _NANOSECONDS: Final = 1_000_000_000
@@ -222,10 +209,44 @@ def who_is_meant(principal: str, signers: Iterable[TrustedSigner], option: str |
 
 @dataclass(frozen=True, slots=True)
 class TrustLists:
-    """Both lists together: decides whether a signature is accepted, and who may sign something new."""
+    """Both lists together: decides whether a signature is accepted, and who may sign something new.
+
+    `roles`: what each key may do in a vault; None in one that states no roles, where each may do everything.
+    """
 
     signers: TrustedSigners
     revoked: RevokedKeys
+    roles: Roles | None = None
+
+    def grant_of(self, key: PublicKey) -> Grant:
+        """Returns what a key may do, if it is trusted."""
+        return EVERYTHING if self.roles is None else self.roles.of(key.fingerprint)
+
+    def check_role(self, key: PublicKey, roles: Sequence[Role], case: str | None, at_ns: int) -> None:
+        """Checks that a trusted key has one of some roles in a case now (case None: in every case). Raises NotAllowedError."""
+        grant = self.grant_of(key)
+        self._require_one(key, [grant.reason_refused(role, case, at_ns) for role in roles], at_ns)
+
+    def check_somewhere(self, key: PublicKey, roles: Sequence[Role], at_ns: int) -> None:
+        """Checks that a trusted key has one of some roles in any case now. Raises NotAllowedError."""
+        grant = self.grant_of(key)
+        self._require_one(key, [grant.reason_not_held(role, at_ns) for role in roles], at_ns)
+
+    def _require_one(self, key: PublicKey, reasons: Sequence[str | None], at_ns: int) -> None:
+        if None not in reasons:
+            names = [one.principal or "" for one in self.signers.signers if one.key == key]
+            who = safe_text(next(filter(None, names), key.fingerprint), 80)
+            change = f"evidencesync trust change VAULT {key.fingerprint} --may ROLES"
+            hint = f"Ask {self._whom_to_ask(at_ns)}, who can change that on the vault's machine: {change}"
+            raise NotAllowedError(f"{who} {reasons[0]}", hint=hint)
+
+    def _whom_to_ask(self, at_ns: int) -> str:
+        """Names who changes trust: those who are known to administer, and else whoever keeps the vault."""
+        grants = {} if self.roles is None else self.roles.grants
+        keys = {key for key, grant in grants.items() if "admin" in grant.may and not grant.has_ended(at_ns)}
+        trusted = [one for one in self.signers.signers if one.valid_before is None and not self.revoked.refuses(one.key)]
+        names = [safe_text(one.principal, 80) for one in trusted if one.principal and one.key.fingerprint in keys]
+        return " or ".join(dict.fromkeys(names[:_MOST_NAMED])) or "who keeps the vault"
 
     def principal_for(self, key: PublicKey, namespace: str, at_ns: int) -> str:
         """Returns the principal of a key that is to sign something new, for a namespace now. Raises UntrustedSignerError.

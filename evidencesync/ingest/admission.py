@@ -13,7 +13,9 @@ import msgspec
 import evidencesync
 from evidencesync.custody.documents import SESSION_NAMESPACE, ReadingClaim, SessionClaim
 from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.roles import Grant, Role
 from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.trust import TrustLists
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, UntrustedSignerError, VaultNotFoundError, VersionError
 from evidencesync.evidence.digest import sha512_of
@@ -32,6 +34,7 @@ _PATH: Final = (
 )
 _PORT_IN_PATH: Final = re.compile(rb"([0-9]{1,5})(/.*)", re.DOTALL)
 _ADD_KEY: Final = "Have it added, on the vault's machine: evidencesync trust add VAULT KEY.pub --principal NAME"
+_TO_ASK: Final[tuple[Role, ...]] = ("read", "verify", "acquire")  # who acquires asks for room
 _CLAIM: Final = msgspec.json.Decoder(SessionClaim)
 _READING_CLAIM: Final = msgspec.json.Decoder(ReadingClaim)
 _C = TypeVar("_C", SessionClaim, ReadingClaim)
@@ -41,11 +44,13 @@ _C = TypeVar("_C", SessionClaim, ReadingClaim)
 class Admitted:
     """An examiner that has proved a trusted key, and the item of the session.
 
-    `seen` and `vault_seen`: the numbers of the last records that the sender knows of the item's chain and of the vault's own.
+    `grant`: what the key might do when the session began. `seen` and `vault_seen`: the numbers of the last records that the
+    sender knows of the item's chain and of the vault's own.
     """
 
     principal: str
     key: PublicKey
+    grant: Grant
     name: ItemName
     session: str
     read_back: bool
@@ -107,23 +112,30 @@ class Reader:
     session: str
 
 
-def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
-    """Decides whether a session for an item may begin. Raises as `_prove` does."""
-    claim, principal, key = _prove(_CLAIM, begin, offered, vault, now)
+def admit(begin: Begin, offered: Welcome, vault: Vault, now: int, roles: tuple[Role, ...]) -> Admitted:
+    """Decides whether a session for an item may begin, for which one of some roles is needed.
+
+    Raises as `_prove` does, and NotAllowedError.
+    """
+    claim, principal, key, trust = _prove(_CLAIM, begin, offered, vault, now)
     name = ItemName(Title(claim.case), Title(claim.item))
-    return Admitted(principal, key, name, claim.session, begin.read_back, begin.resumes, begin.seen, begin.vault_seen)
+    trust.check_role(key, roles, name.case.text, now)
+    return Admitted(
+        principal, key, trust.grant_of(key), name, claim.session, begin.read_back, begin.resumes, begin.seen, begin.vault_seen
+    )
 
 
 def admit_reader(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Reader:
-    """Decides whether documents may be read. Raises as `_prove` does."""
-    claim, principal, key = _prove(_READING_CLAIM, begin, offered, vault, now)
+    """Decides whether somebody may ask for anything. Raises as `_prove` does, and NotAllowedError for who may nowhere."""
+    claim, principal, key, trust = _prove(_READING_CLAIM, begin, offered, vault, now)
+    trust.check_somewhere(key, _TO_ASK, now)
     return Reader(principal, key, claim.session)
 
 
 def _prove(
     decoder: msgspec.json.Decoder[_C], begin: Begin, offered: Welcome, vault: Vault, now: int
-) -> tuple[_C, str, PublicKey]:
-    """Returns the claim of a session, and whose it is: the principal and the key.
+) -> tuple[_C, str, PublicKey, TrustLists]:
+    """Returns the claim of a session, whose it is (the principal and the key), and the lists by which that was judged.
 
     1. The claim is a document of the wanted kind, in its one form.
     2. It names this vault and the nonce of this handshake: so it cannot be a replay from another time or place.
@@ -154,7 +166,8 @@ def _prove(
         raise SignatureError("the session's claim is signed by another key than it names")
     # 4.
     try:
-        return claim, vault.load_trust().principal_for(signer, SESSION_NAMESPACE, now), signer
+        trust = vault.load_trust()
+        return claim, trust.principal_for(signer, SESSION_NAMESPACE, now), signer, trust
     except UntrustedSignerError as error:
         if error.hint == error.default_hint:  # it is the key of whoever asks, also where nothing is acquired
             error.hint = _ADD_KEY

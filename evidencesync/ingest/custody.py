@@ -108,7 +108,7 @@ def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, n
 
     1. It is a record in the one strict form, and bounded.
     2. It is of a type that an examiner signs, and not about a timestamp: the timestamp's files would be missing for ever.
-    3. The key that opened the session signed it, under its own principal, and is trusted for custody records now.
+    3. The key that opened the session signed it, under its own principal, is trusted for custody records now, and has that role.
     4. It follows the head of this item's chain, which is as the vault has stated it.
     5. The item is not sealed for it, its statements about hand-overs and corrections hold, and a hand-over is to a known
        principal.
@@ -155,7 +155,9 @@ def _check_signature(vault: Vault, admitted: Admitted, record: CustodyRecord, ap
         raise UntrustedSignerError("a record is signed by another key than the one that opened the session")
     if record.actor.principal != admitted.principal:
         raise UntrustedSignerError("a record names another signer than the one who opened the session")
-    vault.load_trust().check_new(admitted.principal, admitted.key, CUSTODY_NAMESPACE, at_ns)
+    trust = vault.load_trust()
+    trust.check_new(admitted.principal, admitted.key, CUSTODY_NAMESPACE, at_ns)
+    trust.check_role(admitted.key, ("custody",), admitted.name.case.text, at_ns)
 
 
 def _read_history(item: VaultItem) -> ItemHistory:

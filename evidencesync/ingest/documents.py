@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -13,6 +14,7 @@ from evidencesync.errors import InvalidNameError, MalformedDocumentError, Missin
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.files.disk import opened_file, opened_folder, storing
+from evidencesync.ingest.rights import Rights
 from evidencesync.limits import MAX_DOCUMENTS_IN_MESSAGE, MIB
 from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
 from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk
@@ -23,14 +25,14 @@ from evidencesync.vault.vault import Vault
 _BATCH: Final = MIB  # bytes of small documents in one message
 
 
-def send_documents(connection: SenderConnection, vault: Vault, ask: DocumentsAsk) -> None:
-    """Sends the documents that are asked for.
+def send_documents(connection: SenderConnection, vault: Vault, ask: DocumentsAsk, rights: Rights, *, knows_roles: bool) -> None:
+    """Sends the documents that are asked for, of the cases that the reader may read.
 
     One that cannot be read ends the session: the other end would take it for missing. One that is removed meanwhile is
     missing. One that is larger than any, has holes, or is no regular file, is named alone, as DocumentBatch says, and so is a
     symbolic link in the place of a folder. Raises StorageError, ProtocolError.
     """
-    wanted = _wanted(ask)
+    wanted = replace(_wanted(ask), roles=knows_roles, may_read=rights.may_read_folder)
     batch = _Batch(connection)
     for one in wanted_documents(vault.layout, wanted):
         _send(batch, vault.layout.root, one)

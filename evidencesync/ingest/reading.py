@@ -11,7 +11,8 @@ from evidencesync.errors import LinkLostError, ProtocolError
 from evidencesync.ingest.admission import Reader
 from evidencesync.ingest.documents import send_documents
 from evidencesync.ingest.evidence import EvidenceSender
-from evidencesync.ingest.room import send_room
+from evidencesync.ingest.rights import Rights
+from evidencesync.ingest.room import PlannedPush, send_room
 from evidencesync.protocol.document_messages import DocumentsAsk, RoomAsk
 from evidencesync.protocol.evidence_messages import EvidenceAsk, RowsAsk
 from evidencesync.protocol.failures import error_of
@@ -21,23 +22,26 @@ from evidencesync.protocol.verdict_messages import VerifyAsk
 from evidencesync.vault.vault import Vault
 
 
-def serve_reader(
-    connection: SenderConnection,
-    vault: Vault,
-    reader: Reader,
-    now: Callable[[], int],
-    *,
-    shows_evidence: bool,
-    least_bytes: int,
-) -> None:
-    """Answers each question. Returns when the reader ends the link after an answer.
+@dataclass(frozen=True, slots=True)
+class ReadingTerms:
+    """How a reader is answered: by which clock, whether evidence is shown, and whether the reader knows of roles.
 
     `least_bytes`: what a push that the reader plans needs at the least, as it has said.
+    """
+
+    now: Callable[[], int]
+    shows_evidence: bool
+    knows_roles: bool
+    least_bytes: int
+
+
+def serve_reader(connection: SenderConnection, vault: Vault, reader: Reader, terms: ReadingTerms) -> None:
+    """Answers each question. Returns when the reader ends the link after an answer.
 
     Raises LinkLostError for one that ends it before, ProtocolError for what is no question, and what answering raises.
     """
-    with closing(EvidenceSender(connection, vault, shows_evidence=shows_evidence)) as evidence:
-        answers = _Answers(connection, vault, evidence, reader, now, least_bytes)
+    with closing(EvidenceSender(connection, vault, shows_evidence=terms.shows_evidence)) as evidence:
+        answers = _Answers(connection, vault, evidence, reader, Rights(vault, reader.key, terms.now), terms)
         answers.to(_next_message(connection))
         while True:
             try:
@@ -55,24 +59,33 @@ class _Answers:
     vault: Vault
     evidence: EvidenceSender
     reader: Reader
-    now: Callable[[], int]
-    least_bytes: int
+    rights: Rights
+    terms: ReadingTerms
 
     def to(self, message: Message) -> None:
-        """Answers one. Raises ProtocolError for what is none, and what answering raises."""
+        """Answers one. Raises ProtocolError for what is none, NotAllowedError, and what answering raises."""
         match message:
             case DocumentsAsk():
-                send_documents(self.connection, self.vault, message)
+                if message.case is None:
+                    self.rights.require_somewhere("read")
+                else:
+                    self.rights.require("read", message.case)
+                send_documents(self.connection, self.vault, message, self.rights, knows_roles=self.terms.knows_roles)
             case VerifyAsk():
+                self.rights.require("verify", message.case)
                 from evidencesync.ingest.verdict import send_verdict  # all of `verify`, which other questions do not need
 
-                send_verdict(self.connection, self.vault, self.reader, message, self.now)
+                send_verdict(self.connection, self.vault, self.reader, message, self.terms.now)
             case EvidenceAsk():
+                self.rights.require("read", message.case)
                 self.evidence.send(message)
             case RowsAsk():
+                self.rights.require("read", message.case)
                 self.evidence.send_rows(message)
             case RoomAsk():
-                send_room(self.connection, self.vault, self.reader.principal, message, self.least_bytes)
+                self.rights.require("acquire", message.case)
+                planned = PlannedPush(self.reader.principal, self.terms.least_bytes, self.rights.knows)
+                send_room(self.connection, self.vault, message, planned)
             case Alive():
                 return  # it compares what it has, and will ask again
             case Failure():

@@ -162,6 +162,7 @@ def check_finish(
         if verify_signature(signature, namespace, message, low_s=low_s) != admitted.key:
             raise UntrustedSignerError("a document is signed by another key than the one that opened the session")
         trust.check_new(admitted.principal, admitted.key, namespace, now)
+    trust.check_role(admitted.key, ("acquire",), admitted.name.case.text, now)
     # 4.
     record = decode_record(finish.acquired)
     check_signer(record, admitted.key, staging.item.vault_key, admitted.key.fingerprint)

@@ -19,6 +19,7 @@ from evidencesync.connection.process import SteadyClock
 from evidencesync.connection.sender_connection import AT_WORK, SINGLE_SESSION, Caller, Host, Pulled, SenderConnection
 from evidencesync.connection.session_socket import ResumeRequest, SocketLink, request_resume
 from evidencesync.custody.record import decode_record
+from evidencesync.custody.roles import Role
 from evidencesync.errors import (
     BusyError,
     EvidenceSyncError,
@@ -44,6 +45,7 @@ from evidencesync.protocol.messages import (
     CHANGES_VERSION,
     PATIENT_VERSION,
     PREAMBLE,
+    ROLES_VERSION,
     SIGNS_VERSION,
     Begin,
     Failure,
@@ -154,11 +156,11 @@ class _Session:
         if purpose != "push" and has_signs:
             self._connection.begin_signs_of_life(lambda: AT_WORK)
         if isinstance(admitted, Reader):
-            from evidencesync.ingest.reading import serve_reader
+            from evidencesync.ingest.reading import ReadingTerms, serve_reader
 
             shows_evidence = self._caller.host.shows_evidence
-            connection, least = self._connection, self._least_bytes
-            serve_reader(connection, self._vault, admitted, self._now, shows_evidence=shows_evidence, least_bytes=least)
+            asks = ReadingTerms(self._now, shows_evidence, version >= ROLES_VERSION, self._least_bytes)
+            serve_reader(self._connection, self._vault, admitted, asks)
             return
         if purpose == "custody":
             from evidencesync.ingest.custody import serve_custody
@@ -228,8 +230,12 @@ class _Session:
                 self._connection.set_patience(patience)
             else:
                 self._connection.set_sign_interval(patience)
-        admitter = admit_reader if hello.purpose == "read" else admit
-        admitted = admitter(self._expect(Begin), offered, self._vault, self._now())
+        begin, now = self._expect(Begin), self._now()
+        if hello.purpose == "read":
+            admitted: Admitted | Reader = admit_reader(begin, offered, self._vault, now)
+        else:
+            roles: tuple[Role, ...] = ("acquire",) if hello.purpose == "push" else ("custody", "read")  # a chain is shown first
+            admitted = admit(begin, offered, self._vault, now, roles)
         self._connection.lift_deadline()
         return admitted, hello.purpose
 

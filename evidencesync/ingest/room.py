@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.connection.sender_connection import SenderConnection
@@ -67,20 +69,29 @@ def require_open(vault: Vault, item: VaultItem) -> ItemState:
     return state
 
 
-def send_room(connection: SenderConnection, vault: Vault, principal: str, ask: RoomAsk, least_bytes: int) -> None:
+@dataclass(frozen=True, slots=True)
+class PlannedPush:
+    """A push that somebody plans: under which name, of how many bytes at the least, and of which cases it may be told."""
+
+    principal: str
+    least_bytes: int = 0
+    knows: Callable[[str], bool] = lambda _: True
+
+
+def send_room(connection: SenderConnection, vault: Vault, ask: RoomAsk, planned: PlannedPush) -> None:
     """Answers the question. Raises ProtocolError for an impossible item, StorageError where the disk does not tell."""
     try:
         name = ItemName(Title(ask.case), Title(ask.item))
     except InvalidNameError as error:
         raise ProtocolError("the room of an impossible case or item is asked for") from error
-    connection.send(show_room(vault, principal, name, least_bytes))
+    connection.send(show_room(vault, name, planned))
 
 
-def show_room(vault: Vault, principal: str, name: ItemName, least_bytes: int = 0) -> RoomShown:
-    """Looks at what a push of so many bytes at the least would meet. Takes no lock, and writes nothing. Raises StorageError."""
+def show_room(vault: Vault, name: ItemName, planned: PlannedPush) -> RoomShown:
+    """Looks at what a push would meet. Takes no lock, and writes nothing. Raises StorageError."""
     layout, refusal, acquisition = vault.layout, None, None
     try:
-        acquisition = _next_acquisition(vault, name, least_bytes)
+        acquisition = _next_acquisition(vault, name, planned.least_bytes)
     except EvidenceSyncError as error:
         refusal = failure_of(error, ASKING_VERSION)
     there = layout.item(name)
@@ -88,12 +99,12 @@ def show_room(vault: Vault, principal: str, name: ItemName, least_bytes: int = 0
     free = free_bytes(there.root if knows_item else layout.cases)
     holder = find_holder(there)
     return RoomShown(
-        principal=principal,
+        principal=planned.principal,
         acquisition=acquisition,
         free=None if free >= UNKNOWN_ROOM else min(max(free - SPACE_RESERVE, 0), MAX_FILE_SIZE),
         knows_case=knows_item or is_folder(layout.case(name.case.folder)),
         holder=None if holder is None else holder[:_TEXT],
-        alike=Alike(*find_alike(layout, name)),
+        alike=Alike(*find_alike(layout, name, planned.knows)),
         refusal=refusal,
     )
 

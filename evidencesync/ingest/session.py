@@ -181,7 +181,9 @@ class IngestSession:
     def _send_alike(self, state: ItemState) -> None:
         """Tells the sender of a new item which numbers the vault has that are nearly the same."""
         if state.next_acquisition == 1 and self.tells_alike:
-            found = self._while_working("receiving", partial(find_alike, self._vault.layout, self._item.name))
+            found = self._while_working(
+                "receiving", partial(find_alike, self._vault.layout, self._item.name, self._admitted.grant.covers)
+            )
             if any(found):
                 self._connection.send(Alike(*found))
 

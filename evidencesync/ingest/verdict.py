@@ -18,7 +18,7 @@ import msgspec
 
 import evidencesync
 from evidencesync.connection.sender_connection import SenderConnection
-from evidencesync.custody.documents import SESSION_NAMESPACE, VERDICT_NAMESPACE
+from evidencesync.custody.documents import VERDICT_NAMESPACE
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.errors import BusyError, InvalidNameError, LinkLostError, ProtocolError, UsageError
 from evidencesync.evidence.digest import sha256_of, sha512_of
@@ -26,6 +26,7 @@ from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.shortages import unexpected
 from evidencesync.ingest.admission import Reader
+from evidencesync.ingest.rights import Rights
 from evidencesync.limits import MAX_FILE_SIZE
 from evidencesync.localstate.heads import NoMemory, RememberedHead
 from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
@@ -44,7 +45,7 @@ def send_verdict(connection: SenderConnection, vault: Vault, reader: Reader, ask
     """Verifies what is asked, and sends the signed verdict.
 
     1. The question is possible.  2. No other verification runs for this key: one of terabytes takes hours.
-    3. A reader that ends the link ends the work.  4. The reader's key is still trusted when the vault signs.
+    3. A reader that ends the link ends the work.  4. The reader's key is still trusted, and may verify, when the vault signs.
 
     Raises ProtocolError (1), BusyError (2), LinkLostError (3), UntrustedSignerError (4), LimitExceededError.
     """
@@ -58,7 +59,7 @@ def send_verdict(connection: SenderConnection, vault: Vault, reader: Reader, ask
         except UnwantedError as error:  # 3
             raise LinkLostError("the reader has gone before the vault was verified") from error
     ended = now()
-    vault.load_trust().principal_for(reader.key, SESSION_NAMESPACE, ended)  # 4
+    Rights(vault, reader.key, lambda: ended).require("verify", scope.case)  # 4
     key = vault.signer.public_key.fingerprint
     document = encode_verdict(
         VaultVerdict(

@@ -14,17 +14,19 @@ from evidencesync.errors import (
     ForkedError,
     HostKeyError,
     NoRemoteError,
+    NotAllowedError,
     PeerError,
     ProtocolError,
     RememberedHeadsError,
     RolledBackError,
     UnkeptReceiptError,
+    UntrustedSignerError,
     VersionError,
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
 from evidencesync.protocol.framing import HANDSHAKE
-from evidencesync.protocol.messages import PROTOCOL_VERSION, VERSIONS, Failure
+from evidencesync.protocol.messages import PROTOCOL_VERSION, ROLES_VERSION, VERSIONS, Failure
 
 _DONE: Final = frozenset({ExitCode.COMPLETE, ExitCode.GAPS, ExitCode.SOURCE_CHANGED})
 """Exit codes that mean that an acquisition was published: a peer's Failure must never produce one."""
@@ -80,6 +82,8 @@ def failure_of(error: EvidenceSyncError, version: int | None) -> Failure:
     if version is None or version == PROTOCOL_VERSION:
         kinds = (kind for kind in type(error).__mro__ if issubclass(kind, EvidenceSyncError))
         slug = next((kind.slug for kind in kinds if kind.slug in _OLD_SLUGS), "internal-error")
+    elif version < ROLES_VERSION and isinstance(error, NotAllowedError):
+        slug = UntrustedSignerError.slug
     return Failure(slug, error.message[:1000], error.hint[:1000] if error.hint else None)
 
 

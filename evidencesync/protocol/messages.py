@@ -44,6 +44,8 @@ READING_VERSION: Final = 105
 """With its fifth addition: the purpose `read`, in which a vault sends its documents."""
 ASKING_VERSION: Final = 106
 """With its sixth addition: a reader asks one thing after another, also for a verdict and for evidence."""
+ROLES_VERSION: Final = 107
+"""With its seventh addition: a reader is sent the list of roles, and failures say `not-allowed`."""
 VERSIONS: Final = (
     PROTOCOL_VERSION,
     PATIENT_VERSION,
@@ -52,6 +54,7 @@ VERSIONS: Final = (
     ALIKE_VERSION,
     READING_VERSION,
     ASKING_VERSION,
+    ROLES_VERSION,
 )
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""

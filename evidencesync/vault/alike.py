@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from evidencesync.errors import EvidenceSyncError
@@ -21,15 +22,16 @@ class AlikeNumbers(NamedTuple):
     cases: list[str]
 
 
-def find_alike(vault: VaultLayout, name: ItemName) -> AlikeNumbers:
+def find_alike(vault: VaultLayout, name: ItemName, knows: Callable[[str], bool] = lambda _: True) -> AlikeNumbers:
     """Returns the numbers that are nearly those of an item that the vault does not have. For one that it has there are none.
 
-    What cannot be read is left out: this is a hint, and stops no push.
+    `knows`: whether who asks may know of a case, by its exact number. What cannot be read is left out: this is a hint, and stops
+    no push.
     """
     look = _Look(vault)
     with contextlib.suppress(EvidenceSyncError):
         if stored_name(vault.item(name)) is None:
-            return AlikeNumbers(look.items(name)[:MAX_ALIKE], look.cases(name)[:MAX_ALIKE])
+            return AlikeNumbers(look.items(name)[:MAX_ALIKE], [*filter(knows, look.cases(name))][:MAX_ALIKE])
     return AlikeNumbers([], [])
 
 

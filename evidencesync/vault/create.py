@@ -15,6 +15,7 @@ from typing import Final
 from evidencesync import __version__
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import SIGNATURE_FORM
+from evidencesync.custody.roles import USUAL
 from evidencesync.errors import (
     EvidenceSyncError,
     InvalidNameError,
@@ -50,6 +51,7 @@ from evidencesync.vault.layout import (
     CUSTODY,
     INDEX,
     REVOKED_KEYS,
+    ROLES,
     SETTINGS,
     SIGNATURE_SUFFIX,
     TRUSTED_SIGNERS,
@@ -179,7 +181,7 @@ _NOT_ENDED: Final = (
 _IS_THERE: Final = "There is a vault already: see evidencesync list VAULT. A new one needs a folder of its own."
 _SETTINGS_DRAFT: Final = TEMPORARY + SETTINGS
 _PRIVATE_FILE: Final = 0o600
-_FILES: Final = (SETTINGS, _SETTINGS_DRAFT, TRUSTED_SIGNERS, REVOKED_KEYS, VAULT_KEY, VAULT_KEY_PUBLIC)
+_FILES: Final = (SETTINGS, _SETTINGS_DRAFT, TRUSTED_SIGNERS, REVOKED_KEYS, ROLES, VAULT_KEY, VAULT_KEY_PUBLIC)
 _FOLDERS: Final = (CASES, CUSTODY, INDEX)
 
 
@@ -272,14 +274,14 @@ def _furnish(layout: VaultLayout, name: str, trusted: Sequence[tuple[PublicKey, 
             file_system=file_system,
             writer=_first_writer(root, now),
         )
-        files = first_trust_files(signer.public_key, list(trusted))
-        store_new_file(root, TRUSTED_SIGNERS, files.trusted_signers, mode=_MODE)
-        store_new_file(root, REVOKED_KEYS, files.revoked_keys, mode=_MODE)
+        files = first_trust_files(settings.id, signer.public_key, list(trusted))
+        for file, data in files.by_name().items():
+            store_new_file(root, file, data, mode=_MODE)
         for folder in (CASES, CUSTODY):
             make_folder(folder, root)
         make_folder(INDEX, root, mode=_PRIVATE_FOLDER)
         ledger = Ledger(layout.custody)
-        details = {"tool": "evidencesync", "version": __version__, **SIGNATURE_FORM} | files.digests()
+        details = {"tool": "evidencesync", "version": __version__, **SIGNATURE_FORM} | files.digests() | USUAL.details()
         ledger.append(*sign_record(vault_record(settings, ledger, "made", details, now), signer))
         _fill(root, _SETTINGS_DRAFT, encode_settings(settings))
         # No other vault.toml is here: of two processes in one folder, the later one has met the other's files by now.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -45,6 +45,7 @@ from evidencesync.vault.layout import (
     ITEM_FOLDERS,
     MANIFEST,
     REVOKED_KEYS,
+    ROLES,
     SETTINGS,
     SIGNATURE_SUFFIX,
     SIGNED_DOCUMENTS,
@@ -63,6 +64,7 @@ _OF_THE_VAULT: Final = {
     VAULT_KEY_PUBLIC: MAX_PUBLIC_KEY,
     TRUSTED_SIGNERS: MAX_TRUST_FILE,
     REVOKED_KEYS: MAX_TRUST_FILE,
+    ROLES: MAX_TRUST_FILE,
 }
 LARGE: Final = frozenset({MANIFEST, CHUNKS})
 """Documents that grow with the evidence."""
@@ -118,13 +120,16 @@ def _record_limit(name: str) -> int | None:
 class WantedDocuments:
     """Of which case and item (None: of all), and of which acquisitions of the item all of the large ones.
 
-    Acquisition 0 is the last one. Without `rows`, no rows of chunks are wanted.
+    Acquisition 0 is the last one. Without `rows`, no rows of chunks are wanted; without `roles`, not the list of roles.
+    `may_read`: whether a case may be shown, by its folder.
     """
 
     case: Title | None = None
     item: Title | None = None
     whole: tuple[int, ...] = ()
     rows: bool = True
+    roles: bool = True
+    may_read: Callable[[str], bool] = lambda _: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +151,15 @@ def wanted_documents(vault: VaultLayout, wanted: WantedDocuments) -> Iterator[Do
     there come the first records of the items that may have been meant: whoever reads from afar is told of them. Raises
     StorageError, and MissingOrExtraError where a symbolic link lies in the place of the folder of all cases.
     """
-    yield from _present(vault.root, ".", _OF_THE_VAULT)
+    yield from _present(vault.root, ".", _OF_THE_VAULT if wanted.roles else _OF_THE_VAULT.keys() - {ROLES})
     yield from _present(vault.root, INDEX, [STATED_HEADS])
     yield from _present(vault.root, CUSTODY, None)
     found = False
     of_case, of_item = (None if one is None else one.folder for one in (wanted.case, wanted.item))
     cases = case_folders(vault)
-    yield from _links(vault.root, CASES, of_case)
+    yield from (one for one in _links(vault.root, CASES, of_case) if wanted.may_read(one.path.rpartition("/")[2]))
     for case in cases:
-        if of_case not in (None, case):
+        if of_case not in (None, case) or not wanted.may_read(case):
             continue
         yield from _links(vault.root, f"{CASES}/{case}", of_item)
         for item in item_folders(vault, case):
@@ -162,13 +167,16 @@ def wanted_documents(vault: VaultLayout, wanted: WantedDocuments) -> Iterator[Do
                 found = True
                 yield from _of_item(vault, f"{CASES}/{case}/{item}", wanted)
     if wanted.case is not None and not found:
-        yield from _of_near_items(vault, wanted.case, wanted.item)
+        yield from _of_near_items(vault, wanted.case, wanted.item, wanted.may_read)
 
 
-def _of_near_items(vault: VaultLayout, case: Title, item: Title | None) -> Iterator[DocumentFile]:
+def _of_near_items(
+    vault: VaultLayout, case: Title, item: Title | None, may_read: Callable[[str], bool]
+) -> Iterator[DocumentFile]:
     near = near_numbers(vault, case, item)
     places = [f"{case.folder}/{one.folder}" for one in near.items]
-    places += [f"{one.folder}/{folder}" for one in near.cases for folder in item_folders(vault, one.folder)[:1]]
+    known = [one.folder for one in near.cases if may_read(one.folder)]
+    places += [f"{one}/{folder}" for one in known for folder in item_folders(vault, one)[:1]]
     for place in places:
         records = _present(vault.root, f"{CASES}/{place}/{CUSTODY}", None)
         yield from itertools.islice(records, 2)  # the first, and its signature

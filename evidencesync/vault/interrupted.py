@@ -89,14 +89,15 @@ class FileState(Enum):
     CHANGED = "it is neither"
 
 
-def file_state(there: str | None, beside: str | None, stated: str | None, before: Collection[str]) -> FileState:
+def file_state(there: str | None, beside: str | None, stated: str | None, before: Collection[str | None]) -> FileState:
     """Returns the state of a stated file, by digests: of the file (None: missing), of the draft beside it, and the stated one.
 
-    `before`: what earlier records stated. A record commits a change; only then the new file replaces the old one. So where the
-    draft has the stated digest, the old file must still be there: anything else was put there by somebody.
+    `before`: what earlier records stated, None where they stated no such file. A record commits a change; only then the new file
+    replaces the old one. So where the draft has the stated digest, the old file must still be there, or none if there was none:
+    anything else was put there by somebody.
     """
     if stated is not None and there == stated:
         return FileState.IN_PLACE
-    if stated is not None and beside == stated and there is not None and there in before:
+    if stated is not None and beside == stated and there in before:
         return FileState.COMMITTED
     return FileState.CHANGED

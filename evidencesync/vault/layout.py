@@ -16,6 +16,7 @@ VAULT_KEY: Final = "vault_key"
 VAULT_KEY_PUBLIC: Final = "vault_key.pub"
 TRUSTED_SIGNERS: Final = "trusted_signers"
 REVOKED_KEYS: Final = "revoked_keys"
+ROLES: Final = "roles.json"
 CUSTODY: Final = "custody"
 HOST_KEY: Final = "host_key"  # of the embedded SSH server
 CASES: Final = "cases"

@@ -142,15 +142,17 @@ def attach(
 
     `before_writing` is called under the item's lock, and may raise an error about the chains.
 
-    1. The answer fits the manifest's signature.  2. The record's signer is trusted for records now.  3. Under the item's lock:
-    the chain is consistent and as the vault states it, and there is no other answer yet.  4. Both files appear, whole, and are
-    durable.  5. The record is appended.  6. The vault states the item's new head, and so the time by which the record was
-    there. A second call with the same answer completes what is missing of 4 to 6.
+    1. The answer fits the manifest's signature.  2. The record's signer is trusted for records now, and has that role.  3. Under
+    the item's lock: the chain is consistent and as the vault states it, and there is no other answer yet.  4. Both files appear,
+    whole, and are durable.  5. The record is appended.  6. The vault states the item's new head, and so the time by which the
+    record was there. A second call with the same answer completes what is missing of 4 to 6.
     Raises TimestampError, UntrustedSignerError, ChainError, LockedError, StorageError, NoSpaceError.
     """
     token = answer.check(load_stamped(item, number), roots)  # 1
     key = who.signer.public_key
-    principal = vault.load_trust().principal_for(key, CUSTODY_NAMESPACE, at_ns)  # 2
+    trust = vault.load_trust()
+    principal = trust.principal_for(key, CUSTODY_NAMESPACE, at_ns)  # 2
+    trust.check_role(key, ("custody",), item.name.case.text, at_ns)
     details = timestamp_details(token, answer.response, answer.request)
     with lock_item(item):
         for _ in range(_MOST_TRIES):

@@ -1,24 +1,13 @@
-"""Reads and changes the vault's trusted signers and revoked keys; each change is a signed record of the vault.
+"""Reads and changes the vault's trusted signers, revoked keys and roles; each change is a signed record of the vault.
 
-A record states the SHA-256 of both lists after the change, and commits the change. So a list that was edited by hand, or
-replaced by an old one, is noticed by every reader, and a crash at any time leaves either the old state or the new one.
-
-A new list is written beside the old one as a *draft*, `.new-NAME-RANDOM`, and takes its place when the record that states it is
-in the chain. A draft moves by one rename, which succeeds once: where it is missing, another process has moved it.
-
-1. A process that changes a list first completes the last change: the lists that the last record states are in their places, and
-no draft with the same bytes is left. Only then can the next record follow.
-2. A process that wrote a draft moves only that one. So the list of an older record never replaces that of a later one, however
-slow its writer is.
-
-Drafts of a change that was interrupted before its record stay until the next change, and for an hour at least: without locks
-it is unknown whether their writer is still at work.
+A record states the SHA-256 of all lists after the change, and commits the change. So a list that was edited by hand, or
+replaced by an old one, is noticed by every reader, and a crash at any time leaves either the old state or the new one: see
+`trust_drafts`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -36,6 +25,8 @@ from evidencesync.custody.documents import (
 )
 from evidencesync.custody.principals import VAULT_PRINCIPAL, check_principal
 from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.record import ABOUT_TRUST
+from evidencesync.custody.roles import EVERYTHING, ROLES_FORMAT, USUAL, Grant, Roles, decode_roles, encode_roles
 from evidencesync.custody.sshsig import SigningKey, verify_signature
 from evidencesync.custody.trust import (
     SEE_SIGNERS,
@@ -59,153 +50,70 @@ from evidencesync.errors import (
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import format_utc_time
-from evidencesync.files.disk import (
-    load_file,
-    load_own_file,
-    opened_folder,
-    remove_if_there,
-    store_new_file,
-    storing,
-    sync_folder,
-    tidy_away,
-)
-from evidencesync.files.folders import names_in
+from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.limits import MAX_TRUST_FILE
-from evidencesync.vault.interrupted import TEMPORARY, FileState, file_state, is_draft, temporary_name
-from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS, VaultLayout
+from evidencesync.vault.layout import REVOKED_KEYS, ROLES, TRUSTED_SIGNERS, VaultLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, recorded, sign_record
 from evidencesync.vault.settings import VaultSettings
+from evidencesync.vault.trust_drafts import (
+    STATED_DIGESTS,
+    complete_change,
+    discard_drafts,
+    load_stated,
+    move_drafts,
+    statements,
+    write_drafts,
+)
 from evidencesync.vault.writer import Machine, locked_for_writing, name_writer
 
-_MODE: Final = 0o644
 _SECOND: Final = 1_000_000_000
-_PATIENCE_SECONDS: Final = 3600  # by the file system's clock, so that two machines agree
-_FILES: Final = (TRUSTED_SIGNERS, REVOKED_KEYS)
-
-
-def load_stated(root_fd: int, name: str, sha256: str | None, before: str | None) -> bytes:
-    """Returns a list's bytes as the last record states them: in its place, or in a draft beside the one `before` it."""
-    drafts = [load_own_file(root_fd, draft, MAX_TRUST_FILE) for draft in _drafts_of(root_fd, name)]
-    there = load_file(root_fd, name, MAX_TRUST_FILE)
-    beside = next((data for data in drafts if data is not None and sha256_of(data).hex() == sha256), None)
-    found = [None if data is None else sha256_of(data).hex() for data in (there, beside)]
-    match file_state(found[0], found[1], sha256, () if before is None else (before,)):
-        case FileState.IN_PLACE if there is not None:
-            return there
-        case FileState.COMMITTED if beside is not None:
-            return beside
-    if there is None:
-        raise MissingOrExtraError(f"the vault has no {name}", hint="Put it back from a backup.")
-    raise TrustChangedError(f"{name} is not what the vault's own chain says it is")
-
-
-def complete_change(root_fd: int, files: Mapping[str, bytes]) -> None:
-    """Completes the last change: moves the lists that its record states into place, and removes equal drafts."""
-    for name, data in files.items():
-        for draft in _drafts_of(root_fd, name):
-            if load_own_file(root_fd, draft, MAX_TRUST_FILE) != data:
-                continue
-            with storing(f"write {name}"):
-                if load_file(root_fd, name, MAX_TRUST_FILE) != data:
-                    _move(root_fd, draft, name)
-                remove_if_there(root_fd, draft)
-    sync_folder(root_fd, "the vault's folder")
-
-
-def write_drafts(root_fd: int, files: Mapping[str, bytes], changed: Mapping[str, bytes]) -> dict[str, str]:
-    """Writes drafts of the lists that change, durably, and returns their names; old drafts that no record states are removed."""
-    made: dict[str, str] = {}
-    try:
-        for name in _FILES:
-            if changed[name] == files[name]:
-                continue
-            draft = temporary_name(f"{name}-")
-            made[name] = draft  # before it is made, so that an incomplete file is removed as well
-            store_new_file(root_fd, draft, changed[name], mode=_MODE)
-            _remove_old(root_fd, name, draft)
-        sync_folder(root_fd, "the vault's folder")
-    except EvidenceSyncError:
-        discard_drafts(root_fd, made)
-        raise
-    return made
-
-
-def discard_drafts(root_fd: int, drafts: dict[str, str]) -> None:
-    """Removes drafts of this process that no record states."""
-    with storing("tidy the vault's folder"):
-        for draft in drafts.values():
-            remove_if_there(root_fd, draft)
-    drafts.clear()
-
-
-def move_drafts(root_fd: int, drafts: Mapping[str, str]) -> None:
-    """Moves drafts into their places, after a record states them. Another process may have done it already."""
-    for name, draft in drafts.items():
-        with storing(f"write {name}"):
-            _move(root_fd, draft, name)
-    sync_folder(root_fd, "the vault's folder")
-
-
-def _move(root_fd: int, draft: str, name: str) -> None:
-    try:
-        os.rename(draft, name, src_dir_fd=root_fd, dst_dir_fd=root_fd)
-    except FileNotFoundError:
-        return  # moved already, by a process that completed the change
-
-
-def _drafts_of(root_fd: int, name: str) -> list[str]:
-    return sorted(found for found in names_in(root_fd) if is_draft(found, name))
-
-
-def _remove_old(root_fd: int, name: str, mine: str) -> None:
-    with storing("tidy the vault's folder"):
-        now = os.stat(mine, dir_fd=root_fd, follow_symlinks=False).st_mtime
-        for draft in _drafts_of(root_fd, name):
-            try:
-                found = os.stat(draft, dir_fd=root_fd, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if draft == TEMPORARY + name or found.st_mtime < now - _PATIENCE_SECONDS:
-                tidy_away(root_fd, draft)
-
-
 VAULT_NAMESPACES: Final = (RECEIPT_NAMESPACE, CUSTODY_NAMESPACE)
 EXAMINER_NAMESPACES: Final = (SESSION_NAMESPACE, MANIFEST_NAMESPACE, CUSTODY_NAMESPACE)
-_DIGESTS: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}
 _ATTEMPTS: Final = 5  # to read both lists in one state, while they may be changing
 
 
 @dataclass(frozen=True, slots=True)
 class TrustFiles:
-    """The exact bytes of both lists."""
+    """The exact bytes of all lists. `roles` is None in a vault that states none."""
 
     trusted_signers: bytes
     revoked_keys: bytes
+    roles: bytes | None = None
+
+    @classmethod
+    def of(cls, files: Mapping[str, bytes]) -> TrustFiles:
+        """Makes them of what `by_name` returns."""
+        return cls(files[TRUSTED_SIGNERS], files[REVOKED_KEYS], files.get(ROLES))
 
     def by_name(self) -> dict[str, bytes]:
         """Returns the bytes by file name."""
-        return {TRUSTED_SIGNERS: self.trusted_signers, REVOKED_KEYS: self.revoked_keys}
+        lists = {TRUSTED_SIGNERS: self.trusted_signers, REVOKED_KEYS: self.revoked_keys}
+        return lists if self.roles is None else {**lists, ROLES: self.roles}
 
     def digests(self) -> dict[str, str]:
         """Returns the details that a record states about them."""
-        return {_DIGESTS[name]: sha256_of(data).hex() for name, data in self.by_name().items()}
+        return {STATED_DIGESTS[name]: sha256_of(data).hex() for name, data in self.by_name().items()}
 
     def parse(self) -> TrustLists:
-        """Parses both lists. Raises TrustFileError."""
-        return TrustLists(TrustedSigners.parse(self.trusted_signers), RevokedKeys.parse(self.revoked_keys))
+        """Parses all lists. Raises TrustFileError, and MalformedDocumentError for roles."""
+        roles = None if self.roles is None else decode_roles(self.roles)
+        return TrustLists(TrustedSigners.parse(self.trusted_signers), RevokedKeys.parse(self.revoked_keys), roles)
 
 
 @dataclass(frozen=True, slots=True)
 class KnownSigner:
-    """One trusted signer, for display."""
+    """One trusted signer, for display. `grant`: what the key may do; `told`: whether somebody has said so of an examiner."""
 
     signer: TrustedSigner
     revoked: bool
+    grant: Grant
+    told: bool
 
 
-def first_trust_files(vault_key: PublicKey, examiners: list[tuple[PublicKey, str]]) -> TrustFiles:
-    """Returns the lists of a new vault: its own key first, then its examiners; no key is revoked."""
-    files = TrustFiles((signer_line(VAULT_PRINCIPAL, vault_key, VAULT_NAMESPACES) + "\n").encode(), b"")
+def first_trust_files(vault_id: str, vault_key: PublicKey, examiners: list[tuple[PublicKey, str]]) -> TrustFiles:
+    """Returns the lists of a new vault: its own key first, then its examiners; no key is revoked, and all may do the usual."""
+    signers = (signer_line(VAULT_PRINCIPAL, vault_key, VAULT_NAMESPACES) + "\n").encode()
+    files = TrustFiles(signers, b"", encode_roles(Roles(ROLES_FORMAT, vault_id, USUAL, {})))
     for key, principal in examiners:
         files = _with_signer(files, key, principal, None)
     return files
@@ -253,17 +161,49 @@ class TrustStore:
     def signers(self) -> list[KnownSigner]:
         """Lists all trusted signers in the order of the file, the vault's own key first."""
         trust = self.load()
-        return [KnownSigner(signer, trust.revoked.refuses(signer.key)) for signer in trust.signers.signers]
+        own, roles = self._settings.key, trust.roles
+        return [
+            KnownSigner(
+                signer=signer,
+                revoked=trust.revoked.refuses(signer.key),
+                grant=trust.grant_of(signer.key),
+                told=signer.key.fingerprint != own and (roles is not None and roles.tells_of(signer.key.fingerprint)),
+            )
+            for signer in trust.signers.signers
+        ]
 
-    def add(self, key: PublicKey, principal: str, *, at_ns: int | None = None) -> None:
-        """Trusts an examiner's key from now on, for sessions, manifests and custody records.
+    def add(self, key: PublicKey, principal: str, grant: Grant = USUAL, *, at_ns: int | None = None) -> None:
+        """Trusts an examiner's key from now on, for sessions, manifests and custody records, for what `grant` says.
 
         Raises UsageError when the key is trusted already, was revoked or is the vault's own, and InvalidNameError or
         TrustFileError for a name that cannot be a signer's.
         """
         now = _now(at_ns)
         details = {"action": "added", "principal": principal, "key": key.fingerprint, "public_key": key.line()}
-        self._change(lambda files: _with_signer(files, key, principal, now), details, now)
+
+        def edit(files: TrustFiles) -> TrustFiles:
+            return self._with_grant(_with_signer(files, key, principal, now), key, grant)
+
+        self._change(edit, details | grant.details(), now)
+
+    def change(self, key: PublicKey, grant: Grant, *, at_ns: int | None = None) -> None:
+        """Says anew what a trusted key may do from now on. What it did before stays as it was judged.
+
+        Raises NotThereError for a key that is not trusted now, UsageError for the vault's own.
+        """
+        self._require_foreign(key)
+
+        def edit(files: TrustFiles) -> TrustFiles:
+            trust = files.parse()
+            if (
+                trust.revoked.refuses(key)
+                or not any(one.key == key for one in trust.signers.signers)
+                or trust.signers.is_retired(key)
+            ):
+                raise NotThereError(f"the key {key.fingerprint} is not trusted now", hint=SEE_SIGNERS)
+            return self._with_grant(files, key, grant)
+
+        self._change(edit, {"action": "changed", "key": key.fingerprint} | grant.details(), _now(at_ns))
 
     def check_retirable(self, key: PublicKey) -> None:
         """Raises the error that `retire` would raise, and changes nothing."""
@@ -309,6 +249,11 @@ class TrustStore:
             raise NotThereError(f"the vault trusts no signer called '{safe_text(who, 80)}'", hint=hint)
         return found
 
+    def _with_grant(self, files: TrustFiles, key: PublicKey, grant: Grant) -> TrustFiles:
+        """Says what a key may do. In a vault that was made before there were roles, its other keys may go on doing everything."""
+        roles = files.parse().roles or Roles(ROLES_FORMAT, self._settings.id, EVERYTHING, {})
+        return replace(files, roles=encode_roles(roles.with_grant(key.fingerprint, grant)))
+
     def _require_foreign(self, key: PublicKey) -> None:
         if key.fingerprint == self._settings.key:
             raise UsageError("that is the vault's own key", hint="Without it the vault can sign nothing. Make a new vault.")
@@ -326,7 +271,7 @@ class TrustStore:
                 discard_drafts(root, drafts)  # of an attempt whose record came too late
                 files = self._load_files().by_name()  # read after the head: a change in between makes this record fail
                 complete_change(root, files)
-                changed = edit(TrustFiles(files[TRUSTED_SIGNERS], files[REVOKED_KEYS]))
+                changed = edit(TrustFiles.of(files))
                 changed.parse()
                 drafts.update(write_drafts(root, files, changed.by_name()))
                 record = record_upon(self._settings, head, "trust-changed", details | changed.digests(), at_ns)
@@ -353,17 +298,27 @@ class TrustStore:
         return self._load_files_once()
 
     def _load_files_once(self) -> TrustFiles:
-        stated, before = self._stated_digests()
+        found: dict[str, bytes] = {}
+        stated = statements(self._details_of_changes())
         with opened_folder(self._layout.root) as root:
-            found = {name: load_stated(root, name, stated.get(field), before.get(field)) for name, field in _DIGESTS.items()}
-        return TrustFiles(found[TRUSTED_SIGNERS], found[REVOKED_KEYS])
+            for name, (sha256, *before) in stated.items():
+                if name != ROLES or sha256 is not None:
+                    found[name] = load_stated(root, name, sha256, before)
+                elif load_file(root, ROLES, MAX_TRUST_FILE) is not None:
+                    raise TrustChangedError(f"no record of the vault's own chain states its {ROLES}")
+        return TrustFiles.of(found)
 
-    def _stated_digests(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Returns what the last record about trust states, and what the record before it does (empty, if none)."""
-        files = [file for file in self._ledger.files() if file.kind in ("made", "trust-changed")]
+    def _details_of_changes(self) -> list[dict[str, str]]:
+        """Returns the details of records about trust, from the last one back to the one before the last that states roles."""
+        files = [file for file in self._ledger.files() if file.kind in ABOUT_TRUST]
         if not files:
             raise ChainError("the vault's custody chain has no record of who is trusted")
-        return self._details(files[-1]), self._details(files[-2]) if len(files) > 1 else {}
+        details: list[dict[str, str]] = []
+        for file in reversed(files):
+            details.append(self._details(file))
+            if len(details) > 1 and STATED_DIGESTS[ROLES] in details[-2]:
+                break
+        return details
 
     def _details(self, file: RecordFile) -> dict[str, str]:
         stored = self._ledger.load(file)
@@ -381,7 +336,7 @@ def _with_signer(files: TrustFiles, key: PublicKey, principal: str, valid_after_
     for signer in trust.signers.signers:
         if signer.key == key and (signer.valid_before is None or principal not in signer.principals):
             known = safe_text(", ".join(signer.principals), 80)
-            hint = "Nothing needs to be done: one key has one name, and lets its owner push."
+            hint = "Nothing needs to be done: one key has one name. What it may do is altered by: evidencesync trust change"
             raise UsageError(f"the key {key.fingerprint} is known already, as {known}", hint=hint)
     line = signer_line(principal, key, EXAMINER_NAMESPACES, valid_after_ns)
     return replace(files, trusted_signers=files.trusted_signers + line.encode() + b"\n")

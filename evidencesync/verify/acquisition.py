@@ -46,13 +46,14 @@ from evidencesync.vault.layout import (
     TIMESTAMP,
     TIMESTAMP_DOCUMENTS,
 )
+from evidencesync.verify.allowed import Needed
 from evidencesync.verify.chains import ChainedAcquisition
 from evidencesync.verify.checks import Check
 from evidencesync.verify.contents import report_damage
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder, reason
 from evidencesync.verify.listing import ManifestResult, check_listed
-from evidencesync.verify.signatures import TRUSTED_TIME, SignedAt
+from evidencesync.verify.signed_at import TRUSTED_TIME, SignedAt
 from evidencesync.verify.timestamps import CheckedToken, Later, Stamps, check_times, check_timestamp
 
 _LOG: Final = logging.getLogger(__name__)
@@ -183,7 +184,9 @@ def _check_manifest(
             report.report(Check.MANIFEST, "wrong-signer", text, MANIFEST_SIGNATURE)
         known = expected.times_known and not report.is_unread(TIMESTAMP)
         principal = header.examiner.principal
-        trusted = judge.check_signer(report, Check.MANIFEST, MANIFEST, key, MANIFEST_NAMESPACE, principal, at, time_known=known)
+        trusted = judge.check_signer(
+            report, Check.MANIFEST, MANIFEST, key, MANIFEST_NAMESPACE, principal, at, time_known=known
+        ) and judge.check_role(report, Check.MANIFEST, MANIFEST, key, Needed("acquire", expected.case), at, time_known=known)
         who = f"signed by {person_text(header.examiner.name, principal)} with {key.fingerprint}"
         signed = f"{who}, {'trusted' if trusted else 'NOT trusted'} at {shown_time(at.ns)}, when {at.source}"
         if chained is not None and chained.signer is not None and chained.signer != key.fingerprint:  # 3

@@ -54,6 +54,7 @@ from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.home import whose_place
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS
+from evidencesync.verify.allowed import check_roles, report_untold
 from evidencesync.verify.cache import PublishedContents, check_index, list_published, published_in
 from evidencesync.verify.checks import MEANINGS, Check
 from evidencesync.verify.context import Context, VaultIdentity, VerifyProgress
@@ -212,7 +213,7 @@ class _Audit:
         self._published: PublishedContents = {}
         self._published_before: PublishedContents = {}
         self._seen: set[tuple[str, str]] = set()  # case and item folders that were checked
-        self._trust_record = 0
+        self._trust_files = TrustBytes(None, None)
 
     def verdict(self) -> Verdict:
         """Returns the verdict of all findings."""
@@ -277,8 +278,8 @@ class _Audit:
             check_root(root, context.identity)
             if custody is not None:
                 own = check_own_chain(context, custody)
-                if self._outside is None:
-                    context.judge.renew = TrustRenewal(root, own, self._trust_record)
+                self._check_roles(context, root)
+                context.judge.renew = TrustRenewal(root, own, self._trust_files.record, self._outside)
         finally:
             if custody is not None:
                 custody.close()
@@ -294,10 +295,18 @@ class _Audit:
                 with index:
                     check_index(root, index, real, self._published, self._published_before)  # 11
 
+    def _check_roles(self, context: Context, root: CheckedFolder) -> None:
+        """Compares what the vault's list of roles says with what its own chain does, now that this was read."""
+        files, judge, identity = self._trust_files, context.judge, context.identity
+        if files.roles is not None:
+            check_roles(root.report, files.roles, judge.roles, identity.vault_id, files.record)
+        if self._outside is None and judge.trust is not None:
+            report_untold(root.report, judge.trust, judge.roles, identity.key)
+
     def _prepare(self, root: CheckedFolder, custody: CheckedFolder | None, identity: VaultIdentity) -> Context:
         """Chooses the trusted signers for this audit."""
         files = read_trust(root, custody, identity.vault_id, relied_on=self._outside is None)
-        self._trust_record = files.record
+        self._trust_files = files
         if self._outside is None:
             judge = SignatureJudge(parse_trust(root, files), self._time.now_ns, unread=files.unread)
         else:

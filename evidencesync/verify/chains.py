@@ -22,7 +22,7 @@ from typing import Final
 from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject, follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.record import SIGNERS, SignedBy, check_signer, decode_record
+from evidencesync.custody.record import ABOUT_TRUST, ROLE_FOR, SIGNERS, SignedBy, check_signer, decode_record
 from evidencesync.custody.sshsig import decode_armor
 from evidencesync.custody.statements import Statements
 from evidencesync.errors import ChainError, MalformedDocumentError, SignatureError, UntrustedSignerError
@@ -33,12 +33,13 @@ from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.interrupted import TEMPORARY, left_by_append, reserved_number
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
 from evidencesync.vault.reservations import MAX_RESERVATION, NewRecord, is_listed, signer_of
+from evidencesync.verify.allowed import Needed
 from evidencesync.verify.chain_times import ChainTimes
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, Statement
 from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Reporter
-from evidencesync.verify.signatures import SignedAt
+from evidencesync.verify.signed_at import SignedAt
 
 
 def reservation_violation(context: Context, subject: ChainSubject, folder: CheckedFolder, name: str) -> str | None:
@@ -100,6 +101,8 @@ class _Signed:
     key: PublicKey
     principal: str
     vault_time_ns: int | None
+    needed: Needed | None
+    """None for what the vault signs."""
 
 
 @dataclass(slots=True)
@@ -129,6 +132,8 @@ class ChainReader:
     """Whether the folder could be listed: else it is unknown which records are there."""
     times_known: bool = True
     """Whether everything that dates a record could be read and is undamaged, in this chain and in the vault's own."""
+    roles_known: bool = True
+    """Whether the roles that records state were all understood."""
     _checker: ChainChecker = field(init=False)
     _signed: list[_Signed] = field(default_factory=list)
     _statements: Statements = field(default_factory=Statements)
@@ -152,6 +157,11 @@ class ChainReader:
     def is_whole(self) -> bool:
         """Whether every record could be read."""
         return self.listed and not self.unread
+
+    @property
+    def tells_roles(self) -> bool:
+        """Whether every record of the vault's own chain could be read, is in its place and was understood."""
+        return self.is_whole and self.roles_known and not self.broken and not self.damaged
 
     def read_folder(self, folder: CheckedFolder, reaching: int = 0) -> None:
         """Reads all records of a custody folder. `reaching`: the number of a record that is known to have been there."""
@@ -212,7 +222,7 @@ class ChainReader:
         key = self._signer_of(report, name, data, signature, record)
         vault_time = parse_utc_time(record.time) if key is not None and SIGNERS[record.type] is SignedBy.VAULT else None
         if key is not None:
-            self._signed.append(_Signed(report, name, sequence, key, record.actor.principal, vault_time))
+            self._signed.append(_Signed(report, name, sequence, key, record.actor.principal, vault_time, _needed(record)))
         holder = self._statements.passed_over(record)
         violation = self._statements.add(record)  # 5
         if violation is not None and not self.unread:
@@ -221,6 +231,8 @@ class ChainReader:
             by, holder = safe_text(record.actor.principal, 80), safe_text(holder, 80)
             report.report(self.check, "holder-passed-over", f"{by} hands over in record {sequence} what {holder} held", name)
         self._remember(record, digest, key, vault_time)
+        if self.subject.item is None and record.type in ABOUT_TRUST:
+            self._remember_roles(report, name, record, vault_time)
 
     def finish(self, stated_times: Mapping[int, Statement] = MappingProxyType({})) -> None:
         """Judges the signers, now that the times are known. Call after the last record, and again after later ones.
@@ -231,6 +243,7 @@ class ChainReader:
         lost = any(self.digests.get(number) != stated.sha256 for number, stated in stated_times.items())
         self.times_known = self.times_known and not lost  # what was stated dates the records before it, too
         at: SignedAt | None = None
+        judge = self.context.judge
         stated_by = self._stated_by(stated_times)
         for signed in reversed(self._signed):
             stated = stated_times.get(signed.sequence)
@@ -239,16 +252,11 @@ class ChainReader:
             if signed.vault_time_ns is not None:
                 at = SignedAt(signed.vault_time_ns, "the vault signed for it")
             principal = None if signed.vault_time_ns is not None else signed.principal
-            self.context.judge.check_signer(
-                signed.report,
-                self.check,
-                signed.name,
-                signed.key,
-                CUSTODY_NAMESPACE,
-                principal,
-                replace(at or self.context.judge.at_checking(), stated_by=stated_by.get(signed.sequence)),
-                time_known=self.times_known,
-            )
+            when = replace(at or judge.at_checking(), stated_by=stated_by.get(signed.sequence))
+            about, timed = (signed.report, self.check, signed.name, signed.key), self.times_known
+            trusted = judge.check_signer(*about, CUSTODY_NAMESPACE, principal, when, time_known=timed)
+            if trusted and signed.needed is not None:
+                judge.check_role(*about, signed.needed, when, time_known=timed)
         self._signed.clear()
         for number, known in self.acquisitions.items():
             self.acquisitions[number] = replace(known, stated_by=stated_by.get(known.sequence))
@@ -420,6 +428,23 @@ class ChainReader:
             self.acquisitions[number] = replace(
                 known, received_sha256=digest, receipt_sha256=record.receipt_sha256, received_at=vault_time_ns
             )
+
+    def _remember_roles(self, report: Reporter, name: str, record: CustodyRecord, vault_time_ns: int | None) -> None:
+        if vault_time_ns is None:  # its signature is not good, or could not be read
+            self.roles_known = False
+            return
+        try:
+            self.context.judge.roles.add(record, vault_time_ns)
+        except MalformedDocumentError as error:
+            self.roles_known = False
+            text = f"{name} states roles that this version does not know, so that none were judged: {error.message}"
+            report.report(self.check, "not-compared", text, name)
+
+
+def _needed(record: CustodyRecord) -> Needed | None:
+    """Returns the role without which nobody may sign a record."""
+    role = ROLE_FOR[SIGNERS[record.type]]
+    return None if role is None or record.case is None else Needed(role, record.case)
 
 
 def _texts(folder: CheckedFolder) -> list[str]:

@@ -4,47 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final
 
 from evidencesync.custody.chain import STATED_BEFORE, retired_after
 from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.roles import RoleHistory
 from evidencesync.custody.sshsig import decode_armor, is_malleable, verify_signature
 from evidencesync.custody.trust import RevokedKeys, TrustLists
 from evidencesync.errors import SignatureError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import shown_time
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
+from evidencesync.verify.allowed import Needed, Refusal, refusal
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
-
-TimeSource = Literal[
-    "a trusted timestamp was made over it",
-    "the vault signed for it",
-    "the vault, which had signed for it before, recorded that the key was retired",
-    "it is checked",
-]
-TRUSTED_TIME: Final[TimeSource] = "a trusted timestamp was made over it"
-_RETIREMENT: Final[TimeSource] = "the vault, which had signed for it before, recorded that the key was retired"
-
-
-@dataclass(frozen=True, slots=True)
-class SignedAt:
-    """The time by which a signature is judged (nanoseconds since the epoch), and its source: never the signer's clock.
-
-    A trusted timestamp's authority comes first, then the vault, then the clock of the checker.
-    """
-
-    ns: int
-    source: TimeSource
-    stated_by: int | None = None
-    """The number of the first record of the vault's own chain that states it, or a later record of its chain."""
-    earliest_ns: int | None = None
-    """Of a timestamp: the time that it states. `ns` is later by as much as its authority's clock may be slow."""
-    without: SignedAt | None = None
-    """Of a timestamp: the time by which the signature would be judged without it. It may have been made long before."""
-
-
-_ON_ITS_WAY_NS: Final = 2 * 86_400 * 1_000_000_000  # longer than a session that adds to a chain
+from evidencesync.verify.signed_at import ON_ITS_WAY_NS, RETIREMENT, TRUSTED_TIME, SignedAt
 
 _OTHER_FORM: Final = (
     "it fits the document, but in the other form of an ECDSA signature, which this vault does not hold: an earlier version of "
@@ -61,6 +35,7 @@ class SignatureJudge:
     signers from outside replace the vault's. `low_s`: the vault accepts only low-s signatures, so another form was made without
     the key. `retirements`: by a key's fingerprint, the records of the vault's own chain that retire it: number and time (ns).
     `additions`: the numbers of those that add it. `statements`: by number, the times of those that state heads of items.
+    `roles`: what each key might do at each time.
     """
 
     trust: TrustLists | None
@@ -72,6 +47,7 @@ class SignatureJudge:
     retirements: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     additions: dict[str, list[int]] = field(default_factory=dict)
     statements: dict[int, int] = field(default_factory=dict)
+    roles: RoleHistory = field(default_factory=RoleHistory)
     _reported: set[tuple[str, str, str | None, str | None, int | None]] = field(default_factory=set)
 
     def at_checking(self) -> SignedAt:
@@ -168,6 +144,21 @@ class SignatureJudge:
             self._report_once(report, check, "revoked-by-vault", name, key, text)
         return True
 
+    def check_role(
+        self, report: Reporter, check: Check, name: str, key: PublicKey, needed: Needed, at: SignedAt, *, time_known: bool
+    ) -> bool:
+        """Whether the key had the role that a document needs; a finding when it had not. It may have got it just now."""
+
+        def judged() -> Refusal | None:
+            return refusal(self.roles, key.fingerprint, needed, at, self.statements, time_known=time_known)
+
+        refused = judged()
+        if refused is not None and self._renewed():
+            refused = judged()
+        if refused is not None:
+            report.report(check, refused.slug, f"{safe_text(name)}: {refused.text}", name)
+        return refused is None
+
     def may_know(self, key: PublicKey, is_listed: Callable[[PublicKey, TrustLists], bool]) -> bool:
         """Whether a key may belong to a signer that the vault knows; also where that is unknown."""
         if self.trust is None or self.vault_revoked is not None or is_listed(key, self.trust):
@@ -185,7 +176,7 @@ class SignatureJudge:
         if self.vault_revoked is not None or self.trust is None or retired is None:
             return at
         ended = self.trust.signers.end_of(key, retired)
-        return replace(at, ns=ended, source=_RETIREMENT, earliest_ns=None) if ended < at.ns else at
+        return replace(at, ns=ended, source=RETIREMENT, earliest_ns=None) if ended < at.ns else at
 
     def _stated_after_retirement(self, key: PublicKey, at: SignedAt) -> str | None:
         """Why a date at which a key was trusted is not believed: the vault retired the key, and first stated this later.
@@ -199,7 +190,7 @@ class SignatureJudge:
             return None
         (number, retired_ns), stated_ns = max(before), self.statements[stated_by]
         again = any(number < one < stated_by for one in self.additions.get(key.fingerprint, ()))
-        if again or stated_ns + _ON_ITS_WAY_NS >= retired_ns:
+        if again or stated_ns + ON_ITS_WAY_NS >= retired_ns:
             return None
         return (
             f"the vault retired the key {key.fingerprint} at {shown_time(retired_ns)} by its clock, and first stated this "

@@ -1,4 +1,4 @@
-"""Reads the vault's own lists of trusted signers and revoked keys, which must be those that its last record about them states.
+"""Reads the vault's own lists of signers, revoked keys and roles, which must be those that its last record about them states.
 
 A change is recorded first, and then the files take their places. So a reader may meet old files beside a new record, or the
 other way round, while a change is made. Nothing is reported about the files before the record is confirmed to be still the last
@@ -12,36 +12,35 @@ from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.custody.documents import CustodyRecord
-from evidencesync.custody.record import SIGNERS, SignedBy, decode_record
+from evidencesync.custody.record import ABOUT_TRUST, SIGNERS, SignedBy, decode_record
 from evidencesync.custody.trust import RevokedKeys, TrustedSigners, TrustLists
 from evidencesync.errors import MalformedDocumentError, TrustFileError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.limits import MAX_RECORD, MAX_TRUST_FILE
 from evidencesync.vault.interrupted import FileState, file_state, is_draft
-from evidencesync.vault.layout import CUSTODY, REVOKED_KEYS, TRUSTED_SIGNERS, parse_record_file, record_file
+from evidencesync.vault.layout import CUSTODY, REVOKED_KEYS, ROLES, TRUSTED_SIGNERS, parse_record_file, record_file
+from evidencesync.vault.trust_drafts import STATED_DIGESTS, statements
 from evidencesync.verify.chains import ChainReader
 from evidencesync.verify.checks import Check
 from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Head
 
-_STATED: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}
-_ABOUT_TRUST: Final = ("made", "trust-changed")
-_KEPT_RECORDS: Final = 2  # what is stated now, and what was before the last change
 _MOST_LOOKS: Final = 100
 """How often both are read again because of a change in between: more changes than a person can make."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrustBytes:
-    """The vault's two lists, as they are to be used: those in place, or drafts that an interrupted change left beside them.
+    """The vault's lists, as they are to be used: those in place, or drafts that an interrupted change left beside them.
 
-    `record` is the number of the record that states them, `changed_ns` its time; 0 where none was found. `unread`: a list, or
-    the record, could not be read, so that it is unknown who is trusted.
+    `record` is the number of the record that states them, `changed_ns` its time; 0 where none was found. `unread`: a list of
+    keys, or the record, could not be read, so that it is unknown who is trusted. `roles`: None where there are none as stated.
     """
 
     trusted_signers: bytes | None
     revoked_keys: bytes | None
+    roles: bytes | None = None
     record: int = 0
     changed_ns: int = 0
     unread: bool = False
@@ -50,7 +49,7 @@ class TrustBytes:
 def names_beside(root: CheckedFolder) -> list[str]:
     """Returns those listed names at the vault's root that drafts of the lists have."""
     names = sorted(raw.decode("utf-8", "replace") for raw in root.names)
-    return [name for name in names if any(is_draft(name, of_list) for of_list in _STATED)]
+    return [name for name in names if any(is_draft(name, of_list) for of_list in STATED_DIGESTS)]
 
 
 def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str, *, relied_on: bool) -> TrustBytes:
@@ -72,12 +71,14 @@ def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str
     for one in lists:
         if records.known and not one.unread:
             _report_state(root, one, relied_on=relied_on)
+    signers, revoked, roles = lists
     return TrustBytes(
-        trusted_signers=lists[0].data,
-        revoked_keys=lists[1].data,
-        record=records.stated.sequence if records.stated is not None else 0,
-        changed_ns=parse_utc_time(records.stated.time) if records.stated is not None else 0,
-        unread=not records.known or any(one.unread for one in lists),
+        trusted_signers=signers.data,
+        revoked_keys=revoked.data,
+        roles=roles.data if records.known and roles.state is not FileState.CHANGED else None,
+        record=records.newest[0].sequence if records.newest else 0,
+        changed_ns=parse_utc_time(records.newest[0].time) if records.newest else 0,
+        unread=not records.known or signers.unread or revoked.unread,
     )
 
 
@@ -116,21 +117,23 @@ def parse_trust(root: CheckedFolder, files: TrustBytes) -> TrustLists | None:
 
 @dataclass(frozen=True, slots=True)
 class _Records:
-    """The last two records about trust that could be read. `known` is False where one that is there could not be read."""
+    """Records about trust that could be read, the last one first, back to the one before the last that states roles.
 
-    stated: CustodyRecord | None = None
-    before: CustodyRecord | None = None
+    `known` is False where one that is there could not be read.
+    """
+
+    newest: tuple[CustodyRecord, ...] = ()
     known: bool = True
 
 
 def _last_records(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str) -> _Records:
-    """Finds the last two records. Their signatures and places are checked later."""
+    """Finds the last records. Their signatures and places are checked later."""
     if custody is None or not custody.listed:
         return _Records(known=not root.report.is_unread(CUSTODY))
     files = sorted(filter(None, (parse_record_file(raw.decode("utf-8", "replace")) for raw in custody.names)), reverse=True)
     found: list[CustodyRecord] = []
     for sequence, kind in files:
-        if kind not in _ABOUT_TRUST:
+        if kind not in ABOUT_TRUST:
             continue
         data, unread = custody.load_quietly(record_file(sequence, kind), MAX_RECORD)
         if unread:
@@ -141,10 +144,9 @@ def _last_records(root: CheckedFolder, custody: CheckedFolder | None, vault_id: 
             continue  # reported when the chain is checked
         if record is not None and record.vault_id == vault_id:
             found.append(record)
-        if len(found) == _KEPT_RECORDS:
+        if len(found) > 1 and STATED_DIGESTS[ROLES] in found[-2].details:
             break
-    stated, before, *_ = [*found, None, None]
-    return _Records(stated, before)
+    return _Records(tuple(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +164,18 @@ class _List:
 
 
 def _load_lists(root: CheckedFolder, records: _Records) -> list[_List]:
-    return [_load_list(root, name, records) for name in _STATED]
+    stated = statements([one.details for one in records.newest])
+    return [_load_list(root, name, values) for name, values in stated.items()]
 
 
-def _load_list(root: CheckedFolder, name: str, records: _Records) -> _List:
-    """Reads a list in its place, then its drafts, and where neither is stated, the list again: it may have been moved."""
-    stated, *before = (one.details.get(_STATED[name]) if one is not None else None for one in (records.stated, records.before))
-    earlier = [one for one in before if one is not None]
-    data = root.load(name, MAX_TRUST_FILE)
+def _load_list(root: CheckedFolder, name: str, values: list[str | None]) -> _List:
+    """Reads a list in its place, then its drafts, and where neither is stated, the list again: it may have been moved.
+
+    `values`: its digest by the last record that states it, and by the record before. No roles are as good as stated ones.
+    """
+    stated, *earlier = values or [None]
+    may_lack = name == ROLES and (stated is None or None in earlier)
+    data, _ = root.load_quietly(name, MAX_TRUST_FILE) if may_lack else (root.load(name, MAX_TRUST_FILE), False)
     drafts = [draft for draft in root.names_now() if is_draft(draft, name)]
     beside = {draft: one for draft in drafts if (one := _load_draft(root, draft)) is not None}
     new = next((one for one in beside.values() if _sha256(one) == stated), None)
@@ -178,6 +184,11 @@ def _load_list(root: CheckedFolder, name: str, records: _Records) -> _List:
         again, _ = root.load_quietly(name, MAX_TRUST_FILE)
         data = again if again is not None else data
         found = file_state(_sha256(data), _sha256(new), stated, earlier)
+    if may_lack and data is None and found is FileState.CHANGED:
+        if stated is None and not root.has_now(name):
+            found = FileState.IN_PLACE
+        else:
+            root.load(name, MAX_TRUST_FILE)  # says what is wrong
     unread = root.report.is_unread(name) or (found is FileState.CHANGED and any(map(root.report.is_unread, drafts)))
     return _List(name, new if found is FileState.COMMITTED else data, beside, found, unread)
 
@@ -203,6 +214,8 @@ class TrustRenewal:
     root: CheckedFolder
     chain: ChainReader
     record: int
+    outside: TrustLists | None = None
+    """Signers from outside, which no change replaces: then only what the keys may do is read again."""
 
     def __call__(self) -> TrustLists | None:
         """Returns the current lists; None where they have not changed."""
@@ -214,11 +227,13 @@ class TrustRenewal:
                 return None
             custody.report = self.root.report.inside(CUSTODY)
             self.chain.read_on(custody)
-            files = read_trust(self.root, custody, context.identity.vault_id, relied_on=True)
+            files = read_trust(self.root, custody, context.identity.vault_id, relied_on=self.outside is None)
         if self.chain.head is not None:
             context.heads[:] = [one for one in context.heads if one.case is not None]
             context.heads.insert(0, Head(None, None, *self.chain.head))
-        trust = parse_trust(self.root, files) if files.record > self.record and not files.unread else None
+        context.judge.roles.is_known = self.chain.tells_roles
+        parsed = self.outside or parse_trust(self.root, files)
+        trust = parsed if files.record > self.record and not files.unread else None
         self.record = files.record
         if trust is not None:  # the clock has moved on since the run began
             context.judge.now_ns = max(context.judge.now_ns, files.changed_ns)

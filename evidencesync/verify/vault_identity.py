@@ -20,6 +20,7 @@ from evidencesync.vault.layout import (
     HOST_KEY,
     INDEX,
     REVOKED_KEYS,
+    ROLES,
     SETTINGS,
     SIGNATURE_SUFFIX,
     TRUSTED_SIGNERS,
@@ -45,6 +46,7 @@ _KNOWN: Final = (
     f"{HOST_KEY}.pub",
     TRUSTED_SIGNERS,
     REVOKED_KEYS,
+    ROLES,
     CUSTODY,
     CASES,
     INDEX,
@@ -131,6 +133,7 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
     chain = ChainReader(context, ChainSubject(context.identity.vault_id), Check.VAULT)
     chain.read_folder(custody, context.reaching())
     chain.finish()
+    context.judge.roles.is_known = chain.tells_roles
     context.times_known = chain.times_known
     context.record_unread((None, None), chain.unread, chain.damaged)
     if chain.head is None and not chain.broken and chain.listed:

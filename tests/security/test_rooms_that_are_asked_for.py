@@ -23,7 +23,7 @@ from evidencesync.errors import (
     UntrustedSignerError,
 )
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.ingest.room import show_room
+from evidencesync.ingest.room import PlannedPush, show_room
 from evidencesync.limits import SPACE_RESERVE
 from evidencesync.protocol.document_messages import RoomAsk, RoomShown
 from evidencesync.protocol.failures import error_of
@@ -59,7 +59,7 @@ def asked(bench: Bench, name: ItemName | None = None, tamper: Tamper = lambda me
 
 def refusal(bench: Bench, name: ItemName | None = None) -> EvidenceSyncError:
     """With what a push is refused, which must be what a reader is told beforehand."""
-    shown = show_room(bench.vault, "ana@lab", name or bench.name)
+    shown = show_room(bench.vault, name or bench.name, PlannedPush("ana@lab"))
     assert shown.refusal is not None
     told = error_of(shown.refusal)
     with pytest.raises(type(told)) as met:
@@ -124,7 +124,7 @@ def test_a_chain_that_was_cut_is_told_as_a_push_is_refused(bench: Bench) -> None
 def test_a_publish_that_the_push_would_complete_is_no_refusal(bench: Bench) -> None:
     for path in bench.vault.layout.item(bench.name).custody.glob("0002-*"):
         path.unlink()
-    shown = show_room(bench.vault, "ana@lab", bench.name)
+    shown = show_room(bench.vault, bench.name, PlannedPush("ana@lab"))
     assert (shown.acquisition, shown.refusal) == (None, None)
 
 

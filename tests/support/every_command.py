@@ -16,6 +16,7 @@ ITEM: Final = ("--case", "2024-017", "--item", "LAPTOP-1")
 KINDS: Final = {
     "init": CommandKind.CHANGES,
     "trust add": CommandKind.CHANGES,
+    "trust change": CommandKind.CHANGES,
     "trust list": CommandKind.SHOWS,
     "trust retire": CommandKind.CHANGES,
     "trust revoke": CommandKind.CHANGES,
@@ -65,6 +66,7 @@ def command_lines(here: str = "") -> dict[str, list[str]]:
     lines: dict[str, list[str]] = {
         "init": [f"{here}another-vault"],
         "trust add": [vault, f"{here}ben.pub", "--principal", "ben@lab"],
+        "trust change": [vault, "ben@lab", "--may", "read"],
         "trust list": [vault],
         "host trust": [f"ssh://ana@{nobody}", "--yes"],
         "settings show": [],

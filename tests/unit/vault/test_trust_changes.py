@@ -161,7 +161,7 @@ def test_a_name_that_looks_like_the_vaults_or_is_too_long_is_refused_and_read_wh
     with pytest.raises(InvalidNameError):
         vault.trust.add(new_signer().public_key, principal)
     with pytest.raises(InvalidNameError):
-        trust.first_trust_files(vault.signer.public_key, [(new_signer().public_key, principal)])
+        trust.first_trust_files(vault.settings.id, vault.signer.public_key, [(new_signer().public_key, principal)])
     assert (vault.layout.root / "trusted_signers").read_bytes() == before
     ben = new_signer()
     with monkeypatch.context() as earlier:
@@ -256,16 +256,16 @@ def test_a_change_that_crashed_before_its_record_never_was(vault: Vault) -> None
 def test_whoever_reads_while_it_is_changed_sees_the_state_before_or_after(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     """A push that ends while somebody is added must not be told that the vault was tampered with."""
     other = Vault.open(vault.layout.root)
-    stated = vault.trust._stated_digests
+    stated = vault.trust._details_of_changes
     ben = new_signer()
 
-    def overtaken() -> tuple[dict[str, str], dict[str, str]]:
+    def overtaken() -> list[dict[str, str]]:
         before = stated()
         monkeypatch.undo()
         other.trust.add(ben.public_key, "ben@lab", at_ns=NOW)
         return before
 
-    monkeypatch.setattr(vault.trust, "_stated_digests", overtaken)
+    monkeypatch.setattr(vault.trust, "_details_of_changes", overtaken)
     assert allowed(vault, ben, "ben@lab", NOW + DAY)
 
 
@@ -273,7 +273,7 @@ def test_a_change_whose_record_could_not_be_begun_leaves_no_draft(vault: Vault, 
     """As where the draft took the last inode. A record that was begun states the draft, and keeps it."""
     before = sorted(os.listdir(vault.layout.root))
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    for number, left in ((0, 0), (1, 1)):
+    for number, left in ((0, 0), (1, 2)):  # drafts of two lists
         with monkeypatch.context() as patch:
             patch.setattr(reservations, "place_file", failing_at(placing.place_file, number, full, done_first=False))
             with pytest.raises(NoSpaceError):

@@ -1,0 +1,70 @@
+"""Says what somebody who reads from afar may see now: trust and roles are asked for again at each question."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+from evidencesync.custody.documents import SESSION_NAMESPACE
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.roles import Role
+from evidencesync.custody.trust import TrustLists
+from evidencesync.errors import EvidenceSyncError, NotAllowedError
+from evidencesync.evidence.identity import is_derived
+from evidencesync.vault.catalog import stored_names
+from evidencesync.vault.vault import Vault
+
+_FRESH_NS: Final = 1_000_000_000  # who restores asks many times a second, and a vault's own chain may be long
+
+
+class Rights:
+    """What one key may do while a session lasts. A change of trust counts after a second."""
+
+    def __init__(self, vault: Vault, key: PublicKey, now: Callable[[], int]) -> None:
+        self._vault = vault
+        self._key = key
+        self._now = now
+        self._trust: tuple[TrustLists, int] | None = None
+
+    def require(self, role: Role, case: str | None) -> None:
+        """Raises NotAllowedError where the key has not this role in a case now (None: in every case).
+
+        Raises UntrustedSignerError where it is not trusted any more.
+        """
+        now = self._now()
+        self._lists(now).check_role(self._key, (role,), case, now)
+
+    def require_somewhere(self, role: Role) -> None:
+        """Raises NotAllowedError where the key has not this role in any case now."""
+        now = self._now()
+        self._lists(now).check_somewhere(self._key, (role,), now)
+
+    def knows(self, case: str) -> bool:
+        """Whether the key has anything to do with a case, by its exact number."""
+        return self._lists(self._now()).grant_of(self._key).covers(case)
+
+    def may_read_folder(self, folder: str) -> bool:
+        """Whether the key may read the case in a folder. Where its number cannot be found out, only who may read every case."""
+        if self._may_read(None):
+            return True
+        case: str | None = folder
+        if is_derived(folder):
+            case = None
+            with contextlib.suppress(EvidenceSyncError):
+                case = next((name.case.text for name in stored_names(self._vault.layout, folder)), None)
+        return case is not None and self._may_read(case)
+
+    def _may_read(self, case: str | None) -> bool:
+        try:
+            self.require("read", case)
+        except NotAllowedError:
+            return False
+        return True
+
+    def _lists(self, now: int) -> TrustLists:
+        if self._trust is None or not 0 <= now - self._trust[1] < _FRESH_NS:
+            self._trust = self._vault.load_trust(), now
+        trust = self._trust[0]
+        trust.principal_for(self._key, SESSION_NAMESPACE, now)
+        return trust
