@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
 import typer
 
+from evidencesync.cli.help_text import GRANTED
 from evidencesync.errors import MalformedDocumentError, UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 _MAY: Final = "acquire, custody, read, verify, admin; with commas between."
 _NEVER: Final = "never"
-_GROUP: Final = "What the key may do"
 _May = Annotated[str | None, typer.Option(metavar="ROLES", help=f"{_MAY}  [default: acquire,custody,read,verify]")]
 _Cases = Annotated[
     list[str] | None,
@@ -30,7 +30,7 @@ _Until = Annotated[str | None, typer.Option(metavar="DATE", help="YYYY-MM-DD: th
 class GrantChoice:
     """What a new key may do, in which cases and until when. Without an option: the usual, in every case, without an end."""
 
-    GROUP: ClassVar = _GROUP
+    GROUP: ClassVar = GRANTED
 
     may: _May = None
     cases: _Cases = None
@@ -47,7 +47,7 @@ class GrantChoice:
 class GrantChange:
     """What changes of what a key may do. What is not named stays."""
 
-    GROUP: ClassVar = _GROUP
+    GROUP: ClassVar = GRANTED
 
     may: Annotated[str | None, typer.Option(metavar="ROLES", help=_MAY)] = None
     cases: _Cases = None

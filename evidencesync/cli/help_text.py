@@ -17,13 +17,14 @@ from evidencesync.cli.lines import command_lines
 WHAT: Final = "Case and item"
 SIGNING: Final = "Who signs"
 RECORDED: Final = "What is recorded"
+GRANTED: Final = "What the key may do"
 COMMON: Final = "Common options"
 _ARGUMENTS: Final = "Arguments"
 _MOST_USED: Final = "Most used"
 _HOW: Final = "How it is done"
 _TRUSTED: Final = "What is trusted"
 _OUTPUT: Final = "Output"
-_ORDER: Final = (_ARGUMENTS, _MOST_USED, WHAT, "What is read", _HOW, _OUTPUT, RECORDED, _TRUSTED, SIGNING, "SSH", COMMON)
+_ORDER: Final = (_ARGUMENTS, _MOST_USED, WHAT, "What is read", _HOW, _OUTPUT, RECORDED, _TRUSTED, GRANTED, SIGNING, "SSH", COMMON)
 
 _OWN: Final[Mapping[str, str]] = {
     **dict.fromkeys(("case", "item", "acquisition"), WHAT),
