@@ -102,6 +102,7 @@ MAX_OPEN_ROWS: Final = 64 * 1024  # of all open segments; about 300 bytes of mem
 # Sessions. An idle sender sends a keep-alive from time to time; one that is silent is gone, and its lock is released.
 MAX_PATTERNS: Final = 100  # filter patterns in a pull's request: of 4 KiB each, they fit a frame
 MAX_PATTERN: Final = 4 * KIB
+MAX_LOG_LINE: Final = 4095  # of an event in a log for machines, without the end of the line: one small write
 MAX_SURVEYED: Final = 512  # entries in a message of a survey
 MAX_RETRIES_CHANGED: Final = 100  # readings of one file that changes
 MAX_DEVICE_FACTS: Final = 40  # facts that a pulled device may state; about 25 are known

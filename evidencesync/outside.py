@@ -30,6 +30,7 @@ _BELOW: Final = FOLDER_FLAGS | os.O_NOFOLLOW
 _LOOK: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC  # needs no permission to read
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMELESS: Final = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC if hasattr(os, "O_TMPFILE") else None
+_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _PRIVATE: Final = 0o700
 VAULT_MARKS: Final = ("vault.toml", "cases")  # what every vault has: see vault/layout.py
 _MOUNTS: Final = "/proc/self/mountinfo"
@@ -335,6 +336,41 @@ class NewFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def open_to_append(wanted: Path, closed: Sequence[Closed], hint: str, evidence: Path | None = None) -> int:
+    """Opens a file to which lines are appended, and makes it, readable for its owner alone, if it is missing.
+
+    One that is there must be a regular file of this user, with one name, and no link; and not `evidence`, a single file that is
+    the source. Raises UsageError for another one, and for a folder that is not outside; NoSpaceError, StorageError.
+    """
+    shown = safe_text(os.fsencode(wanted), 200)
+    folder = open_folder_for(wanted)
+    try:
+        require_outside(folder, shown, closed, hint)
+        descriptor = _open_or_make_file(folder, wanted.name)
+    except OSError as error:
+        text = f"{shown} cannot be opened to append to it"
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, a folder, a FIFO that nobody reads
+            raise UsageError(f"{text}: it is no regular file", hint=hint) from error
+        raise refused_place(error, text, hint) from error
+    finally:
+        os.close(folder)
+    found, is_evidence = os.fstat(descriptor), False
+    with contextlib.suppress(OSError):
+        is_evidence = evidence is not None and os.path.samestat(os.stat(evidence), found)
+    if is_evidence or not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+        os.close(descriptor)
+        what = "it must be a regular file of this user, with one name, and no evidence"
+        raise UsageError(f"{shown} is nothing to append to: {what}", hint=hint)
+    return descriptor
+
+
+def _open_or_make_file(folder: int, name: str) -> int:
+    try:
+        return os.open(name, _APPEND, dir_fd=folder)
+    except FileNotFoundError:
+        return os.open(name, _APPEND | os.O_CREAT, 0o600, dir_fd=folder)
 
 
 def _above(folder: int) -> Iterator[int]:

@@ -47,6 +47,7 @@ from evidencesync.cli.outputs import (
 )
 from evidencesync.cli.settings_outputs import SettingsEditOutput, SettingsOutput, SettingsPathOutput
 from evidencesync.cli.watch_events import WatchOutput
+from evidencesync.connection.event_log import LogEvent
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.custody.roles import Roles
 from evidencesync.evidence.entry import Continuation, Entry
@@ -87,6 +88,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "timestamp-request-output": ("evidencesync timestamp request --json", (TimestampRequestOutput,)),
         "timestamp-output": ("evidencesync timestamp attach, fetch --json", (TimestampOutput,)),
         "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),
+        "log-event": ("One line of a log for machines (--log)", (LogEvent,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
         "report": ("An audit report as JSON (evidencesync report -o FILE.json)", (Report,)),

@@ -11,10 +11,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
+from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.link import Link, LocalLink, OwnVaultLink, ThreadedLink, local_pair
 from evidencesync.connection.process import keep_large_blocks
 from evidencesync.connection.progress import Progress
@@ -58,6 +60,7 @@ def wait_for_place(refused: EvidenceSyncError, progress: Progress, attempt: int,
     """Notifies the user why the run waits, and waits before the next attempt."""
     seconds = pause_seconds(attempt)
     progress.stage = "waiting"
+    progress.events.record("waiting", slug=refused.slug, message=refused.message)
     progress.notify(f"{refused.message}; trying again in {seconds:.1f} s ({attempt + 1} of {retries})")
     time.sleep(seconds)
 
@@ -92,14 +95,18 @@ def connect_to_vault(address: Address, options: SshOptions) -> Link:
 
 
 @contextlib.contextmanager
-def connecting(address: Address, options: SshOptions, role: Role = "--vault") -> Iterator[Callable[[], Link]]:
+def connecting(
+    address: Address, options: SshOptions, role: Role = "--vault", events: Events = NO_EVENTS
+) -> Iterator[Callable[[], Link]]:
     """Begins to connect to a vault, or to the source's end of a pull, while the caller does other work.
+
+    `events`: where a vault's end in this process tells what happens.
 
     Yields a function that waits for the link and returns it. If the block ends before that was called, the attempt is cancelled.
     """
     keep_large_blocks()
     if address.local:
-        yield partial(_connect_locally, address.path)
+        yield partial(_connect_locally, address.path, events=events)
         return
     what = role.removeprefix("--")
     if not address.path:
@@ -130,27 +137,31 @@ def connect_to_source(address: Address, options: SshOptions) -> Link:
         return link()
 
 
-def connect_for_pull(path: str, pulled: Pulled, peer: SshPeer | None) -> Link:
+def connect_for_pull(path: str, pulled: Pulled, peer: SshPeer | None, events: Events = NO_EVENTS) -> Link:
     """A link to the vault's end in this process, for what a pull brings from `peer`."""
-    return _connect_locally(path, f"{peer.user}@{peer.host} port {peer.port}" if peer else None, pulled)
+    return _connect_locally(path, f"{peer.user}@{peer.host} port {peer.port}" if peer else None, pulled, events)
 
 
-def _connect_locally(path: str, received_from: str | None = None, pulled: Pulled | None = None) -> Link:
+def _connect_locally(
+    path: str, received_from: str | None = None, pulled: Pulled | None = None, events: Events = NO_EVENTS
+) -> Link:
     from evidencesync.vault.vault import Vault  # the vault's half is needed for a local one only
 
     vault = Vault.open(Path(path))
     ours, theirs = local_pair()
-    thread = threading.Thread(target=_serve_local, args=(theirs, vault, received_from, pulled), name="vault", daemon=True)
+    thread = threading.Thread(target=_serve_local, args=(theirs, vault, received_from, pulled, events), name="vault", daemon=True)
     thread.start()
     return OwnVaultLink(ours, thread)
 
 
-def _serve_local(link: LocalLink, vault: Vault, received_from: str | None, pulled: Pulled | None) -> None:
+def _serve_local(link: LocalLink, vault: Vault, received_from: str | None, pulled: Pulled | None, events: Events) -> None:
     """Runs the vault's end. Every error is sent over the link: otherwise the sender would wait for its whole timeout."""
     try:
+        from evidencesync.connection.sender_connection import SINGLE_SESSION
         from evidencesync.ingest.receive import receive
 
-        receive(link, vault, received_from or f"local, user {os.getuid()}", may_reconnect=False, pulled=pulled)
+        host, who = replace(SINGLE_SESSION, events=events.of_vault()), received_from or f"local, user {os.getuid()}"
+        receive(link, vault, who, may_reconnect=False, pulled=pulled, host=host)
     except EvidenceSyncError:
         return  # the other end of the link was told, and raises it
     except Exception as error:  # noqa: BLE001 - such as no memory to load the vault's half: nothing was sent yet

@@ -24,6 +24,7 @@ from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Provenanc
 from evidencesync.acquire.source_access import refuse_empty
 from evidencesync.acquire.unchanged import EntriesCheck, UnchangedSource, unchanged
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
+from evidencesync.connection.event_log import Events
 from evidencesync.connection.inbox import SilenceTimer
 from evidencesync.connection.link import Link, LocalLink
 from evidencesync.connection.process import SteadyClock, set_seconds
@@ -78,11 +79,11 @@ class CheckedTally:
     `add_page` is called in the vault's thread; the results are read after the vault has acknowledged the last page.
     """
 
-    def __init__(self, recorder: SessionRecorder) -> None:
+    def __init__(self, recorder: SessionRecorder, events: Events) -> None:
         self._recorder = recorder
         self.hasher = ManifestHasher()
         self.entries: EntriesCheck | None = None
-        self.tally = SourceTally()
+        self.tally = SourceTally(events=events)
         self.root: Entry | None = None
         """The manifest's first entry: what was named as the source, as it is there."""
 
@@ -99,7 +100,7 @@ class CheckedTally:
             if self.root is None:
                 self.root = line
             self.tally.partial += line.read_errors is not None
-            self.tally.manifest.add(line)
+            self.tally.add(path, line)
             for flag in line.flags or ():
                 self.tally.add_flag(path, flag)
 
@@ -151,7 +152,7 @@ def _pull_once(
     check_root: RootCheck,
 ) -> PushOutcome:
     recorder.begin()
-    checked = CheckedTally(recorder)
+    checked = CheckedTally(recorder, progress.events)
     try:
         near = vault(Pulled(link.peer.host_key if link.peer else None, checked.add_page), link.peer)
     except EvidenceSyncError:

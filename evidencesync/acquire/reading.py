@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from evidencesync.acquire.streaming import ContentReader
+from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.manifest import encode_entry_lines, encode_footer
 from evidencesync.custody.wholeness import ManifestTally, SourceState
@@ -82,6 +83,8 @@ class SourceTally:
     """
 
     manifest: ManifestTally = field(default_factory=ManifestTally)
+    events: Events = NO_EVENTS
+    """Where it is told of entries: of those that are flagged; of all of them where no vault's end does it in this process."""
     flagged: list[tuple[bytes, Flag]] = field(default_factory=list)
     _listed: dict[Flag, int] = field(default_factory=dict, init=False, repr=False)
     changed_folders: int = 0
@@ -106,6 +109,12 @@ class SourceTally:
         remarks = {**self.manifest.remarks, "folder-changed-while-read": self.changed_folders}
         return SourceState.of(self.manifest.flags, remarks)
 
+    def add(self, path: bytes, entry: Entry) -> None:
+        """Counts an entry of the manifest."""
+        self.manifest.add(entry)
+        if not entry.flags:
+            self.events.read(path, entry)
+
     def add_gaps(self, gaps: Iterable[ReadError]) -> None:
         """Counts the ranges of a content that could not be read."""
         for gap in gaps:
@@ -120,6 +129,7 @@ class SourceTally:
 
     def add_flag(self, path: bytes, flag: Flag) -> None:
         """Keeps the first paths of each flag: many skipped ones must not hide one that could not be read."""
+        self.events.flag(path, flag)
         listed = self._listed.get(flag, 0)
         if listed < MAX_LISTED_FLAGS:
             self._listed[flag] = listed + 1
@@ -155,7 +165,7 @@ class PageBuilder:
 
     def add(self, path: bytes, entry: Entry, content: bytes | None) -> None:
         """Adds the next entry, with the bytes of a small file. Raises SourceGapsError, and what `emit` raises."""
-        self._tally.manifest.add(entry)
+        self._tally.add(path, entry)
         for flag in entry.flags or ():
             if flag == "unreadable" and self._fails:
                 raise SourceGapsError(f"cannot read all of the source: {safe_text(path) or '.'}")
@@ -197,7 +207,7 @@ class SourceReading:
         retries_changed: int | None = None,
     ) -> None:
         """`retries_changed`: how often to read a changed file again; None: a few times where it is cheap."""
-        self.tally = SourceTally()
+        self.tally = SourceTally(events=progress.events)
         self._with_footer = with_footer
         self._source = source
         self._rules = rules

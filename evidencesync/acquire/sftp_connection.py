@@ -108,7 +108,7 @@ class SftpConnection:
             return
         if self._again is None or not self._retries or self._is_over.is_set():
             raise lost
-        self._progress.interruptions += 1
+        self._progress.lose_link()
         reason: EvidenceSyncError = lost
         while self._attempts < self._retries:
             self._progress.stage = "reconnecting"
@@ -123,6 +123,7 @@ class SftpConnection:
                     raise
                 reason = error
                 continue
+            self._progress.events.record("resumed")
             if self._progress.stage == "reconnecting":
                 self._progress.stage = "reading"
             return

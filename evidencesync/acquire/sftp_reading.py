@@ -69,7 +69,7 @@ class SftpReading:
         fails: bool = False,
     ) -> None:
         """`fails`: an entry that cannot be read ends the reading."""
-        self.tally = SourceTally()
+        self.tally = SourceTally(events=progress.events)
         self._server = server
         self._root = root
         self._emit = emit

@@ -38,7 +38,7 @@ _STAGES: Final = ("syncing", "read-back", "publishing")  # in the order in which
 def connect_again(again: Callable[[], Link], request: PushRequest, progress: Progress) -> Link:
     """Makes another link, for a new session, in as many attempts as after a lost link. Raises the error of the last one."""
     progress.stage = "reconnecting"
-    progress.interruptions += 1
+    progress.lose_link()
     for attempt in range(request.retries):
         time.sleep(pause_seconds(attempt))
         try:
@@ -214,7 +214,7 @@ class VaultConnection(Generic[LocalT]):
         if not is_of_the_way(reason) or self._again is None:
             raise reason
         before, self._progress.stage = self._progress.stage, "reconnecting"
-        self._progress.interruptions += 1
+        self._progress.lose_link()
         while self._attempts < self._request.retries:
             self._hang_up()
             time.sleep(pause_seconds(self._attempts))
@@ -228,6 +228,7 @@ class VaultConnection(Generic[LocalT]):
                 reason = error
                 continue
             self._progress.stage = before
+            self._progress.events.record("resumed")
             if isinstance(answer, Resumed) and (answer.pages, answer.segments) > self._stood:
                 self._stood = answer.pages, answer.segments
                 self.reset_attempts()

@@ -14,6 +14,7 @@ import typer
 
 from evidencesync.cli.command import Run
 from evidencesync.cli.details_choice import DetailsChoice
+from evidencesync.cli.log_choice import LogOption
 from evidencesync.cli.meant_places import in_other_order
 from evidencesync.cli.number_format import parse_rate, parse_size
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
@@ -182,6 +183,7 @@ class HowChoice(DetailsChoice):
             help="How often to read a file again that changed while it was read.  [default: 2, up to 16 MiB]",
         ),
     ] = None
+    log: LogOption = None
     receipts: Annotated[
         str | None,
         typer.Option(
@@ -261,6 +263,7 @@ def acquire(
         outcome, kept = acquire_and_keep(run, own_state, request, work, asks=not sure)
     except UnchangedSource as found:
         own_state.memory.remember(found.seen)
+        run.events.record("unchanged")
         run.console.print_result(unchanged_output(found), unchanged_lines(found, _detail(run.console)))
         return ExitCode.COMPLETE
     following = pasted(run.console.fill_hint, "evidencesync verify VAULT --case CASE --item ITEM")
@@ -281,10 +284,33 @@ def acquire_and_keep(
     from evidencesync.cli.summary import AboutNewItem
 
     recorder = SessionRecorder(own_state.memory, own_state.draft)
+    run = dataclasses.replace(run, told=run.events.about(session=request.session))
+    run.events.record("session", key=request.signer.public_key.fingerprint)
     outcome = _show(run, lambda progress: work(request, progress, recorder), AboutNewItem(run.console, request.name, asks).ask)
+    _record_published(run, outcome)
     kept = own_state.draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
     _remember(own_state.memory, outcome, kept)
     return outcome, kept
+
+
+def _record_published(run: Run, outcome: PushOutcome) -> None:
+    """Writes to the log what was published: an acquisition that an interrupted run has made is told here, too."""
+    from evidencesync.cli.summary import verdict_of
+
+    tally, changes = outcome.tally.manifest, outcome.changes
+    run.events.record(
+        "published",
+        session=outcome.session,
+        acquisition=outcome.acquisition,
+        verdict=verdict_of(outcome),
+        files=tally.contents,
+        bytes=tally.bytes,
+        sent=outcome.wire_sent,
+        added=None if changes is None else changes.added,
+        removed=None if changes is None else changes.removed,
+        changed=None if changes is None else changes.changed,
+        manifest_sha256=outcome.manifest_sha256,
+    )
 
 
 def _remember(memory: HeadMemory, outcome: PushOutcome, kept: FinishedReceipt) -> None:
@@ -306,7 +332,8 @@ def _show(run: Run, work: Callable[[Progress], PushOutcome], about_new_item: Cal
     from evidencesync.delta.chunker import is_compiled
 
     live = run.console.is_live
-    progress = Progress(count_ahead=live, notify=(lambda _: None) if live else run.console.print_message)
+    notify = (lambda _: None) if live else run.console.print_message
+    progress = Progress(count_ahead=live, events=run.events, notify=notify)
     progress.about_new_item = about_new_item
     if not is_compiled():
         run.console.warn(

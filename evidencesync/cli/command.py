@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Iterator
-from typing import Annotated, Any, ClassVar, Final, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, get_args, get_type_hints
 
 import typer
 
@@ -18,6 +18,9 @@ from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_sett
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from evidencesync.connection.event_log import Events
 
 _REPEATED: Final = "evidencesync.repeated"  # where a parser keeps what it has met more than once
 
@@ -57,10 +60,18 @@ Command = Callable[..., ExitCode]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
-    """What every command gets as its first argument: the console, and the user's settings."""
+    """What every command gets as its first argument: the console, the user's settings, and what keeps its log."""
 
     console: Console
     settings: LoadedSettings
+    told: Events | None = None
+
+    @property
+    def events(self) -> Events:
+        """Where it is told what happens, for a log for machines."""
+        from evidencesync.connection.event_log import NO_EVENTS
+
+        return self.told or NO_EVENTS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

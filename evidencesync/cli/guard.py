@@ -54,23 +54,27 @@ def _guarded(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
         if (wrong_clock := clock_error()) is not None:
             raise wrong_clock
         return work()
-    except EvidenceSyncError as error:
-        failure = error
-    except KeyboardInterrupt:
-        failure = InterruptedRunError("interrupted")
-    except Exception as error:  # noqa: BLE001 - a defect is printed in one line, like every other error
-        if is_interruption(error):  # Ctrl-C came first, and then a clean-up failed
-            failure = InterruptedRunError("interrupted")
-        elif _is_without_working_folder(error):
-            failure = NoWorkingFolderError(f"the folder that this was started in is gone: {error}")
-        else:
-            failure = unexpected(error)
     except BaseException as error:
-        if not is_panic(error):
+        failure = failure_from(error)
+        if failure is None:
             raise
-        failure = unexpected(error)
     console.print_error(failure)
     return failure.exit_code
+
+
+def failure_from(error: BaseException) -> EvidenceSyncError | None:
+    """Returns the error with which a command ends that raises this; None for what is no end of a command."""
+    if isinstance(error, EvidenceSyncError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedRunError("interrupted")
+    if not isinstance(error, Exception):
+        return unexpected(error) if is_panic(error) else None
+    if is_interruption(error):  # Ctrl-C came first, and then a clean-up failed
+        return InterruptedRunError("interrupted")
+    if _is_without_working_folder(error):
+        return NoWorkingFolderError(f"the folder that this was started in is gone: {error}")
+    return unexpected(error)  # a defect is printed in one line, like every other error
 
 
 def _is_without_working_folder(error: Exception) -> bool:

@@ -16,6 +16,7 @@ import typer
 from evidencesync.cli.acquire import FilterChoice, HowChoice, Places, PlannedChoice, acquire, make_request
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.defaults import is_vault_here
+from evidencesync.cli.log_choice import about, log_places, logged
 from evidencesync.cli.meant_places import in_other_order
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultPath, local_vault, parse_address
 from evidencesync.cli.own_state import RunFolders, open_own_state
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.cli.dry_run import Look
+    from evidencesync.connection.event_log import Events
     from evidencesync.connection.link import Link
     from evidencesync.connection.progress import Progress
     from evidencesync.custody.manifest import WholeEntry
@@ -117,10 +119,18 @@ def pull_source(
     asker = make_asker(run.console.terminal)
     pull = _pull_agentless if ssh.agentless else _pull
     place = Address.parse(str(folder.absolute()))
-    with pull(address, options, folder, what) as work, open_own_state(run, how.receipts, RunFolders(None, folder)) as own_state:
-        places = Places(os.fsencode(address.path), b"", rules, what.allow_empty)
-        request = make_request(run, places, item, sign, how, ssh, asker, details)
-        return acquire(run, own_state, request, place, work, sure=how.yes, pulled=True)
+    folders = RunFolders(None, folder)
+
+    def work(logging: Run) -> ExitCode:
+        with (
+            pull(address, options, folder, what, logging.events) as transfer,
+            open_own_state(run, how.receipts, folders) as own_state,
+        ):
+            places = Places(os.fsencode(address.path), b"", rules, what.allow_empty)
+            request = make_request(run, places, item, sign, how, ssh, asker, details)
+            return acquire(logging, own_state, request, place, transfer, sure=how.yes, pulled=True)
+
+    return logged(run, how.log, "pull", work, log_places(None, folders), of=about(item, source, place), reads=False)
 
 
 def _check_agentless(rules: FilterRules, how: HowChoice) -> None:
@@ -157,7 +167,9 @@ def _remote(text: str, vault: str) -> Address:
 
 
 @contextlib.contextmanager
-def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, what: FilterChoice) -> Iterator[Work]:
+def _pull(
+    address: Address, options: Callable[[], SshOptions], folder: Path, what: FilterChoice, events: Events
+) -> Iterator[Work]:
     """Starts to connect to evidencesync on the source machine, and yields the function that pulls from it."""
     from evidencesync.acquire.connect import connect_first, connect_for_pull, connect_to_source, connecting
     from evidencesync.acquire.pull import pull
@@ -170,7 +182,7 @@ def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, wha
         Vault.open(folder)  # a wrong path is reported before anything is read
 
         def work(request: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
-            vault = partial(connect_for_pull, str(folder))
+            vault = partial(connect_for_pull, str(folder), events=events)
             first = connect_first(link, again, request.retries, progress)
             check_root = partial(_refuse_own_vault, folder, crosses=not what.one_file_system)
             return pull(first, vault, request, progress, again=again, recorder=recorder, check_root=check_root)
@@ -195,7 +207,9 @@ def _refuse_own_vault(vault: Path, path: bytes, root: Entry, *, crosses: bool) -
 
 
 @contextlib.contextmanager
-def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder: Path, _what: FilterChoice) -> Iterator[Work]:
+def _pull_agentless(
+    address: Address, options: Callable[[], SshOptions], folder: Path, _what: FilterChoice, events: Events
+) -> Iterator[Work]:
     """Yields the function that reads from the source machine over SFTP."""
     from evidencesync.acquire.agentless import pull_agentless
     from evidencesync.acquire.connect import connect_first, connect_for_pull
@@ -214,7 +228,7 @@ def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder:
             return start().finish_open()
 
         source = connect_first(connect, connect, request.retries, progress)
-        return pull_agentless(source, partial(connect_for_pull, str(folder)), request, progress, recorder, start)
+        return pull_agentless(source, partial(connect_for_pull, str(folder), events=events), request, progress, recorder, start)
 
     yield work
 

@@ -17,6 +17,7 @@ from evidencesync.cli.acquire import (
     require_folder_for_list,
 )
 from evidencesync.cli.command import Run, command
+from evidencesync.cli.log_choice import about, log_places, logged
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.cli.own_state import open_own_state, without_own_state
 from evidencesync.errors import CommandKind
@@ -92,19 +93,24 @@ def push_source(
     def options() -> SshOptions:
         return ssh.options(run.settings, person_at(run.console))
 
-    with connecting(address, options()) as link:
-        # ssh logs in meanwhile: slow imports and checks come after this line.
-        from evidencesync.acquire.push import push
+    def work(logging: Run) -> ExitCode:
+        with connecting(address, options(), events=logging.events) as link:
+            # ssh logs in meanwhile: slow imports and checks come after this line.
+            from evidencesync.acquire.push import push
 
-        with open_own_state(run, how.receipts, folders) as own_state:
-            rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), own_state.draft)
-            places = Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty)
-            require_folder_for_list(places)
-            request = make_request(run, places, item, sign, how, ssh, asker, stated)
-            again = None if address.local else lambda: connect_to_vault(address, options())
+            with open_own_state(run, how.receipts, folders) as own_state:
+                rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), own_state.draft)
+                places = Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty)
+                require_folder_for_list(places)
+                request = make_request(run, places, item, sign, how, ssh, asker, stated)
+                again = None if address.local else lambda: connect_to_vault(address, options())
 
-            def work(asked: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
-                first = link() if again is None else connect_first(link, again, asked.retries, progress)
-                return push(first, asked, progress, again=again, recorder=recorder)
+                def transfer(asked: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
+                    first = link() if again is None else connect_first(link, again, asked.retries, progress)
+                    return push(first, asked, progress, again=again, recorder=recorder)
 
-            return acquire(run, own_state, request, address, work, sure=how.yes)
+                return acquire(logging, own_state, request, address, transfer, sure=how.yes)
+
+    return logged(
+        run, how.log, "push", work, log_places(source, folders), of=about(item, source, address), reads=not address.local
+    )

@@ -17,8 +17,10 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.help_text import SIGNING, WHAT
 from evidencesync.cli.lines import wrapped
+from evidencesync.cli.log_choice import LogOption, log_places, logged
 from evidencesync.cli.number_format import kinds_text
 from evidencesync.cli.options import ItemChoice, OwnSigners, RemoteChoice, SignChoice, VaultAddress, vault_address
+from evidencesync.cli.own_state import RunFolders
 from evidencesync.cli.progress_display import Meter, describe_amount, describe_files, describe_left, describe_rate, shown
 from evidencesync.cli.reading import ReadableVault, readable_vault
 from evidencesync.errors import EvidenceSyncError, UsageError
@@ -66,6 +68,7 @@ class AcquisitionChoice(ItemChoice):
 class CopyChoice:
     """Which metadata the copy gets, and what happens if a file is damaged in the vault."""
 
+    log: LogOption = None
     devices: Annotated[bool, typer.Option("--devices", help="Make device nodes, too (as root).")] = False
     set_id: Annotated[
         bool,
@@ -138,12 +141,32 @@ def restore_copy(
     DEST appears when the copy is complete, or not at all. Metadata and files that this system cannot store are counted and
     named. The code is 3 if a file is missing for that reason, or because it could not be read when it was acquired.
     """
+    if choice.on_damage not in ("fail", "skip"):
+        raise UsageError(f"--on-damage is fail or skip, not {safe_text(choice.on_damage, 40)}", hint="Leave it out for fail.")
+
+    def work(logging: Run) -> ExitCode:
+        return _restore(logging, vault, destination, item, choice, recording, ssh, paths or [])
+
+    name = item.name()
+    of = {"case": name.case.text, "item": name.item.text, "what": safe_text(destination, 300), "vault": safe_text(vault, 300)}
+    return logged(run, choice.log, "restore", work, log_places(None, RunFolders(None, None)), of=of)
+
+
+def _restore(
+    run: Run,
+    vault: str,
+    destination: str,
+    item: AcquisitionChoice,
+    choice: CopyChoice,
+    recording: CopyRecordChoice,
+    ssh: RemoteChoice,
+    paths: list[str],
+) -> ExitCode:
+    """Makes the copy, and prints what it lacks."""
     from evidencesync.acquire.known_heads import open_item
     from evidencesync.cli.verify_record import verifier_with
     from evidencesync.restore.restore import RestoreProgress, restore
 
-    if choice.on_damage not in ("fail", "skip"):
-        raise UsageError(f"--on-damage is fail or skip, not {safe_text(choice.on_damage, 40)}", hint="Leave it out for fail.")
     verifier = verifier_with(run, recording, ssh.identity_file(run.settings)) if recording.record else None
     reader = recording if verifier is None else verifier.signer
     name, progress = item.name(), RestoreProgress()
@@ -155,7 +178,7 @@ def restore_copy(
         readable = stack.enter_context(readable_vault(run, vault, reader, ssh, (item.case, item.item), whole, asks_more=True))
         found = open_item(readable.memory, readable.vault, name)
         number = found.choose_acquisition(item.acquisition)
-        request = _make_request(readable, found, number, choice, destination, paths or [])
+        request = _make_request(readable, found, number, choice, destination, paths)
         open_contents, counts = _contents(readable, found.name, number, basis)
         with shown(run.console, _RestoreView(progress, not choice.no_read_back, counts)):
             restored = restore(request, progress, open_contents)
@@ -164,6 +187,9 @@ def restore_copy(
         if verifier is not None:
             output, code = _record(output, readable, found.name, verifier)
             codes.add(code)
+    run.events.record(
+        "restored", acquisition=number, files=sum(output.entries.values()), bytes=output.bytes, verdict=output.verdict
+    )
     run.console.print_result(output, restore_lines(output))
     return most_severe(codes)
 

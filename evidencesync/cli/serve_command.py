@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from evidencesync.cli.command import Run, command
+from evidencesync.cli.log_choice import LogPlaces, ServedLogOption, opened_log
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
@@ -27,6 +29,7 @@ def add_commands(app: typer.Typer) -> None:
         "# In authorized_keys, for sshd to start it for a push, or for a pull:",
         'restrict,command="evidencesync serve --vault /srv/vault" ssh-ed25519 AAA...',
         'restrict,command="evidencesync serve --vault /srv/vault --no-evidence" ssh-ed25519 AAA...',
+        'restrict,command="evidencesync serve --vault /srv/vault --log /var/log/evidencesync.jsonl" ssh-ed25519 AAA...',
         'restrict,command="evidencesync serve --source /evidence" ssh-ed25519 AAA...',
         kind=CommandKind.SERVES,
     )(serve)
@@ -51,11 +54,15 @@ def serve(
     no_evidence: Annotated[
         bool, typer.Option("--no-evidence", help="With --vault: show documents only. Nothing can be restored from afar.")
     ] = False,
+    log: ServedLogOption = None,
 ) -> ExitCode:
     """Runs the server side of push and pull: one session on standard input and output, or a daemon with --listen.
 
     With --listen it runs until it is interrupted or terminated, which is no failure. With --source it serves one pull: it
     reads that path, or what is below it, needs no key, and writes nothing.
+
+    --log says who has proved which key, what was acquired, and what was read from afar. Several sessions may append to one file.
+    Neither the environment nor the settings name it: a client may have a word in them.
     """
     if (vault is None) == (source is None):
         hint = "As in: evidencesync serve --vault /srv/vault"
@@ -67,14 +74,16 @@ def serve(
             )
         from evidencesync.serve.serving import serve_source_stdio
 
-        serve_source_stdio(source or "")
+        with opened_log(run.console, log, _places(source)) as sink:
+            serve_source_stdio(source or "", sink)
         return ExitCode.COMPLETE
     if listen is None:
         if run.console.as_json or authorized_keys is not None or host_key is not None:
             raise UsageError("--json, --authorized-keys and --host-key go with --listen", hint="Leave them out, or add --listen.")
         from evidencesync.serve.serving import serve_stdio
 
-        serve_stdio(vault, shows_evidence=not no_evidence)
+        with opened_log(run.console, log, _places(vault)) as sink:
+            serve_stdio(vault, shows_evidence=not no_evidence, sink=sink)
         return ExitCode.COMPLETE
     if authorized_keys is None:
         raise UsageError("--listen needs --authorized-keys FILE", hint="It lists the public keys that may log in, one a line.")
@@ -82,16 +91,26 @@ def serve(
     from evidencesync.serve.serving import serve_listening
 
     key_file = expand_new_file(host_key) if host_key is not None else None
-    serve_listening(
-        vault,
-        host,
-        port,
-        expand(authorized_keys),
-        key_file,
-        lambda *where: _announce(run, *where),
-        shows_evidence=not no_evidence,
-    )
+    with opened_log(run.console, log, _places(vault)) as sink:
+        serve_listening(
+            vault,
+            host,
+            port,
+            expand(authorized_keys),
+            key_file,
+            lambda *where: _announce(run, *where),
+            shows_evidence=not no_evidence,
+            sink=sink,
+        )
     return ExitCode.COMPLETE
+
+
+def _places(served: str | None) -> LogPlaces:
+    """Where the log may not lie: in what is served."""
+    from evidencesync.outside import Closed, closed_vault
+
+    path = Path(served or "")
+    return LogPlaces([*closed_vault(path), Closed("what is served", path)], path)
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:

@@ -46,6 +46,7 @@ class Settings:
     limit_rate: str | None = None
     timeout: float | None = None
     receipts: str | None = None
+    log: str | None = None
     state: str | None = None
     tsa_root: str | None = None
 

@@ -42,6 +42,7 @@ _MEANINGS: Final[dict[str, tuple[str, str | int]]] = {
     "compress": ("auto, always or never.", "auto"),
     "limit-rate": ("At most so many bytes a second.", "2M"),
     "timeout": ("After so many seconds a silent connection counts as lost.", 60),
+    "log": ("Where push, pull, watch, verify and restore append their events: a file, or syslog.", "~/evidencesync.jsonl"),
     "receipts": ("The folder for receipts. Keep it safe.", "~/.local/share/evidencesync/receipts"),
     "state": ("The folder for what is remembered of vaults.", "~/.local/state/evidencesync"),
     "tsa-root": ("Root certificates (PEM) of the time-stamping authorities that you trust.", "tsa-roots.pem"),

@@ -17,6 +17,7 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.help_text import SIGNING
+from evidencesync.cli.log_choice import LogOption, log_places, logged
 from evidencesync.cli.meant_places import meant_vault, near_vault
 from evidencesync.cli.options import (
     TSA_VARIABLE,
@@ -29,6 +30,7 @@ from evidencesync.cli.options import (
     local_vault,
     vault_address,
 )
+from evidencesync.cli.own_state import RunFolders
 from evidencesync.cli.trust_files import load_trusted
 from evidencesync.errors import CommandKind, UsageError, VaultNotFoundError
 from evidencesync.evidence.display import safe_text
@@ -81,6 +83,7 @@ class ResultChoice:
             "-o", "--output", metavar="FILE", help="Of a vault on another machine: keep its signed verdict in FILE and FILE.sig."
         ),
     ] = None
+    log: LogOption = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,9 +133,28 @@ def verify(
     """
     part.check()
     address = vault_address(vault)
-    if not address.local:
+
+    def work(logging: Run) -> ExitCode:
+        if address.local:
+            return _verify_here(logging, vault, part, checks, recording, ssh, distrust, result)
         _require_its_word(checks, distrust)
-        return _verify_afar(run, vault, part, recording, ssh, result, all_digests=checks.all_digests)
+        return _verify_afar(logging, vault, part, recording, ssh, result, all_digests=checks.all_digests)
+
+    of = {"case": part.case, "item": part.item, "vault": address.display()}
+    return logged(run, result.log, "verify", work, log_places(None, RunFolders(None, None)), of=of)
+
+
+def _verify_here(
+    run: Run,
+    vault: str,
+    part: PartChoice,
+    checks: CheckChoice,
+    recording: RecordOrReadChoice,
+    ssh: RemoteChoice,
+    distrust: DistrustChoice,
+    result: ResultChoice,
+) -> ExitCode:
+    """Verifies a vault on this machine."""
     if result.output is not None:
         raise UsageError("-o is for the verdict that a vault on another machine signs", hint="Print this one: --json > FILE")
     from evidencesync.cli.trust_files import load_roots
@@ -143,6 +165,7 @@ def verify(
     roots = load_roots(run.settings, checks.tsa_root)
     folder = local_vault(vault)
     verdict = audit(run, folder, part, signers, checks, roots=roots, expect_head=distrust.expect_head)
+    _record_verdict(run, verdict)
     shown = _shown(run, verdict, vault, result, recording)
     if verifier is None:
         run.console.print_result(verdict, shown)
@@ -179,6 +202,7 @@ def _verify_afar(
     verifier = verifier_with(run, recording, ssh.identity_file(run.settings)) if recording.record else None
     address, signer = vault_address(vault), None if verifier is None else verifier.signer
     verdict, kept = verify_afar(run, address, part, recording, ssh, all_digests=all_digests, output=result.output, signer=signer)
+    _record_verdict(run, verdict)
     shown = _shown(run, verdict, vault, result, recording)
     lines, code = [*by_vault_lines(verdict.by_vault), *shown], ExitCode(verdict.exit_code)
     if verifier is None:
@@ -188,6 +212,12 @@ def _verify_afar(
         run.console.print_result(recorded, [*lines, *recorded_lines(recorded)])
         code = exit_code(recorded)
     return kept if code is ExitCode.COMPLETE else code
+
+
+def _record_verdict(run: Run, verdict: Verdict) -> None:
+    checked, code = verdict.checked, int(verdict.exit_code)
+    counts = {"files": checked.files, "bytes": checked.bytes, "findings": len(verdict.findings)}
+    run.events.record("verdict", verdict=verdict.verdict, code=code, **counts)
 
 
 def _require_its_word(checks: CheckChoice, distrust: DistrustChoice) -> None:

@@ -25,6 +25,7 @@ from evidencesync.cli.acquire import (
 )
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.interrupts import is_interruption
+from evidencesync.cli.log_choice import about, log_places, logged
 from evidencesync.cli.number_format import parse_duration
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.cli.own_state import OwnState
@@ -128,7 +129,8 @@ def watch_source(
     from evidencesync.watch.watch import Decision
 
     address, source, intervals = vault_address(vault), at_home(source), how.intervals()
-    closed = check_places(run, source, vault, how, what).closed(named=True)
+    folders = check_places(run, source, vault, how, what)
+    closed = folders.closed(named=True)
     require_watchable(resolve_source(os.fsencode(source)))
     details = how.details(item.name())
     open_receipts = _receipts_opener(run, how, source, closed)
@@ -137,13 +139,18 @@ def watch_source(
     require_folder_for_list(places)
     request = make_request(run, places, item, sign, how, ssh, asker, details)
     heads, memory = head_memory(run), WatchMemory(chosen_state(run), _key(source, address, item))
-    with contextlib.closing(heads), contextlib.closing(memory):
-        heads.require_usable(closed)
-        memory.require_usable(closed)
-        pushed = memory.recall()
-        decision = Decision(intervals, bytes.fromhex(pushed.state) if pushed is not None else None)
-        events = WatchEvents(run.console, item.name())
-        return _Watch(run, address, ssh, request, open_receipts, heads, memory, events).follow(decision)
+
+    def follow(logging: Run) -> ExitCode:
+        with contextlib.closing(heads), contextlib.closing(memory):
+            heads.require_usable(closed)
+            memory.require_usable(closed)
+            pushed = memory.recall()
+            decision = Decision(intervals, bytes.fromhex(pushed.state) if pushed is not None else None)
+            events = WatchEvents(run.console, item.name(), logging.events)
+            return _Watch(logging, address, ssh, request, open_receipts, heads, memory, events).follow(decision)
+
+    of, reads = about(item, source, address), not address.local
+    return logged(run, how.log, "watch", follow, log_places(source, folders), of=of, reads=reads)
 
 
 def _receipts_opener(run: Run, how: HowChoice, source: str, closed: list[Closed]) -> Callable[[], KeptFolder]:
@@ -219,7 +226,7 @@ class _Watch:
         with contextlib.ExitStack() as stack:
             draft = ReceiptDraft(stack.enter_context(self.open_receipts()))
             stack.callback(draft.close)
-            link = stack.enter_context(connecting(self.address, self._options()))
+            link = stack.enter_context(connecting(self.address, self._options(), events=self.run.events))
 
             def work(asked: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
                 first = link() if again is None else connect_first(link, again, asked.retries, progress)

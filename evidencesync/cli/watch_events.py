@@ -11,6 +11,7 @@ import msgspec
 
 from evidencesync.cli.outputs import ChangesOutput, ErrorDetail, NotebookFingerprint, Output, PushVerdict, error_output
 from evidencesync.cli.summary import changed_text, changes_output, verdict_of
+from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.custody.documents import AcquisitionNumber, VaultId
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
@@ -74,7 +75,9 @@ _VERDICTS: Final = {"complete": "complete", "gaps": "WITH GAPS", "source-changed
 class WatchEvents:
     """Prints events, and remembers the last acquisitions for the summary. A `Listener` for the loop."""
 
-    def __init__(self, console: Console, name: ItemName) -> None:
+    def __init__(self, console: Console, name: ItemName, told: Events = NO_EVENTS) -> None:
+        """`told`: where a log for machines gets what happens between two pushes."""
+        self._told = told
         self._console = console
         self._name = name
         self._started = time.time_ns()
@@ -110,6 +113,7 @@ class WatchEvents:
 
     def unchanged(self) -> None:
         """See Listener."""
+        self._told.record("unchanged")
         self.print_event("unchanged since it was last pushed from here; waiting for a change")
 
     def changed(self, snapshot: SourceSnapshot) -> None:
@@ -124,6 +128,7 @@ class WatchEvents:
 
     def gone(self) -> None:
         """See Listener."""
+        self._told.record("waiting", message="the source is not there")
         self.print_warning("the source is not there; waiting for it")
 
     def back(self) -> None:
@@ -133,6 +138,7 @@ class WatchEvents:
     def failed(self, error: EvidenceSyncError, pause: float) -> None:
         """See Listener."""
         self._failures += 1
+        self._told.record("refused", code=int(error.exit_code), slug=error.slug, message=error.message)
         advice = error.hint_for(self._console.kind)
         hint = f" ({advice})" if advice and self._failures == 1 else ""
         code = int(error.exit_code)
@@ -178,6 +184,8 @@ class WatchEvents:
             error=error_output(error, self._console.kind).error if error is not None else None,
         )
         self._console.print_result(output, self._lines(output))
+        if error is not None:
+            self._told.record("refused", code=int(error.exit_code), slug=error.slug, message=error.message)
         if error is not None and not self._console.as_json:
             self._console.print_error(error)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.protocol.messages import Alike
 
 Stage = Literal["connecting", "waiting", "reconnecting", "reading", "finishing", "syncing", "read-back", "publishing", "done"]
@@ -55,6 +56,8 @@ class Progress:
     stage_total: int = 0
     path: bytes = b""
     interruptions: int = 0
+    events: Events = NO_EVENTS
+    """Where it is told what happens, for a log for machines."""
     notify: Callable[[str], None] = lambda _line: None
     """Called with a line about an event of the run, such as a wait, for users without a display."""
     about_new_item: Callable[[Alike], None] = lambda _alike: None
@@ -76,6 +79,11 @@ class Progress:
         The count and the reading walk a source each by itself: what has gone in between may have been missed, and never counted.
         """
         return max(total_bytes - self.missed_bytes - max(self.zero_bytes - self.hole_bytes, 0), self.arrived_bytes)
+
+    def lose_link(self) -> None:
+        """Counts a link that was lost, and is to be made again."""
+        self.interruptions += 1
+        self.events.record("link-lost")
 
     def restart(self) -> None:
         """Resets the counters: the source is read again from its start."""

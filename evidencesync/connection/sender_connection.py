@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.inbox import alive_seconds, silence_seconds
 from evidencesync.connection.link import Link, PatientLink
 from evidencesync.connection.read_ahead import ReadAhead
@@ -52,6 +53,8 @@ class Host:
     """A session enters this context while it waits for the named principal, whose link is lost."""
     shows_evidence: bool = True
     """Whether a reader from afar may have evidence, and not only documents."""
+    events: Events = NO_EVENTS
+    """Where the vault's end tells what happens."""
 
 
 SINGLE_SESSION: Final = Host(lambda _who, _waits: True, lambda: False)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.custody.differences import EntryDifference, differences
 from evidencesync.custody.entries import decode_run
 from evidencesync.custody.manifest import CheckedLine, WholeEntry, whole_entries
@@ -73,13 +74,16 @@ class ManifestComparison:
             self.added.append((self._size, length))
         self._size += length
 
-    def changes(self, read_new: ReadPage) -> Changes | None:
-        """Compares what is left on either side. Returns None where that is too much, or a manifest cannot be read (any more)."""
+    def changes(self, read_new: ReadPage, events: Events = NO_EVENTS) -> Changes | None:
+        """Compares what is left on either side, and tells each difference.
+
+        Returns None where that is too much, or a manifest cannot be read (any more).
+        """
         if max(sum(length for _, length in pages) for pages in (self._removed.values(), self.added)) > MAX_COMPARED:
             return None
         before = _entries(sorted(self._removed.values()), self._read_previous)
         try:
-            return _count(differences(before, _entries(self.added, read_new)))
+            return _count(differences(before, _entries(self.added, read_new)), events)
         except (MalformedDocumentError, StorageError):
             return None
 
@@ -103,7 +107,7 @@ def _lines(pages: Iterable[tuple[int, int]], read: ReadPage) -> Iterator[Checked
                 yield path, line
 
 
-def _count(found: Iterator[EntryDifference | None]) -> Changes:
+def _count(found: Iterator[EntryDifference | None], events: Events) -> Changes:
     counts: Counter[str] = Counter()
     contents: dict[str, Counter[str]] = {"added": Counter(), "removed": Counter()}
     for one in found:
@@ -111,6 +115,8 @@ def _count(found: Iterator[EntryDifference | None]) -> Changes:
             continue
         counts[one.kind] += 1
         entry = one.after or one.before
+        if entry is not None:
+            events.entry(one.kind, one.path, entry, "difference")
         has_content = entry is not None and entry.blake3 is not None and entry.size
         if entry is not None and has_content and one.kind in contents and counts[one.kind] <= MAX_MOVES:
             contents[one.kind][entry.blake3 or ""] += 1

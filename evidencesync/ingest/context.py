@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.ingest.basis import Basis, Lookup, TreeKey
 from evidencesync.ingest.session_contents import SessionContents
 from evidencesync.protocol.receiver import Receiver
@@ -27,6 +28,7 @@ class IngestContext:
     """The acquisition before this one; its number is 0 where there is none."""
     session_contents: SessionContents
     """The contents that this session has received so far."""
+    events: Events = NO_EVENTS
 
 
 @dataclass(slots=True)

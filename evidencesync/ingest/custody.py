@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
@@ -48,7 +49,9 @@ _POLL_SECONDS: Final = 0.05
 _OVERHEAD: Final = 64  # what a record and its signature take in a message besides their bytes
 
 
-def serve_custody(connection: SenderConnection, vault: Vault, admitted: Admitted, now: Callable[[], int]) -> None:
+def serve_custody(
+    connection: SenderConnection, vault: Vault, admitted: Admitted, now: Callable[[], int], events: Events = NO_EVENTS
+) -> None:
     """Shows the item's chain, and appends the records that the examiner sends, until the examiner closes the link.
 
     An examiner that knows records of the vault's own chain is first shown the later ones.
@@ -67,6 +70,7 @@ def serve_custody(connection: SenderConnection, vault: Vault, admitted: Admitted
         if append is None:
             return
         _append(vault, item, admitted, append, now)
+        events.record("appended")
         shown = _show(connection, item, admitted, shown)
     raise LimitExceededError(f"more than {MOST_APPENDS} records were handed in over one link")
 

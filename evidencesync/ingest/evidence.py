@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 from typing import BinaryIO, Final, NamedTuple
 
+from evidencesync.connection.event_log import Events
 from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.errors import (
     EvidenceSyncError,
@@ -44,7 +45,9 @@ class _Lack(NamedTuple):
 class EvidenceSender:
     """Answers questions for evidence, one after the other. Keeps open what was asked for last: most questions go on there."""
 
-    def __init__(self, connection: SenderConnection, vault: Vault, *, shows_evidence: bool) -> None:
+    def __init__(self, connection: SenderConnection, vault: Vault, events: Events, *, shows_evidence: bool) -> None:
+        self._events = events
+        self._files = self._bytes = 0  # of the acquisition that is open, for the log
         self._shows_evidence = shows_evidence
         self._connection = connection
         self._vault = vault
@@ -59,6 +62,11 @@ class EvidenceSender:
         self._close_file()
         if self._reader is not None:
             self._reader.close()
+        if self._place is not None:
+            case, item, acquisition = self._place
+            counts = {"files": self._files, "bytes": self._bytes}
+            self._events.record("read", what="evidence", case=case, item=item, acquisition=acquisition, **counts)
+        self._files = self._bytes = 0
         self._reader = self._place = None
 
     def send(self, ask: EvidenceAsk) -> None:
@@ -76,6 +84,7 @@ class EvidenceSender:
                 lacks.append((count, *found))
             else:
                 parts.append(found)
+                self._bytes += len(found)
                 held += len(found)
             count += 1
             if held >= _BATCH or len(lacks) == _MOST_LACKS:
@@ -90,6 +99,7 @@ class EvidenceSender:
         Raises ProtocolError, and StorageError where a read fails after others.
         """
         with ExitStack() as stack:
+            self._events.record("read", what="rows", case=ask.case, item=ask.item, acquisition=ask.acquisition)
             file, size = self._open_rows(ask, stack)
             self._connection.send(Rows(size))
             while file is not None and size:
@@ -126,6 +136,7 @@ class EvidenceSender:
             except OSError as error:
                 raise _not_there(ask) from error
         self._place = place
+        self._events.record("read", what="evidence", case=ask.case, item=ask.item, acquisition=ask.acquisition)
 
     def _opened(self, ask: EvidenceAsk | RowsAsk) -> FolderStack:
         """Opens the folder of an acquisition from the vault's root on, name by name, following no link."""
@@ -170,6 +181,7 @@ class EvidenceSender:
         if self._reader is None:
             raise ProtocolError("no acquisition is open")
         self._fd, _ = self._reader.open_file(path)
+        self._files += 1
         self._path = path
 
     def _close_file(self) -> None:

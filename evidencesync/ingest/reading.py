@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
+from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.errors import LinkLostError, ProtocolError
 from evidencesync.ingest.admission import Reader
@@ -26,13 +27,14 @@ from evidencesync.vault.vault import Vault
 class ReadingTerms:
     """How a reader is answered: by which clock, whether evidence is shown, and whether the reader knows of roles.
 
-    `least_bytes`: what a push that the reader plans needs at the least, as it has said.
+    `least_bytes`: what a push that the reader plans needs at the least, as it has said. `events`: where each reading is recorded.
     """
 
     now: Callable[[], int]
     shows_evidence: bool
     knows_roles: bool
     least_bytes: int
+    events: Events = NO_EVENTS
 
 
 def serve_reader(connection: SenderConnection, vault: Vault, reader: Reader, terms: ReadingTerms) -> None:
@@ -40,7 +42,7 @@ def serve_reader(connection: SenderConnection, vault: Vault, reader: Reader, ter
 
     Raises LinkLostError for one that ends it before, ProtocolError for what is no question, and what answering raises.
     """
-    with closing(EvidenceSender(connection, vault, shows_evidence=terms.shows_evidence)) as evidence:
+    with closing(EvidenceSender(connection, vault, terms.events, shows_evidence=terms.shows_evidence)) as evidence:
         answers = _Answers(connection, vault, evidence, reader, Rights(vault, reader.key, terms.now), terms)
         answers.to(_next_message(connection))
         while True:
@@ -70,11 +72,14 @@ class _Answers:
                     self.rights.require_somewhere("read")
                 else:
                     self.rights.require("read", message.case)
+                self.terms.events.record("read", what="documents", case=message.case, item=message.item)
                 send_documents(self.connection, self.vault, message, self.rights, knows_roles=self.terms.knows_roles)
             case VerifyAsk():
                 self.rights.require("verify", message.case)
                 from evidencesync.ingest.verdict import send_verdict  # all of `verify`, which other questions do not need
 
+                about = {"case": message.case, "item": message.item, "acquisition": message.acquisition}
+                self.terms.events.record("read", what="verdict", **about)
                 send_verdict(self.connection, self.vault, self.reader, message, self.terms.now)
             case EvidenceAsk():
                 self.rights.require("read", message.case)
@@ -84,6 +89,7 @@ class _Answers:
                 self.evidence.send_rows(message)
             case RoomAsk():
                 self.rights.require("acquire", message.case)
+                self.terms.events.record("read", what="room", case=message.case, item=message.item)
                 planned = PlannedPush(self.reader.principal, self.terms.least_bytes, self.rights.knows)
                 send_room(self.connection, self.vault, message, planned)
             case Alive():

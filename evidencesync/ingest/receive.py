@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Final, TypeVar
 
+import evidencesync
+from evidencesync.connection.event_log import Events
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock
 from evidencesync.connection.sender_connection import AT_WORK, SINGLE_SESSION, Caller, Host, Pulled, SenderConnection
@@ -93,12 +95,15 @@ def receive(
     session = _Session(link, vault, Caller(received_from, host_key, may_reconnect, pulled, host), now or SteadyClock())
     try:
         session.run()
+        session.events.record("ended", code=0)
     except EvidenceSyncError as error:
         session.send_failure(error)
+        session.events.refuse(error)
         raise
     except Exception as error:
         failure = unexpected(error)
         session.send_failure(failure)
+        session.events.refuse(failure)
         raise failure from error
     finally:
         session.close()
@@ -135,6 +140,8 @@ class _Session:
         self._vault = vault
         self._caller = caller
         self._now = now
+        self.events = caller.host.events.about(peer=caller.received_from)
+        """Where it is told what happens; it knows who it is as soon as a key is proved."""
 
     def send_failure(self, error: EvidenceSyncError) -> None:
         """Sends the reason why the session ends, if the link still works."""
@@ -148,6 +155,7 @@ class _Session:
         """Runs the handshake, then the transfer under the item's lock; or relays the link to the process that has the session."""
         self._connection.write(PREAMBLE)
         admitted, purpose = self._shake_hands()
+        events = self._begin_events(admitted, purpose)
         version = self._version or 0
         has_signs = purpose == "push" or version >= SIGNS_VERSION
         send_status = self._send_waiting_status if has_signs else lambda: None
@@ -159,13 +167,13 @@ class _Session:
             from evidencesync.ingest.reading import ReadingTerms, serve_reader
 
             shows_evidence = self._caller.host.shows_evidence
-            asks = ReadingTerms(self._now, shows_evidence, version >= ROLES_VERSION, self._least_bytes)
+            asks = ReadingTerms(self._now, shows_evidence, version >= ROLES_VERSION, self._least_bytes, events)
             serve_reader(self._connection, self._vault, admitted, asks)
             return
         if purpose == "custody":
             from evidencesync.ingest.custody import serve_custody
 
-            serve_custody(self._connection, self._vault, admitted, self._now)
+            serve_custody(self._connection, self._vault, admitted, self._now, events)
             return
         from evidencesync.ingest.session import IngestSession  # see `_load_the_rest`
 
@@ -173,6 +181,7 @@ class _Session:
         item = self._vault.item(admitted.name, create=True)
         ingest = IngestSession(self._connection, self._vault, item, admitted, self._caller, self._now)
         ingest.least_bytes = self._least_bytes
+        ingest.events = events
         ingest.compares = version >= CHANGES_VERSION
         ingest.tells_alike = version >= ALIKE_VERSION
         self._connection.begin_signs_of_life(ingest.status)
@@ -196,6 +205,15 @@ class _Session:
         for message in acknowledgement:
             self._connection.try_send(message)
         ingest.catch_up()  # last: the index is a cache
+
+    def _begin_events(self, admitted: Admitted | Reader, purpose: Purpose) -> Events:
+        """Tells who has proved which key, and what for. Before that, nobody is known, and only a refusal is told."""
+        item = (admitted.name.case.text, admitted.name.item.text) if isinstance(admitted, Admitted) else (None, None)
+        self.events = self.events.about(
+            session=admitted.session, case=item[0], item=item[1], principal=admitted.principal, key=admitted.key.fingerprint
+        )
+        self.events.record("begun", what=purpose, tool=evidencesync.__version__)
+        return self.events
 
     def _send_waiting_status(self) -> None:
         self._connection.send(AT_WORK)

@@ -14,8 +14,10 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final, Literal, TypeVar
 
+from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.sender_connection import Caller, SenderConnection, SenderIdentity
 from evidencesync.custody.documents import ManifestHeader
+from evidencesync.custody.wholeness import SourceState
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import InternalError, LinkLostError, ProtocolError, StorageError
 from evidencesync.evidence.digest import sha256_of
@@ -90,6 +92,8 @@ class IngestSession:
         """Whether the sender knows the messages that compare with the previous acquisition."""
         self.tells_alike = True
         """Whether the sender knows the message about numbers that are nearly the same."""
+        self.events: Events = NO_EVENTS
+        """Where it is told what happens."""
         self._connection = connection
         self._vault = vault
         self._item = item
@@ -119,6 +123,7 @@ class IngestSession:
         """
         item, admitted = self._item, self._admitted
         state = require_open(self._vault, item)
+        self.events = self.events.about(acquisition=state.next_acquisition)
         with ExitStack() as stack:
             index = self._vault.index()
             stack.callback(index.close)
@@ -146,6 +151,7 @@ class IngestSession:
             if finish is None:
                 self._connection.close_session_socket()  # it lies in the staging area
                 self._while_working("publishing", staging.discard)
+                self.events.record("unchanged")
                 self._while_working("publishing", leftovers.remove_continued)  # no other acquisition would take them away
                 return [Withdraw()]
             self._connection.interruptions += leftovers.count_continued()
@@ -162,7 +168,7 @@ class IngestSession:
         name = self._item.name
         previous = (name.case.folder, name.item.folder, state.next_acquisition - 1)
         key = piece_key(admitted.session)
-        return IngestContext(self._receiver, lookup, self._scope, basis, admitted.read_back, key, previous, contents)
+        return IngestContext(self._receiver, lookup, self._scope, basis, admitted.read_back, key, previous, contents, self.events)
 
     def _begin_comparison(self, state: ItemState) -> ManifestComparison | None:
         """Begins to compare with the previous manifest, where it can be read; shows its ends to the sender, if all is there."""
@@ -191,7 +197,7 @@ class IngestSession:
         """Says what has changed since the previous acquisition; nothing where that is not known."""
         if comparison is None:
             return []
-        changes = self._while_working("receiving", partial(comparison.changes, staging.read_manifest))
+        changes = self._while_working("receiving", partial(comparison.changes, staging.read_manifest, self.events))
         return [] if changes is None else [changes]
 
     def _make_page_intake(
@@ -296,9 +302,11 @@ class IngestSession:
                 return self._receive_frames(streams, pages)
             except LinkLostError:
                 # A sender that was lost before it had sent anything has nothing here to resume.
+                self.events.record("link-lost")
                 if not self._has_received or not self._connection.wait():
                     raise
                 lost = True
+                self.events.record("resumed")
 
     def _resume(self, streams: StreamIntake, pages: PageIntake) -> None:
         """Goes back to what is stored, and sends the sender that position."""
@@ -357,6 +365,13 @@ class IngestSession:
             return published.number
 
         number = self._published = self._while_working("publishing", publish_all)
+        self.events.record(
+            "published",
+            files=tally.contents,
+            bytes=tally.bytes,
+            verdict=SourceState.of(tally.flags, tally.remarks).verdict,
+            manifest_sha256=finish.manifest_sha256.hex(),
+        )
         return Published(
             number,
             documents[RECEIPT],

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Protocol
 
+from evidencesync.connection.event_log import EntryKind
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.delta.recipe import Recipe
 from evidencesync.errors import DigestMismatchError, ProtocolError
@@ -79,6 +80,7 @@ class TreeBuilder:
             self._record_file(path, entry, len(content))
         self._staging.count_stored(len(content))
         self.tallies.written.add(len(content))
+        self._record_kind("new", path, entry)
         self.verified_on_disk.append(0)
 
     def store_known(self, path: bytes, entry: Entry, location: Location) -> bool:
@@ -98,6 +100,7 @@ class TreeBuilder:
         self._record_file(path, entry, size)
         self._staging.append_recipe(Recipe(blake3_of_entry(entry), size, b""))
         self.tallies.copied.add(size)
+        self._record_kind("copied", path, entry)
         self.verified_on_disk.append(0)
         return True
 
@@ -126,6 +129,7 @@ class TreeBuilder:
             self._record_file(path, entry, size)
             self._staging.append_recipe(content.recipe)
             self.tallies.add_assembled(size, content.shared)
+            self._record_kind("reflinked" if content.shared else "new", path, entry)
             self.verified_on_disk.append(0)
         return True
 
@@ -146,7 +150,11 @@ class TreeBuilder:
         self._record_file(path, entry, content.size)
         self._staging.append_recipe(content.recipe)
         (self.tallies.reflinked if method == "reflinked" else self.tallies.copied).add(content.size)
+        self._record_kind("reflinked" if method == "reflinked" else "copied", path, entry)
         self.verified_on_disk.append(0)
+
+    def _record_kind(self, kind: EntryKind, path: bytes, entry: Entry) -> None:
+        self._context.events.entry(kind, path, entry)
 
     def _record_file(self, path: bytes, entry: Entry, size: int) -> None:
         """Remembers a new file, for later hard links to it."""
@@ -166,9 +174,11 @@ class TreeBuilder:
         if is_leftover(location):  # the leftover is removed in the end: so the file counts as written for this acquisition
             self._staging.append_recipe(Recipe(blake3_of_entry(entry), size, b""))
             self.tallies.written.add(size)
+            self._record_kind("new", path, entry)
             self.verified_on_disk.append(0)
             return True
         self.tallies.linked.add(size)
+        self._record_kind("linked", path, entry)
         # What this session has written may not be on the disk yet: it is read back under each of its names.
         self.verified_on_disk.append(int(self._from_disk and location.acquisition != THIS_SESSION))
         return True

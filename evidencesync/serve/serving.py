@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from evidencesync.connection.event_log import Events, EventSink
 from evidencesync.connection.link import ChannelLink, Link
 from evidencesync.connection.process import allow_many_files, keep_large_blocks
 from evidencesync.connection.sender_connection import SINGLE_SESSION, Host
@@ -238,20 +239,20 @@ class WaitingSession:
             self._waiting_sessions.end(self)
 
 
-def serve_stdio(vault_path: str, *, shows_evidence: bool = True) -> None:
+def serve_stdio(vault_path: str, *, shows_evidence: bool = True, sink: EventSink | None = None) -> None:
     """Serves one session on standard input and output, as sshd starts it. Raises what ended the session."""
     keep_large_blocks()
-    client, host = _received_from(os.environ.get("SSH_CONNECTION", "")), replace(SINGLE_SESSION, shows_evidence=shows_evidence)
-    _serve_link(take_standard_streams(), vault_path, client, None, host)
+    host = replace(SINGLE_SESSION, shows_evidence=shows_evidence, events=Events(sink, "vault"))
+    _serve_link(take_standard_streams(), vault_path, _client(), None, host)
 
 
-def serve_source_stdio(source: str) -> None:
+def serve_source_stdio(source: str, sink: EventSink | None = None) -> None:
     """Serves one pull on standard input and output, as sshd starts it. Raises what ended it."""
     from evidencesync.serve.source_server import serve_source  # a vault's end needs none of it
 
     keep_large_blocks()
     allow_many_files()
-    serve_source(take_standard_streams(), os.fsencode(source))
+    serve_source(take_standard_streams(), os.fsencode(source), events=Events(sink, "source", peer=_client()))
 
 
 def serve_listening(
@@ -263,6 +264,7 @@ def serve_listening(
     announce: Callable[[str, int, str], None],
     *,
     shows_evidence: bool = True,
+    sink: EventSink | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM. `announce` is called with address, port and the host key's fingerprint.
 
@@ -275,7 +277,7 @@ def serve_listening(
     keep_large_blocks()
     allow_many_files()
     Vault.open(Path(vault_path))  # so that a wrong path is reported at the start, and not to the first client
-    sessions = _Sessions(vault_path, shows_evidence=shows_evidence)
+    sessions = _Sessions(vault_path, shows_evidence=shows_evidence, events=Events(sink, "vault"))
     asyncio.run(_serve(sessions, host, port, authorized_keys, host_key, announce))
 
 
@@ -313,12 +315,13 @@ async def _serve(
 class _Sessions:
     """Runs the sessions of an SSH server of our own, each in a thread. Used in its event loop."""
 
-    def __init__(self, vault_path: str, *, shows_evidence: bool) -> None:
+    def __init__(self, vault_path: str, *, shows_evidence: bool, events: Events) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
         self.host_key: str | None = None
         self.vault_path = vault_path
         self._shows_evidence = shows_evidence
+        self._events = events
         # Not asyncio's own: that has four threads and one for each core, and every login needs one of them for a moment.
         self._pool = ThreadPoolExecutor(_THREADS, "session")
         self._running = 0
@@ -349,9 +352,8 @@ class _Sessions:
             return True
 
         session = WaitingSession(self._waiting_sessions)
-        host = Host(
-            has_place, lambda: session.is_over or self._closing.is_set(), session.waiting, shows_evidence=self._shows_evidence
-        )
+        is_closing = lambda: session.is_over or self._closing.is_set()  # noqa: E731
+        host = Host(has_place, is_closing, session.waiting, self._shows_evidence, self._events)
         self._running += 1
         try:
             work = partial(_serve_link, ChannelLink(channel, run), self.vault_path, who, self.host_key, host)
@@ -393,6 +395,7 @@ def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str |
         vault = Vault.open(Path(vault_path))
     except EvidenceSyncError as error:
         refuse(link, error)
+        host.events.about(peer=received_from).refuse(error)
         raise
     try:
         receive(link, vault, received_from, host_key=host_key, host=host)
@@ -404,7 +407,8 @@ def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str |
         raise failure from error
 
 
-def _received_from(connection: str) -> str:
+def _client() -> str:
     """Returns the client's address and port for the receipt, from SSH_CONNECTION, which sshd sets, not the client."""
+    connection = os.environ.get("SSH_CONNECTION", "")
     parts = connection.split()
     return f"{parts[0]} port {parts[1]}" if len(parts) == 4 and connection.isascii() and connection.isprintable() else "unknown"

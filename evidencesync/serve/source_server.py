@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 import evidencesync
 from evidencesync.acquire.reading import SourceEvent, SourceReading
 from evidencesync.acquire.source_access import add_to_sender, count_source
+from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.inbox import Inbox, alive_seconds, listen, silence_seconds
 from evidencesync.connection.link import Link, PatientLink
 from evidencesync.connection.process import SteadyClock
@@ -23,6 +24,7 @@ from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import BufferedWriter
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import seconds_text
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.shortages import unexpected
@@ -58,21 +60,26 @@ _M = TypeVar("_M", bound=Message)
 _PROGRESS_SECONDS: Final = 0.25
 
 
-def serve_source(link: Link, offered: bytes, now: Callable[[], int] | None = None) -> None:
+def serve_source(link: Link, offered: bytes, now: Callable[[], int] | None = None, events: Events = NO_EVENTS) -> None:
     """Serves one pull on a link, and closes it. Nothing but `offered` is read, and nothing is written.
 
     An error is sent to the other end, and raised. Raises LinkLostError where the other end closes the link before it has all.
     """
-    server = _SourceServer(link, now or SteadyClock())
+    server = _SourceServer(link, now or SteadyClock(), events)
+    events.record("begun", tool=evidencesync.__version__)
     try:
         server.run(offered)
-    except LinkLostError:
+        events.record("ended", code=0)
+    except LinkLostError as error:
+        events.refuse(error)
         raise
     except EvidenceSyncError as error:
+        events.refuse(error)
         server.send_failure(error)
         raise
     except Exception as error:
         failure = unexpected(error)
+        events.refuse(failure)
         server.send_failure(failure)
         raise failure from error
     finally:
@@ -82,11 +89,11 @@ def serve_source(link: Link, offered: bytes, now: Callable[[], int] | None = Non
 class _SourceServer:
     """Serves one pull, in the thread that sends."""
 
-    def __init__(self, link: Link, now: Callable[[], int]) -> None:
+    def __init__(self, link: Link, now: Callable[[], int], events: Events) -> None:
         self._link = link
         self._now = now
         self._inbox: Inbox[SourceEvent, Message] = Inbox()
-        self._progress = Progress()
+        self._progress = Progress(events=events)
         self._version: int | None = None
         self._silence_seconds = SILENCE_SECONDS
         self._progress_sent = 0.0
@@ -118,6 +125,7 @@ class _SourceServer:
             one_file_system=ask.one_file_system,
         )
         with confined(offered, ask.path) as place:
+            self._progress.events.record("session", what=safe_text(place.source.path, 300))
             self._send_message(self._offer(place))
             reading = None if isinstance(ask, SurveyAsk) else self._start_reading(place, rules, ask)
             if self._version >= PATIENT_VERSION:

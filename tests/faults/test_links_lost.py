@@ -88,6 +88,17 @@ def test_a_link_lost_while_sending_is_made_anew_and_the_session_goes_on(bench: B
     assert_as_undisturbed(bench)
 
 
+def test_a_lost_link_and_the_new_one_stand_in_the_logs_of_both_ends(bench: Bench) -> None:
+    flaky = FlakyBench(bench)
+    outcome = flaky.push([{"sent": 5 * UNIT}, None])
+    flaky.join()
+    quiet = ("entry", "begun", "ended")
+    assert [name for name in flaky.log.names("push") if name not in quiet] == ["link-lost", "resumed"]
+    assert [name for name in flaky.log.names("vault") if name not in quiet] == ["link-lost", "resumed", "published"]
+    about = {(one["session"], one["acquisition"]) for one in flaky.log.events if one["event"] in ("published", "difference")}
+    assert about == {(outcome.session, 1)}
+
+
 @pytest.mark.parametrize("after", [10, 200, 700, 900, 1_200, 2_000])
 def test_a_link_lost_while_answers_come_is_made_anew_and_the_session_goes_on(bench: Bench, after: int) -> None:
     flaky = FlakyBench(bench)

@@ -7,15 +7,19 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from evidencesync.acquire.push import push
 from evidencesync.acquire.request import PushOutcome
+from evidencesync.connection.event_log import Events
 from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.connection.progress import Progress
+from evidencesync.connection.sender_connection import SINGLE_SESSION
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, LockedError
 from evidencesync.ingest.receive import receive
 from tests.support.bench_of_evidence import Bench
+from tests.support.kept_events import KeptEvents
 from tests.support.link_in_between import LinkInBetween
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -72,6 +76,8 @@ class FlakyBench:
         self.may_reconnect = may_reconnect
         self.threads: list[threading.Thread] = []
         self.links = 0
+        self.log = KeptEvents()
+        """What both ends tell."""
 
     def push(self, cuts: list[dict[str, Any] | None], **changes: Any) -> PushOutcome:
         """One push; after the last of `cuts` nobody connects any more, unless that is a link that holds.
@@ -91,7 +97,7 @@ class FlakyBench:
             return link if cut is None else CutLink(link, **cut)
 
         request = self.bench.request(**{"retries": 100, **changes})
-        return push(again(), request, Progress(), again=again)
+        return push(again(), request, Progress(events=Events(self.log, "push")), again=again)
 
     def push_when_free(self, cuts: list[dict[str, Any] | None], **changes: Any) -> PushOutcome:
         """A push that begins when an earlier session has taken in all that its lost link still brought, and lets the item go."""
@@ -118,6 +124,7 @@ class FlakyBench:
 
     def _receive(self, link: LocalLink) -> None:
         try:
-            receive(link, self.bench.vault, "a test", may_reconnect=self.may_reconnect)
+            host = replace(SINGLE_SESSION, events=Events(self.log, "vault"))
+            receive(link, self.bench.vault, "a test", may_reconnect=self.may_reconnect, host=host)
         except EvidenceSyncError:
             return  # the other end is told
