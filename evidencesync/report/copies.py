@@ -8,7 +8,7 @@ from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.entry import Entry
 from evidencesync.report.document import PathPair, WholeCopy
 from evidencesync.report.manifests import path_pair
-from evidencesync.report.places import acquisition_folder, evidence_place
+from evidencesync.report.places import acquisition_folder, evidence_place, nearest
 from evidencesync.vault.catalog import read_published
 from evidencesync.vault.layout import ItemLayout
 from evidencesync.verify.findings import Verdict
@@ -64,8 +64,9 @@ def _find(
     """By digest, in which acquisitions there is a whole file with this content, and the first such file."""
     found: dict[str, dict[int, PathPair]] = {}
     for number in sound if digests else ():
+        wrong = dict.fromkeys(damaged[number], True)
         for raw, blake3 in _contents(layout, number):
-            if blake3 in digests and raw not in damaged[number]:
+            if blake3 in digests and not nearest(wrong, raw):
                 found.setdefault(blake3, {}).setdefault(number, path_pair(raw))
     return found
 

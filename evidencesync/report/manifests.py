@@ -28,6 +28,7 @@ from evidencesync.report.document import (
     PathPair,
     UnreadRange,
 )
+from evidencesync.report.places import nearest
 from evidencesync.vault.catalog import read_published
 from evidencesync.vault.layout import ItemLayout
 
@@ -152,11 +153,14 @@ class FileRow(NamedTuple):
 
 
 def file_rows(item: ItemLayout, number: int, found: Mapping[bytes, str]) -> Iterator[FileRow]:
-    """Every entry of a manifest, with what was `found` of its path. Where it cannot be read further, the last row says so."""
+    """Every entry of a manifest, with what was `found` of its path, or of a folder above it.
+
+    Where the manifest cannot be read further, the last row says so.
+    """
     try:
         for raw, line in read_published(item, number):
             if isinstance(line, Entry):
-                yield _row(raw, line, found.get(raw))
+                yield _row(raw, line, nearest(found, raw))
     except EvidenceSyncError as error:
         yield FileRow("(the manifest cannot be read further)", "", None, "", "", error.message)
 

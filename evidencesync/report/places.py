@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
 
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.verify.findings import Finding
+
+_Value = TypeVar("_Value")
 
 
 class EvidencePlace(NamedTuple):
@@ -32,3 +35,10 @@ def evidence_place(finding: Finding) -> EvidencePlace | None:
 def acquisition_folder(item_folder: str, number: int) -> bytes:
     """The folder of an acquisition, as an EvidencePlace has it."""
     return f"{item_folder}/acquisitions/{number:04}".encode()
+
+
+def nearest(found: Mapping[bytes, _Value], path: bytes) -> _Value | None:
+    """What was found of a path, or else of the nearest folder above it: of what lies in an unread folder nothing is known."""
+    while path not in found and path:
+        path = path.rpartition(b"/")[0]
+    return found.get(path)

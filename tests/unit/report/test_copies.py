@@ -7,16 +7,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from evidencesync.report import texts
 from evidencesync.report.blocks import Table
 from evidencesync.report.document import Report
 from evidencesync.report.gather import VerdictSource, gather
 from evidencesync.report.judging import ReportScope
-from evidencesync.report.verdicts import findings_section
+from evidencesync.report.manifests import file_rows
+from evidencesync.report.verdicts import findings_section, path_remarks
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.findings import Verdict
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.moments import LONG_AFTER_NS
 from tests.support.reported_vault import damage
+from tests.support.unreadable import Unreadable
 
 
 @pytest.fixture
@@ -78,3 +81,22 @@ def test_nothing_is_claimed_of_what_the_verdict_has_not_checked(bench: Bench) ->
     assert not any("whole in" in text for text in said(reported(bench, documents)))
     more = [*after.findings, msgspec.structs.replace(after.findings[0], severity="info", slug="not-listed")]
     assert not any("whole in" in text for text in said(reported(bench, msgspec.structs.replace(after, findings=more))))
+
+
+def test_nothing_is_claimed_of_what_lies_in_a_folder_that_could_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(tmp_path)
+    (bench.source / "logs" / "deep").mkdir(parents=True)
+    (bench.source / "logs" / "deep" / "a.txt").write_text("a")
+    bench.push()
+    damage(bench, 1, "logs/deep/a.txt", 0)
+    bench.push()
+    item = bench.vault.layout.item(bench.name)
+    with monkeypatch.context() as patch:
+        Unreadable(patch, item.acquisition(2) / "data" / "logs", "read")
+        verdict = verify(bench)
+    report = reported(bench, verdict)
+    assert not any("whole in" in text for text in said(report))
+    rows = {row.path: row.remarks for row in file_rows(item, 2, path_remarks(report.judgement, report.items[0], 2))}
+    assert rows == dict.fromkeys(("logs", "logs/deep", "logs/deep/a.txt"), texts.NOT_CHECKED_FILE) | {".": ""}
