@@ -9,6 +9,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from evidencesync.acquire.connect import not_regained, pause_seconds
 from evidencesync.acquire.reading_session import FarReader, ReadingSession
+from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.inbox import alive_seconds
 from evidencesync.connection.process import SteadyClock
 from evidencesync.connection.waiting import is_of_the_way
@@ -49,6 +50,8 @@ class EvidenceStream:
         self.received = 0
         """Bytes of parts that have come."""
         self.interruptions = 0
+        self.events: Events = NO_EVENTS
+        """Where lost links are recorded, for a log."""
         self._far = far
         self._place = case, item, acquisition
         self._retries = retries
@@ -190,6 +193,7 @@ class EvidenceStream:
         self._session.close()
         self._sent = 0
         self.interruptions += 1
+        self.events.record("link-lost")
         while self._attempts < self._retries:
             time.sleep(pause_seconds(self._attempts))
             self._attempts += 1
@@ -201,6 +205,7 @@ class EvidenceStream:
                 reason = error
                 continue
             self._take_session(session)
+            self.events.record("resumed")
             return
         raise not_regained(self._attempts, reason) from lost
 

@@ -179,7 +179,7 @@ def _restore(
         found = open_item(readable.memory, readable.vault, name)
         number = found.choose_acquisition(item.acquisition)
         request = _make_request(readable, found, number, choice, destination, paths)
-        open_contents, counts = _contents(readable, found.name, number, basis)
+        open_contents, counts = _contents(run, readable, found.name, number, basis)
         with shown(run.console, _RestoreView(progress, not choice.no_read_back, counts)):
             restored = restore(request, progress, open_contents)
         output = _output(request, restored, found.name, number, outside=choice.trusted is not None, counts=counts)
@@ -208,7 +208,7 @@ def _open_basis(vault: str, basis: str | None) -> LocalBasis | None:
 
 
 def _contents(
-    readable: ReadableVault, name: ItemName, number: int, basis: LocalBasis | None
+    run: Run, readable: ReadableVault, name: ItemName, number: int, basis: LocalBasis | None
 ) -> tuple[OpenContents, FarCounts | None]:
     """Where the bytes of files come from; and, for a vault on another machine, the counts of what travels."""
     far = readable.far
@@ -221,6 +221,7 @@ def _contents(
     from evidencesync.acquire.far_contents import FarContents, FarCounts
 
     stream, counts = EvidenceStream(far, name.case.text, name.item.text, number, RETRIES), FarCounts()
+    stream.events = run.events
     return lambda acquired: FarContents(acquired, stream, number, counts, basis), counts
 
 

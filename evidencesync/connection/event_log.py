@@ -112,14 +112,14 @@ class EventSink(Protocol):
 class Events:
     """Tells a sink what happens in one run or session, and says each time what it is about. Used by any thread."""
 
-    def __init__(self, sink: EventSink | None, role: Role, *, reads: bool = True, **about: str | int | None) -> None:
+    def __init__(self, sink: EventSink | None, role: Role, *, reads: bool = True, **about: object) -> None:
         """`reads`: entries are told as they are read. Not where a vault's end in this process tells what becomes of them."""
         self._sink = sink
         self._role: Role = role
         self._reads = reads
-        self._about = about
+        self._about = {name: _safe(name, value) for name, value in about.items() if value is not None}
 
-    def about(self, **more: str | int | None) -> Events:
+    def about(self, **more: object) -> Events:
         """The same, for something that is known more exactly: a session, an item, an acquisition."""
         return Events(self._sink, self._role, reads=self._reads, **{**self._about, **more})
 
@@ -130,7 +130,8 @@ class Events:
     def record(self, event: EventName, **fields: object) -> None:
         """Writes an event."""
         if self._sink is not None:
-            told = {name: _safe(name, value) for name, value in {**self._about, **fields}.items() if value is not None}
+            more = {name: _safe(name, value) for name, value in fields.items()}
+            told = {name: value for name, value in {**self._about, **more}.items() if value is not None}
             self._sink.write(LogEvent(format_utc_time(time.time_ns()), event, self._role, os.getpid(), **told))  # type: ignore[arg-type]
 
     def entry(self, kind: EntryKind, path: bytes, entry: Entry, event: EventName = "entry") -> None:

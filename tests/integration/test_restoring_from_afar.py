@@ -245,6 +245,7 @@ def test_a_lost_link_goes_on_at_what_was_due(bench: Bench, tmp_path: Path, monke
     assert same(bench, tmp_path / "copy")
     assert len(links) == 4
     assert done.stream.interruptions == 3
+    assert done.log.names("restore") == ["link-lost", "resumed"] * 3
     assert done.stream.received == done.counts.received  # what had come whole was not asked for again
 
 

@@ -14,6 +14,7 @@ from evidencesync.acquire.evidence import EvidenceStream
 from evidencesync.acquire.far_contents import FarContents, FarCounts
 from evidencesync.acquire.local_basis import LocalBasis
 from evidencesync.acquire.reading_session import FarReader
+from evidencesync.connection.event_log import Events
 from evidencesync.connection.link import Link
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.restore.contents import Acquired
@@ -21,6 +22,7 @@ from evidencesync.restore.restore import Restored, RestoreProgress, RestoreReque
 from evidencesync.restore.tree import OnDamage
 from evidencesync.verify.audit import verified_manifest
 from tests.support.bench_of_evidence import Bench
+from tests.support.kept_events import KeptEvents
 
 _NUMBERS = itertools.count()
 
@@ -32,6 +34,7 @@ class FarRestore:
     restored: Restored
     counts: FarCounts
     stream: EvidenceStream
+    log: KeptEvents
 
 
 def restore_far(
@@ -54,7 +57,8 @@ def restore_far(
     vault, session = fetch_documents(made, request, lambda _: None, lambda: beside)
     far = FarReader(made, request, session)
     stream = EvidenceStream(far, name.case.text, name.item.text, acquisition, retries)
-    counts = FarCounts()
+    counts, log = FarCounts(), KeptEvents()
+    stream.events = Events(log, "restore")
     memory = HeadMemory(beside.with_name(f"{beside.name}-state"))
 
     def open_contents(acquired: Acquired) -> FarContents:
@@ -69,6 +73,6 @@ def restore_far(
             paths=paths,
             on_damage=on_damage,
         )
-        return FarRestore(restore(wanted, RestoreProgress(), open_contents), counts, stream)
+        return FarRestore(restore(wanted, RestoreProgress(), open_contents), counts, stream, log)
     finally:
         session.close()
