@@ -75,17 +75,17 @@ class _Answers:
                 self.terms.events.record("read", what="documents", case=message.case, item=message.item)
                 send_documents(self.connection, self.vault, message, self.rights, knows_roles=self.terms.knows_roles)
             case VerifyAsk():
-                self.rights.require("verify", message.case)
+                self.rights.require_shown("verify", message.case)
                 from evidencesync.ingest.verdict import send_verdict  # all of `verify`, which other questions do not need
 
                 about = {"case": message.case, "item": message.item, "acquisition": message.acquisition}
                 self.terms.events.record("read", what="verdict", **about)
                 send_verdict(self.connection, self.vault, self.reader, message, self.terms.now)
             case EvidenceAsk():
-                self.rights.require("read", message.case)
+                self.rights.require_shown("read", message.case)
                 self.evidence.send(message)
             case RowsAsk():
-                self.rights.require("read", message.case)
+                self.rights.require_shown("read", message.case)
                 self.evidence.send_rows(message)
             case RoomAsk():
                 self.rights.require("acquire", message.case)

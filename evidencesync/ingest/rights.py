@@ -11,8 +11,9 @@ from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.roles import Role
 from evidencesync.custody.trust import TrustLists
 from evidencesync.errors import EvidenceSyncError, NotAllowedError
-from evidencesync.evidence.identity import is_derived
-from evidencesync.vault.catalog import stored_names
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import folder_name, is_derived
+from evidencesync.vault.catalog import is_folder, stored_names
 from evidencesync.vault.vault import Vault
 
 _FRESH_NS: Final = 1_000_000_000  # who restores asks many times a second, and a vault's own chain may be long
@@ -26,6 +27,7 @@ class Rights:
         self._key = key
         self._now = now
         self._trust: tuple[TrustLists, int] | None = None
+        self._found: tuple[str, str] | None = None  # the folder that was asked for last, and its case
 
     def require(self, role: Role, case: str | None) -> None:
         """Raises NotAllowedError where the key has not this role in a case now (None: in every case).
@@ -34,6 +36,18 @@ class Rights:
         """
         now = self._now()
         self._lists(now).check_role(self._key, (role,), case, now)
+
+    def require_shown(self, role: Role, case: str | None) -> None:
+        """Raises as `require` does, also where the folder of the case is that of another one, in which the key has not this role.
+
+        The name of a folder is a number, too: that of another case, which a pattern for that one does not mean.
+        """
+        self.require(role, case)
+        if case is None or self._may(role, None):
+            return
+        folder = folder_name(case)
+        if is_folder(self._vault.layout.case(folder)) and not self._may_in_folder(role, folder):
+            raise NotAllowedError(f"the folder {folder} is that of another case than {safe_text(case, 80)}, or that is not known")
 
     def require_somewhere(self, role: Role) -> None:
         """Raises NotAllowedError where the key has not this role in any case now."""
@@ -46,18 +60,22 @@ class Rights:
 
     def may_read_folder(self, folder: str) -> bool:
         """Whether the key may read the case in a folder. Where its number cannot be found out, only who may read every case."""
-        if self._may_read(None):
-            return True
-        case: str | None = folder
-        if is_derived(folder):
-            case = None
-            with contextlib.suppress(EvidenceSyncError):
-                case = next((name.case.text for name in stored_names(self._vault.layout, folder)), None)
-        return case is not None and self._may_read(case)
+        return self._may("read", None) or self._may_in_folder("read", folder)
 
-    def _may_read(self, case: str | None) -> bool:
+    def _may_in_folder(self, role: Role, folder: str) -> bool:
+        case = self._case_of(folder) if is_derived(folder) else folder
+        return case is not None and self._may(role, case)
+
+    def _case_of(self, folder: str) -> str | None:
+        """The number of the case in a folder, which does not change; None where it cannot be found out."""
+        if self._found is None or self._found[0] != folder:
+            with contextlib.suppress(EvidenceSyncError):
+                self._found = next(((folder, name.case.text) for name in stored_names(self._vault.layout, folder)), None)
+        return self._found[1] if self._found is not None and self._found[0] == folder else None
+
+    def _may(self, role: Role, case: str | None) -> bool:
         try:
-            self.require("read", case)
+            self.require(role, case)
         except NotAllowedError:
             return False
         return True

@@ -130,6 +130,18 @@ def test_whether_another_case_is_there_is_not_told(bench: Bench, of: str, there:
     assert answer(bench, question(MINE, of), NEEDED[of][1]) is NEEDED[of][1]
 
 
+@pytest.mark.parametrize("of", ["evidence", "rows", "verify"])
+def test_the_name_of_a_folder_opens_no_other_case(bench: Bench, of: str) -> None:
+    """A key for `2026-*` asks for a case by the name of the folder of 2026/12, which the vault's own chain tells everybody."""
+    only(bench, *USUAL.may, cases=("2026-*",))
+    by_folder = ItemName(Title(OTHERS.case.folder), OTHERS.item)
+    assert answer(bench, question(by_folder, of), NEEDED[of][1]) == "untrusted-signer"
+    only(bench, *USUAL.may, cases=("2026/*", "2026-*"))
+    assert answer(bench, question(OTHERS, of), NEEDED[of][1]) is NEEDED[of][1]
+    not_there = ItemName(Title("2026/13"), OTHERS.item)
+    assert answer(bench, question(not_there, of), NEEDED[of][1]) != "untrusted-signer"
+
+
 def names(bench: Bench, case: str | None) -> Iterator[str]:
     """The documents that are named to a reader who asks for a case, or for all."""
     reader = HostileReader(bench)
