@@ -52,8 +52,14 @@ _CODES_HEAD: Final = """# Exit codes
 **What a disk does not give** (an I/O error, missing permissions) is 3 from a command that says something of all that it looks
 at, and goes on to the end: `verify`, `compare`, `receipts`, `list`; and from `restore`, which restores the other files. It is 1
 (`storage`) where one thing is to be shown or made, and cannot be without what was refused: `show`, `diff`, `export`, and
-`restore` where documents cannot be read; also from `list` of a vault on another machine, which then sends nothing more. Neither
-says that something is gone or changed.
+`restore` where the vault itself cannot be opened. From another machine each command has the code that it has where the vault
+lies; it is 3 (`incomplete`) where the vault's end cannot read what it needs to open the vault, or to know who reads. Neither says
+that something is gone or changed.
+
+**Lists of trust** that are missing, or are not what the vault's last record about them states, are 32 (`trust-changed`) from
+`list`, `show`, `diff`, `restore` and `verify`, at the vault and from afar. At the vault `list` shows the other documents all the
+same; from afar nobody gets in, for it is not known whose keys are trusted. Put the list back from a backup, on the vault's
+machine.
 
 **1 is not the code of a defect alone.** It says that something stood in the way here: the slug says what. `receipt-not-kept` is 1
 on purpose, although the acquisition is published: 0, 3 and 4 promise that the proof is on this machine, too, and a script that

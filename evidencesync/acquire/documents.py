@@ -6,6 +6,7 @@ who stated what, and what this machine remembers tells an older copy. Whether th
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,15 +24,19 @@ from evidencesync.custody.sshsig import SigningKey
 from evidencesync.errors import BusyError, LimitExceededError, LinkLostError, ProtocolError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.temporary import writing_temporary
+from evidencesync.files.unread import mark_unread
 from evidencesync.limits import MAX_FETCHED_BYTES, MAX_FETCHED_DOCUMENTS, MAX_HEADER_LINE, MIB
-from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk
-from evidencesync.protocol.messages import ASKING_VERSION, Welcome
+from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk, Stray, Unread
+from evidencesync.protocol.messages import ASKING_VERSION, Message, Welcome
 from evidencesync.vault.documents import LARGE, document_limit, is_folder_place
-from evidencesync.vault.layout import CASES, CUSTODY, ITEM_FOLDERS
+from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, ITEM_FOLDERS, acquisition_number
+from evidencesync.vault.ledger import is_stray
 from evidencesync.vault.vault import Vault
 
 _NOWHERE: Final = "no folder"  # no name that anything of a vault has
 _MOST_PLACES: Final = 10_000  # folders that are known to be there
+_MOST_TEXT: Final = 1000
+_DEPTH: Final = 4  # names in the path of a folder of an item
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,8 @@ def _fetch_once(
         asks = DocumentsAsk if request.rows or session.welcome.version < ASKING_VERSION else ManifestsAsk
         session.ask(asks(request.case, request.item, list(request.whole)))
         copy = _Copy(folder, len(request.whole))
-        while (message := session.expect(DocumentBatch)).files:
-            copy.store(message.files, session.data)
+        while copy.takes(session.expect(DocumentBatch, Unread, Stray), session.data):
+            pass
         return _opened(folder, session.welcome), session
     except BaseException:
         session.close()
@@ -96,6 +101,7 @@ def _fetch_once(
 
 def _opened(folder: Path, welcome: Welcome) -> Vault:
     vault = Vault.open(folder)
+    vault.fetched = True
     stated = (vault.settings.id, vault.settings.key)
     if stated != (welcome.vault_id, PublicKey.from_blob(welcome.vault_key).fingerprint):
         raise ProtocolError("the vault shows documents of another vault than it says it is")
@@ -115,6 +121,50 @@ class _Copy:
         for name in (CUSTODY, CASES):
             with writing_temporary():
                 self._make(name)
+
+    def takes(self, message: Message, data: Callable[[int], Iterator[memoryview]]) -> bool:
+        """Stores what came; False for the last message. Raises ProtocolError, LimitExceededError."""
+        match message:
+            case Unread():
+                self._mark(message.path, safe_text(message.text, _MOST_TEXT))
+            case Stray():
+                self._add_stray(message.folder, message.name)
+            case DocumentBatch():
+                self.store(message.files, data)
+                return bool(message.files)
+        return True
+
+    def _mark(self, path: str, text: str) -> None:
+        """Marks a document, or a folder that has nothing in it, as unread: whoever reads the copy meets the vault's refusal."""
+        self._taken_size(path, 0)
+        self._make_around(path)
+        place = self._folder / path
+        with writing_temporary():
+            if path in self._places:  # it was made with its item, and is empty
+                place.rmdir()
+                self._places.discard(path)
+            try:
+                mark_unread(place, text)
+            except FileExistsError as error:
+                raise ProtocolError(f"the vault shows what it says it cannot read: {safe_text(path, 200)}") from error  # 2
+
+    def _add_stray(self, folder: str, name: bytes) -> None:
+        """Makes what lies there and is no document: among custody records an empty file, among acquisitions an empty folder."""
+        shown, parts = os.fsdecode(name), folder.split("/")
+        is_custody = parts[-1] == CUSTODY and b"/" not in name and b"\0" not in name and is_stray(shown)
+        is_acquisition = parts[-1] == ACQUISITIONS and acquisition_number(shown) is not None
+        if not (folder == CUSTODY or (is_folder_place(folder) and len(parts) == _DEPTH)) or not (is_custody or is_acquisition):
+            raise ProtocolError(f"the vault shows something that lies nowhere: {safe_text(name, 200)}")  # 1
+        self._make_around(f"{folder}/")
+        self._count += 1
+        with writing_temporary():
+            try:
+                if is_custody:
+                    (self._folder / folder / shown).touch(exist_ok=False)
+                else:
+                    (self._folder / folder / shown).mkdir()
+            except FileExistsError as error:
+                raise ProtocolError(f"the vault shows something twice: {safe_text(name, 200)}") from error  # 2
 
     def store(self, files: list[tuple[str, int]], data: Callable[[int], Iterator[memoryview]]) -> None:
         """Stores documents whose bytes come one after the other.
@@ -169,19 +219,22 @@ class _Copy:
             raise ProtocolError(f"the vault shows a folder and a link in its place: {safe_text(path, 200)}") from error  # 2
 
     def _create(self, path: str) -> BinaryIO:
-        folder = path.rpartition("/")[0]
-        if folder:
-            self._make(folder)
-        parts = path.split("/")
-        if parts[0] == CASES:
-            for name in ITEM_FOLDERS:  # also those that are empty
-                place = "/".join((*parts[:3], name))
-                if place not in self._places and not (self._folder / place).is_symlink():
-                    self._make(place)
+        self._make_around(path)
         try:
             return (self._folder / path).open("xb")
         except FileExistsError as error:
             raise ProtocolError(f"the vault shows a document twice: {safe_text(path, 200)}") from error  # 2
+
+    def _make_around(self, path: str) -> None:
+        """Makes the folder of a document, and with it those of its item, also the empty ones."""
+        *folders, _ = parts = path.split("/")
+        if folders:
+            self._make("/".join(folders))
+        if parts[0] == CASES and len(parts) >= _DEPTH:
+            for name in ITEM_FOLDERS:
+                place = "/".join((*parts[:3], name))
+                if place not in self._places and not (self._folder / place).is_symlink():
+                    self._make(place)
 
     def _make(self, folder: str) -> None:
         if folder not in self._places:

@@ -122,7 +122,8 @@ class KnownHeads:
     """What is known of all chains of a vault on this machine, so that a command that shows them misses nothing without a word.
 
     Made in the order opposite to that of a push's writes, as in `verify`: the memory is read, then the vault's own chain, and
-    the items' chains after that. What cannot be read or is wrong is in `problems`, and hides nothing else.
+    the items' chains after that. What cannot be read or is wrong is in `problems`, and hides nothing else. That is so also of the
+    lists of trust: as long as they are wrong, the vault lets nobody in from afar.
     """
 
     def __init__(self, memory: HeadMemory, vault: Vault) -> None:
@@ -136,6 +137,8 @@ class KnownHeads:
                 self._take_seen(one, vault.settings.key, seen)
         with self._kept():
             self.own = require_stated(vault.ledger, OWN, seen)
+            if not vault.fetched:
+                vault.load_trust()
         with self._kept():
             stated, unread = stated_heads(vault.ledger)
             for place, heads in stated.items():

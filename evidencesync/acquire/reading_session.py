@@ -10,7 +10,7 @@ from typing import TypeVar
 from evidencesync.acquire.handshake import ReadingRequest, begin_reading_session
 from evidencesync.connection.link import Link
 from evidencesync.connection.vault_answers import VaultAnswers
-from evidencesync.errors import LinkLostError
+from evidencesync.errors import IncompleteError, LinkLostError, StorageError
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Message
 
@@ -80,11 +80,22 @@ class ReadingSession:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Raises, in place of LinkLostError, the reason that the vault has given before it hung up, where there is one."""
+        """Raises, in place of LinkLostError, the reason that the vault has given before it hung up, where there is one.
+
+        What its disk does not give is an IncompleteError: there, too, it is no failure of the command.
+        """
         try:
             yield
         except LinkLostError as lost:
-            raise self._answers.reason_for(lost) from lost
+            said = self._answers.reason_for(lost)
+            raise (_incomplete(said) if isinstance(said, StorageError) else said) from lost
+        except StorageError as refused:
+            raise _incomplete(refused) from refused
+
+
+def _incomplete(refused: StorageError) -> IncompleteError:
+    """Makes the error for what the vault's disk does not give: nothing is known of it, neither good nor bad."""
+    return IncompleteError(refused.message, hint=refused.hint)
 
 
 @dataclass(frozen=True, slots=True)

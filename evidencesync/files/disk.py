@@ -34,6 +34,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.holes import has_empty_run
 from evidencesync.files.shortages import hint_of, is_full, is_shortage
+from evidencesync.files.unread import raise_if_unread
 from evidencesync.limits import MIB
 
 
@@ -106,7 +107,11 @@ def storing(doing: str | Callable[[], str]) -> Iterator[None]:
 def opened_folder(name: Name | os.PathLike[str], dir_fd: int | None = None) -> Iterator[int]:
     """Opens a folder's descriptor for the length of a `with`. The last name may not be a symbolic link."""
     with storing(lambda: f"open the folder {_place(name, dir_fd)}"):
-        folder = os.open(name, FOLDER_FLAGS, dir_fd=dir_fd)
+        try:
+            folder = os.open(name, FOLDER_FLAGS, dir_fd=dir_fd)
+        except OSError:
+            raise_if_unread(name, dir_fd)
+            raise
     try:
         yield folder
     finally:
@@ -197,12 +202,12 @@ def tidy_away(dir_fd: int, name: Name) -> bool:
     return True
 
 
-def is_there(dir_fd: int, name: Name) -> bool:
+def is_there(dir_fd: int | None, name: Name | os.PathLike[str]) -> bool:
     """Whether anything has this name. Raises StorageError where that is unknown."""
     with storing(f"look at {_shown(name)}"):
         try:
             os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
     return True
 
@@ -328,6 +333,7 @@ def _open_regular(name: str, dir_fd: int) -> int | None:
         except OSError as error:
             if error.errno not in _NO_FILE or _is_regular(os.stat(name, dir_fd=dir_fd, follow_symlinks=False)):
                 raise
+            raise_if_unread(name, dir_fd)
             raise _not_a_file(name, dir_fd) from error
         try:
             if not _is_regular(os.fstat(fd)):

@@ -17,23 +17,27 @@ from evidencesync.files.disk import opened_file, opened_folder, storing
 from evidencesync.ingest.rights import Rights
 from evidencesync.limits import MAX_DOCUMENTS_IN_MESSAGE, MIB
 from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
-from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk
+from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk, Stray, Unread
 from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import ROLES_VERSION, TELLING_VERSION
+from evidencesync.vault.catalog import shown_path
 from evidencesync.vault.documents import DocumentFile, WantedDocuments, document_limit, read_ends, wanted_documents
 from evidencesync.vault.vault import Vault
 
 _BATCH: Final = MIB  # bytes of small documents in one message
+_MOST_TEXT: Final = 1000
 
 
-def send_documents(connection: SenderConnection, vault: Vault, ask: DocumentsAsk, rights: Rights, *, knows_roles: bool) -> None:
+def send_documents(connection: SenderConnection, vault: Vault, ask: DocumentsAsk, rights: Rights, version: int) -> None:
     """Sends the documents that are asked for, of the cases that the reader may read.
 
-    One that cannot be read ends the session: the other end would take it for missing. One that is removed meanwhile is
-    missing. One that is larger than any, has holes, or is no regular file, is named alone, as DocumentBatch says, and so is a
-    symbolic link in the place of a folder. Raises StorageError, ProtocolError.
+    Of one that cannot be read that is said; where the other end is of an earlier version than TELLING_VERSION, it ends the
+    session: it would be taken for missing. One that is removed meanwhile is missing. One that is larger than any, has holes, or
+    is no regular file, is named alone, as DocumentBatch says, and so is a symbolic link in the place of a folder.
+    Raises StorageError, ProtocolError.
     """
-    wanted = replace(_wanted(ask), roles=knows_roles, may_read=rights.may_read_folder)
-    batch = _Batch(connection)
+    wanted = replace(_wanted(ask), roles=version >= ROLES_VERSION, may_read=rights.may_read_folder)
+    batch = _Batch(connection, tells=version >= TELLING_VERSION)
     for one in wanted_documents(vault.layout, wanted):
         _send(batch, vault.layout.root, one)
     batch.flush()
@@ -53,8 +57,11 @@ def _wanted(ask: DocumentsAsk) -> WantedDocuments:
 class _Batch:
     """Gathers small documents: many of them in one message, and in one frame of data, travel and compress better."""
 
-    def __init__(self, connection: SenderConnection) -> None:
+    def __init__(self, connection: SenderConnection, *, tells: bool) -> None:
+        self.owes = False
+        """Whether bytes of a document that was named are still to come: then nothing else can be told of it."""
         self._connection = connection
+        self._tells = tells
         self._data = DataEncoder("auto", time.monotonic)
         self._files: list[tuple[str, int]] = []
         self._parts: list[bytes] = []
@@ -75,6 +82,19 @@ class _Batch:
             self.send(b"".join(self._parts))
         self._files, self._parts, self._size = [], [], 0
 
+    def add_unread(self, path: str, text: str) -> None:
+        """Says that a document, or a folder, cannot be read. Raises StorageError where the other end does not understand that."""
+        if not self._tells:
+            raise StorageError(text)
+        self.flush()
+        self._connection.send(Unread(path, text[:_MOST_TEXT]))
+
+    def add_stray(self, folder: str, name: bytes) -> None:
+        """Names what lies in a folder and is no document, if the other end understands that."""
+        if self._tells:
+            self.flush()
+            self._connection.send(Stray(folder, name))
+
     def begin(self, files: list[tuple[str, int]]) -> None:
         """Names documents whose bytes follow."""
         self._connection.write(frame_of(DocumentBatch(files)))
@@ -87,13 +107,24 @@ class _Batch:
 
 
 def _send(batch: _Batch, root: Path, one: DocumentFile) -> None:
-    """Sends a document, or what is wrong with it; nothing where it is missing."""
+    """Sends a document, or what is wrong with it; nothing where it is missing. Raises StorageError in a long one."""
     if one.is_link:
         batch.add(one.path, b"")
+        return
+    if one.unread:
+        batch.add_unread(one.path, one.unread)
+        return
+    if one.stray:
+        batch.add_stray(one.path, one.stray)
         return
     limit = document_limit(one.path) or 0
     try:
         _send_bytes(batch, root / one.path, one, limit)
+    except StorageError as error:
+        if batch.owes:
+            raise
+        batch.add_unread(one.path, error.message)
+        return
     except MalformedDocumentError:  # a document in one item must not hide all others
         stated = limit + 1
     except MissingOrExtraError:
@@ -112,7 +143,7 @@ def _send_bytes(batch: _Batch, path: Path, one: DocumentFile, limit: int) -> Non
     Raises MissingOrExtraError for one that is missing, or no regular file.
     """
     with (
-        storing(f"read {safe_text(one.path, 300)}"),
+        storing(lambda: f"read {shown_path(path)}"),
         opened_folder(path.parent) as folder,
         opened_file(path.name, folder) as file,
     ):
@@ -126,8 +157,10 @@ def _send_bytes(batch: _Batch, path: Path, one: DocumentFile, limit: int) -> Non
         else:
             batch.flush()
             batch.begin([(one.path, size)])
+            batch.owes = True
             for block in _blocks(file, size, one.path):
                 batch.send(block)
+            batch.owes = False
 
 
 def _blocks(file: BinaryIO, size: int, path: str) -> Iterator[bytes]:

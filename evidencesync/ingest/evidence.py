@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, opened_file, storing
+from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, opened_file, storage_error, storing
 from evidencesync.files.folders import FolderStack
 from evidencesync.limits import KIB, MAX_KEPT_MANIFEST
 from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
@@ -33,6 +34,7 @@ from evidencesync.vault.vault import Vault
 _BATCH: Final = 256 * KIB  # bytes of parts in one answer, with the part that reaches them: what a lost link cuts off is lost
 _MOST_LACKS: Final = 64  # in one answer
 _MOST_TEXT: Final = 1000
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class _Lack(NamedTuple):
@@ -134,7 +136,7 @@ class EvidenceSender:
             try:
                 self._reader = TreeReader(os.open(DATA, FOLDER_FLAGS, dir_fd=folders.fd))
             except OSError as error:
-                raise _not_there(ask) from error
+                raise _not_there(ask, error) from error
         self._place = place
         self._events.record("read", what="evidence", case=ask.case, item=ask.item, acquisition=ask.acquisition)
 
@@ -156,7 +158,7 @@ class EvidenceSender:
             folders.enter(os.fsencode(folder.relative_to(root)))
         except OSError as error:
             folders.close()
-            raise _not_there(ask) from error
+            raise _not_there(ask, error) from error
         return folders
 
     def _read(self, path: bytes, offset: int, length: int) -> bytes | _Lack:
@@ -198,6 +200,9 @@ def _read_at(fd: int, offset: int, length: int) -> bytes:
     return data
 
 
-def _not_there(ask: EvidenceAsk | RowsAsk) -> EvidenceSyncError:
+def _not_there(ask: EvidenceAsk | RowsAsk, refused: OSError) -> EvidenceSyncError:
+    """Makes the error for an acquisition that cannot be opened: it is called gone only where it is."""
+    if refused.errno not in _GONE:
+        return storage_error(refused, f"open acquisition {ask.acquisition} of {safe_text(ask.case)} / {safe_text(ask.item)}")
     shown = f"{safe_text(ask.case)} / {safe_text(ask.item)}"
     return NotThereError(f"the vault has no readable acquisition {ask.acquisition} of {shown}")

@@ -25,14 +25,14 @@ from evidencesync.vault.vault import Vault
 
 @dataclass(frozen=True, slots=True)
 class ReadingTerms:
-    """How a reader is answered: by which clock, whether evidence is shown, and whether the reader knows of roles.
+    """How a reader is answered: by which clock, whether evidence is shown, and which version of the protocol the reader speaks.
 
     `least_bytes`: what a push that the reader plans needs at the least, as it has said. `events`: where each reading is recorded.
     """
 
     now: Callable[[], int]
     shows_evidence: bool
-    knows_roles: bool
+    version: int
     least_bytes: int
     events: Events = NO_EVENTS
 
@@ -73,7 +73,7 @@ class _Answers:
                 else:
                     self.rights.require("read", message.case)
                 self.terms.events.record("read", what="documents", case=message.case, item=message.item)
-                send_documents(self.connection, self.vault, message, self.rights, knows_roles=self.terms.knows_roles)
+                send_documents(self.connection, self.vault, message, self.rights, self.terms.version)
             case VerifyAsk():
                 self.rights.require_shown("verify", message.case)
                 from evidencesync.ingest.verdict import send_verdict  # all of `verify`, which other questions do not need

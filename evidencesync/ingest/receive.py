@@ -47,7 +47,6 @@ from evidencesync.protocol.messages import (
     CHANGES_VERSION,
     PATIENT_VERSION,
     PREAMBLE,
-    ROLES_VERSION,
     SIGNS_VERSION,
     Begin,
     Failure,
@@ -167,7 +166,7 @@ class _Session:
             from evidencesync.ingest.reading import ReadingTerms, serve_reader
 
             shows_evidence = self._caller.host.shows_evidence
-            asks = ReadingTerms(self._now, shows_evidence, version >= ROLES_VERSION, self._least_bytes, events)
+            asks = ReadingTerms(self._now, shows_evidence, version, self._least_bytes, events)
             serve_reader(self._connection, self._vault, admitted, asks)
             return
         if purpose == "custody":

@@ -6,7 +6,14 @@ from typing import Annotated
 
 import msgspec
 
-from evidencesync.limits import MAX_DOCUMENT_PATH, MAX_DOCUMENTS_IN_MESSAGE, MAX_TITLE, MAX_WHOLE_MANIFESTS
+from evidencesync.limits import (
+    MAX_DOCUMENT_PATH,
+    MAX_DOCUMENTS_IN_MESSAGE,
+    MAX_ERROR_TEXT,
+    MAX_NAME,
+    MAX_TITLE,
+    MAX_WHOLE_MANIFESTS,
+)
 from evidencesync.protocol.messages import U32, Alike, Failure, Message, ShortText, Size
 
 Number = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE)]
@@ -39,6 +46,26 @@ class DocumentBatch(Message, frozen=True):
     """
 
     files: Annotated[list[tuple[DocumentPath, Size]], msgspec.Meta(max_length=MAX_DOCUMENTS_IN_MESSAGE)]
+
+
+class Unread(Message, frozen=True):
+    """Says that a document, or a folder on the way to documents, cannot be read there, and why. It comes among the batches.
+
+    From TELLING_VERSION on; an end of an earlier version would take what is not sent for missing, so there the session ends.
+    """
+
+    path: DocumentPath
+    text: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TEXT)]
+
+
+class Stray(Message, frozen=True):
+    """Names what lies in a folder of documents and is none. It comes among the batches, from TELLING_VERSION on.
+
+    Among custody records that is what only seems to be a record by its name, among acquisitions a folder without a document.
+    """
+
+    folder: DocumentPath
+    name: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 
 
 class RoomAsk(Message, frozen=True):

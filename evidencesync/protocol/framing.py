@@ -82,6 +82,8 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     80: document_messages.ManifestsAsk,
     81: document_messages.RoomAsk,
     82: document_messages.RoomShown,
+    83: document_messages.Unread,
+    84: document_messages.Stray,
 }
 HANDSHAKE: Final = (
     messages.Patience,

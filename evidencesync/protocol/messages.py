@@ -46,6 +46,8 @@ ASKING_VERSION: Final = 106
 """With its sixth addition: a reader asks one thing after another, also for a verdict and for evidence."""
 ROLES_VERSION: Final = 107
 """With its seventh addition: a reader is sent the list of roles, and failures say `not-allowed`."""
+TELLING_VERSION: Final = 108
+"""With its eighth addition: beside documents, a vault tells what it could not read, and what else lies among them."""
 VERSIONS: Final = (
     PROTOCOL_VERSION,
     PATIENT_VERSION,
@@ -55,6 +57,7 @@ VERSIONS: Final = (
     READING_VERSION,
     ASKING_VERSION,
     ROLES_VERSION,
+    TELLING_VERSION,
 )
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""

@@ -21,6 +21,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title, is_folder_name
 from evidencesync.files.disk import document_blocks, load_file, make_folder, opened_file, opened_folder, storing
+from evidencesync.files.unread import raise_if_unread, unread_error
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
 from evidencesync.vault.layout import (
     ITEM_FOLDERS,
@@ -55,6 +56,7 @@ def acquisition_numbers(item: ItemLayout, reaching: int = 0) -> list[int]:
         try:
             names = os.listdir(item.acquisitions)
         except FileNotFoundError:
+            raise_if_unread(item.acquisitions)
             return []
         except NotADirectoryError as error:
             raise MissingOrExtraError(f"{item.acquisitions.name} is not a folder") from error
@@ -205,6 +207,7 @@ def require_no_link(vault: VaultLayout, *names: str) -> None:
         with storing(f"look at {shown_path(folder)}"):
             is_link = folder.is_symlink()
         if is_link:
+            raise_if_unread(folder)
             shown = safe_text(folder.name, 100)
             text = f"a symbolic link lies in the place of the folder {shown}: where it leads nobody looks"
             raise MissingOrExtraError(text, hint="Move the folder back to its place, or mount there the disk on which it is.")
@@ -215,14 +218,16 @@ def _subfolders(folder: Path) -> list[str]:
         try:
             names = set(os.listdir(folder))  # a listing of a folder that changes may have a name twice (NFS)
         except FileNotFoundError:
+            raise_if_unread(folder)
             return []
         return sorted(name for name in names if is_folder_name(name) and is_folder(folder / name))
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder. Raises StorageError where that is unknown."""
+    """Whether there is a folder, if only one that was marked as unread. Raises StorageError where that is unknown."""
     with storing(f"look at {shown_path(path)}"):
         try:
-            return stat.S_ISDIR(path.lstat().st_mode)
+            mode = path.lstat().st_mode
         except (FileNotFoundError, NotADirectoryError):
             return False
+    return stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and unread_error(path) is not None)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Container, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from evidencesync.errors import ChainError, MissingOrExtraError
+from evidencesync.errors import ChainError, MissingOrExtraError, StorageError
 from evidencesync.evidence.identity import Title, is_folder_name
 from evidencesync.files.disk import storing
 from evidencesync.limits import (
@@ -34,6 +35,7 @@ from evidencesync.vault.catalog import (
     is_folder,
     item_folders,
     recorded_acquisitions,
+    require_no_link,
     shown_path,
 )
 from evidencesync.vault.layout import (
@@ -55,9 +57,11 @@ from evidencesync.vault.layout import (
     VAULT_KEY_PUBLIC,
     ItemLayout,
     VaultLayout,
+    acquisition_folder,
     acquisition_number,
     parse_record_file,
 )
+from evidencesync.vault.ledger import is_stray
 
 _OF_THE_VAULT: Final = {
     SETTINGS: MAX_VAULT_TOML,
@@ -66,6 +70,7 @@ _OF_THE_VAULT: Final = {
     REVOKED_KEYS: MAX_TRUST_FILE,
     ROLES: MAX_TRUST_FILE,
 }
+_MOST_STRAYS: Final = 16  # of a folder that are named: one is enough for a verdict
 LARGE: Final = frozenset({MANIFEST, CHUNKS})
 """Documents that grow with the evidence."""
 _OF_AN_ACQUISITION: Final = {
@@ -137,37 +142,57 @@ class DocumentFile:
     """A document by its path in the vault; `ends`: of its lines, only the first and the last are wanted.
 
     `is_link`: no document, but a symbolic link in the place of a folder. Nobody follows it, and who reads a vault says so.
+    `stray`: in the folder `path` lies something of that name which is no document. `unread`: why that folder cannot be read.
     """
 
     path: str
     ends: bool = False
     is_link: bool = False
+    stray: bytes = b""
+    unread: str = ""
 
 
 def wanted_documents(vault: VaultLayout, wanted: WantedDocuments) -> Iterator[DocumentFile]:
     """Yields the documents that are there. The vault's own chain comes first, and an item's chain before its acquisitions.
 
     So what is published meanwhile seems neither missing nor removed. Links come before all that is beside them. Of what is not
-    there come the first records of the items that may have been meant: whoever reads from afar is told of them. Raises
-    StorageError, and MissingOrExtraError where a symbolic link lies in the place of the folder of all cases.
+    there come the first records of the items that may have been meant: whoever reads from afar is told of them. A folder that
+    cannot be read hides no other. Raises StorageError for the vault's own folders, and MissingOrExtraError where a symbolic link
+    lies in the place of the folder of all cases.
     """
     yield from _present(vault.root, ".", _OF_THE_VAULT if wanted.roles else _OF_THE_VAULT.keys() - {ROLES})
     yield from _present(vault.root, INDEX, [STATED_HEADS])
-    yield from _present(vault.root, CUSTODY, None)
+    yield from _records(vault.root, CUSTODY)
     found = False
-    of_case, of_item = (None if one is None else one.folder for one in (wanted.case, wanted.item))
-    cases = case_folders(vault)
-    yield from (one for one in _links(vault.root, CASES, of_case) if wanted.may_read(one.path.rpartition("/")[2]))
-    for case in cases:
-        if of_case not in (None, case) or not wanted.may_read(case):
-            continue
-        yield from _links(vault.root, f"{CASES}/{case}", of_item)
-        for item in item_folders(vault, case):
-            if of_item in (None, item):
-                found = True
-                yield from _of_item(vault, f"{CASES}/{case}/{item}", wanted)
+    of_case = None if wanted.case is None else wanted.case.folder
+    require_no_link(vault)
+    links = _links(vault.root, CASES, None if of_case is None else [of_case])
+    yield from (one for one in links if wanted.may_read(one.path.rpartition("/")[2]))
+    for case in filter(wanted.may_read, case_folders(vault) if of_case is None else [of_case]):
+        for one in _or_unread(f"{CASES}/{case}", _of_case(vault, case, wanted)):
+            found = True
+            yield one
     if wanted.case is not None and not found:
-        yield from _of_near_items(vault, wanted.case, wanted.item, wanted.may_read)
+        with contextlib.suppress(StorageError):  # they are told for a hint alone
+            yield from _of_near_items(vault, wanted.case, wanted.item, wanted.may_read)
+
+
+def _or_unread(folder: str, found: Iterator[DocumentFile]) -> Iterator[DocumentFile]:
+    """Yields what is found in a folder; that the folder cannot be read, in place of the rest."""
+    try:
+        yield from found
+    except StorageError as error:
+        yield DocumentFile(folder, unread=error.message)
+
+
+def _of_case(vault: VaultLayout, case: str, wanted: WantedDocuments) -> Iterator[DocumentFile]:
+    place, of_item = f"{CASES}/{case}", None if wanted.item is None else wanted.item.folder
+    if not is_folder(vault.root / place):
+        return
+    yield from _links(vault.root, place, None if of_item is None else [of_item])
+    for item in item_folders(vault, case) if of_item is None else [of_item]:
+        if is_folder(vault.root / place / item):
+            yield from _or_unread(f"{place}/{item}", _of_item(vault, f"{place}/{item}", wanted))
 
 
 def _of_near_items(
@@ -178,55 +203,89 @@ def _of_near_items(
     known = [one.folder for one in near.cases if may_read(one.folder)]
     places += [f"{one}/{folder}" for one in known for folder in item_folders(vault, one)[:1]]
     for place in places:
-        records = _present(vault.root, f"{CASES}/{place}/{CUSTODY}", None)
+        records = _records(vault.root, f"{CASES}/{place}/{CUSTODY}")
         yield from itertools.islice(records, 2)  # the first, and its signature
 
 
-def _links(root: Path, folder: str, wanted: str | None = None) -> Iterator[DocumentFile]:
+def _links(root: Path, folder: str, names: Iterable[str] | None = None) -> Iterator[DocumentFile]:
     """Yields what lies in the places of folders, in a folder of the vault: symbolic links, and files among acquisitions.
 
-    `wanted`: only one of this name.
+    `names`: nothing else is looked at.
     """
     if not is_folder(root / folder):
         return
-    with storing(lambda: f"list {shown_path(root / folder)}"), os.scandir(root / folder) as listed:
-        all_but_folders = folder.endswith(f"/{ACQUISITIONS}")
-        names = sorted(one.name for one in listed if one.is_symlink() or (all_but_folders and one.is_file(follow_symlinks=False)))
-    for name in names:
-        if wanted in (None, name) and is_folder_place(f"{folder}/{name}"):
-            yield DocumentFile(f"{folder}/{name}", is_link=True)
+    with storing(lambda: f"list {shown_path(root / folder)}"):
+        for name in sorted(os.listdir(root / folder)) if names is None else names:
+            place = f"{folder}/{name}"
+            kind = 0
+            with contextlib.suppress(OSError):  # who looks into it finds that
+                kind = _kind_of(root / place) if is_folder_place(place) else 0
+            if stat.S_ISLNK(kind) or (folder.endswith(f"/{ACQUISITIONS}") and stat.S_ISREG(kind)):
+                yield DocumentFile(place, is_link=True)
+
+
+def _kind_of(path: Path) -> int:
+    """Returns the mode of what lies there; 0 for nothing. Raises OSError where that is unknown."""
+    try:
+        return path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def _of_item(vault: VaultLayout, place: str, wanted: WantedDocuments) -> Iterator[DocumentFile]:
+    yield from _links(vault.root, place, ITEM_FOLDERS)
+    custody, acquisitions = f"{place}/{CUSTODY}", f"{place}/{ACQUISITIONS}"
+    yield from _or_unread(custody, _records(vault.root, custody))
+    if is_folder(vault.root / acquisitions):
+        yield from _or_unread(acquisitions, _of_acquisitions(vault, place, wanted))
+
+
+def _of_acquisitions(vault: VaultLayout, place: str, wanted: WantedDocuments) -> Iterator[DocumentFile]:
     item = ItemLayout(vault.root / place)
-    yield from _links(vault.root, place)
-    yield from _present(vault.root, f"{place}/{CUSTODY}", None)
     recorded = 0
-    with contextlib.suppress(ChainError, MissingOrExtraError):  # whoever reads the chain there finds what is wrong with it
+    with contextlib.suppress(ChainError, MissingOrExtraError, StorageError):  # who reads the chain finds it
         recorded = recorded_acquisitions(item)
-    numbers = acquisition_numbers(item, recorded) if is_folder(item.acquisitions) else []
+    numbers = acquisition_numbers(item, recorded)
     yield from _links(vault.root, f"{place}/{ACQUISITIONS}")
     whole = {number or max(numbers, default=0) for number in wanted.whole}
     for number in numbers:
-        folder = item.acquisition(number)
-        for found in _present(vault.root, str(folder.relative_to(vault.root)), _OF_AN_ACQUISITION):
-            name = found.path.rpartition("/")[2]
+        folder, is_empty = f"{place}/{ACQUISITIONS}/{acquisition_folder(number)}", True
+        for found in _present(vault.root, folder, _OF_AN_ACQUISITION):
+            is_empty, name = False, found.path.rpartition("/")[2]
             if name not in LARGE or (number in whole and (wanted.rows or name != CHUNKS)):
                 yield found
             elif name == MANIFEST:
                 yield DocumentFile(found.path, ends=True)
+        if is_empty and is_folder(vault.root / folder):
+            yield DocumentFile(f"{place}/{ACQUISITIONS}", stray=acquisition_folder(number).encode())
 
 
-def _present(root: Path, folder: str, names: Container[str] | None) -> Iterator[DocumentFile]:
-    """Yields the documents with these names (None: with any) in a folder of the vault."""
+def _present(root: Path, folder: str, names: Iterable[str]) -> Iterator[DocumentFile]:
+    """Yields those documents of a folder of the vault that are there, or may be: who reads one finds whether it is."""
+    with contextlib.suppress(StorageError):
+        if not is_folder(root / folder):
+            return
+    for name in sorted(names):
+        path = name if folder == "." else f"{folder}/{name}"
+        try:
+            is_there = _kind_of(root / path) != 0
+        except OSError:
+            is_there = True
+        if is_there:
+            yield DocumentFile(path)
+
+
+def _records(root: Path, folder: str) -> Iterator[DocumentFile]:
+    """Yields the records in a custody folder, and what seems to be one and is none."""
     if not is_folder(root / folder):
         return
     with storing(lambda: f"list {shown_path(root / folder)}"):
         listed = sorted(os.listdir(root / folder))
     for name in listed:
-        path = name if folder == "." else f"{folder}/{name}"
-        if (names is None or name in names) and document_limit(path) is not None:
-            yield DocumentFile(path)
+        if document_limit(f"{folder}/{name}") is not None:
+            yield DocumentFile(f"{folder}/{name}")
+    for name in itertools.islice(filter(is_stray, listed), _MOST_STRAYS):
+        yield DocumentFile(folder, stray=os.fsencode(name))
 
 
 def read_ends(file: BinaryIO) -> bytes:

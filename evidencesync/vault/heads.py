@@ -11,7 +11,6 @@ the chain afterwards: then a push that ends meanwhile adds to the chain, and not
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -26,6 +25,7 @@ from evidencesync.errors import (
     StorageError,
 )
 from evidencesync.evidence.identity import ItemName
+from evidencesync.files.disk import is_there
 from evidencesync.vault.catalog import case_folders, item_folders
 from evidencesync.vault.layout import ItemLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, iter_records, sign_record
@@ -138,7 +138,7 @@ def require_stated(ledger: Ledger, whose: str, stated: Iterable[StatedHead]) -> 
     """
     stated = sorted(stated)
     last = max((one.sequence for one in stated), default=0)
-    files = ledger.files(last) if not stated or os.path.lexists(ledger.folder) else []
+    files = ledger.files(last) if not stated or is_there(None, ledger.folder) else []
     for one in reversed(stated):
         there = files[one.sequence - 1] if one.sequence <= len(files) else None
         if there is None or not _is_record(ledger, there, one, whose):

@@ -35,6 +35,7 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import load_file, opened_folder, storing
 from evidencesync.files.litter import is_litter
+from evidencesync.files.unread import raise_if_unread
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.layout import MAX_SEQUENCE, SIGNATURE_SUFFIX, parse_record_file, record_file
@@ -43,6 +44,13 @@ from evidencesync.vault.reservations import NewRecord, SignerCheck, grew, is_beg
 _VERIFY = "See what else is wrong: evidencesync verify VAULT"
 _MOST_LOOKED_FOR = 100  # missing records in a listing: a planted file may have a very large number
 _MOST_TRIES = 100  # while other writers add to the chain, where locks do not hold
+
+
+def is_stray(name: str) -> bool:
+    """Whether something among custody records seems to be one by its name, and is none: it may be one that was renamed."""
+    if name.startswith(TEMPORARY) or not name.endswith(".json"):
+        return False
+    return parse_record_file(name) is None and not is_litter(os.fsencode(name), is_folder=False)
 
 
 class RecordFile(NamedTuple):
@@ -122,15 +130,19 @@ class Ledger:
     def _gone_on(self) -> list[RecordFile]:
         """Returns the records that are known, and those that were added since."""
         found = list(self._known)
-        with opened_folder(self.folder) as folder, storing("look for custody records"):
-            while added := _of_number(found[-1].sequence + 1, folder):
-                found += added
+        try:
+            with opened_folder(self.folder) as folder, storing("look for custody records"):
+                while added := _of_number(found[-1].sequence + 1, folder):
+                    found += added
+        except StorageError:
+            return self._listed()  # it says what lies there now
         return found
 
     def _listed(self) -> list[RecordFile]:
         """Lists the folder once, and returns its records by number. Raises MissingOrExtraError for a name that is no record's."""
         with storing(lambda: f"list the custody records in {safe_text(os.fsencode(self.folder), 300)}"):
             if self.folder.is_symlink():
+                raise_if_unread(self.folder)
                 text = f"a symbolic link lies in the place of the folder {self.folder.name}: where it leads nobody looks"
                 raise MissingOrExtraError(text, hint=_VERIFY)
             try:
@@ -139,17 +151,13 @@ class Ledger:
                 raise self._missing() from error
         found = []
         for name in names:
-            if name.startswith(TEMPORARY) or name.endswith(SIGNATURE_SUFFIX) or not name.endswith(".json"):
-                continue
-            parsed = parse_record_file(name)
-            if parsed is None:
-                if is_litter(os.fsencode(name), is_folder=False):
-                    continue
+            if is_stray(name):
                 raise MissingOrExtraError(
                     f"{safe_text(name, 80)} lies among the custody records, and has no record's name",
                     hint="Run: evidencesync verify",
                 )
-            found.append(RecordFile(*parsed))
+            if (parsed := parse_record_file(name)) is not None:
+                found.append(RecordFile(*parsed))
         found.sort()
         return found
 

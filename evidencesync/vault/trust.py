@@ -154,7 +154,7 @@ class TrustStore:
     def load(self) -> TrustLists:
         """Returns the trusted signers. Raises TrustChangedError where a list is not the one that the vault's last record states.
 
-        Raises MissingOrExtraError where it is missing, ChainError where no record states it.
+        That is so where it is missing, too. Raises ChainError where no record states it.
         """
         return self._load_files().parse()
 

@@ -43,6 +43,7 @@ STATED_DIGESTS: Final = {
 _MODE: Final = 0o644
 _PATIENCE_SECONDS: Final = 3600  # by the file system's clock, so that two machines agree
 _FILES: Final = (TRUSTED_SIGNERS, REVOKED_KEYS, ROLES)
+_PUT_BACK: Final = "Put it back from a backup."
 
 
 def load_stated(root_fd: int, name: str, sha256: str | None, before: Collection[str | None]) -> bytes:
@@ -51,7 +52,10 @@ def load_stated(root_fd: int, name: str, sha256: str | None, before: Collection[
     `before`: the digest that the record before states, None where it states that there is no such file; empty without a record.
     """
     drafts = [load_own_file(root_fd, draft, MAX_TRUST_FILE) for draft in _drafts_of(root_fd, name)]
-    there = load_file(root_fd, name, MAX_TRUST_FILE)
+    try:
+        there = load_file(root_fd, name, MAX_TRUST_FILE)
+    except MissingOrExtraError as error:
+        raise TrustChangedError(error.message, hint=_PUT_BACK) from error
     beside = next((data for data in drafts if data is not None and sha256_of(data).hex() == sha256), None)
     found = [None if data is None else sha256_of(data).hex() for data in (there, beside)]
     match file_state(found[0], found[1], sha256, before):
@@ -60,7 +64,7 @@ def load_stated(root_fd: int, name: str, sha256: str | None, before: Collection[
         case FileState.COMMITTED if beside is not None:
             return beside
     if there is None:
-        raise MissingOrExtraError(f"the vault has no {name}", hint="Put it back from a backup.")
+        raise TrustChangedError(f"{name} is missing in the vault's folder, and its own chain says what is in it", hint=_PUT_BACK)
     raise TrustChangedError(f"{name} is not what the vault's own chain says it is")
 
 

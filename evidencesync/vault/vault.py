@@ -196,6 +196,8 @@ class Vault:
     def __init__(self, layout: VaultLayout, settings: VaultSettings) -> None:
         self.layout = layout
         self.settings = settings
+        self.fetched = False
+        """Whether this is a copy of the documents of a far vault. Who was sent them has proved a trusted key there."""
         self.ledger = Ledger(layout.custody, lambda new: is_signed_by_vault(new, settings.id, settings.key))
         self.trust = TrustStore(layout, settings, self.ledger, lambda: self.signer)
         self._signer: VaultSigner | None = None

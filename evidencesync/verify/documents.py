@@ -14,6 +14,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import FOLDER_FLAGS, READ_FLAGS, read_bounded, reading, reading_blocks
 from evidencesync.files.holes import has_empty_run
 from evidencesync.files.litter import is_litter
+from evidencesync.files.unread import unread_error
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Findings, Reporter
 
@@ -236,6 +237,9 @@ class CheckedFolder:
         if found is None:
             if self.listed and not self.report.is_unread(name):
                 self.report.report(Check.STRUCTURE, "missing-document", f"{safe_text(name)} is missing", name)
+            return False
+        if found == "symbolic link" and (unread := unread_error(name, self.fd)) is not None:
+            self.report.report(Check.STRUCTURE, "unreadable", unread.message, name)
             return False
         if found != wanted:
             self.report.report(Check.STRUCTURE, "wrong-type", f"{safe_text(name)} is a {found}, not a {wanted}", name)

@@ -28,9 +28,10 @@ from evidencesync.errors import (
 )
 from evidencesync.exit_codes import ExitCode
 from evidencesync.files.disk import opened_file, opened_folder
+from evidencesync.files.unread import mark_unread, unread_error
 from evidencesync.limits import MAX_RECORD
 from evidencesync.localstate.heads import HeadMemory
-from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
+from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, Stray, Unread
 from evidencesync.protocol.messages import ALIKE_VERSION, READING_VERSION, Message, Status
 from evidencesync.vault.catalog import load_receipt
 from evidencesync.vault.heads import OWN, SEEN, require_stated
@@ -315,14 +316,98 @@ def test_a_small_document_that_is_too_long_is_so_here_too(bench: Bench, tmp_path
         load_receipt(vault.layout.item(bench.name), 1)
 
 
-def test_a_document_that_the_disk_does_not_give_is_not_taken_for_missing(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def refuse_receipts(patch: pytest.MonkeyPatch) -> None:
     def failing(name: str, dir_fd: int) -> AbstractContextManager[BinaryIO]:
         if name == "receipt.json":
             raise OSError(errno.EIO, "Input/output error")
         return opened_file(name, dir_fd)
 
-    monkeypatch.setattr("evidencesync.ingest.documents.opened_file", failing)
-    with pytest.raises(StorageError, match=r"receipt\.json: Input/output error"):
-        fetched(bench, tmp_path / "here")
+    patch.setattr("evidencesync.ingest.documents.opened_file", failing)
+
+
+def test_a_document_that_the_disk_does_not_give_is_not_taken_for_missing(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads the copy meets the refusal that the vault's end has met, with the path there."""
+    refuse_receipts(monkeypatch)
+    vault, _ = fetched(bench, tmp_path / "here")
+    with pytest.raises(StorageError) as raised:
+        load_receipt(vault.layout.item(bench.name), 1)
+    assert raised.value.message == f"could not read {bench.acquisition(1)}/receipt.json: Input/output error"
+    assert list_output(vault, HeadMemory(tmp_path / "memory"))[1] == {ExitCode.GAPS}
+
+
+def test_to_a_reader_that_does_not_know_what_is_told_nothing_is_sent_in_place_of_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_receipts(monkeypatch)
+    client = Reader(bench)  # of ASKING_VERSION
+    client.enter(client.claim_to_read())
+    client.send(DocumentsAsk(None, None, []))
+    assert isinstance(client.ended(), StorageError)
+
+
+def test_no_link_in_a_vault_is_taken_for_a_failed_read(bench: Bench, tmp_path: Path) -> None:
+    """Of what is not read nobody says that it is wrong: so only this process can make the mark of it."""
+    mark_unread(tmp_path / "mark", "could not read it")
+    for target in ("could not read it", "0" * 32 + ":could not read it"):
+        receipt = bench.acquisition(1) / "receipt.json"
+        receipt.unlink()
+        receipt.symlink_to(target)
+        with pytest.raises(MissingOrExtraError):
+            load_receipt(bench.vault.layout.item(bench.name), 1)
+    assert isinstance(unread_error(tmp_path / "mark"), StorageError)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [Unread("vault_key", "x")],
+        [Unread("../outside", "x")],
+        [Unread("cases", "x")],
+        [Unread(f"{_PLACE}/custody", "x"), Unread(f"{_PLACE}/custody", "x")],
+        [Unread(_RECORD, "x"), Unread(_RECORD, "x")],
+        [Unread("cases/C1", "x"), Unread(f"{_PLACE}/custody", "x")],
+        [Stray("custody", b"../outside.json")],
+        [Stray("custody", b"..")],
+        [Stray("custody", b"a\0.json")],
+        [Stray("custody", b"0001-made.json")],
+        [Stray("custody", b"notes.txt")],
+        [Stray("custody", b"0001")],
+        [Stray("cases/C1/I1", b"x.json")],
+        [Stray("cases/../custody", b"x.json")],
+        [Stray("cases/C1/I1/incoming", b"x.json")],
+        [Stray(f"{_PLACE}/acquisitions", b"x.json")],
+        [Stray("custody", b"x.json"), Stray("custody", b"x.json")],
+        [Stray(f"{_PLACE}/acquisitions", b"0001"), Stray(f"{_PLACE}/acquisitions", b"0001")],
+        [Unread(f"{_PLACE}/custody", "x"), Stray(f"{_PLACE}/custody", b"x.json")],
+    ],
+)
+def test_what_a_vault_tells_of_what_it_does_not_show_is_written_nowhere_else(
+    bench: Bench, tmp_path: Path, told: list[Message]
+) -> None:
+    def script(made_up: MadeUpVault) -> None:
+        made_up.welcome(version=READING_VERSION)
+        made_up.hear(DocumentsAsk)
+        for message in told:
+            made_up.say(message)
+        made_up.say(DocumentBatch([]))
+
+    with made_up_vault(bench, script) as link, pytest.raises(ProtocolError):
+        fetched(bench, tmp_path / "here", connect=lambda: link)
+    assert not (tmp_path / "outside").exists()
+    assert all(path.startswith("documents0") for path in everything_in(tmp_path / "here"))
+
+
+def test_what_a_vault_says_of_a_refusal_cannot_forge_a_line(bench: Bench, tmp_path: Path) -> None:
+    def script(made_up: MadeUpVault) -> None:
+        made_up.welcome(version=READING_VERSION)
+        made_up.hear(DocumentsAsk)
+        made_up.say(Unread(_RECORD, "x\n\x1b[2Jerror: y"))
+        made_up.say(DocumentBatch([]))
+
+    with made_up_vault(bench, script) as link, pytest.raises(EvidenceSyncError):  # it has no vault.toml
+        fetched(bench, tmp_path / "here", connect=lambda: link)
+    error = unread_error(tmp_path / "here" / "documents0" / _RECORD)
+    assert error is not None
+    assert error.message.isprintable()

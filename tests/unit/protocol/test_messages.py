@@ -26,6 +26,7 @@ from evidencesync.limits import (
     MAX_FILE_SIZE,
     MAX_HEADER_LINE,
     MAX_KEPT_MANIFEST,
+    MAX_NAME,
     MAX_PAGE,
     MAX_PAGE_LINES,
     MAX_PATH,
@@ -44,7 +45,7 @@ from evidencesync.limits import (
     PIECE_DIGEST,
     WINDOW,
 )
-from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk, RoomAsk, RoomShown
+from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk, RoomAsk, RoomShown, Stray, Unread
 from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Rows, RowsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, HANDSHAKE, MESSAGE_TYPES, decode_message, encode_message
@@ -124,6 +125,8 @@ EXAMPLES: list[Message] = [
     RoomAsk("c" * MAX_TITLE, "i"),
     RoomShown("ana@lab", 1, None, False, None, Alike([], []), None),  # noqa: FBT003
     RoomShown("p" * 256, None, MAX_FILE_SIZE, True, "h" * 256, Alike(["x"], ["y"]), Failure("sealed", "m", None)),  # noqa: FBT003
+    Unread("p" * MAX_DOCUMENT_PATH, "m" * MAX_ERROR_TEXT),
+    Stray("custody", b"\xff" * MAX_NAME),
     DocumentBatch([]),
     DocumentBatch([("p" * MAX_DOCUMENT_PATH, MAX_FILE_SIZE)] * MAX_DOCUMENTS_IN_MESSAGE),
     EvidenceAsk("C1", "I1", 1, [(b"a/b", 0, 1)]),
@@ -292,6 +295,10 @@ BEYOND: list[tuple[Message, int, Any]] = [
     (EXAMPLES[6], 3, bytes(31)),
     (EXAMPLES[6], 5, MAX_FILE_SIZE + 1),
     (EXAMPLES[6], 6, "everywhere"),
+    (Stray("custody", b"x"), 1, b""),
+    (Stray("custody", b"x"), 1, b"x" * (MAX_NAME + 1)),
+    (Unread("custody", ""), 0, ""),
+    (Unread("custody", ""), 1, "m" * (MAX_ERROR_TEXT + 1)),
     (RoomAsk("C1", "I1"), 0, ""),
     (RoomAsk("C1", "I1"), 1, "i" * (MAX_TITLE + 1)),
     (ROOM, 0, "p" * 257),
