@@ -218,12 +218,11 @@ class RoleHistory:
         known = (one for one in self.changes.get(key, ()) if stated_by is None or one.record < stated_by)
         return next((one.grant for one in reversed([*known]) if one.at_ns <= at_ns), self.others)
 
-    def changed_in_between(self, key: str, at_ns: int, stated_by: int | None) -> DatedGrant | None:
-        """Returns the last change that is dated after `at_ns`, though a later record of the chain first states the document."""
+    def changed_in_between(self, key: str, at_ns: int, stated_by: int | None) -> list[DatedGrant]:
+        """Returns the changes that are dated after `at_ns`, though a later record of the chain first states the document."""
         if stated_by is None:
-            return None
-        late = [one for one in self.changes.get(key, ()) if one.record < stated_by and one.at_ns > at_ns]
-        return late[-1] if late else None
+            return []
+        return [one for one in self.changes.get(key, ()) if one.record < stated_by and one.at_ns > at_ns]
 
     def was_ever_granted(self, key: str, role: Role, case: str) -> bool:
         """Whether there was a time at which a key held a role in a case."""

@@ -53,14 +53,14 @@ def refusal(
     stated_ns = statements.get(when.stated_by) if when.stated_by is not None else None
     grant = history.grant_at(key, when.ns, when.stated_by)
     reason = grant.reason_refused(role, case, when.ns)
-    changed = history.changed_in_between(key, when.ns, when.stated_by)
-    if changed is not None and stated_ns is not None and stated_ns + ON_ITS_WAY_NS < changed.at_ns:
+    changes = history.changed_in_between(key, when.ns, when.stated_by)
+    if changes and stated_ns is not None and stated_ns + ON_ITS_WAY_NS < (changed := changes[-1]).at_ns:
         if reason is None and changed.grant.reason_refused(role, case, when.ns) is None:
             return None
         text = f"roles changed at {shown_time(changed.at_ns)}, before the vault stated this at {shown_time(stated_ns)}"
         return Refusal("not-compared", f"{text}: its clock was set back, and what the signer might do then is not known")
-    if reason is None:
-        return None
+    if reason is None or any(one.grant.reason_refused(role, case, when.ns) is None for one in changes):
+        return None  # a clock that was a little ahead dates a change after what the vault took by it
     if not time_known and history.was_ever_granted(key, role, case):
         return Refusal("not-compared", _WITHOUT_TIME)
     early = when.earliest_ns

@@ -107,6 +107,19 @@ def test_a_role_that_came_later_by_the_order_does_not_help(tmp_path: Path) -> No
     assert errors(made.audit()) == {"not-allowed"}
 
 
+@pytest.mark.parametrize("then", [(), (READ,)], ids=["given", "given and taken away"])
+def test_a_role_that_was_given_by_a_clock_a_little_ahead_may_be_used_once_it_is_right(tmp_path: Path, then: tuple[Grant]) -> None:
+    """The vault lets the examiner push at once, and dates the acquisition before the change, which its chain has first."""
+    examiner = new_signer()
+    vault = new_vault(tmp_path / "vault", examiner)
+    vault.trust.change(examiner.public_key, READ, at_ns=MADE_NS + 1)
+    for number, grant in enumerate((USUAL, *then)):
+        vault.trust.change(examiner.public_key, grant, at_ns=RECEIVED_NS + DAY_NS // 24 + number)
+    acquire(vault, examiner)
+    verdict = Made(vault.layout.root, examiner).audit()
+    assert (verdict.verdict, errors(verdict)) == ("pass", set())
+
+
 def test_a_clock_that_was_set_back_judges_nobody(tmp_path: Path) -> None:
     """The role is taken away, and then the vault dates an acquisition long before that."""
     verdict = made_with(tmp_path, READ, at_ns=RECEIVED_NS + 30 * DAY_NS).audit()
