@@ -26,6 +26,10 @@ _WHO: Final = (
     "Ask the key's owner for its fingerprint in another way than over this machine, and whoever keeps the vault why it is not "
     "trusted. Who is trusted shows: evidencesync trust list VAULT"
 )
+_MAY: Final = (
+    "Ask whoever keeps the vault whether the signer might do this then, and why the vault took it. "
+    "What each key may do shows: evidencesync trust list VAULT"
+)
 _TRUST: Final = f"{_KEEP} Ask whoever keeps the vault who has changed it, and bring your own list: --trusted FILE."
 _CHAIN: Final = f"{_KEEP} Records are gone or were exchanged: bring a second copy of the vault, and verify that. {_RECEIPTS}"
 _OLDER: Final = (
@@ -59,6 +63,7 @@ _NEXT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("extra-entry", "wrong-type"), _EXTRA),
     **dict.fromkeys(("bad-signature", "wrong-signer", "revoked-signer", "wrong-place"), _SIGNED),
     "untrusted-signer": _WHO,
+    "not-allowed": _MAY,
     **dict.fromkeys(("trust-file", "trust-changed"), _TRUST),
     **dict.fromkeys(("chain-broken", "missing-record", "record-differs", "not-in-chain", "forked"), _CHAIN),
     **dict.fromkeys(("rolled-back", "older-copy"), _OLDER),

@@ -36,6 +36,7 @@ from evidencesync.limits import MAX_DETAILS, MAX_FRAME_BODY
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message
 from evidencesync.protocol.messages import Append, Failure, Records, Standing
+from evidencesync.vault.absent import SEE_LIST
 from evidencesync.vault.heads import require_as_stated, state_head
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.ledger import iter_records, recorded
@@ -58,7 +59,7 @@ def serve_custody(
 
     Raises NotThereError for an item without a chain, and the error with which a record is refused: then it was not appended.
     """
-    item = vault.item(admitted.name)
+    item = _open_item(vault, admitted)
     if not item.ledger.files():
         require_as_stated(vault, item.name, item.ledger)
         raise NotThereError(f"the vault has no custody records of {item.name}", hint="A chain begins with an acquisition.")
@@ -73,6 +74,16 @@ def serve_custody(
         events.record("appended")
         shown = _show(connection, item, admitted, shown)
     raise LimitExceededError(f"more than {MOST_APPENDS} records were handed in over one link")
+
+
+def _open_item(vault: Vault, admitted: Admitted) -> VaultItem:
+    """Opens the item. Who is bound to some cases is not told which other ones have nearly the same number."""
+    try:
+        return vault.item(admitted.name)
+    except NotThereError as error:
+        if admitted.grant.cases is not None:
+            error.hint = SEE_LIST
+        raise
 
 
 def _receive(connection: SenderConnection) -> Append | None:

@@ -54,6 +54,11 @@ class Rights:
         now = self._now()
         self._lists(now).check_somewhere(self._key, (role,), now)
 
+    @property
+    def are_bound(self) -> bool:
+        """Whether the key is bound to some cases."""
+        return self._lists(self._now()).grant_of(self._key).cases is not None
+
     def knows(self, case: str) -> bool:
         """Whether the key has anything to do with a case, by its exact number."""
         return self._lists(self._now()).grant_of(self._key).covers(case)

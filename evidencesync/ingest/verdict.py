@@ -20,8 +20,9 @@ import evidencesync
 from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.custody.documents import VERDICT_NAMESPACE
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.errors import BusyError, InvalidNameError, LinkLostError, ProtocolError, UsageError
+from evidencesync.errors import BusyError, InvalidNameError, LinkLostError, NotThereError, ProtocolError, UsageError
 from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.shortages import unexpected
@@ -31,6 +32,8 @@ from evidencesync.limits import MAX_FILE_SIZE
 from evidencesync.localstate.heads import NoMemory, RememberedHead
 from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
 from evidencesync.protocol.verdict_messages import Checking, VerdictShown, VerifyAsk
+from evidencesync.vault.absent import SEE_LIST
+from evidencesync.vault.catalog import is_folder
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import AuditScope, audit_vault
 from evidencesync.verify.context import UnwantedError, VerifyProgress
@@ -47,9 +50,11 @@ def send_verdict(connection: SenderConnection, vault: Vault, reader: Reader, ask
     1. The question is possible.  2. No other verification runs for this key: one of terabytes takes hours.
     3. A reader that ends the link ends the work.  4. The reader's key is still trusted, and may verify, when the vault signs.
 
-    Raises ProtocolError (1), BusyError (2), LinkLostError (3), UntrustedSignerError (4), LimitExceededError.
+    Raises ProtocolError and NotThereError (1), BusyError (2), LinkLostError (3), UntrustedSignerError, NotAllowedError (4),
+    LimitExceededError.
     """
     scope = _scope(ask)  # 1
+    _require_case(vault, Rights(vault, reader.key, now), scope.case)
     progress = VerifyProgress(is_wanted=lambda: not connection.has_gone)
     seen, begun = _SeenHeads(), now()
     with _only_one(vault, reader), connection.saying(lambda: _checking(progress)):  # 2
@@ -59,7 +64,7 @@ def send_verdict(connection: SenderConnection, vault: Vault, reader: Reader, ask
         except UnwantedError as error:  # 3
             raise LinkLostError("the reader has gone before the vault was verified") from error
     ended = now()
-    Rights(vault, reader.key, lambda: ended).require("verify", scope.case)  # 4
+    Rights(vault, reader.key, lambda: ended).require("verify", scope.case)  # 4, with the lists of now
     key = vault.signer.public_key.fingerprint
     document = encode_verdict(
         VaultVerdict(
@@ -90,6 +95,12 @@ def _scope(ask: VerifyAsk) -> AuditScope:
         return AuditScope(ask.case, ask.item, ask.acquisition)
     except (InvalidNameError, UsageError) as error:
         raise ProtocolError("an impossible case or item is to be verified, or one of which nobody says where it is") from error
+
+
+def _require_case(vault: Vault, rights: Rights, case: str | None) -> None:
+    """Refuses a case that is not there, for who is bound to some: a verdict would name others that are nearly the same."""
+    if case is not None and rights.are_bound and not is_folder(vault.layout.case(Title(case).folder)):
+        raise NotThereError(f"the vault has nothing of case {safe_text(case)}", hint=SEE_LIST)
 
 
 def _audit(vault: Vault, scope: AuditScope, ask: VerifyAsk, seen: _SeenHeads, progress: VerifyProgress, now_ns: int) -> Verdict:

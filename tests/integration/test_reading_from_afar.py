@@ -102,6 +102,27 @@ def test_an_older_copy_is_noticed_from_afar(lab: Lab, sshd: Sshd, tmp_path: Path
     assert "NOT AS IT WAS" in done.out
 
 
+def test_who_may_read_some_cases_sees_these_and_is_told_of_no_loss(lab: Lab, sshd: Sshd) -> None:
+    """The vault's own chain, and what this machine remembers, have records of the others."""
+    for case in ("2024/018", "2025-001"):
+        assert lab.push("--case", case, "--item", "DISK").code == 0
+    far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
+    with_key = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command())
+    assert lab.run("verify", "vault").code == 0  # it remembers all of them
+    assert lab.run("trust", "change", "vault", "ana@lab", "--may", "read", "--case", "2024-*").code == 0
+    listed = lab.run("list", far, "--json", *with_key)
+    assert (listed.code, [one["case"] for one in listed.document["items"]]) == (0, ["2024-017"])
+    assert lab.run("list", "vault", "--json").document["items"][1:] != []
+    assert lab.run("show", far, *ITEM, *with_key).code == 0
+    for case, command in (("2025-001", "show"), ("2025-001", "list"), ("2024/018", "list"), ("nothing", "list")):
+        number = ("--case", case, *(("--item", "DISK") if command == "show" else ()))
+        refused = lab.run(command, far, *number, *with_key)
+        assert (refused.code, refused.out) == (ExitCode.SIGNATURE, "")
+        assert f"ana@lab may read in case 2024-*, and not in case {case}" in refused.err
+        assert "trust change" in refused.err
+    assert lab.run("verify", far, *with_key).code == ExitCode.SIGNATURE
+
+
 def test_a_key_that_the_vault_does_not_know_sees_nothing(lab: Lab, sshd: Sshd) -> None:
     lab.make_key("eve")
     far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"

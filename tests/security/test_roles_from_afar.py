@@ -165,6 +165,18 @@ def test_who_asks_for_a_case_that_is_not_there_is_told_of_no_case_that_one_may_n
     assert not [path for path in names(bench, "2026/1") if path.startswith("cases/")]
 
 
+def test_a_slip_is_not_answered_with_the_numbers_of_other_cases(bench: Bench) -> None:
+    """The pattern is about more numbers than there are: those that are near, and not of ones own, are not named."""
+    for cases, told in ((None, True), (("2026/1",), False)):
+        only(bench, "verify", "custody", cases=cases)
+        client = CustodyClient(replace(bench, name=ItemName(Title("2026/1"), Title("E1"))))
+        with pytest.raises(EvidenceSyncError) as error:
+            client.enter()
+        assert (error.value.slug, "2026/11" in (error.value.hint or "")) == ("not-there", told)
+        found = answer(bench, VerifyAsk(bytes(32), "2026/1", None, None, all_digests=False), VerdictShown)
+        assert found == (VerdictShown if told else "not-there")
+
+
 def test_a_new_case_is_not_said_to_be_like_one_that_one_may_not_know(bench: Bench) -> None:
     for cases, alike in ((None, ["2026/12"]), (("2026-12",), [])):
         only(bench, "acquire", cases=cases)

@@ -38,13 +38,13 @@ SESSION: Final = "0123456789abcdef0123456789abcdef"
 
 
 def _lists() -> None:
-    """trusted_signers and revoked_keys: whatever is changed in them, no record says so."""
-    for name in ("trusted_signers", "revoked_keys"):
+    """trusted_signers, revoked_keys and roles.json: whatever is changed in them, no record says so."""
+    for name in ("trusted_signers", "revoked_keys", "roles.json"):
         for kind, change in (ANY | TEXT).items():
             if name == "revoked_keys" and kind == "in capitals":
                 continue
             _add(f"{name} {kind}", Row(spoiled(name, change), 32, "trust-changed", name))
-        _add(f"{name} removed", Row(gone(name), 32, "", ""))
+        _add(f"{name} removed", Row(gone(name), 31 if name == "roles.json" else 32, "", ""))
         _add(f"{name} of another vault", Row(taken(name, of=lambda shop: shop.other), 32, "trust-changed", name))
         _add(f"{name} is a link to itself elsewhere", Row(linked_away(name), 32, "", name))
         _add(f"{name} of 32 GiB", Row(longer(name), 32, "", name))
@@ -54,7 +54,13 @@ def _lists() -> None:
         _add(f"trusted_signers {kind}", Row(spoiled("trusted_signers", change), 32, "trust-changed", "trusted_signers"))
     _add("a stranger trusted", Row(_stranger, 32, "trust-changed", "trusted_signers"))
     _add("a stranger trusted, beside the right list", Row(_rogue_beside, 32, "", ""))
-    for name in (".new-trusted_signers", ".new-revoked_keys"):  # as a change leaves it that ends before its record
+    for kind, change in ROLES.items():
+        _add(f"roles.json {kind}", Row(spoiled("roles.json", change), 32, "trust-changed", "roles.json"))
+    for name in (
+        ".new-trusted_signers",
+        ".new-revoked_keys",
+        ".new-roles.json",
+    ):  # as a change leaves it that ends before its record
         _add(f"{name} beside the right lists", Row(made(name, touch), 0, "unfinished-change", name))
 
 
@@ -74,6 +80,13 @@ SIGNERS: Final[dict[str, Change]] = {
         data.replace(b"ana@lab", b"x@lab").replace(b"dora@lab", b"ana@lab").replace(b"x@lab", b"dora@lab")
     ),
     "with a namespace more": lambda data: data.replace(b'namespaces="', b'namespaces="file,', 1),
+}
+
+
+ROLES: Final[dict[str, Change]] = {
+    "with a role more": lambda data: data.replace(b'"verify"\n', b'"verify",\n      "admin"\n', 1),
+    "with a role less": lambda data: data.replace(b'"acquire",\n      ', b"", 1),
+    "for one case": lambda data: data.replace(b"]\n", b'],\n    "cases": [\n      "2024-*"\n    ]\n', 1),
 }
 
 
