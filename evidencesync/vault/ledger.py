@@ -113,7 +113,7 @@ class Ledger:
 
         Raises ChainError for a gap or a double number, MissingOrExtraError for a strange name.
         """
-        found = self._gone_on() if self._known else self._listed()
+        found = self._gone_on() if self._known and not self.folder.is_symlink() else self._listed()
         last = max(found[-1].sequence if found else 0, reaching)
         if len(found) != last:
             # While others add to a large folder, a listing can have the newest name and miss one from just before. Records are
