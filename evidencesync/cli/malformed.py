@@ -31,6 +31,8 @@ _ACQUISITION: Final = re.compile("[0-9]{1,4}")
 """A number that is no case's, where one may be an acquisition's."""
 _TEXTS: Final = ("TEXT", "NAME", "NAME=VALUE")
 """What the value of an option is called that may have several words."""
+_TYPICAL: Final = ("form", "output")
+"""The options for which the value of an example stands where nothing was typed."""
 _BARE: Final = ("case", "item", "text", "acquisition")
 """The options whose values are typed without their names, in this order."""
 
@@ -116,8 +118,9 @@ class _Line(NamedTuple):
     def meant(self) -> dict[str, str]:
         """The options that words without one may belong to, by the options' names; empty if nobody knows."""
         known = {one.name for one in self.command.params if self.values.get(one.name) is None}
-        if len(self.extra) == 1 and _ACQUISITION.fullmatch(self.extra[0]) and "acquisition" in known:
-            return {"acquisition": self.extra[0]}
+        numbered = next((name for name in ("record", "acquisition") if name in known), None)
+        if len(self.extra) == 1 and _ACQUISITION.fullmatch(self.extra[0]) and numbered is not None:
+            return {numbered: self.extra[0]}
         if len(self.extra) == 1 and "output" in known and "." in self.extra[0]:
             return {"output": self.extra[0]}
         free = [one.name for name in _BARE for one in self.command.params if one.name == name and self.values.get(name) is None]
@@ -153,12 +156,15 @@ class _Line(NamedTuple):
         return ["--text TEXT"] if is_lost else []
 
     def _value(self, option: Any, meant: dict[str, str]) -> str:
-        """The value of an option that is missing: the one that is meant, else that of the first example, or a name for it."""
-        example = shlex.split(first_example(self.command.epilog))
-        typical = [
-            value for name, value in itertools.pairwise(example) if name in option.opts and option.name not in ("case", "item")
-        ]
-        return shell_text(meant[option.name]) if option.name in meant else next(iter(typical), option.metavar)
+        """The value of an option that is missing: the one that is meant, else a name for it, or for a file that of an example.
+
+        What is pasted may become a signed record: it states no person and no number that nobody has typed.
+        """
+        if option.name in meant:
+            return shell_text(meant[option.name])
+        example = itertools.pairwise(shlex.split(first_example(self.command.epilog)))
+        typical = (value for name, value in example if name in option.opts and option.name in _TYPICAL)
+        return next(typical, option.metavar)
 
 
 def refuse(error: Exception, given: list[str], console: Console) -> ExitCode:

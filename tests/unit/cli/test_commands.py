@@ -120,5 +120,5 @@ def test_one_option_that_is_missing_is_explained_and_shown_in_the_line_that_was_
     assert main(given) == 2
     hint = capsys.readouterr().err.splitlines()[1]
     assert said in hint
-    value = {"export": "--format bagit", "report": "-o report.pdf", "custody": "--to ben@lab"}[given[0]]
+    value = {"export": "--format bagit", "report": "-o report.pdf", "custody": "--to PRINCIPAL"}[given[0]]
     assert hint.endswith(f", or: evidencesync {' '.join(given)} {value}")

@@ -56,7 +56,9 @@ def test_a_long_name_with_one_dash_is_told_to_have_two(
         (["show", "v", "--case", "C", "DISK-1"], "show v --case C --item DISK-1"),
         (["custody", "note", "v", *_ITEM, "two screws missing"], "custody note v --case C --item I --text 'two screws missing'"),
         (["verify", "v", "C"], "verify v --case C"),
-        (["custody", "correct", "v", *_ITEM], "custody correct v --case C --item I --record 1 --text TEXT"),
+        (["custody", "correct", "v", *_ITEM], "custody correct v --case C --item I --record N --text TEXT"),
+        (["custody", "correct", "v", *_ITEM, "--text", "x", "11"], "custody correct v --case C --item I --text x --record 11"),
+        (["custody", "hand-over", "v", *_ITEM], "custody hand-over v --case C --item I --to PRINCIPAL"),
         (["verify", "v", "2"], "verify v --case CASE --item ITEM --acquisition 2"),
     ],
 )
