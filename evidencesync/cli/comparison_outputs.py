@@ -192,7 +192,10 @@ class ChangedOutput(Output, frozen=True):
 
 
 class DifferenceCounts(Output, frozen=True):
-    """All differences, whether they are listed or not. `filtered`: a filter left it out of one acquisition, so nobody knows."""
+    """All differences, whether they are listed or not.
+
+    Nobody knows of two kinds: `filtered`, what a filter left out of one acquisition, and `not_read`, what neither has read whole.
+    """
 
     same: Count
     added: Count
@@ -201,6 +204,7 @@ class DifferenceCounts(Output, frozen=True):
     changed: Count
     metadata: Count
     filtered: Count
+    not_read: Count
 
 
 class SourceOutput(Output, frozen=True):

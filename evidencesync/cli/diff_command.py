@@ -111,6 +111,7 @@ def _output(
             changed=found.changed_count,
             metadata=found.metadata_count,
             filtered=found.filtered_count,
+            not_read=found.not_read_count,
         ),
         added=[LoneOutput(*to_json_fields(one.path), one.type, one.size) for one in found.added],
         removed=[LoneOutput(*to_json_fields(one.path), one.type, one.size) for one in found.removed],
@@ -177,6 +178,8 @@ def diff_lines(output: DiffOutput, *, every_one: bool = True) -> Iterator[str]:
     )
     if counts.filtered:
         yield f"  {counts.filtered:,} not compared: a filter left them out of one of the two"
+    if counts.not_read:
+        yield f"  {counts.not_read:,} not compared: neither has read them whole (left out by a filter, or not readable)"
 
 
 def _moved_lines(moved: Sequence[MovedOutput], *, every_one: bool) -> Iterator[str]:

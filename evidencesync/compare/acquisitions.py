@@ -67,6 +67,7 @@ class AcquisitionDifference:
     changed_count: int = 0
     metadata_count: int = 0
     filtered_count: int = 0
+    not_read_count: int = 0
     added: list[Unpaired] = field(default_factory=list)
     removed: list[Unpaired] = field(default_factory=list)
     moved: list[Moved] = field(default_factory=list)
@@ -77,7 +78,7 @@ class AcquisitionDifference:
 def compare_acquisitions(item: ItemLayout, before: int, after: int, limit: int) -> AcquisitionDifference:
     """Compares two acquisitions; of each kind of difference, `limit` are named.
 
-    What a filter left out of one of them is only counted: it is neither added nor removed.
+    What a filter left out of one of them is only counted: it is neither added nor removed. So is what neither has read.
     Raises MissingOrExtraError, MalformedDocumentError, StorageError for documents that cannot be read.
     """
     found = AcquisitionDifference()
@@ -90,6 +91,8 @@ def compare_acquisitions(item: ItemLayout, before: int, after: int, limit: int) 
                 found.same += 1
             elif one.kind == "filtered":
                 found.filtered_count += 1
+            elif one.kind == "not-read":
+                found.not_read_count += 1
             elif one.kind in ("added", "removed"):
                 unpaired.add(one)
             elif one.kind == "changed":

@@ -11,7 +11,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields, pair_in_order, walk_order
 
-DifferenceKind = Literal["added", "removed", "changed", "metadata", "filtered"]
+DifferenceKind = Literal["added", "removed", "changed", "metadata", "filtered", "not-read"]
 
 # What makes an entry another one; all else is metadata. `device` (st_dev) is the number of a mount, and is not compared.
 _CONTENT: Final = ("type", "size", "blake3", "sha256", "device_number")
@@ -83,7 +83,8 @@ def differences(
 ) -> Iterator[EntryDifference | None]:
     """All paths of two manifests in their common order; None for one about which they agree. Holds two entries at a time.
 
-    What a filter left out of one of them is `filtered`, and nothing else. `compare`: by default all that manifests state.
+    What a filter left out of one of them is `filtered`, and nothing else. What neither has read is `not-read` where all else
+    agrees: nobody knows whether it is the same. `compare`: by default all that manifests state.
     """
     left_out = _LeftOut()
     for one, other in pair_in_order(before, after, _order, _order):
@@ -107,10 +108,15 @@ def has_changed(before: Entry, after: Entry) -> bool:
     return bool(_IDENTITY(before) != _IDENTITY(after))
 
 
+def _lacks_content(entry: Entry) -> bool:
+    """Whether something of it was not read: its content, a part of that, or what lies in a folder."""
+    return bool(entry.read_errors) or not {"unreadable", "skipped"}.isdisjoint(entry.flags or ())
+
+
 def _compare(one: WholeEntry, other: WholeEntry) -> EntryDifference | None:
     left, right = one.entry, other.entry
     if left == right and one.attributes == other.attributes:
-        return None
+        return EntryDifference("not-read", one.path, left, right, []) if _lacks_content(left) else None
     changed = has_changed(left, right)
     content = [*_plain_changes(left, right, _CONTENT), *_path_change(left, right, "target")] if changed else []
     metadata = [
@@ -120,7 +126,7 @@ def _compare(one: WholeEntry, other: WholeEntry) -> EntryDifference | None:
         *_list_changes(left, right),
     ]
     if not content and not metadata:
-        return None
+        return EntryDifference("not-read", one.path, left, right, []) if _lacks_content(left) else None
     return EntryDifference("changed" if changed else "metadata", one.path, left, right, content + metadata)
 
 

@@ -111,7 +111,7 @@ def _count(found: Iterator[EntryDifference | None], events: Events) -> Changes:
     counts: Counter[str] = Counter()
     contents: dict[str, Counter[str]] = {"added": Counter(), "removed": Counter()}
     for one in found:
-        if one is None:
+        if one is None or one.kind == "not-read":
             continue
         counts[one.kind] += 1
         entry = one.after or one.before

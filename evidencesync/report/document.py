@@ -167,7 +167,8 @@ class Difference(Part, frozen=True):
 class Differences(Part, frozen=True):
     """An acquisition against the one before it, by the rule of `diff`. Counts are of all, `listed` has the first of each kind.
 
-    What differs in other attributes alone (`metadata`), and what a filter left out of one (`filtered`), is counted only.
+    Only counted is what differs in other attributes alone (`metadata`), what a filter left out of one (`filtered`), and what
+    neither has read whole (`not-read`).
     """
 
     earlier: int

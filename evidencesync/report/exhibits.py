@@ -379,8 +379,9 @@ _COUNTED: Final = {
     "removed": "gone",
     "moved": "moved (the same content under another path)",
     "changed": "changed",
-    "metadata": "with the same content and other attributes, such as times",
+    "metadata": "with other attributes alone, such as times",
     "filtered": "left out by a filter in one of them",
+    "not-read": "that neither has read whole, so that nobody knows whether they are the same",
 }
 _NAMED: Final = ("added", "removed", "moved", "changed")
 _DIFFERS: Final[dict[DifferenceKind, str]] = {

@@ -118,6 +118,7 @@ def count_differences(item: ItemLayout, earlier: int, later: int) -> Differences
         "changed": found.changed_count,
         "metadata": found.metadata_count,
         "filtered": found.filtered_count,
+        "not-read": found.not_read_count,
     }
     listed = [
         *(Difference(path_pair(one.path), "added", None) for one in found.added),

@@ -67,3 +67,12 @@ def test_what_was_filtered_is_counted_by_type_and_is_no_flagged_entry(bench: Ben
     bench.push(rules=FilterRules.from_patterns(["in/", "in.txt"]))
     found = survey(layout(bench), 1)
     assert (found.filtered, found.flagged, found.flagged_count) == ({"directory": 1, "file": 1}, [], 0)
+
+
+def test_what_neither_acquisition_has_read_is_not_called_the_same(bench: Bench) -> None:
+    rules = FilterRules.from_patterns(["in/", "*.db"])
+    (bench.source / "locked.db").write_bytes(b"1")
+    bench.push(rules=rules)
+    bench.push(rules=rules)
+    found = count_differences(layout(bench), 1, 2)
+    assert (found.counts, found.listed) == ({"not-read": 2, "same": 3}, [])
