@@ -31,7 +31,9 @@ _MAY: Final = (
     "What each key may do shows: evidencesync trust list VAULT"
 )
 _TRUST: Final = f"{_KEEP} Ask whoever keeps the vault who has changed it, and bring your own list: --trusted FILE."
-_CHAIN: Final = f"{_KEEP} Records are gone or were exchanged: bring a second copy of the vault, and verify that. {_RECEIPTS}"
+_CHAIN: Final = (
+    f"{_KEEP} Records are damaged, gone, or were exchanged: bring a second copy of the vault, and verify that. {_RECEIPTS}"
+)
 _OLDER: Final = (
     "Keep this copy as it is, and look for the newer one. If it was restored from a backup on purpose, compare it with the "
     "receipts: evidencesync receipts check --vault VAULT"
@@ -80,6 +82,8 @@ _NEXT: Final[Mapping[str, str]] = {
 }
 """What to do, by the slug of a finding. What is missing here comes with a hint of its own, or does not make a verdict worse."""
 
+_NO_MORE_RECORDS: Final = (_TRUST, _CHAIN, _OLDER)
+"""What to do where a vault may refuse every further record."""
 
 _HINTED: Final = ("vault-not-found", "not-there")
 """What was named is wrong: the finding itself says what is there."""
@@ -94,5 +98,5 @@ def next_lines(verdict: Verdict, fill: Callable[[str], str], *, recorded: bool) 
     ordered = sorted(set(slugs), key=list(_NEXT).index)
     for text in list(dict.fromkeys(_NEXT[slug] for slug in ordered))[:_MOST]:
         yield f"next: {fill(text)}"
-    if errors and not recorded and verdict.heads:
+    if errors and not recorded and verdict.heads and not any(_NEXT[slug] in _NO_MORE_RECORDS for slug in errors):
         yield "next: State this verdict in the item's chain of custody: the same command with --record."

@@ -95,3 +95,10 @@ def test_a_verdict_that_is_recorded_is_not_told_to_be() -> None:
     assert any(line.endswith("with --record.") for line in next_lines(found, str, recorded=False))
     assert not any(line.endswith("with --record.") for line in next_lines(found, str, recorded=True))
     assert not list(next_lines(msgspec.structs.replace(found, verdict="pass"), str, recorded=False))
+
+
+@pytest.mark.parametrize("slug", ["chain-broken", "rolled-back", "trust-changed"])
+def test_no_record_is_asked_for_where_the_vault_would_refuse_it(slug: str) -> None:
+    errors = [msgspec.structs.replace(finding("error", "one"), slug=one) for one in ("file-damaged", slug)]
+    found = msgspec.structs.replace(verdict(*errors), heads=[Head(None, None, 1, "0" * 64)])
+    assert not any("--record" in line for line in next_lines(found, str, recorded=False))
