@@ -127,7 +127,7 @@ MAX_DOCUMENT_PATH: Final = 256
 MAX_DOCUMENTS_IN_MESSAGE: Final = 512
 MAX_WHOLE_MANIFESTS: Final = 2  # of one item, in one session
 MAX_FETCHED_DOCUMENTS: Final = 10_000_000
-MAX_FETCHED_BYTES: Final = 8 * 1024 * MIB  # of all documents but whole manifests and their rows
+MAX_FETCHED_BYTES: Final = 8 * 1024 * MIB  # of all documents but single whole manifests and their rows
 # Evidence that is read from afar.
 MAX_EVIDENCE_PART: Final = 1 * MIB  # of one file; both ends hold one whole in memory
 MAX_EVIDENCE_PARTS: Final = 512  # in one message

@@ -20,7 +20,6 @@ from evidencesync.cli.comparison_outputs import CompareOutput, DiffOutput
 from evidencesync.cli.custody_outputs import (
     CustodyAppendOutput,
     CustodyShowOutput,
-    FarVerdict,
     ForgetHeadOutput,
     ReceiptsCheckOutput,
     ReceiptsListOutput,
@@ -54,7 +53,7 @@ from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.localstate.heads import SeenHead
 from evidencesync.localstate.watched import WatchedSource
 from evidencesync.report.document import Report
-from evidencesync.verify.findings import Verdict
+from evidencesync.verify.findings import FarVerdict, Verdict
 from evidencesync.verify.vault_verdict import VaultVerdict
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"

@@ -21,19 +21,27 @@ from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import SigningKey
-from evidencesync.errors import BusyError, LimitExceededError, LinkLostError, ProtocolError
+from evidencesync.errors import BusyError, LimitExceededError, LinkLostError, ProtocolError, VersionError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.temporary import writing_temporary
 from evidencesync.files.unread import mark_unread
 from evidencesync.limits import MAX_FETCHED_BYTES, MAX_FETCHED_DOCUMENTS, MAX_HEADER_LINE, MIB
-from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk, Stray, Unread
-from evidencesync.protocol.messages import ASKING_VERSION, Message, Welcome
+from evidencesync.protocol.document_messages import (
+    AllManifestsAsk,
+    DocumentBatch,
+    DocumentsAsk,
+    ManifestsAsk,
+    Stray,
+    Unread,
+)
+from evidencesync.protocol.messages import ASKING_VERSION, MANIFESTS_VERSION, Message, Welcome
 from evidencesync.vault.documents import LARGE, document_limit, is_folder_place
-from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, ITEM_FOLDERS, acquisition_number
+from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, ITEM_FOLDERS, MANIFEST, acquisition_number
 from evidencesync.vault.ledger import is_stray
 from evidencesync.vault.vault import Vault
 
 _NOWHERE: Final = "no folder"  # no name that anything of a vault has
+_FEWER: Final = "Where it is that large, take one part after the other: --case CASE, and --item ITEM."
 _MOST_PLACES: Final = 10_000  # folders that are known to be there
 _MOST_TEXT: Final = 1000
 _DEPTH: Final = 4  # names in the path of a folder of an item
@@ -44,7 +52,8 @@ class DocumentsRequest:
     """Which documents are wanted, and who reads them. `vault` is the path as the other end knows it.
 
     `whole`: the acquisitions of the one item of which all of the manifest, and the rows of chunks, are wanted; 0 is the last one.
-    Without `rows`, these are left out, if the vault's end knows how. `least_bytes`: what a planned push needs at the least.
+    Without `rows`, these are left out, if the vault's end knows how. None: all of every manifest, and no rows. `least_bytes`:
+    what a planned push needs at the least.
     """
 
     vault: bytes
@@ -52,7 +61,7 @@ class DocumentsRequest:
     session: str
     case: str | None = None
     item: str | None = None
-    whole: tuple[int, ...] = ()
+    whole: tuple[int, ...] | None = ()
     rows: bool = True
     least_bytes: int = 0
     timeout_seconds: float = 60.0
@@ -88,15 +97,27 @@ def _fetch_once(
 ) -> tuple[Vault, ReadingSession]:
     session = ReadingSession(link, request, now, recall, request.least_bytes)
     try:
-        asks = DocumentsAsk if request.rows or session.welcome.version < ASKING_VERSION else ManifestsAsk
-        session.ask(asks(request.case, request.item, list(request.whole)))
-        copy = _Copy(folder, len(request.whole))
+        session.ask(_question(request, session.welcome))
+        copy = _Copy(folder, request.whole)
         while copy.takes(session.expect(DocumentBatch, Unread, Stray), session.data):
             pass
         return _opened(folder, session.welcome), session
     except BaseException:
         session.close()
         raise
+
+
+def _question(request: DocumentsRequest, welcome: Welcome) -> DocumentsAsk | AllManifestsAsk:
+    """Raises VersionError for a vault's end that cannot be asked for all of every manifest."""
+    if request.whole is None:
+        if welcome.version < MANIFESTS_VERSION:
+            raise VersionError(
+                f"the vault's evidencesync ({safe_text(welcome.tool, 60)}) does not show all of its manifests",
+                hint="Update it there, or run the command on the vault's machine.",
+            )
+        return AllManifestsAsk(request.case, request.item)
+    asks = DocumentsAsk if request.rows or welcome.version < ASKING_VERSION else ManifestsAsk
+    return asks(request.case, request.item, list(request.whole))
 
 
 def _opened(folder: Path, welcome: Welcome) -> Vault:
@@ -111,10 +132,11 @@ def _opened(folder: Path, welcome: Welcome) -> Vault:
 class _Copy:
     """The folder into which documents are stored."""
 
-    def __init__(self, folder: Path, whole: int) -> None:
-        """`whole`: of so many acquisitions the large documents were asked for."""
+    def __init__(self, folder: Path, whole: tuple[int, ...] | None) -> None:
+        """`whole`: the acquisitions of which the large documents were asked for; None: the manifests of all."""
         self._folder = folder
-        self._large = whole * len(LARGE)
+        self._large = 0 if whole is None else len(whole) * len(LARGE)
+        self._large_names = LARGE - {MANIFEST} if whole is None else LARGE  # of all manifests the bytes are counted
         self._places: set[str] = set()
         self._count = 0
         self._size = 0
@@ -203,12 +225,12 @@ class _Copy:
         if size > limit + 2:
             raise LimitExceededError(f"a document of {size} bytes: {safe_text(path, 200)}")  # 1
         size = 0 if size > limit else size
-        is_large = path.rpartition("/")[2] in LARGE and size > 2 * MAX_HEADER_LINE  # the ends of one are no more
+        is_large = path.rpartition("/")[2] in self._large_names and size > 2 * MAX_HEADER_LINE  # the ends of one are no more
         self._count += 1
         self._large -= is_large
         self._size += 0 if is_large else size
         if self._count > MAX_FETCHED_DOCUMENTS or self._size > MAX_FETCHED_BYTES or self._large < 0:
-            raise LimitExceededError("the vault shows more documents than any vault has")  # 3
+            raise LimitExceededError("the vault shows more documents than are taken at once", hint=_FEWER)  # 3
         return size
 
     def _link(self, path: str) -> None:

@@ -10,7 +10,6 @@ from typing import BinaryIO, Final, NamedTuple
 from evidencesync.acquire.connect import not_regained, pause_seconds
 from evidencesync.acquire.reading_session import FarReader, ReadingSession
 from evidencesync.connection.event_log import NO_EVENTS, Events
-from evidencesync.connection.inbox import alive_seconds
 from evidencesync.connection.process import SteadyClock
 from evidencesync.connection.waiting import is_of_the_way
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
@@ -18,7 +17,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.files.temporary import writing_temporary
 from evidencesync.limits import MAX_EVIDENCE_AHEAD, MAX_EVIDENCE_PARTS, MAX_EVIDENCE_PATHS
 from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, LackKind, Rows, RowsAsk
-from evidencesync.protocol.messages import ASKING_VERSION, Alive
+from evidencesync.protocol.messages import ASKING_VERSION
 
 _OF_A_PART: Final = 4096  # bytes that a part counts for besides its own: so there are never many thousands on the way
 
@@ -61,7 +60,6 @@ class EvidenceStream:
         self._sent = 0  # so many of them were asked for over this link
         self._came: deque[tuple[FilePart, memoryview | Lack]] = deque()
         self._held = 0
-        self._said_at = time.monotonic()
         if self._session.welcome.version < ASKING_VERSION:
             tool = safe_text(self._session.welcome.tool, 60)
             raise VersionError(
@@ -97,16 +95,13 @@ class EvidenceStream:
         """Asks for what was added. A link that is lost is no error here: the next answer is waited for over another one."""
         while self._sent < len(self._due):
             parts = self._next_parts()
-            self._said_at = time.monotonic()
             if not self._session.try_ask(EvidenceAsk(*self._place, parts)):
                 return
             self._sent += len(parts)
 
     def keep_alive(self) -> None:
         """Keeps the link while this end works for long without a question. To be called often."""
-        if time.monotonic() - self._said_at >= alive_seconds(self._far.request.timeout_seconds):
-            self._said_at = time.monotonic()
-            self._session.try_ask(Alive())
+        self._session.keep_alive()
 
     def take(self) -> memoryview | Lack:
         """Returns what has come for the oldest part."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 from evidencesync.acquire.handshake import ReadingRequest, begin_reading_session
+from evidencesync.connection.inbox import alive_seconds
 from evidencesync.connection.link import Link
 from evidencesync.connection.vault_answers import VaultAnswers
 from evidencesync.errors import IncompleteError, LinkLostError, StorageError
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.messages import Message
+from evidencesync.protocol.messages import Alive, Message
 
 _M = TypeVar("_M", bound=Message)
 
@@ -34,6 +36,8 @@ class ReadingSession:
         """
         self._link = link
         self._answers = VaultAnswers(link, request.timeout_seconds)
+        self._alive_seconds = alive_seconds(request.timeout_seconds)
+        self._said_at = time.monotonic()
         try:
             with self.explained():
                 self.welcome = begin_reading_session(request, link, self._answers.expect, now, recall, least_bytes)
@@ -60,6 +64,11 @@ class ReadingSession:
             return False
         return True
 
+    def keep_alive(self) -> None:
+        """Keeps the link while this end works for long without a question. To be called often. A lost link is no error here."""
+        if time.monotonic() - self._said_at >= self._alive_seconds:
+            self.try_ask(Alive())
+
     def expect(self, *kinds: type[_M]) -> _M:
         """Returns the next message, which must be of one of these kinds. Raises as `VaultAnswers.expect` does."""
         with self.explained():
@@ -75,6 +84,7 @@ class ReadingSession:
         self._answers.close()
 
     def _write(self, message: Message) -> None:
+        self._said_at = time.monotonic()
         self._answers.begin_waiting()
         self._link.write(frame_of(message))
 

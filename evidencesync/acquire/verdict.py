@@ -62,29 +62,34 @@ def fetch_verdict(
     progress: VerifyProgress,
     notify: Callable[[str], None] = lambda _line: None,
     now: Callable[[], int] | None = None,
+    session: ReadingSession | None = None,
 ) -> SignedVerdict:
     """Has the vault verified, and returns its verdict.
 
     `recall` is called with the vault's id before anything is read: what this machine remembers must be older than what is shown.
+    `session`: one of the same request that is open already is taken over, and asked first.
     A lost link, or another verification for our key, begins it again; `notify` is called with a line about that. Raises what the
     vault refuses us with, ProtocolError, SignatureError, MalformedDocumentError, LinkLostError, VersionError.
     """
     clock = now or SteadyClock()
+
+    def ask(opened: ReadingSession | None) -> SignedVerdict:
+        return _ask(opened or ReadingSession(connect(), request, clock, recall), request, progress)
+
     for attempt in range(request.retries):
         try:
-            return _fetch_once(connect(), request, recall, progress, clock)
+            return ask(session)
         except (LinkLostError, BusyError) as error:
             seconds = pause_seconds(attempt)
             notify(f"{error.message}; the verification begins again in {seconds:.1f} s ({attempt + 1} of {request.retries})")
             time.sleep(seconds)
-    return _fetch_once(connect(), request, recall, progress, clock)
+            session = None
+    return ask(session)
 
 
-def _fetch_once(
-    link: Link, request: VerdictRequest, recall: Callable[[str], None], progress: VerifyProgress, now: Callable[[], int]
-) -> SignedVerdict:
+def _ask(opened: ReadingSession, request: VerdictRequest, progress: VerifyProgress) -> SignedVerdict:
     scope, nonce = request.scope, secrets.token_bytes(NONCE)
-    with closing(ReadingSession(link, request, now, recall)) as session:
+    with closing(opened) as session:
         if session.welcome.version < ASKING_VERSION:
             raise VersionError(
                 f"the vault's evidencesync ({safe_text(session.welcome.tool, 60)}) cannot verify for who asks from afar",

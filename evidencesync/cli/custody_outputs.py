@@ -18,7 +18,7 @@ from evidencesync.evidence.entry import Count
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.exit_codes import ExitCode
 from evidencesync.verify.checks import MEANINGS
-from evidencesync.verify.findings import Outcome, Verdict
+from evidencesync.verify.findings import ByVault, Outcome, Verdict
 
 _UNREAD: Final = frozenset({ExitCode.GAPS, ExitCode.INTERNAL, ExitCode.USAGE, ExitCode.NO_SPACE})
 """Of what is known of a chain: the disk or the system did not give it. That breaks no chain."""
@@ -97,23 +97,6 @@ class RecordedItem(Output, frozen=True):
     record: Count | None
     problem: Problem | None
     problem_code: Count | None
-
-
-class ByVault(Output, frozen=True):
-    """A vault on another machine that verified itself, and signed the verdict; and where the signed verdict is kept, if it is."""
-
-    address: str
-    key: Fingerprint
-    tool: str
-    begun: UtcTime
-    ended: UtcTime
-    kept: str | None
-
-
-class FarVerdict(Verdict, frozen=True):
-    """The verdict of a vault on another machine on itself, with what this machine finds by what it remembers."""
-
-    by_vault: ByVault
 
 
 class RecordedVerdict(Verdict, frozen=True, omit_defaults=True):

@@ -64,24 +64,35 @@ class ReadableVault:
         return f"{there}/{path.relative_to(self.vault.layout.root)}"
 
 
+def reader_key(run: Run, reader: KeyChoice | SigningKey, ssh: RemoteChoice) -> SigningKey:
+    """The key of who reads, which is loaded where it was only chosen. Raises SigningKeyError."""
+    from evidencesync.cli.terminal import make_asker
+    from evidencesync.ssh.keys import load_signer
+
+    if not isinstance(reader, KeyChoice):
+        return reader
+    return load_signer(reader.key_choice(run.settings), ssh.identity_file(run.settings), make_asker(run.console.terminal))
+
+
 @contextlib.contextmanager
-def readable_vault(
+def readable_vault(  # noqa: PLR0913  # what each command needs of a vault, by its name
     run: Run,
     text: str,
     reader: KeyChoice | SigningKey,
     ssh: RemoteChoice,
     numbers: tuple[str | None, str | None],
-    whole: Sequence[int] = (),
+    whole: Sequence[int] | None = (),
     *,
+    rows: bool = True,
     planned: int | None = None,
     asks_more: bool = False,
 ) -> Iterator[ReadableVault]:
     """Opens a vault; from another machine, the documents of the case and the item with these numbers are fetched.
 
-    `whole`: the acquisitions of which all of the manifest is needed, 0 for the last one. `planned`: for a push that needs so
-    many bytes at the least; then without the rows of chunks. `asks_more`: the link stays open for further questions.
-    `reader`: who reads, by the key or by how it was chosen. Raises what opening a vault raises, and what connecting to one and
-    being refused there raise.
+    `whole`: the acquisitions of which all of the manifest is needed, 0 for the last one; without `rows` not the rows of chunks.
+    None: all of every manifest, and no rows. `planned`: for a push that needs so many bytes at the least; then without rows, too.
+    `asks_more`: the link stays open for further questions. `reader`: who reads, by the key or by how it was chosen. Raises what
+    opening a vault raises, and what connecting to one and being refused there raise.
     """
     from evidencesync.vault.vault import Vault
 
@@ -93,23 +104,19 @@ def readable_vault(
     from evidencesync.acquire.custody import RETRIES
     from evidencesync.acquire.documents import DocumentsRequest, fetch_documents
     from evidencesync.acquire.reading_session import FarReader
-    from evidencesync.cli.terminal import make_asker, person_at
+    from evidencesync.cli.terminal import person_at
     from evidencesync.files.temporary import temporary_folder
     from evidencesync.localstate.heads import RecalledHeads
     from evidencesync.protocol.messages import ROLES_VERSION
-    from evidencesync.ssh.keys import load_signer
 
-    if isinstance(reader, KeyChoice):
-        key, identity = reader.key_choice(run.settings), ssh.identity_file(run.settings)
-        reader = load_signer(key, identity, make_asker(run.console.terminal))
     request = DocumentsRequest(
         vault=os.fsencode(address.path),
-        signer=reader,
+        signer=reader_key(run, reader, ssh),
         session=secrets.token_hex(16),
         case=numbers[0],
         item=numbers[1],
-        whole=tuple(whole),
-        rows=planned is None,
+        whole=None if whole is None else tuple(whole),
+        rows=rows and planned is None,
         least_bytes=planned or 0,
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=RETRIES,
@@ -127,5 +134,5 @@ def readable_vault(
         if not asks_more:
             session.close()
         knows_roles = session.welcome.version >= ROLES_VERSION
-        grant = vault.load_trust().grant_of(reader.public_key) if knows_roles and numbers[0] is None else None
+        grant = vault.load_trust().grant_of(request.signer.public_key) if knows_roles and numbers[0] is None else None
         yield ReadableVault(vault, recalled, address, FarReader(connect, request, session) if asks_more else None, grant)

@@ -38,6 +38,7 @@ from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
+    from evidencesync.cli.verify_afar import OwnCheck
     from evidencesync.custody.timestamp import Roots
     from evidencesync.verify.findings import Finding, Verdict
 
@@ -70,6 +71,10 @@ class DistrustChoice:
             help="Digest of a record that a chain must contain: a head printed by push or list.",
         ),
     ] = None
+    fetch: Annotated[
+        bool,
+        typer.Option("--fetch", help="Of a vault on another machine: fetch its documents, and check them here."),
+    ] = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,6 +113,7 @@ def add_commands(app: typer.Typer) -> None:
         "# A vault on another machine verifies itself, and signs the verdict:",
         "evidencesync verify ana@vault.lab:/srv/vault -o verdict.json",
         "# For whoever distrusts the vault:",
+        "evidencesync verify ana@vault.lab:/srv/vault --fetch --trusted my_signers",
         "evidencesync verify /media/vault-copy --trusted my_signers --expect-head 5d0c...",
         "evidencesync verify /srv/vault --tsa-root authority.pem --require-timestamp",
     )(verify)
@@ -129,7 +135,8 @@ def verify(
     file and where in it. With --record, a failed verification is recorded as failed. If the record cannot be written, that has
     its own code, unless the verdict's is worse.
 
-    A vault on another machine checks itself there, and signs what it has found: its key vouches for it, and nobody else.
+    A vault on another machine checks itself there, and signs what it has found: its key vouches for it, and nobody else. With
+    --fetch its documents are checked here; what it says of its evidence stays its word.
     """
     part.check()
     address = vault_address(vault)
@@ -137,8 +144,7 @@ def verify(
     def work(logging: Run) -> ExitCode:
         if address.local:
             return _verify_here(logging, vault, part, checks, recording, ssh, distrust, result)
-        _require_its_word(checks, distrust)
-        return _verify_afar(logging, vault, part, recording, ssh, result, all_digests=checks.all_digests)
+        return _verify_afar(logging, vault, part, checks, recording, ssh, distrust, result)
 
     of = {"case": part.case, "item": part.item, "vault": address.display()}
     return logged(run, result.log, "verify", work, log_places(None, RunFolders(None, None)), of=of)
@@ -155,6 +161,8 @@ def _verify_here(
     result: ResultChoice,
 ) -> ExitCode:
     """Verifies a vault on this machine."""
+    if distrust.fetch:
+        raise UsageError("--fetch is for a vault on another machine: the documents of this one are here", hint="Leave it out.")
     if result.output is not None:
         raise UsageError("-o is for the verdict that a vault on another machine signs", hint="Print this one: --json > FILE")
     from evidencesync.cli.trust_files import load_roots
@@ -189,19 +197,26 @@ def _verify_afar(
     run: Run,
     vault: str,
     part: PartChoice,
+    checks: CheckChoice,
     recording: RecordOrReadChoice,
     ssh: RemoteChoice,
+    distrust: DistrustChoice,
     result: ResultChoice,
-    *,
-    all_digests: bool,
 ) -> ExitCode:
     """Verifies a vault on another machine."""
-    from evidencesync.cli.verify_afar import appending, by_vault_lines, verify_afar
+    from evidencesync.cli.verify_afar import appending, by_vault_lines, fetched_vault, verify_afar, verify_fetched
     from evidencesync.cli.verify_record import exit_code, record_verdict, recorded_lines, verifier_with
 
+    if not distrust.fetch:
+        _require_its_word(checks, distrust)
+    own = _own_check(run, part, checks, distrust) if distrust.fetch else None
     verifier = verifier_with(run, recording, ssh.identity_file(run.settings)) if recording.record else None
-    address, signer = vault_address(vault), None if verifier is None else verifier.signer
-    verdict, kept = verify_afar(run, address, part, recording, ssh, all_digests=all_digests, output=result.output, signer=signer)
+    address, reader = vault_address(vault), recording if verifier is None else verifier.signer
+    if own is None:
+        verdict, kept = verify_afar(run, address, part, reader, ssh, all_digests=checks.all_digests, output=result.output)
+    else:
+        with fetched_vault(run, vault, part, reader, ssh) as readable:
+            verdict, kept = verify_fetched(run, readable, own, result.output)
     _record_verdict(run, verdict)
     shown = _shown(run, verdict, vault, result, recording)
     lines, code = [*by_vault_lines(verdict.by_vault), *shown], ExitCode(verdict.exit_code)
@@ -220,6 +235,20 @@ def _record_verdict(run: Run, verdict: Verdict) -> None:
     run.events.record("verdict", verdict=verdict.verdict, code=code, **counts)
 
 
+def _own_check(run: Run, part: PartChoice, checks: CheckChoice, distrust: DistrustChoice) -> OwnCheck:
+    from evidencesync.cli.trust_files import load_roots
+    from evidencesync.cli.verify_afar import OwnCheck
+
+    return OwnCheck(
+        part,
+        load_trusted(Path(distrust.trusted)) if distrust.trusted is not None else None,
+        checks.all_digests,
+        load_roots(run.settings, checks.tsa_root),
+        checks.require_timestamp,
+        distrust.expect_head,
+    )
+
+
 def _require_its_word(checks: CheckChoice, distrust: DistrustChoice) -> None:
     """Raises UsageError for checks that do not take a vault's word, and so cannot be left to it."""
     asked = {
@@ -232,7 +261,7 @@ def _require_its_word(checks: CheckChoice, distrust: DistrustChoice) -> None:
     if named is not None:
         raise UsageError(
             f"{named} is for whoever does not take the vault's word, and a vault on another machine verifies itself",
-            hint="Leave it out; or run the command where the vault lies, or on a copy of the vault.",
+            hint="With --fetch its documents are fetched, and checked here.",
         )
 
 

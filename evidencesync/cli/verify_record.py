@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 import evidencesync
-from evidencesync.cli.custody_outputs import FarVerdict, RecordedItem, RecordedVerdict
+from evidencesync.cli.custody_outputs import RecordedItem, RecordedVerdict
 from evidencesync.cli.options import DEFAULT_TIMEOUT_SECONDS
 from evidencesync.cli.outputs import Problem
 from evidencesync.errors import EvidenceSyncError
@@ -22,6 +22,7 @@ from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import expand
+from evidencesync.verify.findings import FarVerdict
 
 if TYPE_CHECKING:
     from evidencesync.acquire.custody import RecordDraft
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from evidencesync.connection.link import Link
     from evidencesync.custody.sshsig import SigningKey
     from evidencesync.localstate.heads import HeadMemory
-    from evidencesync.verify.findings import Finding, Findings, Head, Verdict
+    from evidencesync.verify.findings import ByVault, Finding, Findings, Head, Verdict
 
 _UNFINISHED: Final = frozenset({ExitCode.INTERNAL, ExitCode.USAGE, ExitCode.INTERRUPTED})
 
@@ -182,8 +183,13 @@ def verdict_details(verdict: Verdict, own: Findings, head: Head, scope: str) -> 
         "trust": "signers from outside the vault" if verdict.trust == "outside" else "the vault's own list of signers",
         "chain_head": f"{head.sequence} {head.sha256}",
         "tool": f"evidencesync {evidencesync.__version__}",
-        **({"checked_by": f"the vault itself, {verdict.by_vault.tool}"} if isinstance(verdict, FarVerdict) else {}),
+        **({"checked_by": _who_checked(verdict.by_vault)} if isinstance(verdict, FarVerdict) else {}),
     }
+
+
+def _who_checked(by: ByVault) -> str:
+    the_vault = f"the vault itself, {by.tool}"
+    return the_vault if by.documents is None else f"documents: the person who signs this; evidence: {the_vault}"
 
 
 def _own_findings(verdict: Verdict, name: ItemName) -> Findings:

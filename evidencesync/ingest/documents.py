@@ -17,7 +17,14 @@ from evidencesync.files.disk import opened_file, opened_folder, storing
 from evidencesync.ingest.rights import Rights
 from evidencesync.limits import MAX_DOCUMENTS_IN_MESSAGE, MIB
 from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
-from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk, Stray, Unread
+from evidencesync.protocol.document_messages import (
+    AllManifestsAsk,
+    DocumentBatch,
+    DocumentsAsk,
+    ManifestsAsk,
+    Stray,
+    Unread,
+)
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import ROLES_VERSION, TELLING_VERSION
 from evidencesync.vault.catalog import shown_path
@@ -28,7 +35,9 @@ _BATCH: Final = MIB  # bytes of small documents in one message
 _MOST_TEXT: Final = 1000
 
 
-def send_documents(connection: SenderConnection, vault: Vault, ask: DocumentsAsk, rights: Rights, version: int) -> None:
+def send_documents(
+    connection: SenderConnection, vault: Vault, ask: DocumentsAsk | AllManifestsAsk, rights: Rights, version: int
+) -> None:
     """Sends the documents that are asked for, of the cases that the reader may read.
 
     Of one that cannot be read that is said; where the other end is of an earlier version than TELLING_VERSION, it ends the
@@ -44,14 +53,15 @@ def send_documents(connection: SenderConnection, vault: Vault, ask: DocumentsAsk
     connection.send(DocumentBatch([]))
 
 
-def _wanted(ask: DocumentsAsk) -> WantedDocuments:
-    if (ask.case is None and ask.item is not None) or (ask.item is None and ask.whole):
+def _wanted(ask: DocumentsAsk | AllManifestsAsk) -> WantedDocuments:
+    whole = None if isinstance(ask, AllManifestsAsk) else tuple(ask.whole)
+    if (ask.case is None and ask.item is not None) or (ask.item is None and whole):
         raise ProtocolError("documents of an item are asked for, and not of which")
     try:
         case, item = (None if number is None else Title(number) for number in (ask.case, ask.item))
     except InvalidNameError as error:
         raise ProtocolError("documents of an impossible case or item are asked for") from error
-    return WantedDocuments(case, item, tuple(ask.whole), rows=not isinstance(ask, ManifestsAsk))
+    return WantedDocuments(case, item, whole, rows=not isinstance(ask, ManifestsAsk | AllManifestsAsk))
 
 
 class _Batch:

@@ -14,7 +14,7 @@ from evidencesync.ingest.documents import send_documents
 from evidencesync.ingest.evidence import EvidenceSender
 from evidencesync.ingest.rights import Rights
 from evidencesync.ingest.room import PlannedPush, send_room
-from evidencesync.protocol.document_messages import DocumentsAsk, RoomAsk
+from evidencesync.protocol.document_messages import AllManifestsAsk, DocumentsAsk, RoomAsk
 from evidencesync.protocol.evidence_messages import EvidenceAsk, RowsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message
@@ -67,10 +67,10 @@ class _Answers:
     def to(self, message: Message) -> None:
         """Answers one. Raises ProtocolError for what is none, NotAllowedError, and what answering raises."""
         match message:
-            case DocumentsAsk():
-                if message.case is None:
+            case DocumentsAsk() | AllManifestsAsk():
+                if message.case is None and isinstance(message, DocumentsAsk):
                     self.rights.require_somewhere("read")
-                else:
+                else:  # all of a vault is verified by it: nothing may seem to be missing
                     self.rights.require("read", message.case)
                 self.terms.events.record("read", what="documents", case=message.case, item=message.item)
                 send_documents(self.connection, self.vault, message, self.rights, self.terms.version)

@@ -343,6 +343,14 @@ class RecalledHeads(HeadMemory):
         self._memory.remember(seen)
 
 
+class ShownHeads(RecalledHeads):
+    """What a vault has just shown, in the place of what another memory knew of it; remembered is in that memory."""
+
+    def __init__(self, memory: HeadMemory, shown: Iterable[RememberedHead]) -> None:
+        super().__init__(memory)
+        self._recalled = [*shown]
+
+
 @contextlib.contextmanager
 def _locked(folder_fd: int) -> Iterator[None]:
     """Locks a folder, so that read, compare and replace are one step. The kernel releases the lock when the process ends, too."""

@@ -36,6 +36,16 @@ class ManifestsAsk(DocumentsAsk, frozen=True):
     """Asks for the same, but never for the rows of chunks: they say nothing of names and times. From ASKING_VERSION on."""
 
 
+class AllManifestsAsk(Message, frozen=True):
+    """Asks for the documents of a vault, of a case, or of an item, with all of every manifest and no rows of chunks.
+
+    From MANIFESTS_VERSION on.
+    """
+
+    case: Number | None
+    item: Number | None
+
+
 class DocumentBatch(Message, frozen=True):
     """Names documents by their paths in the vault, each with its size. Their bytes follow as data, one after the other.
 

@@ -84,6 +84,7 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     82: document_messages.RoomShown,
     83: document_messages.Unread,
     84: document_messages.Stray,
+    85: document_messages.AllManifestsAsk,
 }
 HANDSHAKE: Final = (
     messages.Patience,

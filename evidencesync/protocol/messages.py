@@ -48,6 +48,8 @@ ROLES_VERSION: Final = 107
 """With its seventh addition: a reader is sent the list of roles, and failures say `not-allowed`."""
 TELLING_VERSION: Final = 108
 """With its eighth addition: beside documents, a vault tells what it could not read, and what else lies among them."""
+MANIFESTS_VERSION: Final = 109
+"""With its ninth addition: a reader asks for all of every manifest."""
 VERSIONS: Final = (
     PROTOCOL_VERSION,
     PATIENT_VERSION,
@@ -58,6 +60,7 @@ VERSIONS: Final = (
     ASKING_VERSION,
     ROLES_VERSION,
     TELLING_VERSION,
+    MANIFESTS_VERSION,
 )
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""

@@ -125,13 +125,13 @@ def _record_limit(name: str) -> int | None:
 class WantedDocuments:
     """Of which case and item (None: of all), and of which acquisitions of the item all of the large ones.
 
-    Acquisition 0 is the last one. Without `rows`, no rows of chunks are wanted; without `roles`, not the list of roles.
-    `may_read`: whether a case may be shown, by its folder.
+    Acquisition 0 is the last one; None: of all. Without `rows`, no rows of chunks are wanted; without `roles`, not the list of
+    roles. `may_read`: whether a case may be shown, by its folder.
     """
 
     case: Title | None = None
     item: Title | None = None
-    whole: tuple[int, ...] = ()
+    whole: tuple[int, ...] | None = ()
     rows: bool = True
     roles: bool = True
     may_read: Callable[[str], bool] = lambda _: True
@@ -247,7 +247,7 @@ def _of_acquisitions(vault: VaultLayout, place: str, wanted: WantedDocuments) ->
         recorded = recorded_acquisitions(item)
     numbers = acquisition_numbers(item, recorded)
     yield from _links(vault.root, f"{place}/{ACQUISITIONS}")
-    whole = {number or max(numbers, default=0) for number in wanted.whole}
+    whole = numbers if wanted.whole is None else {number or max(numbers, default=0) for number in wanted.whole}
     for number in numbers:
         folder, is_empty = f"{place}/{ACQUISITIONS}/{acquisition_folder(number)}", True
         for found in _present(vault.root, folder, _OF_AN_ACQUISITION):

@@ -102,10 +102,10 @@ def check_acquisition(
     acquired, _ = (_check_record(context, folder, expected, name) for name in (ACQUIRED, RECEIVED))  # 3
     receipt_bytes, receipt, _ = check_receipt_form(context, folder)  # 5
     signature = folder.load(MANIFEST_SIGNATURE, MAX_SIGNATURE)
-    listed = check_listed(context, folder, has_data=context.fetched or folder.holds(DATA, "folder"))  # 4, 6, 7, 8, 9
+    listed = check_listed(context, folder, has_data=DATA in context.not_fetched or folder.holds(DATA, "folder"))  # 4, 6, 7, 8, 9
     if listed.sha256 is not None:
         context.manifests[expected.number] = listed.sha256
-    chunks_sha256 = hash_recipes(folder, receipt)
+    chunks_sha256 = None if CHUNKS in context.not_fetched else hash_recipes(folder, receipt)
     stamps = Stamps(expected.timestamped, expected.times_known, expected.later)
     token = check_timestamp(context, folder, expected.number, stamps, signature)  # 12
     check_times(folder.report, expected.chained, expected.before, listed.reader, receipt, token)  # 12

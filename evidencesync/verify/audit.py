@@ -53,7 +53,17 @@ from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.home import whose_place
 from evidencesync.localstate.heads import HeadMemory
-from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS
+from evidencesync.vault.layout import (
+    ACQUISITIONS,
+    BLAKE3SUMS,
+    CASES,
+    CHUNKS,
+    CUSTODY,
+    DATA,
+    INDEX,
+    SETTINGS,
+    SHA256SUMS,
+)
 from evidencesync.verify.allowed import check_roles, report_untold
 from evidencesync.verify.cache import PublishedContents, check_index, list_published, published_in
 from evidencesync.verify.checks import MEANINGS, Check
@@ -72,6 +82,7 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 _HEADS: Final = "Each is printed as `chain head` by: evidencesync list VAULT"
 _HEX: Final = frozenset("0123456789abcdef")
+_NO_EVIDENCE: Final = frozenset({DATA, SHA256SUMS, BLAKE3SUMS})  # neither evidence, nor what follows from its manifest
 _HARMLESS: Final = frozenset({"extra-entry"})  # extra entries beside the documents do not concern a restore
 _ERRORS: Final[Mapping[ExitCode, type[EvidenceSyncError]]] = MappingProxyType(
     {
@@ -114,6 +125,7 @@ def audit_vault(  # noqa: PLR0913  # the options of one command, each by its nam
     require_timestamp: bool = False,
     progress: VerifyProgress | None = None,
     now_ns: int,
+    fetched: bool = False,
 ) -> Verdict:
     """Checks a vault, or the named part of it, and reports everything that was found. Never writes into the vault.
 
@@ -121,7 +133,8 @@ def audit_vault(  # noqa: PLR0913  # the options of one command, each by its nam
     the SHA-256 of a custody record that must still be in one of the chains that are checked. `memory` is what was seen of the
     vault before: it is compared, and after a pass it is updated. `all_digests` compares every
     file's SHA-256, too. `roots` are the trusted authorities for timestamps; `require_timestamp` demands a timestamp for every
-    manifest. `now_ns` is the time for signatures that only their signer dates.
+    manifest. `now_ns` is the time for signatures that only their signer dates. `fetched`: the documents of a far vault alone are
+    there, without rows of chunks: evidence, sums, rows and the index are not looked at, and nothing is remembered.
 
     Never raises for what it finds. Raises UsageError, InvalidNameError and TrustFileError for invalid arguments.
     """
@@ -131,9 +144,13 @@ def audit_vault(  # noqa: PLR0913  # the options of one command, each by its nam
     wanted_head = _checked_head(expect_head)
     outside = TrustLists(TrustedSigners.parse(trusted), RevokedKeys(frozenset())) if trusted is not None else None
     time = _Time(now_ns, roots, require_timestamp)
-    run = _Audit(selection, outside, wanted_head, progress or VerifyProgress(), time, memory, all_digests=all_digests)
+    run = _Audit(
+        selection, outside, wanted_head, progress or VerifyProgress(), time, memory, all_digests=all_digests, contents=not fetched
+    )
+    run.not_fetched = _NO_EVIDENCE | {CHUNKS} if fetched else frozenset()
     run.check(path)
-    run.remember()
+    if not fetched:
+        run.remember()
     return run.verdict()
 
 
@@ -158,7 +175,7 @@ def audit_documents(
     selection = AuditScope(case, item, acquisition)
     time = _Time(now_ns, None, required=False)
     run = _Audit(selection, outside, None, VerifyProgress(), time, memory, all_digests=False, contents=False)
-    run.fetched = fetched
+    run.not_fetched = _NO_EVIDENCE if fetched else frozenset()
     run.check(path)
     return run.verdict(), run.manifest_sha256(acquisition)
 
@@ -204,7 +221,7 @@ class _Audit:
         self._progress = progress
         self._time = time
         self._memory = memory
-        self.fetched = False
+        self.not_fetched: frozenset[str] = frozenset()
         self._all_digests = all_digests
         self._contents = contents
         self._findings = Findings()
@@ -267,7 +284,8 @@ class _Audit:
             return
         source = "the vault's own list of signers" if self._outside is None else "signers from outside"
         _LOG.info("checking vault %s, whose key is %s, by %s", safe_text(identity.vault_id), safe_text(identity.key), source)
-        if self._case is None and INDEX.encode() in root.names:
+        takes_index = self._contents and self._case is None
+        if takes_index and INDEX.encode() in root.names:
             self._published_before = list_published(root)
         remembered = recall_heads(self._memory, identity.vault_id, self._report) if self._memory is not None else []
         custody = root.enter(CUSTODY, self._report.inside(CUSTODY))
@@ -289,7 +307,7 @@ class _Audit:
                 self._check_cases(context, cases)
         self._check_ends(context)
         check_remembered(context, remembered, self._is_selected)
-        if self._case is None and root.names.get(INDEX.encode()) is not None:
+        if takes_index and root.names.get(INDEX.encode()) is not None:
             index = root.enter(INDEX, self._report.inside(INDEX), (Check.INDEX, "index-not-read"))
             if index is not None:
                 with index:
@@ -319,7 +337,7 @@ class _Audit:
             self._all_digests,
             self._progress,
             contents=self._contents,
-            fetched=self.fetched,
+            not_fetched=self.not_fetched,
             roots=self._time.roots,
             require_timestamp=self._time.required,
             wanted_head=self._wanted_head,

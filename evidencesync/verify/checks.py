@@ -146,6 +146,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "source-filtered": Meaning("info", _NONE, "a filter left something out of the source; the manifest says what"),
         "sha256-not-checked": Meaning("info", _NONE, "SHA-256 is the source's statement; the vault has not checked it"),
         "digested-on-arrival": Meaning("info", _NONE, "the source took no digests: they are of what arrived over SFTP"),
+        "gone-on": Meaning("info", _NONE, "a chain has gone on between the fetching of its documents and the vault's verdict"),
         "index-differs": Meaning("warning", _NONE, "the cache is not about what is published; `reindex` makes it anew"),
         "index-not-read": Meaning("warning", _NONE, "the disk or its permissions did not let the cache be read"),
         "not-listed": Meaning("info", _NONE, "more findings of one kind than are listed"),

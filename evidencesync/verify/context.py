@@ -87,8 +87,8 @@ class Context:
     """Whether every manifest must have a timestamp by one of them."""
     contents: bool = True
     """Whether evidence is read; else only the documents about it."""
-    fetched: bool = False
-    """Whether the documents were fetched from a far vault: then neither `data` nor the sums, which follow from it, are there."""
+    not_fetched: frozenset[str] = frozenset()
+    """What of an acquisition is not there because only documents of a far vault were fetched."""
     manifests: dict[int, str] = field(default_factory=dict)
     """SHA-256 of the manifests that were read, by acquisition."""
     wanted_head: str | None = None

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from evidencesync.custody.documents import Fingerprint
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import from_json_fields, to_json_fields
 from evidencesync.evidence.utc_time import UtcTime
@@ -87,6 +88,29 @@ class Verdict(msgspec.Struct, frozen=True):
     trust: TrustSource
     digests: list[str]
     heads: list[Head]
+
+
+class ByVault(msgspec.Struct, frozen=True):
+    """A vault on another machine that verified itself, and signed the verdict; and where the signed verdict is kept, if it is.
+
+    `verdict` is the vault's own word. `documents`: the word on the documents, where they were fetched and checked here; then the
+    vault's word counts for its evidence. Null: it is the vault's word for all.
+    """
+
+    address: str
+    key: Fingerprint
+    tool: str
+    begun: UtcTime
+    ended: UtcTime
+    kept: str | None
+    verdict: Outcome
+    documents: Outcome | None
+
+
+class FarVerdict(Verdict, frozen=True):
+    """The verdict of a vault on another machine on itself, with what this machine finds by what it knows."""
+
+    by_vault: ByVault
 
 
 @dataclass(slots=True)

@@ -263,7 +263,9 @@ def check_listed(context: Context, folder: CheckedFolder, *, has_data: bool) -> 
     """
     listed = ManifestResult(ManifestReader())
     sums = tuple(
-        SumsComparison(None if context.fetched else folder.open_written(name, Check.SUMS, "sums-differ"), name, folder.report)
+        SumsComparison(
+            None if name in context.not_fetched else folder.open_written(name, Check.SUMS, "sums-differ"), name, folder.report
+        )
         for name in (SHA256SUMS, BLAKE3SUMS)
     )
     manifest = folder.open_written(MANIFEST, Check.MANIFEST, "malformed-document")

@@ -142,6 +142,7 @@ def test_a_verdict_from_afar_is_recorded_over_the_same_way(lab: Lab, sshd: Sshd)
 def test_what_does_not_take_the_vault_s_word_is_not_left_to_it(lab: Lab, option: tuple[str, ...]) -> None:
     refused = lab.run("verify", "nobody@127.0.0.1:/vault", *option)
     assert (refused.code, f"{option[0]} is for whoever does not take the vault's word" in refused.err) == (2, True)
+    assert "hint: With --fetch " in refused.err
 
 
 def test_a_key_that_the_vault_does_not_know_gets_no_verdict(lab: Lab, sshd: Sshd) -> None:

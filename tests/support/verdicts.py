@@ -13,12 +13,13 @@ import pytest
 from evidencesync.acquire.verdict import SignedVerdict, VerdictRequest, fetch_verdict
 from evidencesync.connection.link import Link
 from evidencesync.localstate.heads import HeadMemory, RecalledHeads
-from evidencesync.verify.audit import AuditScope
+from evidencesync.verify.audit import AuditScope, audit_vault
 from evidencesync.verify.context import VerifyProgress
 from evidencesync.verify.findings import Finding, Verdict
-from evidencesync.verify.from_afar import compared
+from evidencesync.verify.from_afar import compared, joined
 from evidencesync.verify.vault_verdict import VaultVerdict, encode_verdict
 from tests.support.bench_of_evidence import Bench
+from tests.support.reading import fetched
 
 
 def asked(
@@ -39,6 +40,17 @@ def verified(bench: Bench, state: Path, **changes: Any) -> Verdict:
     memory = HeadMemory(state)
     recalled = RecalledHeads(memory)
     return compared(asked(bench, recalled.recall_before, **changes).verdict, recalled, time.time_ns())
+
+
+def verified_fetched(bench: Bench, state: Path, folder: Path, judge: Bench | None = None, **changes: Any) -> Verdict:
+    """The verdict on documents of a bench's vault that are fetched into `folder` and checked here, and on its evidence.
+
+    `judge`: another vault, which gives the verdict on the evidence.
+    """
+    vault, recalled = fetched(bench, folder, HeadMemory(state), whole=None)
+    here = audit_vault(vault.layout.root, memory=recalled, now_ns=time.time_ns(), fetched=True, **changes)
+    said = asked(judge or bench, all_digests=changes.get("all_digests", False)).verdict
+    return joined(here, vault.settings.key, said, recalled, time.time_ns())
 
 
 def lies(monkeypatch: pytest.MonkeyPatch, change: Callable[[VaultVerdict], VaultVerdict | bytes]) -> None:

@@ -45,7 +45,16 @@ from evidencesync.limits import (
     PIECE_DIGEST,
     WINDOW,
 )
-from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk, RoomAsk, RoomShown, Stray, Unread
+from evidencesync.protocol.document_messages import (
+    AllManifestsAsk,
+    DocumentBatch,
+    DocumentsAsk,
+    ManifestsAsk,
+    RoomAsk,
+    RoomShown,
+    Stray,
+    Unread,
+)
 from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Rows, RowsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, HANDSHAKE, MESSAGE_TYPES, decode_message, encode_message
@@ -122,6 +131,8 @@ EXAMPLES: list[Message] = [
     DocumentsAsk(None, None, []),
     DocumentsAsk("c" * MAX_TITLE, "i" * MAX_TITLE, [0, 2**32 - 1]),
     ManifestsAsk("c", "i", [0]),
+    AllManifestsAsk(None, None),
+    AllManifestsAsk("c" * MAX_TITLE, "i" * MAX_TITLE),
     RoomAsk("c" * MAX_TITLE, "i"),
     RoomShown("ana@lab", 1, None, False, None, Alike([], []), None),  # noqa: FBT003
     RoomShown("p" * 256, None, MAX_FILE_SIZE, True, "h" * 256, Alike(["x"], ["y"]), Failure("sealed", "m", None)),  # noqa: FBT003
