@@ -243,7 +243,7 @@ class _Copy:
     def _create(self, path: str) -> BinaryIO:
         self._make_around(path)
         try:
-            return (self._folder / path).open("xb")
+            return open(self._folder / path, "xb", opener=_as_stored)  # the caller closes it
         except FileExistsError as error:
             raise ProtocolError(f"the vault shows a document twice: {safe_text(path, 200)}") from error  # 2
 
@@ -259,14 +259,22 @@ class _Copy:
                     self._make(place)
 
     def _make(self, folder: str) -> None:
-        if folder not in self._places:
-            if len(self._places) >= _MOST_PLACES:
-                self._places.clear()  # a vault may name millions of folders
-            try:
-                (self._folder / folder).mkdir(parents=True, exist_ok=True)
-            except FileExistsError as error:
-                raise ProtocolError(f"the vault shows a document behind a link: {safe_text(folder, 200)}") from error  # 1
-            self._places.add(folder)
+        if folder in self._places:
+            return
+        if above := folder.rpartition("/")[0]:
+            self._make(above)
+        if len(self._places) >= _MOST_PLACES:
+            self._places.clear()  # a vault may name millions of folders
+        try:
+            (self._folder / folder).mkdir(0o700, exist_ok=True)
+        except FileExistsError as error:
+            raise ProtocolError(f"the vault shows a document behind a link: {safe_text(folder, 200)}") from error  # 1
+        self._places.add(folder)
+
+
+def _as_stored(path: str, flags: int) -> int:
+    """Opens a new file with the mode that documents have in a vault: another one is a finding of `verify`."""
+    return os.open(path, flags, 0o400)
 
 
 def _is_link(path: str, stated: int) -> bool:

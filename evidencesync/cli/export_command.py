@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.options import ItemChoice, OwnSigners, PartChoice, RecordChoice, VaultPath, local_vault
+from evidencesync.cli.options import ItemChoice, OwnSigners, PartChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
+from evidencesync.cli.reading import ReadableVault, readable_vault
 from evidencesync.cli.trust_files import load_trusted
-from evidencesync.cli.verify_command import CheckChoice, audit, verdict_lines
+from evidencesync.cli.verify_command import CheckChoice, checked, verdict_lines
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
@@ -22,14 +23,14 @@ from evidencesync.home import expand, expand_new_file
 
 if TYPE_CHECKING:
     from evidencesync.cli.file_outputs import ExportOutput, ExportRecord
-    from evidencesync.cli.verify_record import Verifier
+    from evidencesync.cli.verify_record import Append, Verifier
     from evidencesync.export.destination import Destination
     from evidencesync.export.run import Exported, ExportRequest, Format
     from evidencesync.verify.findings import Finding, Verdict
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ExportRecordChoice(RecordChoice):
+class ExportRecordChoice(SignChoice):
     """Whether the export is recorded, and who signs that."""
 
     record: Annotated[
@@ -66,6 +67,8 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync export /srv/vault /media/out/LAPTOP-1 --case 2024-017 --item LAPTOP-1 --format bagit",
         "evidencesync export /srv/vault known.txt --case 2024-017 --item LAPTOP-1 --format hashdeep",
         "evidencesync export /srv/vault case.jsonld --case 2024-017 --item LAPTOP-1 --acquisition 2 --format case-uco",
+        "# Of a vault on another machine, what needs no evidence here:",
+        "evidencesync export ana@vault.lab:/srv/vault known.txt --case 2024-017 --item LAPTOP-1 --format hashdeep",
         "evidencesync export /srv/vault /media/out/LAPTOP-1 --case 2024-017 --item LAPTOP-1 --format bagit"
         " --encrypt-to expert.pub --record -i ~/.ssh/ana",
     )(export)
@@ -73,42 +76,67 @@ def add_commands(app: typer.Typer) -> None:
 
 def export(
     run: Run,
-    vault: VaultPath,
+    vault: VaultAddress,
     destination: Annotated[str, typer.Argument(metavar="DEST", help="The file or folder to write. It must not exist yet.")],
     item: ItemChoice,
     what: FormatChoice,
     recording: ExportRecordChoice,
+    ssh: RemoteChoice,
     trusted: OwnSigners = None,
 ) -> ExitCode:
     """Writes an acquisition in a format that other tools read: BagIt, hashdeep's list of known files, or CASE/UCO.
 
     The acquisition is verified first, with both digests; damaged evidence is not exported (exit 30 and others, as `verify`). DEST
     appears complete or not at all, and never in the vault. Ends with 3 if a name had to be left out of a list; a bag is refused
-    (exit 2) if it cannot hold every name.
+    (exit 2) if it cannot hold every name. Of a vault on another machine the documents are checked here and the evidence is read
+    there; a bag, which holds the evidence, is made where the vault lies.
     """
     import time
 
     from evidencesync.acquire.known_heads import open_item
-    from evidencesync.cli.own_state import audit_memory
-    from evidencesync.cli.verify_record import load_verifier
+    from evidencesync.cli.verify_afar import append_to
+    from evidencesync.cli.verify_record import verifier_with
     from evidencesync.export.encrypt import load_recipients
     from evidencesync.export.run import ExportRequest, Format
-    from evidencesync.vault.vault import Vault
 
     format_wanted = _parse_format(what.form)
-    opened = Vault.open(local_vault(vault))
-    found = open_item(audit_memory(run), opened, item.name())
-    number = found.choose_acquisition(what.acquisition)
-    recipients = load_recipients(what.encrypt_to) if what.encrypt_to else []
-    is_folder = format_wanted is Format.BAGIT and not recipients
-    place = expand(destination) if is_folder else expand_new_file(destination)
-    wanted = ExportRequest(opened, found, number, format_wanted, place, recipients, time.time_ns())
-    with wanted.open_destination() as opened_place:
-        verifier = load_verifier(run, recording) if recording.record else None
-        return _export(run, wanted, opened_place, verifier, trusted)
+    if format_wanted is Format.BAGIT:
+        _require_evidence(vault)
+    is_here, name = vault_address(vault).local, item.name()
+
+    def load() -> Verifier:
+        return verifier_with(run, recording, ssh.identity_file(run.settings))
+
+    verifier = load() if recording.record and not is_here else None  # its key reads, too, and is asked for once
+    reader = recording if verifier is None else verifier.signer
+    whole = [what.acquisition or 0]
+    with readable_vault(run, vault, reader, ssh, (item.case, item.item), whole, rows=False, asks_more=True) as opened:
+        found = open_item(opened.memory, opened.vault, name)
+        number = found.choose_acquisition(what.acquisition)
+        recipients = load_recipients(what.encrypt_to) if what.encrypt_to else []
+        is_folder = format_wanted is Format.BAGIT and not recipients
+        place = expand(destination) if is_folder else expand_new_file(destination)
+        wanted = ExportRequest(opened.vault, found, number, format_wanted, place, recipients, time.time_ns())
+        with wanted.open_destination() as opened_place:
+            verifier = load() if recording.record and is_here else verifier
+            append = None if verifier is None else append_to(run, opened, ssh, verifier)
+            return _export(run, opened, wanted, opened_place, append, trusted)
 
 
-def _export(run: Run, wanted: ExportRequest, place: Destination, verifier: Verifier | None, trusted: str | None) -> ExitCode:
+def _require_evidence(vault: str) -> None:
+    """Raises UsageError where the evidence is on another machine: a bag holds it."""
+    address = vault_address(vault)
+    if not address.local:
+        raise UsageError(
+            f"a bag holds the evidence, which lies on {address.display()}",
+            hint="For the files: evidencesync restore VAULT DIR --case CASE --item ITEM. For a list of them: --format hashdeep. "
+            "For a bag, run the command where the vault lies.",
+        )
+
+
+def _export(
+    run: Run, readable: ReadableVault, wanted: ExportRequest, place: Destination, append: Append | None, trusted: str | None
+) -> ExitCode:
     """Verifies the acquisition, and writes it to a destination that was checked before and is held open."""
     from evidencesync.cli.progress_display import VerifyView, shown
     from evidencesync.export.run import export_acquisition
@@ -117,15 +145,15 @@ def _export(run: Run, wanted: ExportRequest, place: Destination, verifier: Verif
     name = wanted.item.name
     part = PartChoice(name.case.text, name.item.text, wanted.acquisition)
     signers = load_trusted(Path(trusted)) if trusted is not None else None
-    verdict = audit(run, wanted.vault.layout.root, part, signers, CheckChoice(all_digests=True))
+    verdict = checked(run, readable, part, signers, CheckChoice(all_digests=True))
     if verdict.exit_code:
         run.console.print_result(verdict, [*verdict_lines(verdict, everything=run.console.verbose), "NOTHING WAS EXPORTED"])
         return ExitCode(verdict.exit_code)
     records: list[ExportRecord] = []
 
     def when_in_place(exported: Exported) -> None:
-        if verifier is not None:
-            records.append(_record(wanted, exported, verifier))
+        if append is not None:
+            records.append(_record(wanted, exported, append))
 
     writing = VerifyProgress(total_files=verdict.checked.files, total_bytes=verdict.checked.bytes)
     with shown(run.console, VerifyView(writing, "exporting")):
@@ -146,13 +174,13 @@ def _parse_format(text: str) -> Format:
         raise UsageError(f"--format is bagit, hashdeep or case-uco, not {safe_text(text, 40)}", hint=hint) from error
 
 
-def _record(wanted: ExportRequest, exported: Exported, verifier: Verifier) -> ExportRecord:
+def _record(wanted: ExportRequest, exported: Exported, append: Append) -> ExportRecord:
     """Appends the `exported` record. Raises the error with which the vault refuses it."""
     from evidencesync.acquire.custody import RecordDraft
     from evidencesync.cli.file_outputs import ExportRecord
 
     draft = RecordDraft("exported", _details(wanted, exported), wanted.acquisition)
-    appended = verifier.append(wanted.vault.layout.root, wanted.item.name, draft)
+    appended = append(wanted.item.name, draft)
     return ExportRecord(appended.record.sequence, appended.sha256)
 
 
@@ -226,7 +254,12 @@ def _lines(output: ExportOutput, verdict: Verdict) -> Iterator[str]:
     about = f"{safe_text(output.case)} / {safe_text(output.item)}, acquisition {output.acquisition}"
     yield f"{about}: exported as {output.format}"
     yield f"  to           {output.destination}"
-    yield f"  verified     {count_text(verdict.checked.files, 'file')}, {size_text(verdict.checked.bytes)}; BLAKE3 and SHA-256"
+    from evidencesync.verify.findings import FarVerdict
+
+    by = verdict.by_vault if isinstance(verdict, FarVerdict) else None
+    whose = "" if by is None else f"; read by the vault at {by.address}, its documents were checked here"
+    extent = f"{count_text(verdict.checked.files, 'file')}, {size_text(verdict.checked.bytes)}"
+    yield f"  verified     {extent}; BLAKE3 and SHA-256{whose}"
     yield f"  sha256       {output.sha256}  ({output.digest_of})"
     for recipient in output.recipients:
         yield f"  encrypted    for {recipient}"

@@ -301,27 +301,6 @@ def _full_name() -> str:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SignerChoice(SignChoice):
-    """Who signs, for a command without an SSH connection."""
-
-    GROUP: ClassVar = SIGNING
-
-    identity: Annotated[
-        str | None,
-        typer.Option("-i", "--identity", metavar="FILE", envvar="EVIDENCESYNC_IDENTITY", help="Private key to sign with."),
-    ] = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RecordChoice(SignerChoice):
-    """Whether the verdict is recorded, and who signs that."""
-
-    record: Annotated[
-        bool, typer.Option("--record", help="Append a signed record of the verdict to the chain of every item verified.")
-    ] = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class ItemsChoice:
     """The cases and items that a command is about; by default all of a vault."""
 

@@ -22,7 +22,12 @@ _IN_VAULT: Final = re.compile(r"\bVAULT/([\w.]+)")
 _COMMAND: Final = re.compile(r"(?<=evidencesync )((?:[a-z-]+ )+)VAULT\b((?: (?:--[a-z-]+|[A-Z]+(?:\.pub)?)(?![\w-]))*)")
 """A command about a vault: what stands before VAULT, and what stands behind it."""
 _ITEM: Final = re.compile(r"--case (?:C|CASE) --item (?:I|ITEM)\b")
-_FROM_AFAR: Final = frozenset({"push", "watch", "list", "show", "diff", "restore", "verify", "custody"})
+_FROM_AFAR: Final = frozenset(
+    {
+        *("push", "watch", "list", "show", "diff", "restore", "verify", "report", "export", "custody"),
+        *("timestamp request", "timestamp show"),
+    }
+)
 """The commands, or their groups, that take the address of a vault on another machine."""
 _SAID: Final = ("vault's machine", "where the vault lies", "machine that is to write")
 """How a hint says where its command runs."""
@@ -30,6 +35,11 @@ _KEY: Final = "KEY.pub --principal NAME"
 _ON_ITS_MACHINE: Final = " (on the vault's machine)"
 REACHING: Final = ("identity", "sign_key", "port", "ssh_config", "known_hosts", "ssh", "remote_command")
 """The options, by their parameters' names, by which a vault on another machine is reached."""
+
+
+def takes_address(name: str) -> bool:
+    """Whether the command of this name takes the address of a vault on another machine."""
+    return name in _FROM_AFAR or name.split(maxsplit=1)[0] in _FROM_AFAR
 
 
 @contextlib.contextmanager
@@ -116,7 +126,7 @@ def _with_vault(hint: str, typed: str | None, reached_by: Sequence[str]) -> str:
     def as_typed(found: re.Match[str]) -> str:
         if address.local:
             return f"{found[1]}{shell_text(typed)}{found[2]}"
-        if found[1].split()[0] in _FROM_AFAR:
+        if takes_address(found[1].strip()):
             return f"{found[1]}{shell_text(typed, *reached_by)}{found[2]}"
         there = shell_text(address.path_there) if address.path else "VAULT"
         return f"{found[1]}{there}{found[2]}{'' if is_said else _ON_ITS_MACHINE}"

@@ -14,9 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.options import WHOLE_NAME, Case, OwnSigners, PartChoice, SignerChoice, VaultPath, local_vault
+from evidencesync.cli.options import (
+    WHOLE_NAME,
+    Case,
+    OwnSigners,
+    PartChoice,
+    RemoteChoice,
+    SignChoice,
+    VaultAddress,
+    local_vault,
+    vault_address,
+)
+from evidencesync.cli.reading import ReadableVault, readable_vault
 from evidencesync.cli.trust_files import load_trusted
-from evidencesync.cli.verify_command import CheckChoice, audit
+from evidencesync.cli.verify_command import CheckChoice, checked
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode
@@ -25,11 +36,11 @@ from evidencesync.limits import MAX_VERDICT_FILE
 
 if TYPE_CHECKING:
     from evidencesync.cli.file_outputs import Format, ReportOutput
+    from evidencesync.cli.verify_record import Verifier
     from evidencesync.outside import NewFile
     from evidencesync.report.document import Report
     from evidencesync.report.gather import VerdictSource
     from evidencesync.report.judging import ReportScope
-    from evidencesync.vault.vault import Vault
 
 _DRAFTS: Final[dict[str, Format]] = {"certificate": "certificate", "statement": "statement"}
 _FORMATS: Final[dict[str, Format]] = {".html": "html", ".htm": "html", ".pdf": "pdf", ".json": "json"}
@@ -145,12 +156,12 @@ class GroundsChoice:
         ),
     ] = None
 
-    def source(self, run: Run, vault: Vault, checks: CheckChoice, shown: ReportScope, now_ns: int) -> VerdictSource:
+    def source(self, run: Run, vault: ReadableVault, checks: CheckChoice, shown: ReportScope, now_ns: int) -> VerdictSource:
         """Checks the vault, or takes the earlier verdict. Raises UsageError for a verdict together with options of a check."""
         if self.verdict is None:
             return _verify(run, vault, checks, shown, self.trusted, now_ns)
         source = _load_verdict(self.verdict, self.trusted, checks)
-        _require_remembered(run, vault, shown)
+        _require_remembered(vault, shown)
         return source
 
 
@@ -164,6 +175,8 @@ def add_commands(app: typer.Typer) -> None:
         "# With the verdict of a check that is done already:",
         "evidencesync verify /srv/vault --json > verdict.json",
         "evidencesync report /srv/vault --case 2024-017 --verdict verdict.json -o report.json",
+        "# Of a vault on another machine: its documents are checked here, its evidence is read there.",
+        "evidencesync report ana@vault.lab:/srv/vault --case 2024-017 -o report.pdf",
         "evidencesync report /srv/vault --case 2024-017 -o report.pdf --sign --examiner 'Ana Example'",
         "evidencesync report /srv/vault --case 2024-017 --item LAPTOP-1 --format certificate -o certificate.rtf",
     )(report)
@@ -171,10 +184,11 @@ def add_commands(app: typer.Typer) -> None:
 
 def report(
     run: Run,
-    vault: VaultPath,
+    vault: VaultAddress,
     checks: CheckChoice,
     part: ReportedChoice,
     signing: ReportSignChoice,
+    ssh: RemoteChoice,
     to: FileChoice,
     grounds: GroundsChoice,
 ) -> ExitCode:
@@ -186,6 +200,8 @@ def report(
     A PDF holds 40 acquisitions. A report of more is written as volumes, FILE-1.pdf, FILE-2.pdf and so on, all of them or none:
     volume 1 names the SHA-256 of the others, and each is signed with --sign. HTML and JSON are always one file.
 
+    Of a vault on another machine, its documents are fetched and checked here, and its evidence is read there: the report says so.
+
     --format certificate writes the draft of a certification under Federal Rules of Evidence 902(13) and 902(14), and --format
     statement one for other countries. What is verified for it is filled in, all else is blank; nothing is signed, and no
     --verdict is taken.
@@ -193,47 +209,72 @@ def report(
     import time
 
     from evidencesync.report.pdf_report import require_typst
-    from evidencesync.vault.vault import Vault
 
     shown, now_ns = part.scope(), time.time_ns()
     made_ns = now_ns if to.time_of_report is None else _parse_time(to.time_of_report)
     if to.kind == "pdf":
         require_typst()
     if to.kind in _DRAFTS:
-        _check_draft(signing, grounds.verdict)
-    opened = Vault.open(local_vault(vault))
-    result, made = _write(run, opened, shown, signing, to, lambda: grounds.source(run, opened, checks, shown, now_ns), made_ns)
+        _check_draft(signing, grounds.verdict, vault)
+    number = shown.acquisition
+    whole = None if number is None else [number, number - 1] if number > 1 else [number]  # it is compared with the one before
+    reader = _Signing(run, signing, ssh)
+    is_far_and_signed = signing.sign and not vault_address(vault).local
+    key = reader.verifier().signer if is_far_and_signed else signing  # it is asked for once
+    with readable_vault(run, vault, key, ssh, (shown.case, shown.item), whole, rows=False, asks_more=True) as opened:
+        result, made = _write(opened, shown, reader, to, lambda: grounds.source(run, opened, checks, shown, now_ns), made_ns)
     _print_result(run, to, result, made)
     return ExitCode(result.exit_code)
 
 
+@dataclasses.dataclass(slots=True)
+class _Signing:
+    """Who signs the report, if anybody does. The key is loaded once: it may ask for a passphrase."""
+
+    run: Run
+    choice: ReportSignChoice
+    ssh: RemoteChoice
+    _loaded: Verifier | None = None
+
+    def verifier(self) -> Verifier:
+        """Raises SigningKeyError, UsageError."""
+        from evidencesync.cli.verify_record import verifier_with
+
+        if self._loaded is None:
+            self._loaded = verifier_with(self.run, self.choice, self.ssh.identity_file(self.run.settings))
+        return self._loaded
+
+
 def _write(
-    run: Run,
-    vault: Vault,
+    readable: ReadableVault,
     shown: ReportScope,
-    signing: ReportSignChoice,
+    signing: _Signing,
     to: FileChoice,
     judge: Callable[[], VerdictSource],
     made_ns: int,
 ) -> tuple[ReportOutput, Report]:
     """Opens the places of the files and loads the signer, only then lets the vault be judged, and writes, signs and records."""
     from evidencesync.cli.report_writing import sign_files, signed_by, write_files
-    from evidencesync.cli.verify_record import load_verifier
+    from evidencesync.cli.verify_afar import append_to
     from evidencesync.report.gather import count_acquisitions, gather
     from evidencesync.report.volumes import Choices
 
+    vault, is_signed = readable.vault, signing.choice.sign
     root = vault.layout.root
     with contextlib.ExitStack() as stack:
         counted = count_acquisitions(vault, shown)
-        places = stack.enter_context(to.opened(root, counted, signed=signing.sign))
-        verifier = load_verifier(run, signing) if signing.sign else None
+        places = stack.enter_context(to.opened(root, counted, signed=is_signed))
+        verifier = signing.verifier() if is_signed else None
         gathered = gather(vault, shown, judge(), now_ns=made_ns)
         found = sum(len(item.acquisitions) for item in gathered.report.items)
         if found != counted:  # others were received meanwhile, or some could not be listed before
-            places = stack.enter_context(to.opened(root, found, signed=signing.sign))
+            places = stack.enter_context(to.opened(root, found, signed=is_signed))
         choices = Choices(to.files or to.kind != "pdf", signed_by(verifier, gathered.report.trust))
         made = write_files(gathered, places, to.kind, choices)
-        output = made.output if verifier is None else sign_files(made, places, gathered, root, verifier)
+        output = made.output
+        if verifier is not None:
+            append = append_to(signing.run, readable, signing.ssh, verifier)
+            output = sign_files(made, places, gathered, append, verifier)
     return output, gathered.report
 
 
@@ -250,8 +291,9 @@ def _print_result(run: Run, to: FileChoice, result: ReportOutput, made: Report) 
     run.console.print_result(result, report_lines(result, severities_text(made.judgement.findings) or "none"))
 
 
-def _check_draft(signing: ReportSignChoice, verdict: str | None) -> None:
-    """Raises UsageError for options that a draft does not take."""
+def _check_draft(signing: ReportSignChoice, verdict: str | None, vault: str) -> None:
+    """Raises UsageError for what a draft does not take."""
+    local_vault(vault)  # who signs it speaks of evidence that was read for it
     if signing.sign:
         raise UsageError("a draft is not signed: a person completes it, and signs what it has become", hint="Leave out --sign.")
     if verdict is not None:
@@ -287,36 +329,37 @@ def _load_verdict(verdict: str, trusted: str | None, checks: CheckChoice) -> Ver
     return VerdictSource(parse_verdict(data), given=True, trusted=None)
 
 
-def _require_remembered(run: Run, vault: Vault, shown: ReportScope) -> None:
+def _require_remembered(readable: ReadableVault, shown: ReportScope) -> None:
     """Raises RolledBackError or ForkedError for a vault that is older than this machine remembers, or another one.
 
     An earlier verdict may fit such a vault: it may be about the same old copy.
     """
     from evidencesync.acquire.known_heads import VaultAtHand
-    from evidencesync.cli.own_state import audit_memory
     from evidencesync.evidence.identity import Title
     from evidencesync.vault.catalog import stored_names
 
-    memory = audit_memory(run)
+    vault, memory = readable.vault, readable.memory
     VaultAtHand(memory, vault).require()
     for name in stored_names(vault.layout, Title(shown.case).folder):
         if shown.item in (None, name.item.text):
             VaultAtHand(memory, vault, name).require()
 
 
-def _verify(run: Run, vault: Vault, checks: CheckChoice, shown: ReportScope, trusted: str | None, now_ns: int) -> VerdictSource:
+def _verify(
+    run: Run, vault: ReadableVault, checks: CheckChoice, shown: ReportScope, trusted: str | None, now_ns: int
+) -> VerdictSource:
     from evidencesync.cli.trust_files import load_roots
     from evidencesync.report.gather import VerdictSource
 
     signers = load_trusted(Path(trusted)) if trusted is not None else None
     roots = load_roots(run.settings, checks.tsa_root)
     part = PartChoice(shown.case, shown.item, shown.acquisition)
-    verdict = audit(run, vault.layout.root, part, signers, checks, roots=roots, now_ns=now_ns)
+    verdict = checked(run, vault, part, signers, checks, roots=roots, now_ns=now_ns)
     return VerdictSource(verdict, given=False, trusted=signers)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ReportSignChoice(SignerChoice):
+class ReportSignChoice(SignChoice):
     """Whether the report is signed, and by whom."""
 
     sign: Annotated[

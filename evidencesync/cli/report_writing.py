@@ -9,14 +9,13 @@ import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, Final
 
 from msgspec.structs import replace
 
 from evidencesync.acquire.custody import RecordDraft
 from evidencesync.cli.file_outputs import Format, RecordedReport, ReportFile, ReportOutput
-from evidencesync.cli.verify_record import Verifier
+from evidencesync.cli.verify_record import Append, Verifier
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.errors import EvidenceSyncError, InternalError
 from evidencesync.evidence.display import safe_text
@@ -122,7 +121,7 @@ def _output(gathered: Gathered, kind: Format, files: list[ReportFile]) -> Report
     )
 
 
-def sign_files(made: Written, places: list[NewFile], gathered: Gathered, vault: Path, verifier: Verifier) -> ReportOutput:
+def sign_files(made: Written, places: list[NewFile], gathered: Gathered, append: Append, verifier: Verifier) -> ReportOutput:
     """Signs the report, then appends the records. A record that fails has its own exit code, unless the verdict's is worse.
 
     Raises StorageError, NoSpaceError, SigningKeyError.
@@ -132,7 +131,7 @@ def sign_files(made: Written, places: list[NewFile], gathered: Gathered, vault: 
         with place.writing(SIGNATURE) as file:
             file.write(armored)
     output = made.output
-    recorded = [_record_item(item, vault, output, verifier) for item in gathered.report.items]
+    recorded = [_record_item(item, append, output, verifier) for item in gathered.report.items]
     codes = {ExitCode(output.exit_code)} | {ExitCode(one.problem_code) for one in recorded if one.problem_code is not None}
     return replace(
         output,
@@ -143,7 +142,7 @@ def sign_files(made: Written, places: list[NewFile], gathered: Gathered, vault: 
     )
 
 
-def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifier) -> RecordedReport:
+def _record_item(item: Item, append: Append, output: ReportOutput, verifier: Verifier) -> RecordedReport:
     """Appends the record. What cannot be recorded is said, and hides no other."""
     details = {
         "report_sha256": output.sha256,
@@ -155,7 +154,7 @@ def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifi
     }
     try:
         name = ItemName(Title(item.case), Title(item.item))
-        record = verifier.append(vault, name, RecordDraft("exported", details, output.acquisition)).record
+        record = append(name, RecordDraft("exported", details, output.acquisition)).record
     except EvidenceSyncError as error:
         return RecordedReport(item.case, item.item, None, verifier.problem(error), int(error.exit_code))
     return RecordedReport(item.case, item.item, record.sequence, None, None)

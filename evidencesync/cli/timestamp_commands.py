@@ -14,11 +14,14 @@ from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import (
     DEFAULT_TIMEOUT_SECONDS,
     ItemChoice,
+    RemoteChoice,
     SignChoice,
     TsaRoots,
+    VaultAddress,
     VaultPath,
     local_vault,
 )
+from evidencesync.cli.reading import ReaderChoice, readable_vault
 from evidencesync.errors import CommandKind, EvidenceSyncError, TimestampError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode, most_severe
@@ -56,6 +59,7 @@ def add_commands(app: typer.Typer) -> None:
         timestamp,
         "request",
         "evidencesync timestamp request /srv/vault --case 2024-017 --item LAPTOP-1 -o laptop.tsq",
+        "evidencesync timestamp request ana@vault.lab:/srv/vault --case 2024-017 --item LAPTOP-1 -o laptop.tsq",
         "curl -H 'Content-Type: application/timestamp-query' --data-binary @laptop.tsq https://tsa.example -o laptop.tsr",
     )(request)
     command(
@@ -77,8 +81,10 @@ def add_commands(app: typer.Typer) -> None:
 
 def request(
     run: Run,
-    vault: VaultPath,
+    vault: VaultAddress,
     item: ItemChoice,
+    reader: ReaderChoice,
+    ssh: RemoteChoice,
     acquisition: _Acquisition = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", metavar="FILE", help="The file to write.  [default: CASE-ITEM-NNNN.tsq, here]")
@@ -90,15 +96,18 @@ def request(
     It holds a digest of the manifest's signature and a random number, and nothing about the evidence.
     """
     from evidencesync.cli.custody_outputs import TimestampRequestOutput
+    from evidencesync.cli.own_state import open_known_item
     from evidencesync.evidence.digest import sha256_of
     from evidencesync.vault.layout import acquisition_folder
 
-    found, number = _find(run, vault, item, acquisition)
-    asked = _make_request(found, number, digest)
-    data = asked.encode()
-    names = found.name.case.folder, found.name.item.folder, acquisition_folder(number)
-    file = expand_new_file(output if output is not None else "-".join(names) + _REQUEST_SUFFIX)
-    _write_new(file, local_vault(vault), data)
+    with readable_vault(run, vault, reader, ssh, (item.case, item.item)) as opened:
+        found, _ = open_known_item(run, opened.vault, opened.memory, item.name())
+        number = found.choose_acquisition(acquisition)
+        asked = _make_request(found, number, digest)
+        data = asked.encode()
+        names = found.name.case.folder, found.name.item.folder, acquisition_folder(number)
+        file = expand_new_file(output if output is not None else "-".join(names) + _REQUEST_SUFFIX)
+        _write_new(file, opened.vault.layout.root, data)
     shown = safe_text(str(file), 300)
     made = TimestampRequestOutput(
         case=found.name.case.text,
@@ -182,20 +191,30 @@ def fetch(
     return _attach(run, vault, found, number, kept, sign, tsa_root)
 
 
-def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition = None, tsa_root: TsaRoots = None) -> ExitCode:
+def show(
+    run: Run,
+    vault: VaultAddress,
+    item: ItemChoice,
+    reader: ReaderChoice,
+    ssh: RemoteChoice,
+    acquisition: _Acquisition = None,
+    tsa_root: TsaRoots = None,
+) -> ExitCode:
     """Shows the timestamps of an item's acquisitions (or of one), and whether they are over its manifests' signatures.
 
     They are not compared with the custody chain: see `evidencesync verify`.
     """
     from evidencesync.cli.custody_outputs import TimestampShowOutput
+    from evidencesync.cli.own_state import open_known_item
     from evidencesync.cli.trust_files import load_roots
 
-    found, code = _open_item(run, vault, item)
-    last = found.choose_acquisition(acquisition)
-    numbers = [last] if acquisition is not None else found.require_all_acquisitions()
-    roots = load_roots(run.settings, tsa_root)
-    problems = {code}
-    shown = [_show_one(found, number, roots, problems) for number in numbers]
+    with readable_vault(run, vault, reader, ssh, (item.case, item.item)) as opened:
+        found, code = open_known_item(run, opened.vault, opened.memory, item.name())
+        last = found.choose_acquisition(acquisition)
+        numbers = [last] if acquisition is not None else found.require_all_acquisitions()
+        roots = load_roots(run.settings, tsa_root)
+        problems = {code}
+        shown = [_show_one(found, number, roots, problems) for number in numbers]
     output = TimestampShowOutput(found.name.case.text, found.name.item.text, shown)
     run.console.print_result(output, _show_lines(output))
     return most_severe(problems)
@@ -204,15 +223,11 @@ def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition
 # --- What the commands share ---------------------------------------------------------------------------------------------
 
 
-def _open_item(run: Run, vault: str, item: ItemChoice) -> tuple[VaultItem, ExitCode]:
+def _find(run: Run, vault: str, item: ItemChoice, acquisition: int | None) -> tuple[VaultItem, int]:
     from evidencesync.cli.own_state import audit_memory, open_known_item
     from evidencesync.vault.vault import Vault
 
-    return open_known_item(run, Vault.open(local_vault(vault)), audit_memory(run), item.name())
-
-
-def _find(run: Run, vault: str, item: ItemChoice, acquisition: int | None) -> tuple[VaultItem, int]:
-    found, _ = _open_item(run, vault, item)
+    found, _ = open_known_item(run, Vault.open(local_vault(vault)), audit_memory(run), item.name())
     return found, found.choose_acquisition(acquisition)
 
 

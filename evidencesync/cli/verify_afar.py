@@ -7,6 +7,7 @@ import dataclasses
 import os
 import secrets
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -181,6 +182,13 @@ def appending(run: Run, address: Address, ssh: RemoteChoice, verifier: Verifier)
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=RETRIES,
     )
+
+
+def append_to(run: Run, readable: ReadableVault, ssh: RemoteChoice, verifier: Verifier) -> Append:
+    """The same for an item of a vault that is open, wherever it lies."""
+    if readable.address is not None:
+        return appending(run, readable.address, ssh, verifier)
+    return partial(verifier.append, readable.vault.layout.root)
 
 
 def _connecting(run: Run, address: Address, ssh: RemoteChoice) -> Callable[[], Link]:

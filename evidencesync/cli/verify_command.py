@@ -38,6 +38,7 @@ from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
+    from evidencesync.cli.reading import ReadableVault
     from evidencesync.cli.verify_afar import OwnCheck
     from evidencesync.custody.timestamp import Roots
     from evidencesync.verify.findings import Finding, Verdict
@@ -263,6 +264,25 @@ def _require_its_word(checks: CheckChoice, distrust: DistrustChoice) -> None:
             f"{named} is for whoever does not take the vault's word, and a vault on another machine verifies itself",
             hint="With --fetch its documents are fetched, and checked here.",
         )
+
+
+def checked(
+    run: Run,
+    readable: ReadableVault,
+    part: PartChoice,
+    signers: bytes | None,
+    checks: CheckChoice,
+    *,
+    roots: Roots | None = None,
+    now_ns: int | None = None,
+) -> Verdict:
+    """Verifies a part of a vault wherever it lies: what `audit` does, and of a vault on another machine `verify --fetch`."""
+    if readable.far is None:
+        return audit(run, readable.vault.layout.root, part, signers, checks, roots=roots, now_ns=now_ns)
+    from evidencesync.cli.verify_afar import OwnCheck, verify_fetched
+
+    own = OwnCheck(part, signers, checks.all_digests, roots, checks.require_timestamp, now_ns=now_ns)
+    return verify_fetched(run, readable, own)[0]
 
 
 def audit(

@@ -21,14 +21,13 @@ from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.exit_codes import ExitCode, most_severe
-from evidencesync.home import expand
 from evidencesync.verify.findings import FarVerdict
 
 if TYPE_CHECKING:
     from evidencesync.acquire.custody import RecordDraft
     from evidencesync.acquire.custody_exchange import ChainRecord
     from evidencesync.cli.command import Run
-    from evidencesync.cli.options import PartChoice, SignChoice, SignerChoice
+    from evidencesync.cli.options import PartChoice, SignChoice
     from evidencesync.connection.link import Link
     from evidencesync.custody.sshsig import SigningKey
     from evidencesync.localstate.heads import HeadMemory
@@ -98,18 +97,8 @@ class Verifier:
         return appended.record
 
 
-def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
-    """The person and the key that sign a record. Called before the work begins: it may ask for a passphrase.
-
-    Raises SigningKeyError, UsageError.
-    """
-    settings = run.settings.values
-    identity = expand(choice.identity) if choice.identity is not None else run.settings.path(settings.identity)
-    return verifier_with(run, choice, identity)
-
-
 def verifier_with(run: Run, choice: SignChoice, identity: Path | None) -> Verifier:
-    """The same where the key for SSH is an option of its own.
+    """The person and the key that sign a record; `identity`: the key for SSH. It may ask for a passphrase: call it early.
 
     Raises SigningKeyError, UsageError.
     """

@@ -52,13 +52,11 @@ class AcquisitionReader:
         """Reads the manifest once. Raises MissingOrExtraError, MalformedDocumentError, DigestMismatchError, StorageError."""
         self.item = item
         self.number = number
+        self._tree: TreeReader | None = None
         with contextlib.ExitStack() as stack:
             with storing("open the acquisition"):
                 self._fd = os.open(item.layout.acquisition(number), FOLDER_FLAGS)
                 stack.callback(os.close, self._fd)
-                data_fd = os.open(DATA, FOLDER_FLAGS, dir_fd=self._fd)
-            self._tree = TreeReader(data_fd, untouched=True)
-            stack.callback(self._tree.close)
             receipt = load_file(self._fd, RECEIPT, MAX_RECORD)
             if receipt is None:
                 raise MissingOrExtraError(f"{RECEIPT} is missing")
@@ -109,6 +107,10 @@ class AcquisitionReader:
 
     def open_content(self, path: bytes) -> int:
         """A content's descriptor, which the caller closes. Raises MissingOrExtraError, StorageError."""
+        if self._tree is None:  # lists need none, and none is there where documents alone were fetched
+            with storing("open the acquisition"):
+                self._tree = TreeReader(os.open(DATA, FOLDER_FLAGS, dir_fd=self._fd), untouched=True)
+            self._stack.callback(self._tree.close)
         return self._tree.open_file(path)[0]
 
     def content_blocks(self, path: bytes, entry: Entry) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ import msgspec
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.evidence.utc_time import UtcTime
-from evidencesync.verify.findings import Checked, Finding, Head
+from evidencesync.verify.findings import ByVault, Checked, Finding, Head
 
 State = Literal["pass", "fail", "incomplete", "not-verified"]
 SignatureState = Literal["good", "refused", "not-checked"]
@@ -31,6 +31,7 @@ class Judgement(Part, frozen=True):
 
     `source` tells whether it was checked for this report, or a verdict from an earlier check was handed in.
     `state` is `not-verified` where such a verdict is not about what this report shows: `reason` says why.
+    `by_vault`: of a vault on another machine, which has read its evidence itself; null where it was read by who checked.
     """
 
     state: State
@@ -44,6 +45,7 @@ class Judgement(Part, frozen=True):
     checked: Checked
     heads: list[Head]
     findings: list[Finding]
+    by_vault: ByVault | None
 
 
 class VaultFacts(Part, frozen=True):

@@ -18,9 +18,16 @@ from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
 from evidencesync.limits import MAX_VERDICT_FILE
 from evidencesync.report.document import Acquisition, Item, Judgement, State, Trust, VaultFacts
-from evidencesync.verify.findings import Head, Verdict
+from evidencesync.verify.findings import ByVault, FarVerdict, Head, Verdict
 
-_VERDICT: Final = msgspec.json.Decoder(Verdict)
+
+class _GivenVerdict(Verdict, frozen=True):
+    """A verdict in a file: of a vault on this machine, or of one on another."""
+
+    by_vault: ByVault | None = None
+
+
+_VERDICT: Final = msgspec.json.Decoder(_GivenVerdict)
 
 _CLOCKS_MAY_DIFFER_NS = 300 * 1_000_000_000
 
@@ -66,7 +73,9 @@ def parse_verdict(data: bytes) -> Verdict:
                 from_json_fields(finding.path, finding.path_b64)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError, PathEscapeError) as error:
         raise UsageError("the verdict's file is not what `verify --json` prints", hint=hint) from error
+    by = verdict.by_vault
     texts = [verdict.asked.case, verdict.asked.item, *verdict.digests, *(finding.slug for finding in verdict.findings)]
+    texts += [] if by is None else [by.address, by.tool]
     if not all(text is None or is_clean(text) for text in texts):
         raise UsageError("the verdict's file is not what `verify --json` prints", hint=hint)
     return verdict
@@ -97,6 +106,7 @@ def judge(verdict: Verdict, *, given: bool, shown: ReportScope, present: Present
         checked=verdict.checked,
         heads=verdict.heads,
         findings=verdict.findings,
+        by_vault=verdict.by_vault if isinstance(verdict, FarVerdict | _GivenVerdict) else None,
     )
 
 

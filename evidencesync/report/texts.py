@@ -63,6 +63,12 @@ NOT_COMPLETE: Final = (
     "the source."
 )
 LEFT_SOME_OUT: Final = "{some} of {all}: filtered, so that something may have been left out on purpose. See Left out by filters."
+BY_VAULT: Final = (
+    "The evidence was read by the vault itself, at {address} ({tool}), which signed what it found with its key {key}: what is "
+    "said of stored files is its word. "
+)
+DOCUMENTS_HERE: Final = "Its documents were fetched, and checked by who made the verdict."
+DOCUMENTS_THERE: Final = "Its documents, too, were checked by the vault itself."
 OLD_VERDICT: Final = "The verdict was handed in as a file and not checked again: what happened to bytes since is not known."
 OWN_LIST: Final = (
     "Who is trusted is stated by the vault itself. Whoever doubts the vault checks with a list of their own: see How to verify."

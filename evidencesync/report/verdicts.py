@@ -85,6 +85,15 @@ def means(report: Report) -> list[str]:
     return [first, *more, *said]
 
 
+def by_vault_text(judgement: Judgement) -> str:
+    """That a vault on another machine has read its evidence itself, and who has checked its documents; empty for any other."""
+    by = judgement.by_vault
+    if by is None:
+        return ""
+    said = texts.BY_VAULT.format(address=safe_text(by.address, 200), tool=safe_text(by.tool, 60), key=by.key)
+    return said + (texts.DOCUMENTS_THERE if by.documents is None else texts.DOCUMENTS_HERE)
+
+
 def digests_left(report: Report) -> list[str]:
     """The digests that manifests of the report state, and that its verdict did not compute again."""
     stated = {name for item in report.items for one in item.acquisitions if one.header for name in one.header.method.digests}

@@ -26,6 +26,7 @@ from evidencesync.report.manifests import manifest_lines
 from evidencesync.report.pdf_report import write_pdf
 from evidencesync.report.verdicts import (
     all_findings_text,
+    by_vault_text,
     findings_about,
     findings_section,
     means,
@@ -75,7 +76,7 @@ def _first_page(report: Report, volume: Volume, choices: Choices) -> FirstPage:
         word=word,
         sentence=sentence,
         reservations=_reservations(report.items),
-        when=_when(judgement),
+        when=" ".join(filter(None, (_when(judgement), by_vault_text(judgement)))),
         facts=[*_volume_facts(volume), *_people(report, choices), *_first_facts(report)],
         items=_item_table(report.judgement, volume),
         means=means(report),

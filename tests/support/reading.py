@@ -23,7 +23,7 @@ def fetched(
 
     def make_folder() -> Path:
         made = next(one for one in folders if not one.exists())
-        made.mkdir(parents=True)
+        made.mkdir(0o700, parents=True)
         return made
 
     request = DocumentsRequest(b"", **{"signer": bench.signer, "session": "0" * 32, **changes})

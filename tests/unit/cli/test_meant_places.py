@@ -16,7 +16,7 @@ from evidencesync.cli import command
 from evidencesync.cli.app import main
 from evidencesync.cli.console import Console
 from evidencesync.cli.meant_places import _meant_server
-from evidencesync.cli.pasted_hints import _FROM_AFAR, filling_in_hints, pasted
+from evidencesync.cli.pasted_hints import filling_in_hints, pasted, takes_address
 from evidencesync.cli.settings import load_settings
 from evidencesync.errors import CommandKind, ConnectError, NotThereError, StorageError, VaultNotFoundError
 from evidencesync.home import account_name
@@ -81,8 +81,8 @@ def test_a_port_in_front_of_the_path_is_shown_as_a_port(name: str) -> None:
             "See: evidencesync custody show 'ana@lab:/srv/my v' -i ana -p 2222 --case 'C 1' --item I",
         ),
         (
-            "Run: evidencesync report VAULT --case CASE --item ITEM. Or not.",
-            "Run: evidencesync report '/srv/my v' --case 'C 1' --item I (on the vault's machine). Or not.",
+            "Run: evidencesync timestamp attach VAULT --case CASE --item ITEM. Or not.",
+            "Run: evidencesync timestamp attach '/srv/my v' --case 'C 1' --item I (on the vault's machine). Or not.",
         ),
         (
             "On the vault's machine: evidencesync trust add VAULT KEY.pub --principal NAME",
@@ -112,12 +112,12 @@ def test_the_one_vault_that_a_server_serves_is_named_without_its_path(vault: str
 
 def test_the_commands_that_are_named_with_an_address_are_those_that_take_one() -> None:
     takes = {
-        name.split()[0]
+        name
         for name, command in every_command()
         for one in command.params
         if one.name == "vault" and one.metavar == "VAULT" and "host" in (one.help or "")
     }
-    assert takes == _FROM_AFAR
+    assert takes == {name for name, _ in every_command() if takes_address(name)}
 
 
 def test_the_options_that_were_typed_to_reach_a_vault_come_along(monkeypatch: pytest.MonkeyPatch) -> None:

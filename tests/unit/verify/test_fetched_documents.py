@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,17 @@ def test_what_is_wrong_there_is_wrong_here(
         one.slug for one in there.findings if one.severity == "error"
     }
     assert msgspec.structs.asdict(here.checked) == msgspec.structs.asdict(there.checked)
+
+
+@pytest.mark.parametrize("mask", [0, 0o077])
+def test_of_a_sound_vault_nothing_is_found_here_that_is_not_found_there(bench: Bench, tmp_path: Path, mask: int) -> None:
+    there = audit_vault(bench.vault.layout.root, now_ns=time.time_ns())
+    before = os.umask(mask)
+    try:
+        here = verified_fetched(bench, tmp_path / "state", tmp_path / "here")
+    finally:
+        os.umask(before)
+    assert here.findings == there.findings
 
 
 def test_each_finding_is_told_once_and_says_whose_it_is(bench: Bench, tmp_path: Path) -> None:
