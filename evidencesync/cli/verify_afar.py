@@ -245,16 +245,12 @@ def _keep(run: Run, signed: SignedVerdict, place: NewFile) -> ExitCode:
 def by_vault_lines(by: ByVault) -> list[str]:
     """Who has verified what, for people."""
     kept = [] if by.kept is None else [f"its signed verdict is kept: {by.kept}, {by.kept}{_SIGNATURE}"]
-    vault = f"by the vault at {by.address} with its own key {by.key}, {safe_text(by.tool)}"
+    tool = safe_text(by.tool)
     if by.documents is None:
-        return [
-            f"verified {vault}",
-            _ITS_WORD,
-            *kept,
-        ]
+        return [f"verified by the vault at {by.address} with its own key {by.key}, {tool}", _ITS_WORD, *kept]
     return [
         f"documents: fetched, and checked here: {by.documents.upper()}",
-        f"evidence:  read {vault}: {by.verdict.upper()}",
-        "  that it has verified these documents, and signed that, was checked here; what it says of its bytes is its word",
+        f"evidence:  read by the vault at {by.address}: {by.verdict.upper()}",
+        f"  signed with its own key {by.key}, {tool}, for these documents; what it says of its bytes is its word",
         *kept,
     ]

@@ -61,8 +61,8 @@ def test_people_are_told_what_was_checked_where(lab: Lab, sshd: Sshd, temporary:
     done = lab.run("verify", far, "--fetch", *ITEM, "--sign-key", "ana", *options)
     first, second, third, fourth, *rest = done.out.splitlines()
     assert first == "documents: fetched, and checked here: PASS"
-    assert second.startswith(f"evidence:  read by the vault at {far} with its own key SHA256:")
-    assert second.endswith(": FAIL")
+    assert second == f"evidence:  read by the vault at {far}: FAIL"
+    assert third.startswith("  signed with its own key SHA256:")
     assert third.endswith("what it says of its bytes is its word")
     assert fourth.startswith("checked 1 acquisition, ")
     assert any(line.startswith("error: [7 file-damaged] the vault says: ") for line in rest)

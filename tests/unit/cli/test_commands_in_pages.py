@@ -12,7 +12,7 @@ import pytest
 from tests.support.every_command import every_command
 
 ROOT = Path(__file__).parents[3]
-PAGES = ("README.md", "docs/guide.md", "docs/set-up.md", "docs/watching.md")
+PAGES = ("README.md", "docs/guide.md", "docs/set-up.md", "docs/one-key.md", "docs/watching.md")
 COMMANDS = dict(every_command())
 _LINE = re.compile(r"^(?:[$#] |ExecStart=\S*/)?(evidencesync [a-z].*)$", re.MULTILINE)
 _INLINE = re.compile(r"`(evidencesync [a-z][^`]*)`")
