@@ -15,7 +15,7 @@ from evidencesync.custody.roles import USUAL, Role, make_grant
 from evidencesync.errors import EvidenceSyncError, NotAllowedError
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.ingest.rights import Rights
-from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk, ManifestsAsk, RoomAsk, RoomShown
+from evidencesync.protocol.document_messages import AllManifestsAsk, DocumentBatch, DocumentsAsk, ManifestsAsk, RoomAsk, RoomShown
 from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Rows, RowsAsk
 from evidencesync.protocol.failures import failure_of
 from evidencesync.protocol.messages import ASKING_VERSION, ROLES_VERSION, Alike, Failure, Message, Patience, Ready
@@ -54,6 +54,7 @@ def question(name: ItemName, of: str) -> Message:
     return {
         "documents": DocumentsAsk(case, item, [0]),
         "manifests": ManifestsAsk(case, item, [0]),
+        "all manifests": AllManifestsAsk(case, item),
         "evidence": EvidenceAsk(case, item, 1, [(b"a", 0, 10)]),
         "rows": RowsAsk(case, item, 1),
         "room": RoomAsk(case, item),
@@ -64,6 +65,7 @@ def question(name: ItemName, of: str) -> Message:
 NEEDED: dict[str, tuple[Role, type[Message]]] = {
     "documents": ("read", DocumentBatch),
     "manifests": ("read", DocumentBatch),
+    "all manifests": ("read", DocumentBatch),
     "evidence": ("read", EvidenceParts),
     "rows": ("read", Rows),
     "room": ("acquire", RoomShown),
@@ -158,6 +160,13 @@ def test_of_all_documents_only_those_of_ones_cases_are_shown(bench: Bench) -> No
     only(bench, "read", cases=("2026/11",))
     shown = {"/".join(path.split("/")[:2]) for path in names(bench, None) if path.startswith("cases/")}
     assert shown == {f"cases/{MINE.case.folder}"}
+
+
+def test_all_manifests_of_a_vault_are_for_who_may_read_all_of_it(bench: Bench) -> None:
+    """Where some cases are left out, the vault would seem to have lost them."""
+    only(bench, "read", cases=("2026/11",))
+    assert answer(bench, AllManifestsAsk(None, None), DocumentBatch) == "untrusted-signer"
+    assert answer(bench, AllManifestsAsk("2026/11", None), DocumentBatch) is DocumentBatch
 
 
 def test_who_asks_for_a_case_that_is_not_there_is_told_of_no_case_that_one_may_not_read(bench: Bench) -> None:
