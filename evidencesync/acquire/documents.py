@@ -178,13 +178,13 @@ class _Copy:
         if not (folder == CUSTODY or (is_folder_place(folder) and len(parts) == _DEPTH)) or not (is_custody or is_acquisition):
             raise ProtocolError(f"the vault shows something that lies nowhere: {safe_text(name, 200)}")  # 1
         self._make_around(f"{folder}/")
-        self._count += 1
+        self._count_one()
         with writing_temporary():
             try:
                 if is_custody:
-                    (self._folder / folder / shown).touch(exist_ok=False)
+                    (self._folder / folder / shown).touch(0o400, exist_ok=False)
                 else:
-                    (self._folder / folder / shown).mkdir()
+                    (self._folder / folder / shown).mkdir(0o700)
             except FileExistsError as error:
                 raise ProtocolError(f"the vault shows something twice: {safe_text(name, 200)}") from error  # 2
 
@@ -226,12 +226,15 @@ class _Copy:
             raise LimitExceededError(f"a document of {size} bytes: {safe_text(path, 200)}")  # 1
         size = 0 if size > limit else size
         is_large = path.rpartition("/")[2] in self._large_names and size > 2 * MAX_HEADER_LINE  # the ends of one are no more
-        self._count += 1
         self._large -= is_large
         self._size += 0 if is_large else size
+        self._count_one()
+        return size
+
+    def _count_one(self) -> None:
+        self._count += 1
         if self._count > MAX_FETCHED_DOCUMENTS or self._size > MAX_FETCHED_BYTES or self._large < 0:
             raise LimitExceededError("the vault shows more documents than are taken at once", hint=_FEWER)  # 3
-        return size
 
     def _link(self, path: str) -> None:
         self._make(path.rpartition("/")[0])
@@ -261,12 +264,11 @@ class _Copy:
     def _make(self, folder: str) -> None:
         if folder in self._places:
             return
-        if above := folder.rpartition("/")[0]:
-            self._make(above)
         if len(self._places) >= _MOST_PLACES:
             self._places.clear()  # a vault may name millions of folders
         try:
-            (self._folder / folder).mkdir(0o700, exist_ok=True)
+            for made in (*reversed(Path(folder).parents[:-1]), Path(folder)):
+                (self._folder / made).mkdir(0o700, exist_ok=True)  # as in a vault, whatever the umask
         except FileExistsError as error:
             raise ProtocolError(f"the vault shows a document behind a link: {safe_text(folder, 200)}") from error  # 1
         self._places.add(folder)

@@ -13,7 +13,7 @@ import pytest
 from evidencesync.acquire import documents
 from evidencesync.connection.link import Link
 from evidencesync.errors import LimitExceededError, ProtocolError, VersionError
-from evidencesync.protocol.document_messages import AllManifestsAsk, DocumentBatch
+from evidencesync.protocol.document_messages import AllManifestsAsk, DocumentBatch, Stray
 from evidencesync.protocol.messages import ASKING_VERSION, MANIFESTS_VERSION
 from evidencesync.vault.documents import DocumentFile, wanted_documents
 from evidencesync.verify.audit import audit_vault
@@ -193,6 +193,17 @@ def test_large_rows_of_chunks_that_nobody_asked_for_are_refused(bench: Bench, tm
 def test_an_older_vault_s_end_is_not_asked(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(VersionError, match="does not show all of its manifests"):
         shown_by(bench, tmp_path / "here", lambda _: None, version=ASKING_VERSION)
+
+
+def test_strays_without_end_are_given_up(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_FETCHED_DOCUMENTS", 100)
+
+    def script(made_up: MadeUpVault) -> None:
+        for number in range(1, 10_000):
+            made_up.say(Stray("cases/C1/I1/acquisitions", b"%04d" % number))
+
+    with pytest.raises(LimitExceededError):
+        shown_by(bench, tmp_path / "here", script)
 
 
 @pytest.mark.parametrize("ask", [AllManifestsAsk(None, "I1"), AllManifestsAsk("../..", None), AllManifestsAsk("C1", "a\x1bb")])
