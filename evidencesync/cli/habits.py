@@ -10,8 +10,8 @@ HELP_WORDS: Final = ("help", "man")
 FROM_OTHERS: Final[Mapping[str, str]] = {
     **dict.fromkeys("ls dir snapshots archives stats cases items acquisitions versions".split(), "list"),
     **dict.fromkeys("sync backup acquire send create snapshot commit rsync scp cp put upload store save".split(), "push"),
-    **dict.fromkeys("clone dd image mirror ingest import".split(), "push"),
-    **dict.fromkeys("copy extract checkout recover dump cat mount download get-file".split(), "restore"),
+    **dict.fromkeys("dd image mirror ingest import".split(), "push"),
+    **dict.fromkeys("copy clone fetch extract checkout recover dump cat mount download get-file".split(), "restore"),
     **dict.fromkeys("check fsck scrub test validate audit".split(), "verify"),
     **dict.fromkeys("log info cat-file ls-files ls-tree find details describe".split(), "show"),
     **dict.fromkeys("prune gc compact cleanup unlock break-lock".split(), "clean"),

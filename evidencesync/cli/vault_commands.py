@@ -151,16 +151,26 @@ def add(
     from evidencesync.vault.ledger import recorded
 
     steps = FirstSteps.into(opened.layout.root, [(public, name)])
-    if any(one.signer.key == public and one.signer.valid_before is None and not one.revoked for one in opened.trust.signers()):
-        run.console.print_message("note: the vault trusts this key already, and nothing is changed; what its owner needs is:")
-        for line in steps.lines():  # who adds a key again may look for its line: the error comes all the same
-            run.console.print_message(line)
+    if grant == GrantChoice() and _is_trusted(opened, public, name):
+        run.console.print_message("note: the vault trusts this key already, and nothing is changed.")
+        return _give_changed(run, opened, [], steps.lines())  # who adds a key again may look for its line
     with adding_to_own_chain(run, opened):
         opened.trust.add(public, name, allowed)
         change = _change(opened, "added", public)
         with recorded(change.record):
             record_heads(opened)
     return _give_changed(run, opened, [change], steps.lines())
+
+
+def _is_trusted(vault: Vault, key: PublicKey, principal: str) -> bool:
+    """Whether a key is trusted now, and under that name."""
+    return any(
+        known.signer.key == key
+        and known.signer.valid_before is None
+        and not known.revoked
+        and principal in known.signer.principals
+        for known in vault.trust.signers()
+    )
 
 
 def change(run: Run, vault: VaultPath, who: _Who, grant: GrantChange) -> ExitCode:

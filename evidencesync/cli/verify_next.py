@@ -13,8 +13,9 @@ _KEEP: Final = "Keep the vault as it is: do not push, repair or clean it."
 _RECEIPTS: Final = "What examiners keep tells what was there: evidencesync receipts check --vault VAULT"
 
 _BYTES: Final = (
-    f"{_KEEP} The same file may be whole in another acquisition (where no finding names it), in a second copy of the "
-    "vault, or at the source: evidencesync compare MANIFEST FOLDER"
+    "Do not repair or clean the vault: what is damaged stays as it is. While the source is at hand, push it again: nothing is "
+    "built upon a damaged file. The same file may be whole in another acquisition that no finding names, or in a second copy "
+    "of the vault."
 )
 _DOCUMENTS: Final = f"{_KEEP} Verify a second copy of the vault, which may have the document whole. {_RECEIPTS}"
 _EXTRA: Final = (

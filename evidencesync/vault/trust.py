@@ -336,7 +336,7 @@ def _with_signer(files: TrustFiles, key: PublicKey, principal: str, valid_after_
     for signer in trust.signers.signers:
         if signer.key == key and (signer.valid_before is None or principal not in signer.principals):
             known = safe_text(", ".join(signer.principals), 80)
-            hint = "Nothing needs to be done: one key has one name. What it may do is altered by: evidencesync trust change"
+            hint = "One key has one name, and keeps it. What it may do is altered by: evidencesync trust change"
             raise UsageError(f"the key {key.fingerprint} is known already, as {known}", hint=hint)
     line = signer_line(principal, key, EXAMINER_NAMESPACES, valid_after_ns)
     return replace(files, trusted_signers=files.trusted_signers + line.encode() + b"\n")

@@ -83,11 +83,15 @@ def test_a_key_that_is_known_comes_with_its_line_for_authorized_keys(tmp_path: P
     key.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f ana@lab\n")
     assert run_in_process(["init", vault, "--trust", str(key)]) == 0
     line = next(one for one in capsys.readouterr().out.splitlines() if one.startswith("restrict,"))
-    assert run_in_process(["trust", "add", vault, str(key)]) == ExitCode.USAGE
-    said = capsys.readouterr().err.splitlines()
-    assert line in said
-    assert said[0].startswith("note: the vault trusts this key already, and nothing is changed")
-    assert said[-2].endswith("is known already, as ana@lab")
+    assert run_in_process(["trust", "add", vault, str(key)]) == 0
+    said = capsys.readouterr()
+    assert line in said.out.splitlines()
+    assert said.err == "note: the vault trusts this key already, and nothing is changed.\n"
+    for other in (["--principal", "ben@lab"], ["--may", "read"]):
+        assert run_in_process(["trust", "add", vault, str(key), *other]) == ExitCode.USAGE
+        said = capsys.readouterr()
+        assert said.err.splitlines()[-2].endswith("is known already, as ana@lab")
+        assert "restrict," not in said.out + said.err
     assert run_in_process(["trust", "retire", vault, "ana@lab"]) == 0
     capsys.readouterr()
     assert run_in_process(["trust", "revoke", vault, str(key), "--yes"]) == 0

@@ -76,7 +76,7 @@ def test_every_kind_of_finding_that_spoils_a_verdict_says_what_to_do_now() -> No
 @pytest.mark.parametrize(
     ("slug", "part"),
     [
-        ("file-damaged", "Keep the vault as it is: do not push, repair or clean it."),
+        ("file-damaged", "While the source is at hand, push it again"),
         ("untrusted-signer", "evidencesync trust list VAULT"),
         ("rolled-back", "evidencesync receipts check --vault VAULT"),
         ("unreadable", "copy the vault to a disk that reads well"),
