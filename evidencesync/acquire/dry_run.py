@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.custody.manifest import WholeEntry
 from evidencesync.evidence.entry import Entry, Flag
@@ -20,7 +22,10 @@ from evidencesync.source.walker import Found, walk
 
 
 class Surveyed(NamedTuple):
-    """An entry with type, size, modification time and flags. `rule`: what leaves it out, as `FilterRules.why_skipped` says."""
+    """An entry with type, size, modification time and flags; the first one is also known by its inode.
+
+    `rule`: what leaves it out, as `FilterRules.why_skipped` says.
+    """
 
     path: bytes
     entry: Entry
@@ -74,7 +79,7 @@ def look(source: SourceRoot, rules: FilterRules, tally: SourceTally) -> Iterator
     Whether a file can be read is taken from its permissions. A device is opened to find its size, and not read. `tally` gets
     remarks, and listed names that are not there. Raises SourceNotFoundError.
     """
-    device = -1
+    device, is_known = -1, False
 
     def record_unreached(path: bytes) -> None:
         tally.manifest.remark("listed-not-reached", 1)
@@ -101,7 +106,9 @@ def look(source: SourceRoot, rules: FilterRules, tally: SourceTally) -> Iterator
         if found.listed and flag == "vanished":
             tally.add_not_there(found.path)
         tally.listed_folders += found.entry_type == "directory" and flag != "vanished" and rules.names_folder(found.path)
-        yield Surveyed(found.path, _entry(found, flag, geometry_of(source).size if source.is_device else None), rule)
+        entry = _entry(found, flag, geometry_of(source).size if source.is_device else None)
+        yield Surveyed(found.path, entry if is_known else _known_by_inode(entry, found), rule)
+        is_known = True
 
 
 def _entry(found: Found, flag: Flag | None, device_size: int | None) -> Entry:
@@ -113,6 +120,13 @@ def _entry(found: Found, flag: Flag | None, device_size: int | None) -> Entry:
         mtime=format_file_time(found.stat.st_mtime_ns) if found.stat is not None else None,
         flags=[flag] if flag is not None else None,
     )
+
+
+def _known_by_inode(entry: Entry, found: Found) -> Entry:
+    if found.stat is None:
+        return entry
+    device, inode, ctime = str(found.stat.st_dev), str(found.stat.st_ino), format_file_time(found.stat.st_ctime_ns)
+    return msgspec.structs.replace(entry, device=device, inode=inode, ctime=ctime)
 
 
 def _may_read(found: Found) -> bool:

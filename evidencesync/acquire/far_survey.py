@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
 from evidencesync.acquire.dry_run import DryRun, Surveyed
 from evidencesync.acquire.handshake import patience_of
+from evidencesync.acquire.pull import RootCheck, accept_any
 from evidencesync.acquire.remote_source import Frames, RemoteSource, decoded_message, wish_for
 from evidencesync.connection.inbox import Inbox, SilenceTimer, alive_seconds
 from evidencesync.connection.link import Link
@@ -32,11 +35,17 @@ _TOO_OLD: Final = "Update evidencesync there; or look with --agentless, which ne
 class FarSurvey:
     """A survey that the source's end makes."""
 
-    def __init__(self, link: Link, path: bytes, rules: FilterRules, timeout_seconds: float) -> None:
-        """Asks for it. Raises UsageError, VersionError for an end that does not know how, and the error of that end."""
+    def __init__(
+        self, link: Link, path: bytes, rules: FilterRules, timeout_seconds: float, check_root: RootCheck = accept_any
+    ) -> None:
+        """Asks for it. `check_root`: as in a pull, called with the first entries.
+
+        Raises UsageError, VersionError for an end that does not know how, and the error of that end.
+        """
         self._link, self._lines, self._timeout = link, rules.lines(), timeout_seconds
         self._inbox: Inbox[Frames, Message] = Inbox(alive_seconds(timeout_seconds))
         self._before: bytes | None = None
+        self._check_root, self._path = check_root, b""
         try:
             self._ask(wish_for(SurveyAsk, path, rules))
         except BaseException:
@@ -52,6 +61,7 @@ class FarSurvey:
         except VersionError as error:
             error.hint = _TOO_OLD
             raise
+        self._path = offer.path
         if offer.version >= PATIENT_VERSION:
             source.send(patience_of(self._timeout, 0.0))
 
@@ -65,8 +75,7 @@ class FarSurvey:
         for message in self._messages():
             match message:
                 case SurveyPage():
-                    for row in message.entries:
-                        yield seen.add(self._surveyed(row))
+                    yield from map(seen.add, self._page(message))
                 case SurveyEnd():
                     if self._before is None:
                         raise ProtocolError("the source's end has found nothing, not even the source")
@@ -96,6 +105,18 @@ class FarSurvey:
                     continue
                 standstill.end()
                 yield message
+
+    def _page(self, page: SurveyPage) -> Iterator[Surveyed]:
+        root = page.root
+        if root is not None and self._before is not None:
+            raise ProtocolError("the source's end describes the source twice")
+        for row in page.entries:
+            found = self._surveyed(row)
+            if root is not None:
+                entry = msgspec.structs.replace(found.entry, device=root[0], inode=root[1], ctime=root[2])
+                self._check_root(self._path, entry)
+                found, root = found._replace(entry=entry), None
+            yield found
 
     def _surveyed(self, row: SurveyedEntry) -> Surveyed:
         path, kind, size, mtime, flag, number = row

@@ -105,7 +105,7 @@ class CheckedTally:
                 self.tally.add_flag(path, flag)
 
 
-def _accept_any(_path: bytes, _root: Entry) -> None:
+def accept_any(_path: bytes, _root: Entry) -> None:
     """Accepts every source."""
 
 
@@ -118,7 +118,7 @@ def pull(
     *,
     again: Callable[[], Link] | None = None,
     recorder: SessionRecorder = SessionRecorder(),  # noqa: B008 - frozen, and empty
-    check_root: RootCheck = _accept_any,
+    check_root: RootCheck = accept_any,
 ) -> PushOutcome:
     """Makes one acquisition of `request.source`, a path as the other end of `link` knows it. Closes the link.
 

@@ -26,6 +26,7 @@ from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from evidencesync.acquire.dry_run import DryRun
+    from evidencesync.acquire.pull import RootCheck
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.cli.dry_run import Look
@@ -114,7 +115,8 @@ def pull_source(
 
         places = Places(os.fsencode(address.path), b"", rules, what.allow_empty)
         look_there = _look_over_sftp if ssh.agentless else _look
-        with look_there(address, options, places, ssh.timeout_seconds(run.settings), how.retries) as look:
+        check_root = partial(_refuse_own_vault, folder, crosses=not what.one_file_system)
+        with look_there(address, options, places, ssh.timeout_seconds(run.settings), how.retries, check_root) as look:
             return dry_run(run, DryRunRequest(places, vault, folder, item, sign, ssh, how.offline, how.itemize), look)
     asker = make_asker(run.console.terminal)
     pull = _pull_agentless if ssh.agentless else _pull
@@ -235,7 +237,12 @@ def _pull_agentless(
 
 @contextlib.contextmanager
 def _look(
-    address: Address, options: Callable[[], SshOptions], source: Places, timeout_seconds: float, _retries: int
+    address: Address,
+    options: Callable[[], SshOptions],
+    source: Places,
+    timeout_seconds: float,
+    _retries: int,
+    check_root: RootCheck,
 ) -> Iterator[Look]:
     """Starts to connect to evidencesync on the source machine, and yields how it looks at the source."""
     from evidencesync.acquire.connect import connecting
@@ -246,7 +253,9 @@ def _look(
         link = stack.enter_context(connecting(address, options(), "--source"))
 
         def survey(seen: DryRun) -> Iterator[WholeEntry]:
-            far = stack.enter_context(contextlib.closing(FarSurvey(link(), source.path, source.rules, timeout_seconds)))
+            far = stack.enter_context(
+                contextlib.closing(FarSurvey(link(), source.path, source.rules, timeout_seconds, check_root))
+            )
             return far.entries(seen)
 
         yield Look(survey)
@@ -254,7 +263,12 @@ def _look(
 
 @contextlib.contextmanager
 def _look_over_sftp(
-    address: Address, options: Callable[[], SshOptions], source: Places, _timeout_seconds: float, retries: int
+    address: Address,
+    options: Callable[[], SshOptions],
+    source: Places,
+    _timeout_seconds: float,
+    retries: int,
+    _check_root: RootCheck,
 ) -> Iterator[Look]:
     """Yields how the source is looked at over SFTP."""
     from evidencesync.acquire.agentless import survey_agentless

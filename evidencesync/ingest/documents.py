@@ -37,8 +37,8 @@ _MOST_TEXT: Final = 1000
 
 def send_documents(
     connection: SenderConnection, vault: Vault, ask: DocumentsAsk | AllManifestsAsk, rights: Rights, version: int
-) -> None:
-    """Sends the documents that are asked for, of the cases that the reader may read.
+) -> tuple[int, int]:
+    """Sends the documents that are asked for, of the cases that the reader may read; returns how many, and their bytes.
 
     Of one that cannot be read that is said; where the other end is of an earlier version than TELLING_VERSION, it ends the
     session: it would be taken for missing. One that is removed meanwhile is missing. One that is larger than any, has holes, or
@@ -51,6 +51,7 @@ def send_documents(
         _send(batch, vault.layout.root, one)
     batch.flush()
     connection.send(DocumentBatch([]))
+    return batch.files, batch.bytes
 
 
 def _wanted(ask: DocumentsAsk | AllManifestsAsk) -> WantedDocuments:
@@ -68,6 +69,8 @@ class _Batch:
     """Gathers small documents: many of them in one message, and in one frame of data, travel and compress better."""
 
     def __init__(self, connection: SenderConnection, *, tells: bool) -> None:
+        self.files = self.bytes = 0
+        """What was sent so far."""
         self.owes = False
         """Whether bytes of a document that was named are still to come: then nothing else can be told of it."""
         self._connection = connection
@@ -107,10 +110,12 @@ class _Batch:
 
     def begin(self, files: list[tuple[str, int]]) -> None:
         """Names documents whose bytes follow."""
+        self.files += len(files)
         self._connection.write(frame_of(DocumentBatch(files)))
 
     def send(self, data: bytes) -> None:
         """Sends bytes of the documents that were named."""
+        self.bytes += len(data)
         view = memoryview(data)
         for at in range(0, len(view), MAX_DATA):
             self._connection.write(self._data.encode([view[at : at + MAX_DATA]]))

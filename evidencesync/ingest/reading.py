@@ -72,8 +72,10 @@ class _Answers:
                     self.rights.require_somewhere("read")
                 else:  # all of a vault is verified by it: nothing may seem to be missing
                     self.rights.require("read", message.case)
-                self.terms.events.record("read", what="documents", case=message.case, item=message.item)
-                send_documents(self.connection, self.vault, message, self.rights, self.terms.version)
+                events = self.terms.events.about(case=message.case, item=message.item)
+                events.record("read", what="documents")  # before the first byte: the link may be lost before the last
+                sent = send_documents(self.connection, self.vault, message, self.rights, self.terms.version)
+                events.record("read", what="documents", files=sent[0], bytes=sent[1])
             case VerifyAsk():
                 self.rights.require_shown("verify", message.case)
                 from evidencesync.ingest.verdict import send_verdict  # all of `verify`, which other questions do not need

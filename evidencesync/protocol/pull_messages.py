@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from evidencesync.evidence.entry import EntryType, Flag, Remark
+from evidencesync.evidence.entry import EntryType, Flag, Number, Remark
 from evidencesync.evidence.utc_time import FileTime
 from evidencesync.limits import (
     MAX_DEVICE_FACTS,
@@ -124,9 +124,13 @@ SurveyedEntry = tuple[
 
 
 class SurveyPage(Message, frozen=True):
-    """The next entries of the source, in the order of a manifest."""
+    """The next entries of the source, in the order of a manifest.
+
+    `root`: device, inode and change time of the source itself, as in a manifest; in the first page alone.
+    """
 
     entries: Annotated[list[SurveyedEntry], msgspec.Meta(min_length=1, max_length=MAX_SURVEYED)]
+    root: tuple[Number, Number, FileTime] | None
 
 
 class SurveyEnd(Message, frozen=True):

@@ -60,15 +60,18 @@ def _messages(source: SourceRoot, rules: FilterRules) -> Iterator[tuple[SurveyMe
     """Yields the messages of a survey, each with its size in memory."""
     tally, numbers = SourceTally(), {line: number for number, line in enumerate(rules.lines())}
     entries: list[SurveyedEntry] = []
-    size = 0
+    size, root = 0, None
     for found in look(source, rules, tally):
+        first = found.entry
+        if first.device is not None and first.inode is not None and first.ctime is not None:
+            root = (first.device, first.inode, first.ctime)
         entries.append(_row(found, numbers))
         size += len(found.path) + _OVERHEAD
         if len(entries) == MAX_SURVEYED or size >= _PAGE:
-            yield SurveyPage(entries), size
-            entries, size = [], 0
+            yield SurveyPage(entries, root), size
+            entries, size, root = [], 0, None
     if entries:
-        yield SurveyPage(entries), size
+        yield SurveyPage(entries, root), size
     yield SurveyEnd(tally.manifest.remarks), _OVERHEAD
 
 

@@ -146,7 +146,8 @@ def test_a_vault_behind_sshd_tells_who_acquires_and_who_reads(lab: Lab, sshd: Ss
         assert {one["session"] for one in there} == {near[1]["session"]}
         assert lab.run("restore", far, "copy", *ITEM, *options(sshd)).code == 0
         reads = [one for one in told(lab, "far.jsonl") if one["event"] == "read"]
-        assert [one["what"] for one in reads if one["what"] != "rows"] == ["documents", "evidence", "evidence"]
+        assert [one["what"] for one in reads if one["what"] != "rows"] == ["documents", "documents", "evidence", "evidence"]
+        assert (reads[0].get("files"), reads[1]["files"] > 5, reads[1]["bytes"] > 1000) == (None, True, True)
         whole = reads[-1]
         assert (whole["what"], whole["principal"], whole["acquisition"]) == ("evidence", "ana@lab", 1)
         assert (whole["case"], whole["item"], whole["files"], whole["bytes"]) == ("2024-017", "LAPTOP-1", 2, 6)

@@ -125,6 +125,16 @@ def test_what_an_account_there_may_not_read_is_named_by_the_agent(lab: Lab, sftp
     assert offline.document["files"] == 5
 
 
+def test_a_source_on_this_machine_that_holds_the_vault_is_refused_as_in_the_pull(lab: Lab, sftp: Sshd) -> None:
+    line = ("pull", source_of(lab, sftp, ""), "vault", *ITEM, *options(sftp), "--remote-command", REMOTE, "--json")
+    looked, pulled = lab.run(*line, "--dry-run"), lab.run(*line)
+    assert (
+        (looked.code, looked.error["message"])
+        == (pulled.code, pulled.error["message"])
+        == (ExitCode.USAGE, looked.error["message"])
+    )
+
+
 def test_an_end_from_before_it_knew_of_this_is_told_apart_and_reads_nothing(lab: Lab, sftp: Sshd) -> None:
     """Such an end decodes the question as an unknown message: here it is made to forget it."""
     old = lab.folder / "old.py"

@@ -75,18 +75,22 @@ def test_an_honest_one_finds_what_a_look_from_here_finds(tmp_path: Path) -> None
 
 HOSTILE: dict[str, tuple[type[EvidenceSyncError], tuple[Message | bytes, ...]]] = {
     "nothing at all": (ProtocolError, (SurveyEnd({}),)),
-    "a path that leads upwards": (ProtocolError, (SurveyPage([ROOT, file(b"../a")]),)),
-    "an absolute path": (ProtocolError, (SurveyPage([ROOT, file(b"/etc/passwd")]),)),
-    "a path twice": (ProtocolError, (SurveyPage([ROOT, file(b"a"), file(b"a")]),)),
-    "entries out of order": (ProtocolError, (SurveyPage([ROOT, file(b"b")]), SurveyPage([file(b"a")]))),
-    "a rule that nobody gave": (ProtocolError, (SurveyPage([ROOT, file(b"a", "skipped", 1)]),)),
-    "a rule for what is not left out": (ProtocolError, (SurveyPage([ROOT, file(b"a", None, 0)]),)),
-    "an end of another kind": (ProtocolError, (SurveyPage([ROOT]), SourceEnd(1, 0, {}))),
+    "a path that leads upwards": (ProtocolError, (SurveyPage([ROOT, file(b"../a")], None),)),
+    "an absolute path": (ProtocolError, (SurveyPage([ROOT, file(b"/etc/passwd")], None),)),
+    "a path twice": (ProtocolError, (SurveyPage([ROOT, file(b"a"), file(b"a")], None),)),
+    "entries out of order": (ProtocolError, (SurveyPage([ROOT, file(b"b")], None), SurveyPage([file(b"a")], None))),
+    "a rule that nobody gave": (ProtocolError, (SurveyPage([ROOT, file(b"a", "skipped", 1)], None),)),
+    "a rule for what is not left out": (ProtocolError, (SurveyPage([ROOT, file(b"a", None, 0)], None),)),
+    "an end of another kind": (ProtocolError, (SurveyPage([ROOT], None), SourceEnd(1, 0, {}))),
     "a vault's word": (ProtocolError, (Status("receiving", 0, 0),)),
     "data": (ProtocolError, (framing.encode_frame(framing.DATA_FRAME, b"\0\0\0\0\1x"),)),
     "a failure that no source can have": (PeerError, (Failure("rolled-back", "\x1b[2J", None),)),
     "a failure that would look like success": (PeerError, (Failure("none", "", None),)),
-    "no end": (LinkLostError, (SurveyPage([ROOT]),)),
+    "the source described twice": (
+        ProtocolError,
+        (SurveyPage([ROOT], ("1", "2", "3.000000000")), SurveyPage([file(b"a")], ("1", "2", "3.000000000"))),
+    ),
+    "no end": (LinkLostError, (SurveyPage([ROOT], None),)),
 }
 
 

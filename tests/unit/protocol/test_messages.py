@@ -207,7 +207,7 @@ EXAMPLES: list[Message] = [
     SourceSeen(0, 0, 0, 1, 7, 1, 2, b""),
     SourceEnd(2**32 - 1, 3, {"metadata-unread": MAX_FILE_SIZE}),
     SurveyAsk([106], "", "", b"", [], [], None, one_file_system=False, on_read_error="zero", retries_changed=None, counts=False),
-    SurveyPage([(b"", "directory", None, "0.000000000", None, None), (b"p" * MAX_PATH, "file", 2**40, None, "skipped", 7)]),
+    SurveyPage([(b"", "directory", None, "0.000000000", None, None), (b"p" * MAX_PATH, "file", 2**40, None, "skipped", 7)], None),
     SurveyEnd({"access-time-changed": 1}),
 ]
 
