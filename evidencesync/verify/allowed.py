@@ -22,10 +22,14 @@ from evidencesync.verify.signed_at import BY_THE_VAULT, ON_ITS_WAY_NS, SignedAt
 
 
 class Needed(NamedTuple):
-    """The role that a document needs, and the case, by its exact number, that it is about."""
+    """The role that a document needs, and the case, by its exact number, that it is about.
+
+    `claimed_ns`: of a record that the vault dates by what it states later: when its signer says that it was made.
+    """
 
     role: Role
     case: str
+    claimed_ns: int | None = None
 
 
 class Refusal(NamedTuple):
@@ -48,7 +52,7 @@ def refusal(
     """
     if not history.is_known:
         return None
-    role, case = needed
+    role, case, claimed = needed
     when = at.without if at.without is not None and at.without.source == BY_THE_VAULT else at
     stated_ns = statements.get(when.stated_by) if when.stated_by is not None else None
     grant = history.grant_at(key, when.ns, when.stated_by)
@@ -66,6 +70,10 @@ def refusal(
     early = when.earliest_ns
     if early is not None and history.grant_at(key, early, None).reason_refused(role, case, early) is None:
         text = f"the signer had this role at {shown_time(early)}, which the timestamp states by a clock that may be slow"
+        return Refusal("not-compared", text)
+    if claimed is not None and grant.has_ended(when.ns) and grant.reason_refused(role, case, min(claimed, when.ns)) is None:
+        ended = f"the role had ended at {shown_time(when.ns)}, when {when.source}"
+        text = f"its signer dates it {shown_time(claimed)}, and {ended}: which came first is not known"
         return Refusal("not-compared", text)
     return Refusal("not-allowed", f"the key {key} {reason} (judged at {shown_time(when.ns)}, when {when.source})")
 

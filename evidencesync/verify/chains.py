@@ -442,9 +442,10 @@ class ChainReader:
 
 
 def _needed(record: CustodyRecord) -> Needed | None:
-    """Returns the role without which nobody may sign a record."""
+    """Returns the role without which nobody may sign a record. An acquisition has the vault's own time right behind it."""
     role = ROLE_FOR[SIGNERS[record.type]]
-    return None if role is None or record.case is None else Needed(role, record.case)
+    claimed_ns = parse_utc_time(record.time) if role == "custody" else None
+    return None if role is None or record.case is None else Needed(role, record.case, claimed_ns)
 
 
 def _texts(folder: CheckedFolder) -> list[str]:

@@ -88,6 +88,22 @@ def test_a_custody_record_needs_a_role_of_its_own(tmp_path: Path) -> None:
     assert made_with(tmp_path / "other", make_grant(["acquire", "custody"], None, None), noted=True).audit().verdict == "pass"
 
 
+def test_a_record_that_the_vault_stated_only_after_the_last_day_of_a_role_accuses_nobody(tmp_path: Path) -> None:
+    """A crash comes between the record and its statement, and nobody writes to the item for days."""
+    made = made_with(tmp_path, make_grant(["acquire", "custody"], None, "2023-11-14"), noted=True)
+    for _ in range(2):
+        verdict = made.audit()
+        assert (verdict.verdict, errors(verdict)) == ("incomplete", {"not-compared"})
+        vault = made.open()
+        state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS + 3 * DAY_NS)
+
+
+def test_a_record_that_its_signer_dates_after_the_last_day_of_a_role_fails(tmp_path: Path) -> None:
+    made = made_with(tmp_path, make_grant(["acquire", "custody"], None, "2023-11-14"))
+    append_record(made, "noted", made.examiner, details={"text": "seen"}, time="2023-11-15T00:00:00.000000Z")
+    assert errors(made.audit()) == {"not-allowed"}
+
+
 def test_what_was_taken_before_a_role_was_taken_away_stays_good(tmp_path: Path) -> None:
     made = made_with(tmp_path, None)
     made.open().trust.change(made.examiner.public_key, READ, at_ns=RECEIVED_NS + DAY_NS)
