@@ -55,6 +55,8 @@ def list_vault(run: Run, vault: VaultAddress, part: ItemsChoice, reader: ReaderC
     with readable_vault(run, vault, reader, ssh, (part.case, part.item)) as opened:
         output, problems = list_output(opened.vault, opened.memory, part.case, part.item, opened.may_show)
     run.console.print_result(output, _list_lines(output))
+    if opened.grant is not None and opened.grant.cases is not None:
+        run.console.print_message(f"note: this key may read in {opened.grant.shown_cases()}; nothing else of the vault is listed")
     return most_severe(problems)
 
 

@@ -77,13 +77,13 @@ def serve_custody(
 
 
 def _open_item(vault: Vault, admitted: Admitted) -> VaultItem:
-    """Opens the item. Who is bound to some cases is not told which other ones have nearly the same number."""
+    """Opens the item. Who is bound to some cases is not told of others, which have nearly the same number, or the same folder."""
     try:
         return vault.item(admitted.name)
     except NotThereError as error:
-        if admitted.grant.cases is not None:
-            error.hint = SEE_LIST
-        raise
+        if admitted.grant.cases is None:
+            raise
+        raise NotThereError(f"the vault has no item {admitted.name}", hint=SEE_LIST) from error
 
 
 def _receive(connection: SenderConnection) -> Append | None:

@@ -326,6 +326,8 @@ def test_every_document_in_a_vault_fits_its_schema(lab: Lab) -> None:
     assert len(records) == 4
     for record in records:
         assert schema_errors(json.loads(record.read_bytes()), "custody-record") == []
+    assert lab.run("trust", "change", "vault", "ana@lab", "--case", "2024-*", "--until", "2099-12-31").code == 0
+    assert schema_errors(json.loads((lab.folder / "vault" / "roles.json").read_bytes()), "roles") == []
     assert schema_errors({**receipt, "more": 1}, "receipt") != []
     assert schema_errors({"type": "file"}, "custody-record") != []
 

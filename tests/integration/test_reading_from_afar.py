@@ -112,6 +112,7 @@ def test_who_may_read_some_cases_sees_these_and_is_told_of_no_loss(lab: Lab, ssh
     assert lab.run("trust", "change", "vault", "ana@lab", "--may", "read", "--case", "2024-*").code == 0
     listed = lab.run("list", far, "--json", *with_key)
     assert (listed.code, [one["case"] for one in listed.document["items"]]) == (0, ["2024-017"])
+    assert "this key may read in case 2024-*; nothing else of the vault is listed" in listed.err
     assert lab.run("list", "vault", "--json").document["items"][1:] != []
     assert lab.run("show", far, *ITEM, *with_key).code == 0
     for case, command in (("2025-001", "show"), ("2025-001", "list"), ("2024/018", "list"), ("nothing", "list")):
