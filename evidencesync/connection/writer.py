@@ -14,6 +14,7 @@ _GATHER_BYTES = 1 * MIB
 _LARGE = 256 * KIB
 _LEAST_STEP = 1 * KIB
 _MEASURE_BYTES = 2 * MIB
+_CREDIT_SECONDS = 0.25  # of a rate's limit that was not used
 _MOST_WAITING = 2 * WINDOW  # an honest peer asks for what is in the window, and perhaps for some of it again
 # The buffers before the network take so much at once, however slow it is: ssh's pipe, its window, its socket's buffer, and the
 # data in flight. Only after that does a writer wait for the network itself.
@@ -26,10 +27,9 @@ class BufferedWriter:
     def __init__(self, link: Link, limit_rate: int | None) -> None:
         self._link = link
         self._limit_rate = limit_rate
+        self._limit = RateLimit(limit_rate)
         self._frames: deque[bytes] = deque()
         self._waiting_bytes = 0
-        self._started = time.monotonic()
-        self._sent = 0
         self._measured = 0
         self._measured_seconds = 0.0
         self._buffered = 0
@@ -101,10 +101,7 @@ class BufferedWriter:
             piece = data[at : at + step]
             self._link.write(piece)
             self.has_partial_frame = self.has_partial_frame and at + step < len(data)
-            self._sent += len(piece)
-            ahead = self._sent / self._limit_rate - (time.monotonic() - self._started)
-            if ahead > 0:
-                time.sleep(ahead)
+            self._limit.wait(len(piece))
 
     @property
     def _taken(self) -> int:
@@ -144,18 +141,20 @@ def _large(frames: list[bytes]) -> Iterator[bytes]:
 
 
 class RateLimit:
-    """Keeps a total rate of at most `limit_rate` bytes a second, by waiting. None is no limit. For one thread."""
+    """Keeps a rate of at most `limit_rate` bytes a second, by waiting. None is no limit. For one thread.
+
+    A pause gives credit for a moment alone: who reads holes for a minute does not fill the line for the next one.
+    """
 
     def __init__(self, limit_rate: int | None) -> None:
         self._limit_rate = limit_rate
-        self._started = time.monotonic()
-        self._taken = 0
+        self._used_until = time.monotonic()
 
     def wait(self, size: int) -> None:
         """Counts `size` bytes, and waits while the rate is above the limit."""
         if self._limit_rate is None:
             return
-        self._taken += size
-        ahead = self._taken / self._limit_rate - (time.monotonic() - self._started)
-        if ahead > 0:
-            time.sleep(ahead)
+        now = time.monotonic()
+        self._used_until = max(self._used_until, now - _CREDIT_SECONDS) + size / self._limit_rate
+        if self._used_until > now:
+            time.sleep(self._used_until - now)

@@ -1,4 +1,4 @@
-"""Composes the pages about one item (origin, acquisitions, custody, differences between acquisitions)."""
+"""Composes the pages about one item: origin, acquisitions, custody, differences between acquisitions."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ from evidencesync.report.blocks import (
     Section,
     Table,
 )
-from evidencesync.report.charts import custody_timeline, new_and_reused, sizes_by_type, strip_map
+from evidencesync.report.charts import new_and_reused, sizes_by_type, strip_map
+from evidencesync.report.custody_pages import custody_section, holding_facts, timestamp_text
 from evidencesync.report.document import (
     Acquisition,
     Contents,
-    CustodyStep,
     Detail,
     DifferenceKind,
     Differences,
     FlaggedEntry,
-    HandOver,
     Item,
     Judgement,
     NamedSize,
     PathPair,
 )
 from evidencesync.report.places import evidence_place
-from evidencesync.report.record_texts import record_text
+from evidencesync.report.record_texts import message_text
 from evidencesync.report.verdicts import errors_about, mark, place_text, some_text
 from evidencesync.report.volumes import ShownItem
 from evidencesync.verify.findings import Finding
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
 
 _ON_READ_ERROR: Final = "on-read-error"
 _TECHNICAL: Final = ("chunking", _ON_READ_ERROR)  # options of an acquisition
-_KEY: Final = 8  # characters by which a key is told in a table
 _IN_TABLE: Final = ("read-back",)  # the table of the three points has it
 
 
@@ -61,10 +59,10 @@ def exhibit_sections(shown: ShownItem, judgement: Judgement) -> Iterator[Section
     for one in shown.acquisitions:
         name, errors = f"{anchor}-{one.number}", errors_about(judgement, item, one.number)
         charted_in = charted.setdefault(tuple(one.contents.types), one.number)
-        blocks = [*_errors(errors), *_acquisition(name, one, errors, charted_in)]
+        blocks = [*_errors(errors), *_acquisition(name, item, one, errors, charted_in)]
         yield Section(f"Acquisition {one.number}", 3, name, blocks)
     if shown.begins:
-        yield _custody(anchor, item)
+        yield custody_section(anchor, item)
     for differences in shown.differences:
         title = f"Differences between acquisitions {differences.earlier} and {differences.later}"
         yield Section(title, 3, f"{anchor}-diff-{differences.later}", list(_differences(differences)))
@@ -80,15 +78,14 @@ def _overview(anchor: str, item: Item) -> Section:
     head = "cannot be read" if item.head is None else f"record {item.head.sequence}, SHA-256 {item.head.sha256}"
     blocks: list[AnyBlock] = []
     if item.problem is not None:
-        blocks.append(Paragraph(f"The documents of this item cannot be read: {_said(item.problem)}.", "warning"))
+        blocks.append(Paragraph(f"The documents of this item cannot be read: {message_text(item.problem)}.", "warning"))
     blocks.append(
         Facts(
             [
                 Fact("Case", safe_text(item.case)),
                 Fact("Item", safe_text(item.item)),
                 *(_detail(one) for one in item.known),
-                *([Fact("Held by", holder_text(item))] if item.held_by is not None else []),
-                *([_open(item.open_hand_over)] if item.open_hand_over is not None else []),
+                *holding_facts(item),
                 Fact("Folder in the vault", item.folder, exact=True),
                 Fact("Acquisitions shown", str(len(item.acquisitions))),
                 Fact("Head of its custody chain", head, exact=True),
@@ -107,24 +104,6 @@ def _continued(anchor: str, item: Item) -> Section:
 
 def _detail(one: Detail) -> Fact:
     return Fact(labels.label_text(one.name), f"{safe_text(one.value)} (custody record {one.record})")
-
-
-def holder_text(item: Item) -> str:
-    """Who has accepted an item last, by the name in that record; empty for nobody."""
-    principal = item.held_by or ""
-    records = [step.record for step in item.custody if step.record is not None and step.signature != "refused"]
-    names = [one.actor.name for one in records if one.type == "accepted" and one.actor.principal == principal]
-    return person_text(names[-1], principal, 200, 200) if names else safe_text(principal, 200)
-
-
-def _open(handed: HandOver) -> Fact:
-    who_to_whom = f"{safe_text(handed.principal)} to {safe_text(handed.to)}"
-    return Fact("Hand-over", f"open since custody record {handed.record}: {who_to_whom}, who has not accepted it")
-
-
-def _said(message: str) -> str:
-    """An error's message, which escapes what it quotes."""
-    return "\\".join(safe_text(part) for part in message.split("\\"))
 
 
 # --- Acquisitions ------------------------------------------------------------------------------------------------------
@@ -150,14 +129,14 @@ def _damaged(errors: list[Finding], pair: PathPair) -> list[tuple[int, int]]:
     ]
 
 
-def _acquisition(anchor: str, one: Acquisition, errors: list[Finding], charted_in: int) -> Iterator[AnyBlock]:
+def _acquisition(anchor: str, item: Item, one: Acquisition, errors: list[Finding], charted_in: int) -> Iterator[AnyBlock]:
     """What stands on its page. `charted_in`: the first acquisition with the same sizes by type, whose page has the chart."""
     if one.problem is not None:
-        yield Paragraph(f"A document of this acquisition cannot be read: {_said(one.problem)}.", "warning")
+        yield Paragraph(f"A document of this acquisition cannot be read: {message_text(one.problem)}.", "warning")
     if one.contents.problem is not None:
-        yield Paragraph(f"The manifest cannot be read to its end: {_said(one.contents.problem)}.", "warning")
+        yield Paragraph(f"The manifest cannot be read to its end: {message_text(one.contents.problem)}.", "warning")
     header = _header_facts(one.header, one.footer) if one.header is not None else []
-    yield Facts([*_manifest_facts(one), *header], texts.MADE)
+    yield Facts([*_manifest_facts(item, one), *header], texts.MADE)
     if one.header is not None:
         yield from _filters(one.header, one.contents)
     if one.receipt is not None:
@@ -171,7 +150,7 @@ def _acquisition(anchor: str, one: Acquisition, errors: list[Finding], charted_i
         yield strip_map(f"{anchor}-map-{number}", one.number, file, _damaged(errors, file.file))
 
 
-def _manifest_facts(one: Acquisition) -> Iterator[Fact]:
+def _manifest_facts(item: Item, one: Acquisition) -> Iterator[Fact]:
     yield Fact("Fingerprint for the notebook", one.fingerprint or "cannot be read", exact=True)
     yield Fact("SHA-256 of the manifest", one.contents.manifest_sha256 or "cannot be read", exact=True)
     if one.footer is not None:
@@ -180,7 +159,7 @@ def _manifest_facts(one: Acquisition) -> Iterator[Fact]:
         yield Fact("Entries in the manifest", safe_text("; ".join(filter(None, (counts, kept)))))
         yield Fact("Bytes kept in the vault", bytes_text(one.footer.bytes))
         yield Fact("Gaps at the source", gaps_text(one))
-    yield Fact("Trusted timestamp", "there is one: see the custody chain" if one.timestamped else "none")
+    yield Fact("Trusted timestamp", timestamp_text(item, one.number) if one.timestamped else "none")
 
 
 def _header_facts(header: ManifestHeader, footer: ManifestFooter | None) -> Iterator[Fact]:
@@ -233,7 +212,7 @@ def _filters(header: ManifestHeader, contents: Contents) -> Iterator[AnyBlock]:
     """The rules, and how much they left out: the names stand in the manifest."""
     if header.method.filters:
         yield Paragraph("Left out, or let in, by these rules (what they left out is not in the vault):", "warning")
-        yield Bullets([_said(rule) for rule in header.method.filters])
+        yield Bullets([message_text(rule) for rule in header.method.filters])
         counts = labels.counts_text(contents.filtered)
         yield Paragraph(texts.LEFT_OUT.format(counts=counts) if counts else texts.NOTHING_LEFT_OUT)
     else:
@@ -331,46 +310,7 @@ def _error_text(number: int) -> str:
     return f"{os.strerror(number)} ({number})" if number in errno.errorcode else f"error {number}"
 
 
-# --- Custody and differences -------------------------------------------------------------------------------------------
-
-
-def _custody(anchor: str, item: Item) -> Section:
-    if not item.custody:
-        return Section("Custody", 3, f"{anchor}-custody", [Paragraph("The custody records cannot be read.", "warning")])
-    rows = [_custody_row(step) for step in item.custody]
-    columns = [
-        Column("No.", "number", 2),
-        Column("Record", "text", 5),
-        Column("Recorded (UTC)", "text", 6),
-        Column("By", "text", 7),
-        Column("What it states", "text", 15),
-        Column("Signature", "text", 6),
-    ]
-    table = Table(texts.EVERY_RECORD, columns, rows)
-    return Section("Custody", 3, f"{anchor}-custody", [custody_timeline(f"{anchor}-time", item), table])
-
-
-def _custody_row(step: CustodyStep) -> list[str]:
-    state = {"good": "✓ good", "refused": "✗ refused", "not-checked": "? not checked"}[step.signature]
-    record = step.record
-    # a good signature is by the key that the record names
-    if record is not None and step.signature == "good":
-        signature = f"{state}, key {safe_text(record.actor.key).removeprefix('SHA256:')[:_KEY]}…"
-    else:
-        signature = f"{state}: {_said(step.signature_detail)}"
-    if record is None:
-        return [str(step.sequence), "cannot be read", "-", "-", "-", signature]
-    about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
-    organisation = f", {safe_text(record.actor.organisation)}" if record.actor.organisation else ""
-    who = f"{person_text(record.actor.name, record.actor.principal)}{organisation}"
-    return [
-        str(step.sequence),
-        f"{record.type.replace('-', ' ')}{about}",
-        time_text(record.time).removesuffix(" UTC"),
-        who,
-        record_text(record) or "-",
-        signature,
-    ]
+# --- Differences between acquisitions -------------------------------------------------------------------------------------------
 
 
 _COUNTED: Final = {
@@ -396,7 +336,7 @@ _DIFFERS: Final[dict[DifferenceKind, str]] = {
 
 def _differences(differences: Differences) -> Iterator[AnyBlock]:
     if differences.problem is not None:
-        yield Paragraph(f"They could not be compared to the end: {_said(differences.problem)}.", "warning")
+        yield Paragraph(f"They could not be compared to the end: {message_text(differences.problem)}.", "warning")
     said = [f"{count:,} {word}" for kind, word in _COUNTED.items() if (count := differences.counts.get(kind))]
     yield Paragraph(f"Entries by path: {', '.join(said) or 'none could be compared'}.")
     if differences.listed:

@@ -99,7 +99,7 @@ def record_text(record: CustodyRecord) -> str:
     left = dict(record.details)
     for sentence in _SENTENCES.get(record.type, ()):
         if sentence.names <= left.keys():
-            said.append(sentence.text.format_map({name: _value_text(name, left[name]) for name in sentence.names}))
+            said.append(sentence.text.format_map({name: value_text(name, left[name]) for name in sentence.names}))
             left = {name: left[name] for name in left if name not in sentence.names | sentence.left_out}
             break
     named = [
@@ -108,11 +108,16 @@ def record_text(record: CustodyRecord) -> str:
     return " ".join([*said, *(["; ".join(named)] if named else [])])
 
 
+def message_text(message: str) -> str:
+    """An error's message, which escapes what it quotes."""
+    return "\\".join(safe_text(part) for part in message.split("\\"))
+
+
 def _plain_text(name: str, value: str) -> str:
-    return _value_text(name, value) if name == "bytes_not_readable" else safe_text(value, _LONGEST)
+    return value_text(name, value) if name == "bytes_not_readable" else safe_text(value, _LONGEST)
 
 
-def _value_text(name: str, value: str) -> str:
+def value_text(name: str, value: str) -> str:
     """A value in words, where it is what a program writes there; else as it stands. Always safe to show."""
     shown = safe_text(value, _LONGEST)
     number = int(value) if value.isascii() and value.isdecimal() and len(value) <= 20 else None

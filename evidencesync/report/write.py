@@ -18,8 +18,9 @@ from evidencesync.report import texts
 from evidencesync.report.annexes import annexes, volume_section
 from evidencesync.report.blocks import Column, Fact, FirstPage, Pages, Sink, Table
 from evidencesync.report.certificate import write_certificate
+from evidencesync.report.custody_pages import holder_text, sealing_record
 from evidencesync.report.document import Acquisition, Item, Judgement, Report
-from evidencesync.report.exhibits import exhibit_sections, gaps_text, holder_text
+from evidencesync.report.exhibits import exhibit_sections, gaps_text
 from evidencesync.report.gather import Gathered
 from evidencesync.report.html_report import write_html
 from evidencesync.report.manifests import manifest_lines
@@ -161,10 +162,9 @@ def _first_facts(report: Report) -> list[Fact]:
 def _held(items: list[Item]) -> Iterator[str]:
     """Which items are sealed, and who has those that were handed over."""
     for item in items:
-        records = [step.record for step in item.custody if step.record is not None and step.signature != "refused"]
-        sealed = next((record.sequence for record in records if record.type == "sealed"), None)
+        sealed = sealing_record(item)
         handed = item.open_hand_over
-        said = [f"sealed since custody record {sealed}"] if sealed is not None else []
+        said = [f"sealed since custody record {sealed.sequence}"] if sealed is not None else []
         said += [f"held by {holder_text(item)}"] if item.held_by is not None else []
         said += [f"a hand-over to {safe_text(handed.to, 200)} is open since custody record {handed.record}"] if handed else []
         said += ["never handed over"] if sealed is not None and item.held_by is None and handed is None else []

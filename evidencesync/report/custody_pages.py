@@ -1,0 +1,113 @@
+"""Composes the pages about an item's chain of custody: who has it, whether it is sealed, and what each record states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from evidencesync.evidence.display import person_text, safe_text
+from evidencesync.evidence.number_format import time_text
+from evidencesync.report import texts
+from evidencesync.report.blocks import Column, Fact, Paragraph, Section, Table
+from evidencesync.report.charts import custody_timeline
+from evidencesync.report.document import CustodyStep, HandOver, Item
+from evidencesync.report.record_texts import message_text, record_text, value_text
+
+if TYPE_CHECKING:
+    from evidencesync.custody.documents import CustodyRecord
+
+_KEY: Final = 8  # characters by which a key is told in a table
+
+
+def holding_facts(item: Item) -> Iterator[Fact]:
+    """Who has an item, and whether it is closed."""
+    if item.held_by is not None:
+        yield Fact("Held by", holder_text(item))
+    if item.open_hand_over is not None:
+        yield _open(item.open_hand_over)
+    if (sealed := sealing_record(item)) is not None:
+        yield Fact("Sealed", f"since {time_text(sealed.time)} (custody record {sealed.sequence}): it takes no more acquisitions")
+
+
+def holder_text(item: Item) -> str:
+    """Who has accepted an item last, by the name in that record; empty for nobody."""
+    principal = item.held_by or ""
+    names = [one.actor.name for one in _records(item) if one.type == "accepted" and one.actor.principal == principal]
+    return person_text(names[-1], principal, 200, 200) if names else safe_text(principal, 200)
+
+
+def sealing_record(item: Item) -> CustodyRecord | None:
+    """The record that has sealed an item; None for an open one."""
+    return next((record for record in _records(item) if record.type == "sealed"), None)
+
+
+def timestamp_text(item: Item, acquisition: int) -> str:
+    """What a timestamp of an acquisition says that is there: when it existed, by whose word, and where that is recorded."""
+    stamps = [one for one in _records(item) if one.type == "timestamped" and one.acquisition == acquisition]
+    if not stamps:
+        return "there is one, which no custody record states"
+    last = stamps[-1]
+    when, whose = (value_text(name, last.details.get(name, "")) for name in ("gen_time", "authority"))
+    return f"{when}, stated by {whose} (custody record {last.sequence})"
+
+
+def custody_section(anchor: str, item: Item) -> Section:
+    """The time line, and all records."""
+    if not item.custody:
+        return Section("Custody", 3, f"{anchor}-custody", [Paragraph("The custody records cannot be read.", "warning")])
+    corrected = _corrections(item)
+    rows = [_row(step, corrected.get(step.sequence, [])) for step in item.custody]
+    columns = [
+        Column("No.", "number", 2),
+        Column("Record", "text", 5),
+        Column("Recorded (UTC)", "text", 6),
+        Column("By", "text", 7),
+        Column("What it states", "text", 15),
+        Column("Signature", "text", 6),
+    ]
+    table = Table(texts.EVERY_RECORD, columns, rows)
+    return Section("Custody", 3, f"{anchor}-custody", [custody_timeline(f"{anchor}-time", item), table])
+
+
+def _records(item: Item) -> Iterator[CustodyRecord]:
+    """The records whose signatures were not refused."""
+    return (step.record for step in item.custody if step.record is not None and step.signature != "refused")
+
+
+def _corrections(item: Item) -> dict[int, list[int]]:
+    """The numbers of the records that correct a record, by its number."""
+    found: dict[int, list[int]] = {}
+    for record in _records(item):
+        wrong = record.details.get("record", "")
+        if record.type == "corrected" and wrong.isascii() and wrong.isdecimal():
+            found.setdefault(int(wrong), []).append(record.sequence)
+    return found
+
+
+def _open(handed: HandOver) -> Fact:
+    who_to_whom = f"{safe_text(handed.principal)} to {safe_text(handed.to)}"
+    return Fact("Hand-over", f"open since custody record {handed.record}: {who_to_whom}, who has not accepted it")
+
+
+def _row(step: CustodyStep, corrected_by: list[int]) -> list[str]:
+    state = {"good": "✓ good", "refused": "✗ refused", "not-checked": "? not checked"}[step.signature]
+    record = step.record
+    # a good signature is by the key that the record names
+    if record is not None and step.signature == "good":
+        signature = f"{state}, key {safe_text(record.actor.key).removeprefix('SHA256:')[:_KEY]}…"
+    else:
+        signature = f"{state}: {message_text(step.signature_detail)}"
+    if record is None:
+        return [str(step.sequence), "cannot be read", "-", "-", "-", signature]
+    about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
+    organisation = f", {safe_text(record.actor.organisation)}" if record.actor.organisation else ""
+    who = f"{person_text(record.actor.name, record.actor.principal)}{organisation}"
+    correction = f" [corrected by record {', '.join(map(str, corrected_by))}]" if corrected_by else ""
+    return [
+        str(step.sequence),
+        f"{record.type.replace('-', ' ')}{about}",
+        time_text(record.time).removesuffix(" UTC"),
+        who,
+        (record_text(record) or "-") + correction,
+        signature,
+    ]
