@@ -1,10 +1,8 @@
 """The command `evidencesync`, in a process that suffers a power cut at a moment of its own: the vault's file system stops, and
 the process with it.
 
-Run as: python -m tests.faults.power_victim VAULT MOMENT ARGUMENT...
-
-MOMENT is `step:NAME` (a step of publishing is done), `stored:BYTES:INTERVAL` (so many bytes were stored, with a checkpoint after
-each INTERVAL; on stdout it says how many were on the disk for certain) or `acknowledged` (the command has ended).
+The moment is `step:NAME` (a step of publishing is done), `stored:BYTES:INTERVAL` (so many bytes were stored, with a checkpoint
+after each INTERVAL; on stdout it says how many were on the disk for certain) or `acknowledged` (the command has ended).
 """
 
 from __future__ import annotations
@@ -81,7 +79,3 @@ def _watch_checkpoints(at: int, interval: int, die: Callable[[], None]) -> None:
     _put(staging, "CHECKPOINT_BYTES", interval)
     _put(staging, "sync_file_system", sync_and_tell)
     _put(staging.Checkpoints, "add_stored", count)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

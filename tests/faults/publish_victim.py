@@ -1,13 +1,9 @@
-"""A process that publishes one acquisition and is killed by itself, for good, when a named step is done.
-
-Run as: python -m tests.faults.publish_victim VAULT EXAMINER_KEY SESSION STEP
-"""
+"""A process that publishes one acquisition and is killed by itself, for good, when a named step is done."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -31,7 +27,3 @@ def main(vault: str, key: str, session: str, last_step: str) -> None:
         acquirer.stage_only(FILES, session)
         die("staged")
     acquirer.acquire(FILES, session=session, fault=die)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,9 +13,11 @@ import pytest
 
 from evidencesync.limits import MAX_SEGMENT
 from evidencesync.vault.publish import STEPS
-from tests.integration.cli_program import REPOSITORY, TIMEOUT_SECONDS, Done, Lab
+from tests.faults import power_victim
+from tests.integration.cli_program import Done, Lab
 from tests.support.file_systems import mount_again, mounted
 from tests.support.soak import SOAK
+from tests.support.victims import run_victim
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -47,12 +47,11 @@ def push_arguments(lab: Lab, disk: Path, item: str) -> tuple[str, ...]:
 
 def push_until(moment: str, lab: Lab, disk: Path, item: str) -> str:
     """A push that suffers a power cut, and what it said; the file system is there again afterwards."""
-    victim = [sys.executable, "-m", "tests.faults.power_victim", str(disk), moment, *push_arguments(lab, disk, item)]
-    environment = {**lab.environment, "PYTHONPATH": str(REPOSITORY)}
-    died = subprocess.run(victim, cwd=lab.folder, env=environment, check=False, capture_output=True, timeout=TIMEOUT_SECONDS)
-    assert died.returncode == -signal.SIGKILL, (died.stdout, died.stderr)
+    arguments = (str(disk), moment, *push_arguments(lab, disk, item))
+    code, out, error = run_victim(power_victim.main, *arguments, folder=lab.folder, environment=lab.environment)
+    assert code == -signal.SIGKILL, (out, error)
     mount_again(disk)
-    return died.stdout.decode()
+    return out
 
 
 def push_again(lab: Lab, disk: Path, item: str) -> dict[str, object]:

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,13 +11,14 @@ from evidencesync.errors import ChainError
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.publish import STEPS, complete_unfinished
 from evidencesync.vault.vault import VaultSigner
+from tests.faults import publish_victim
 from tests.faults.publish_victim import FILES
+from tests.support.victims import run_victim
 from tests.unit.vault.acquiring import Acquirer, check_published, new_vault
 
 KEY = bytes(range(32))
 SESSION = "0123456789abcdef" * 2
 COMMIT = STEPS.index("renamed")
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -30,9 +29,9 @@ def acquirer(tmp_path: Path) -> Acquirer:
 
 def kill_at(step: str, acquirer: Acquirer) -> None:
     """Runs a publish in a process of its own that dies, uncatchably, when the step is done."""
-    command = [sys.executable, "-m", "tests.faults.publish_victim", acquirer.vault.layout.root, KEY.hex(), SESSION, step]
-    died = subprocess.run([str(part) for part in command], cwd=ROOT, check=False, capture_output=True)
-    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    root = acquirer.vault.layout.root
+    code, _, error = run_victim(publish_victim.main, str(root), KEY.hex(), SESSION, step, folder=root.parent)
+    assert code == -signal.SIGKILL, error
 
 
 @pytest.mark.parametrize("earlier", [0, 1])
