@@ -64,7 +64,7 @@ def test_any_byte_of_the_evidence_is_found_in_its_file_and_range(
 ) -> None:
     wanted = [one for names in files_below(vault, "cases") if "/data/" in names[0] for one in places(vault, names, ONE)]
     assert len(wanted) > 10_000
-    outcome = flipped(vault, wanted, 60, tmp_path, request)
+    outcome = flipped(vault, wanted, 30, tmp_path, request)
     assert outcome.not_found == []
     assert outcome.misnamed == []
 
@@ -73,7 +73,7 @@ def test_any_bit_of_any_document_is_found_and_named(vault: Path, tmp_path: Path,
     wanted = [one for names in files_below(vault, "cases") if "/data/" not in names[0] for one in places(vault, names, EIGHT)]
     assert len(wanted) > 100_000
     assert len({one.names for one in wanted}) == 22
-    outcome = flipped(vault, wanted, 132, tmp_path, request)
+    outcome = flipped(vault, wanted, 66, tmp_path, request)
     assert outcome.not_found == []
     assert outcome.misnamed == []
 
@@ -83,7 +83,7 @@ def test_any_bit_of_the_vaults_own_records_and_lists_is_found_and_named(
     vault: Path, part: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     wanted = [one for names in files_below(vault, part) for one in places(vault, names, EIGHT)]
-    outcome = flipped(vault, wanted, 24, tmp_path, request)
+    outcome = flipped(vault, wanted, 12, tmp_path, request)
     assert outcome.flips
     assert outcome.not_found == []
     assert outcome.misnamed == []
@@ -94,7 +94,7 @@ def test_of_the_settings_only_what_no_document_states_can_change(
 ) -> None:
     """Name, date, policy and what the file system can do are for people and for writers: nothing is judged by them."""
     wanted = [one for names in files_below(vault, "vault.toml") for one in places(vault, names, EIGHT)]
-    outcome = flipped(vault, wanted, 80, tmp_path, request)
+    outcome = flipped(vault, wanted, 40, tmp_path, request)
     assert outcome.misnamed == []
     data = (vault / "vault.toml").read_bytes()
     judged = re.compile(rb'^(format|id|key) = "[^"]*"', re.MULTILINE)
@@ -111,7 +111,7 @@ def test_of_the_settings_only_what_no_document_states_can_change(
 
 def test_of_the_public_key_only_its_comment_can_change(vault: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     wanted = [one for names in files_below(vault, "vault_key.pub") for one in places(vault, names, EIGHT)]
-    outcome = flipped(vault, wanted, 60, tmp_path, request)
+    outcome = flipped(vault, wanted, 30, tmp_path, request)
     assert outcome.misnamed == []
     key = b" ".join((vault / "vault_key.pub").read_bytes().split()[:2])
     assert [one for one in outcome.not_found if one.offset < len(key)] == []

@@ -42,6 +42,11 @@ class Done:
         return detail
 
 
+def far_program() -> str:
+    """A --remote-command that works as the program does, and need not be started anew."""
+    return PreparedProgram.of_this_run().command_for_others()
+
+
 def schema_errors(document: object, name: str) -> list[str]:
     """What a public validator says against a document."""
     schema = json.loads((REPOSITORY / "schemas" / f"{name}.json").read_text())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, schema_errors
+from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, far_program, schema_errors
 from tests.support.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def test_a_pull_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
         *ITEM,
         *options(sshd),
         "--remote-command",
-        REMOTE,
+        far_program(),
         "--note",
         "taken at night",
         "--detail",
@@ -100,10 +100,12 @@ def test_a_pull_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
 def test_a_pull_from_this_machine_takes_no_source_that_holds_the_vault(lab: Lab, sshd: Sshd) -> None:
     """As a push does not: what is written would be read, and the source would change while it is read."""
     for place, said in (("", "lie one inside the other"), ("vault/cases", "lie one inside the other")):
-        done = lab.run("pull", source_of(lab, sshd, place), "vault", *ITEM, *options(sshd), "--remote-command", REMOTE, "--json")
+        done = lab.run(
+            "pull", source_of(lab, sshd, place), "vault", *ITEM, *options(sshd), "--remote-command", far_program(), "--json"
+        )
         assert (done.code, done.error["slug"]) == (2, "usage"), done
         assert said in done.error["message"]
-    beside = lab.run("pull", source_of(lab, sshd), "vault", *ITEM, *options(sshd), "--remote-command", REMOTE)
+    beside = lab.run("pull", source_of(lab, sshd), "vault", *ITEM, *options(sshd), "--remote-command", far_program())
     assert beside.code == 0, beside
     assert lab.run("verify", "vault").code == 0
 
@@ -114,7 +116,7 @@ def test_a_forced_command_offers_one_path_and_nothing_else(lab: Lab, tmp_path: P
     (offered / "out").symlink_to("/etc")
     before = sshd.authorized_keys.read_text()
     key = identity.with_name("visitor.pub").read_text()
-    sshd.authorized_keys.write_text(f'{before}restrict,command="{REMOTE} serve --source {offered}" {key}')
+    sshd.authorized_keys.write_text(f'{before}restrict,command="{far_program()} serve --source {offered}" {key}')
     try:
         visitor = (*options(sshd), "-i", str(identity))
 
@@ -138,7 +140,7 @@ def test_a_forced_command_offers_one_path_and_nothing_else(lab: Lab, tmp_path: P
         pushed = lab.run("push", "evidence", f"{sshd.user}@127.0.0.1:{lab.folder}/vault", *ITEM, *visitor, "--json")
         assert (pushed.code, pushed.error["slug"]) == (20, "cannot-connect"), pushed  # what is offered takes nothing
         assert pushed.error["message"] == "a vault was asked for, and this server serves a source"
-        sshd.authorized_keys.write_text(f'{before}restrict,command="{REMOTE} serve --vault {lab.folder}/vault" {key}')
+        sshd.authorized_keys.write_text(f'{before}restrict,command="{far_program()} serve --vault {lab.folder}/vault" {key}')
         pulled = pull(str(offered))
         assert (pulled.code, pulled.error["message"]) == (20, "a source was asked for, and this server serves a vault")
         assert "authorized_keys" in pulled.error["hint"]
@@ -184,7 +186,7 @@ def test_whichever_end_is_killed_the_next_run_goes_on(lab: Lab, sshd: Sshd, vict
 
 
 def test_an_expert_checks_a_pull_with_ssh_keygen_alone(lab: Lab, sshd: Sshd) -> None:
-    done = lab.run("pull", source_of(lab, sshd), "vault", *ITEM, *options(sshd), "--remote-command", REMOTE)
+    done = lab.run("pull", source_of(lab, sshd), "vault", *ITEM, *options(sshd), "--remote-command", far_program())
     assert done.code == 0, done
     folder = lab.acquisition()
     trusted = lab.folder / "trusted"

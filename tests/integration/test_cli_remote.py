@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evidencesync import __version__
-from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Done, Lab, schema_errors
+from tests.integration.cli_program import ITEM, TIMEOUT_SECONDS, Done, Lab, far_program, schema_errors
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
@@ -31,17 +30,13 @@ def lab(tmp_path: Path) -> Lab:
     return made
 
 
-def _remote_command() -> str:
-    return f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)} -m evidencesync"
-
-
 def _ssh_options(sshd: Sshd) -> tuple[str, ...]:
     return ("-i", str(sshd.identity), "-p", str(sshd.port), "-F", "none", "--known-hosts", str(sshd.known_hosts))
 
 
 def test_a_push_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
     vault = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
-    options = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command())
+    options = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", far_program())
     first = lab.run("push", "evidence", vault, *ITEM, *options, "--json")
     assert first.code == 0, first
     assert schema_errors(first.document, "push-output") == []
@@ -57,7 +52,7 @@ def test_a_push_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
 
 def test_v_says_what_is_run_who_answers_and_what_they_have(lab: Lab, sshd: Sshd) -> None:
     vault = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
-    options = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command())
+    options = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", far_program())
     said = lab.run("push", "evidence", vault, *ITEM, *options, "-v")
     assert said.code == 0, said
     lines = [line.removeprefix("info: ") for line in said.err.splitlines() if line.startswith("info: ")]
@@ -90,7 +85,7 @@ def test_another_program_is_named_on_the_command_line_in_the_environment_or_in_t
     settings = lab.folder / "settings.toml"
     settings.write_text(f'ssh = "{named}"\n')
     show = ("custody", "show", f"{sshd.user}@127.0.0.1:{lab.folder}/vault", *ITEM, "--sign-key", "ana", *_ssh_options(sshd))
-    show = (*show, "--remote-command", _remote_command())
+    show = (*show, "--remote-command", far_program())
     assert lab.push().code == 0
     assert lab.run(*show).code == 0
     assert not (lab.folder / "used").exists()
@@ -111,7 +106,7 @@ def test_another_program_is_named_on_the_command_line_in_the_environment_or_in_t
 def test_what_goes_wrong_on_the_way_has_its_own_code(lab: Lab, sshd: Sshd, closed_port: int) -> None:
     vault = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
     push = ("push", "evidence", vault, *ITEM, "--sign-key", "ana", "--json")
-    options = (*_ssh_options(sshd), "--remote-command", _remote_command())
+    options = (*_ssh_options(sshd), "--remote-command", far_program())
     nobody = lab.make_key("nobody")
     empty = lab.folder / "no_hosts"
     empty.write_bytes(b"")
@@ -169,7 +164,7 @@ def test_what_answers_in_place_of_evidencesync_is_said_and_not_accused(
 def test_a_proxy_that_does_not_connect_has_let_nothing_arrive(lab: Lab, sshd: Sshd) -> None:
     for proxy, code, slug in (("no-such-program", 20, "cannot-connect"), ("false", 23, "dropped")):
         ssh = ("--ssh", f"ssh -o 'ProxyCommand={proxy} %h %p'")
-        for done in _every_far_command(lab, sshd, "--remote-command", _remote_command(), "--retries", "0", *ssh)[:2]:
+        for done in _every_far_command(lab, sshd, "--remote-command", far_program(), "--retries", "0", *ssh)[:2]:
             assert (done.code, done.error["slug"]) == (code, slug), done
             assert proxy == "false" or proxy in done.error["message"], done
             assert "arrived" not in (done.error["hint"] or ""), done

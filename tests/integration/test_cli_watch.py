@@ -11,7 +11,6 @@ import json
 import os
 import pty
 import select
-import shlex
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.corpus.lister import differences, list_folder, read_manifest
-from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Done, Lab, schema_errors
+from tests.integration.cli_program import ITEM, TIMEOUT_SECONDS, Done, Lab, far_program, schema_errors
 from tests.support.file_systems import mount
 
 if TYPE_CHECKING:
@@ -354,9 +353,8 @@ def test_a_passphrase_is_asked_for_once(lab: Lab) -> None:
 def test_a_watch_over_ssh_makes_a_connection_for_each_push_and_none_in_between(
     lab: Lab, sshd: Sshd, watching: Callable[..., Watching]
 ) -> None:
-    remote = f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)} -m evidencesync"
     ssh = ("-i", str(sshd.identity), "-p", str(sshd.port), "-F", "none", "--known-hosts", str(sshd.known_hosts))
-    watch = watching(*ssh, "--remote-command", remote, "--json", vault=f"{sshd.user}@127.0.0.1:{lab.folder}/vault")
+    watch = watching(*ssh, "--remote-command", far_program(), "--json", vault=f"{sshd.user}@127.0.0.1:{lab.folder}/vault")
     log = lab.folder / "evidence" / "logs" / "gateway.log"
     for number in (1, 2, 3):
         watch.wait_for_acquisition(number)

@@ -23,7 +23,7 @@ from evidencesync.localstate.heads import HeadMemory
 from evidencesync.localstate.pending_record import PendingRecord
 from evidencesync.vault.item import lock_item
 from evidencesync.verify.audit import audit_vault
-from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, schema_errors
+from tests.integration.cli_program import ITEM, Done, Lab, far_program, schema_errors
 from tests.support.bench_of_evidence import Bench, copy_of, make_bench, new_signer
 from tests.support.custody_client import chain_of, custody_request, state
 from tests.support.cut_links import CutLink
@@ -157,7 +157,7 @@ def test_a_broken_chain_is_neither_shown_as_one_nor_added_to(lab: Lab) -> None:
 
 def _far(lab: Lab, sshd: Sshd, *, forced: bool) -> tuple[str, tuple[str, ...]]:
     """The vault's address over SSH, and the options that reach it."""
-    remote = f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)} -m evidencesync"
+    remote = far_program()
     options = ("-i", str(sshd.identity), "-p", str(sshd.port), "-F", "none", "--known-hosts", str(sshd.known_hosts))
     if not forced:
         return f"{sshd.user}@127.0.0.1:{lab.folder}/vault", (*options, "--remote-command", remote)

@@ -13,8 +13,8 @@ import pytest
 from evidencesync.exit_codes import ExitCode
 from evidencesync.limits import MIB, SPACE_RESERVE
 from tests.corpus.lister import differences, list_folder
-from tests.integration.cli_program import ITEM, Lab, schema_errors
-from tests.integration.test_cli_remote import _remote_command, _ssh_options
+from tests.integration.cli_program import ITEM, Lab, far_program, schema_errors
+from tests.integration.test_cli_remote import _ssh_options
 from tests.support.file_systems import mounted
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def test_over_an_sshd_whose_key_may_do_nothing_else_it_says_the_same(lab: Lab, s
     before = sshd.authorized_keys.read_text()
     lab.make_key("eve")
     try:
-        sshd.authorized_keys.write_text(f'restrict,command="{_remote_command()} serve --vault {lab.folder}/vault" {before}')
+        sshd.authorized_keys.write_text(f'restrict,command="{far_program()} serve --vault {lab.folder}/vault" {before}')
         for options in (("--itemize",), ("--itemize", "--json"), ("--item", "ANOTHER")):
             here, afar = lab.push("--dry-run", *options), lab.push("--dry-run", *options, *_ssh_options(sshd), vault=far)
             assert (afar.code, here.code) == (0, 0), afar
@@ -201,7 +201,7 @@ def test_what_certainly_does_not_fit_is_refused_before_it_begins_and_said_before
     big_file(tmp_path, 70 * MIB)
     with mounted("tmpfs", tmp_path, SPACE_RESERVE + 40 * MIB, require_program) as disk:
         assert lab.run("init", str(disk / "vault"), "--trust", "ana.pub", "--principal", "ana@lab").code == 0
-        options = (*_ssh_options(sshd), "--remote-command", _remote_command(), "--sign-key", "ana")
+        options = (*_ssh_options(sshd), "--remote-command", far_program(), "--sign-key", "ana")
         for vault in (f"{disk}/vault", f"{sshd.user}@127.0.0.1:{disk}/vault"):
             looked = lab.run("push", "image.dd", vault, *ITEM, *options, "--dry-run", "--json")
             assert (looked.code, looked.document["vault"]["fits"]) == (ExitCode.NO_SPACE, False)

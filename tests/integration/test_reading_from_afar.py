@@ -16,8 +16,8 @@ from evidencesync.connection.link import Link
 from evidencesync.evidence.display import shell_text
 from evidencesync.exit_codes import ExitCode
 from tests.corpus.lister import differences, list_folder
-from tests.integration.cli_program import ITEM, Done, Lab, schema_errors
-from tests.integration.test_cli_remote import _remote_command, _ssh_options
+from tests.integration.cli_program import ITEM, Done, Lab, far_program, schema_errors
+from tests.integration.test_cli_remote import _ssh_options
 from tests.security.test_rolled_back_vaults import Rememberer
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import CutLink
@@ -46,7 +46,7 @@ def lab(tmp_path: Path) -> Lab:
 
 def test_what_is_read_from_afar_is_what_is_read_there(lab: Lab, sshd: Sshd) -> None:
     far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
-    with_key = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command())
+    with_key = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", far_program())
     for command in (
         ("list",),
         ("list", "--json"),
@@ -69,7 +69,7 @@ def test_what_is_read_from_afar_is_what_is_read_there(lab: Lab, sshd: Sshd) -> N
 
 def test_a_hint_from_afar_names_what_is_near_and_can_be_pasted(lab: Lab, sshd: Sshd) -> None:
     far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
-    with_key = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command())
+    with_key = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", far_program())
     acquisitions = "It has acquisitions 1 to 2. See what there is: "
     for typed, begins in (
         (("list", far, "--case", "2024-17"), "Did you mean --case 2024-017? See what there is: "),
@@ -97,7 +97,7 @@ def test_an_older_copy_is_noticed_from_afar(lab: Lab, sshd: Sshd, tmp_path: Path
     shutil.rmtree(tmp_path / "vault")
     (tmp_path / "older").rename(tmp_path / "vault")
     far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
-    done = lab.run("list", far, "--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command())
+    done = lab.run("list", far, "--sign-key", "ana", *_ssh_options(sshd), "--remote-command", far_program())
     assert done.code == lab.run("list", "vault").code == ExitCode.CHAIN
     assert "NOT AS IT WAS" in done.out
 
@@ -127,7 +127,7 @@ def test_who_may_read_some_cases_sees_these_and_is_told_of_no_loss(lab: Lab, ssh
 def test_a_key_that_the_vault_does_not_know_sees_nothing(lab: Lab, sshd: Sshd) -> None:
     lab.make_key("eve")
     far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
-    done = lab.run("list", far, "--sign-key", "eve", *_ssh_options(sshd), "--remote-command", _remote_command())
+    done = lab.run("list", far, "--sign-key", "eve", *_ssh_options(sshd), "--remote-command", far_program())
     assert (done.code, done.out) == (ExitCode.SIGNATURE, "")
     assert "is not among the trusted keys" in done.err
 
@@ -136,7 +136,7 @@ def test_no_documents_stay_on_this_machine(lab: Lab, sshd: Sshd, tmp_path: Path)
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
-    options = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command())
+    options = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", far_program())
     for command in (("list", far), ("show", far, *ITEM, "--acquisition", "9")):
         lab.run(*command, *options, env={**lab.environment, "TMPDIR": str(temporary)})
         assert [*temporary.iterdir()] == []
@@ -184,7 +184,7 @@ def test_a_link_that_is_lost_is_made_again_and_everything_is_read_anew(bench: Be
 
 def far_restore(lab: Lab, sshd: Sshd, destination: str, *arguments: str, remote: str | None = None) -> Done:
     far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
-    options = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", remote or _remote_command())
+    options = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", remote or far_program())
     return lab.run("restore", far, destination, *ITEM, *arguments, *options)
 
 
@@ -212,7 +212,7 @@ def test_behind_a_forced_command_with_a_basis_and_a_record(lab: Lab, sshd: Sshd)
     lab.write("disk", old[: 1 << 20] + b"inserted" + old[1 << 20 :])
     assert lab.push().code == 0
     before, key = sshd.authorized_keys.read_text(), (sshd.identity.with_suffix(".pub")).read_text()
-    sshd.authorized_keys.write_text(f'restrict,command="{_remote_command()} serve --vault {lab.folder}/vault" {key}')
+    sshd.authorized_keys.write_text(f'restrict,command="{far_program()} serve --vault {lab.folder}/vault" {key}')
     try:
         done = far_restore(
             lab, sshd, "newer", "--basis", "older", "--record", "--examiner", "Ana", "--json", remote="no-such-program"
@@ -229,7 +229,7 @@ def test_behind_a_forced_command_with_a_basis_and_a_record(lab: Lab, sshd: Sshd)
 
 def test_a_key_that_may_only_push_and_read_documents_restores_nothing(lab: Lab, sshd: Sshd) -> None:
     before, key = sshd.authorized_keys.read_text(), (sshd.identity.with_suffix(".pub")).read_text()
-    command = f"{_remote_command()} serve --vault {lab.folder}/vault --no-evidence"
+    command = f"{far_program()} serve --vault {lab.folder}/vault --no-evidence"
     sshd.authorized_keys.write_text(f'restrict,command="{command}" {key}')
     try:
         done = far_restore(lab, sshd, "copy")
@@ -258,7 +258,7 @@ def test_a_link_that_is_cut_in_the_middle_is_made_again(lab: Lab, sshd: Sshd) ->
         known = sshd.known_hosts.read_text().replace(f"]:{sshd.port}", f"]:{proxy.port}")
         (lab.folder / "known").write_text(known)
         far = f"ssh://{sshd.user}@127.0.0.1:{proxy.port}{lab.folder}/vault"
-        way = ("-i", str(sshd.identity), "-F", "none", "--known-hosts", "known", "--remote-command", _remote_command())
+        way = ("-i", str(sshd.identity), "-F", "none", "--known-hosts", "known", "--remote-command", far_program())
         done = lab.run("restore", far, "copy", *ITEM, "--sign-key", "ana", *way)
         moved = sum(trip.down for trip in proxy.trips)
     assert done.code == 0, done.err
@@ -276,7 +276,7 @@ def test_a_restore_that_is_ended_in_the_middle_leaves_nothing_at_its_destination
     with Proxy(("127.0.0.1", sshd.port), troubles=[Trouble("stall", 3 << 20, "down")]) as proxy:
         (lab.folder / "known").write_text(sshd.known_hosts.read_text().replace(f"]:{sshd.port}", f"]:{proxy.port}"))
         far = f"ssh://{sshd.user}@127.0.0.1:{proxy.port}{lab.folder}/vault"
-        way = ("-i", str(sshd.identity), "-F", "none", "--known-hosts", "known", "--remote-command", _remote_command())
+        way = ("-i", str(sshd.identity), "-F", "none", "--known-hosts", "known", "--remote-command", far_program())
         process = lab.start(
             "restore", far, "copy", *ITEM, "--sign-key", "ana", *way, env={**lab.environment, "TMPDIR": str(temporary)}
         )

@@ -24,7 +24,7 @@ from evidencesync.errors import ConnectError, HostKeyError, LinkLostError
 from evidencesync.exit_codes import ExitCode
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
-from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Lab
+from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Lab, far_program
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Agent, Relay, Sshd
@@ -259,7 +259,7 @@ def children_of(process_id: int) -> list[int]:
 def test_ctrl_c_at_the_terminal_ends_both_and_publishes_nothing(moment: str, tmp_path: Path, sshd: Sshd) -> None:
     lab = Lab.make(tmp_path)
     lab.write("image", os.urandom(4 * MIB))
-    remote = f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {PYTHON} -m evidencesync"
+    remote = far_program()
     vault = f"ssh://{sshd.user}@127.0.0.1:{sshd.port}{lab.folder}/vault"
     login = ("-i", str(sshd.identity), "-F", "none", "--known-hosts", str(sshd.known_hosts), "--remote-command", remote)
     process = lab.start("push", "evidence", vault, *ITEM, "--sign-key", "ana", "--limit-rate", "100K", *login)
@@ -332,7 +332,7 @@ def locked_push(tmp_path: Path, sshd: Sshd) -> Iterator[tuple[Lab, Terminal]]:
     locked = lab.folder / "locked"
     shutil.copy(sshd.identity, locked)
     subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "correct horse", "-f", locked], check=True)
-    remote = f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {PYTHON} -m evidencesync"
+    remote = far_program()
     vault = f"ssh://{sshd.user}@127.0.0.1:{sshd.port}{lab.folder}/vault"
     login = ("-i", str(locked), "-F", "none", "--known-hosts", str(sshd.known_hosts), "--remote-command", remote)
     terminal = Terminal(lab, "push", "evidence", vault, *ITEM, "--sign-key", "ana", *login)
@@ -384,7 +384,7 @@ def test_an_ssh_that_is_killed_at_its_question_leaves_the_terminal_as_it_was(loc
 def test_closed_streams_do_not_hinder_a_push(tmp_path: Path, sshd: Sshd) -> None:
     lab = Lab.make(tmp_path)
     lab.write("image", os.urandom(MIB))
-    remote = f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {PYTHON} -m evidencesync"
+    remote = far_program()
     vault = f"ssh://{sshd.user}@127.0.0.1:{sshd.port}{lab.folder}/vault"
     login = ("-i", str(sshd.identity), "-F", "none", "--known-hosts", str(sshd.known_hosts), "--remote-command", remote)
     command = lab.command("push", "evidence", vault, *ITEM, "--sign-key", "ana", *login)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import shlex
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -24,7 +22,7 @@ from evidencesync.custody.manifest import CheckedLine
 from evidencesync.protocol.messages import Message, SegmentsStored
 from evidencesync.ssh.address import Address
 from evidencesync.vault.readback import ReadBack
-from tests.integration.cli_program import REPOSITORY
+from tests.integration.cli_program import far_program
 from tests.integration.conftest import Sshd
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_vault import TamperedLink
@@ -167,13 +165,12 @@ def test_a_push_over_a_slow_line_to_a_real_server_shows_what_has_arrived(sshd: S
     """Whenever the line stands still: ssh, sshd and the kernel hold megabytes that were written, and have not arrived."""
     bench = make_bench(tmp_path)
     (bench.source / "disk.img").write_bytes(random.Random(7).randbytes(SIZE))
-    serve = f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)} -m evidencesync"
     with Proxy(("127.0.0.1", sshd.port), NetworkLine(rate=16 << 20)) as proxy:
         known_hosts = tmp_path / "proxy_hosts"
         known_hosts.write_text(f"[127.0.0.1]:{proxy.port} ssh-ed25519 {sshd.host_key}\n")
         vault = str(bench.vault.layout.root)
         address = Address.parse(f"ssh://{sshd.user}@127.0.0.1:{proxy.port}{vault}")
-        link = SshLink(address, sshd.options(known_hosts=known_hosts, remote_command=serve), ("serve", "--vault", vault))
+        link = SshLink(address, sshd.options(known_hosts=known_hosts, remote_command=far_program()), ("serve", "--vault", vault))
         link.finish_open()
         progress = Progress(count_ahead=True)
         pushing = threading.Thread(target=push, args=(link, bench.request(), progress), daemon=True)

@@ -323,7 +323,7 @@ def held_bytes(sending: Sender) -> int:
 
 
 @pytest.mark.usefixtures("narrow")
-@settings(max_examples=often(75, 20_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=often(40, 20_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     plan=plans,
     seed=st.integers(0, 2**32),
@@ -339,7 +339,7 @@ def test_what_was_sent_is_what_is_built(
 
 
 @pytest.mark.usefixtures("narrow")
-@settings(max_examples=often(125, 50_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=often(60, 50_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     plan=plans,
     seed=st.integers(0, 2**32),
@@ -407,7 +407,7 @@ def test_what_is_known_and_good_is_not_sent(plan: list[tuple[str, list[int]]], s
 
 
 @pytest.mark.usefixtures("narrow")
-@pytest.mark.parametrize("seed", seeds(5, 500))
+@pytest.mark.parametrize("seed", seeds(3, 500))
 def test_a_long_transfer_through_narrow_windows(seed: int) -> None:
     chance = random.Random(seed)
     plan = [

@@ -3,6 +3,8 @@
 Most tests of the command line are about what a command does, not about how Python starts it, and starting took most of their
 time. A fork has the modules in memory and nothing else of what went before: it gets its own arguments, environment, folder,
 session and standard descriptors, and ends as Python ends. Tests of terminals, signals and imports start Python itself.
+
+Who is asked to start a program himself, as sshd is, is given `command_for_others`: see prepared_client.py.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import gc
 import json
 import os
 import selectors
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -67,10 +71,14 @@ class PreparedProgram:
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY)}
-        with theirs:
+        self._folder = tempfile.TemporaryDirectory(prefix="evidencesync-")  # the path of a socket is a short one
+        with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+            door.bind(self._door)
+            door.listen(100)
+            numbers = [theirs.fileno(), door.fileno()]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.prepared_program", str(theirs.fileno()), str(_device())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-m", "tests.support.prepared_program", *map(str, numbers), str(_device())],
+                pass_fds=numbers,
                 cwd=_REPOSITORY,
                 env=measured(self._environment),
                 stdin=subprocess.DEVNULL,
@@ -89,6 +97,15 @@ class PreparedProgram:
         """Ends it."""
         self._control.close()
         self._process.wait()
+        self._folder.cleanup()
+
+    @property
+    def _door(self) -> str:
+        return os.path.join(self._folder.name, "door")
+
+    def command_for_others(self) -> str:
+        """What a shell is to run in the place of `python -m evidencesync`, with arguments after it."""
+        return shlex.join([sys.executable, "-I", "-S", str(_REPOSITORY / "tests/support/prepared_client.py"), self._door])
 
     def can_run_in(self, environment: Mapping[str, str]) -> bool:
         """Whether a fork in this environment is what a new Python would be."""
@@ -178,22 +195,23 @@ def _look_at_all_structs() -> None:
                     msgspec.json.Decoder(found)
 
 
-def _wait_for_a_command(control: socket.socket) -> Request | None:
+def _wait_for_a_command(control: socket.socket, door: socket.socket) -> Request | None:
     """Forks for each command that is asked for. Returns in the fork with its request, and here, at the end of all, with None."""
     running: dict[int, tuple[int, int]] = {}
     with selectors.DefaultSelector() as waiting:
         waiting.register(control, selectors.EVENT_READ)
+        waiting.register(door, selectors.EVENT_READ)
         while True:
             for key, _ in waiting.select():
-                if key.fileobj is not control:
+                if key.fileobj not in (control, door):
                     process, end = running.pop(key.fd)
                     waiting.unregister(key.fd)
                     os.close(key.fd)
                     os.write(end, b"%d" % os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
                     os.close(end)
                     continue
-                data, descriptors, _, _ = socket.recv_fds(control, _LONGEST_REQUEST, 4)
-                if not data:
+                data, descriptors = _read_request(control) if key.fileobj is control else _read_at_the_door(door)
+                if not data and key.fileobj is control:
                     return None
                 process = os.fork()
                 if not process:
@@ -208,6 +226,18 @@ def _wait_for_a_command(control: socket.socket) -> Request | None:
                 watch = os.pidfd_open(process)
                 running[watch] = process, descriptors[3]
                 waiting.register(watch, selectors.EVENT_READ)
+
+
+def _read_request(control: socket.socket) -> tuple[bytes, list[int]]:
+    data, descriptors, _, _ = socket.recv_fds(control, _LONGEST_REQUEST, 4)
+    return data, descriptors
+
+
+def _read_at_the_door(door: socket.socket) -> tuple[bytes, list[int]]:
+    """Who comes brings three descriptors, and hears the exit code where the request came from."""
+    caller, _ = door.accept()
+    data, descriptors, _, _ = socket.recv_fds(caller, _LONGEST_REQUEST, 3)
+    return data, [*descriptors, caller.detach()]
 
 
 def _take_over(descriptors: Sequence[int]) -> None:
@@ -232,11 +262,11 @@ def _restart_coverage() -> None:
 def main() -> int:
     """The prepared process, or one of its forks."""
     load_everything()
-    with socket.socket(fileno=int(sys.argv[1])) as control:
-        request = _wait_for_a_command(control)
+    with socket.socket(fileno=int(sys.argv[1])) as control, socket.socket(fileno=int(sys.argv[2])) as door:
+        request = _wait_for_a_command(control, door)
     if request is None:
         return 0
-    spare(int(sys.argv[2]), setattr)
+    spare(int(sys.argv[3]), setattr)
     os.chdir(request.folder)  # noqa: TID251 - a process of its own
     os.environ.clear()
     os.environ.update(request.environment)

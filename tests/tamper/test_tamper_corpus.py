@@ -1,6 +1,6 @@
 """Tampering with a vault in hundreds of ways: `verify` finds each for what it is, and no other command says otherwise.
 
-`make tamper` asks all commands about all rows; the suite asks `verify` about every second one, and the others about some.
+`make tamper` asks all commands about all rows; the suite asks `verify` about every fourth one, and the others about some.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tests.tamper.vault import Workshop, workshop
 
 Told = set[tuple[str, str, str]]
 EVERYTHING: Final = os.environ.get("TAMPER", "") == "all"
-JUDGED: Final = list(ROWS) if EVERYTHING else list(ROWS)[::2]
-STEP: Final = 1 if EVERYTHING else 50
+JUDGED: Final = list(ROWS) if EVERYTHING else list(ROWS)[::4]
+STEP: Final = 1 if EVERYTHING else 80
 ASKED: Final = {**{name: ROWS[name] for name in list(ROWS)[::STEP]}, **{name: SOUND[name] for name in list(SOUND)[::STEP]}}
 
 
@@ -71,8 +71,8 @@ def check(shop: Workshop, row: Row, untouched: Told) -> None:
         assert not [one for one in told - untouched if one[0] != "info"]
 
 
-def test_the_table_has_more_than_three_hundred_kinds() -> None:
-    assert len(JUDGED) >= 300
+def test_the_table_has_more_than_six_hundred_kinds() -> None:
+    assert len(ROWS) >= 600
     assert len({id(row.do) for row in ROWS.values()}) == len(ROWS)
 
 
