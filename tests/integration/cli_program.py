@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 
+from tests.support.key_pairs import write_key_pair
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.prepared_program import PreparedProgram, Request
 
@@ -42,6 +48,11 @@ class Done:
         return detail
 
 
+def started_program() -> str:
+    """A --remote-command that starts the program."""
+    return f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)} -m evidencesync"
+
+
 def far_program() -> str:
     """A --remote-command that works as the program does, and need not be started anew."""
     return PreparedProgram.of_this_run().command_for_others()
@@ -61,6 +72,19 @@ def drop_file_privileges() -> None:
         prctl(24, capability, 0, 0, 0)
 
 
+@cache
+def _vault_and_key() -> Path:
+    """What `init` makes, and who is trusted there, to be copied. It ends with this process."""
+    made = tempfile.TemporaryDirectory(prefix="evidencesync-")
+    atexit.register(made.cleanup)
+    folder = Path(made.name)
+    (folder / "home").mkdir()
+    lab = Lab(folder)
+    lab.make_key("ana")
+    assert lab.run("init", "vault", "--trust", "ana.pub", "--principal", "ana@lab").code == 0
+    return folder
+
+
 @dataclass(frozen=True)
 class Lab:
     """A folder with an examiner's key `ana`, a vault `vault` that trusts it, and `evidence`."""
@@ -72,14 +96,21 @@ class Lab:
         lab = cls(folder)
         for name in ("home", "evidence"):
             (folder / name).mkdir()
-        lab.make_key("ana")
         if vault:
-            assert lab.run("init", "vault", "--trust", "ana.pub", "--principal", "ana@lab").code == 0
+            made = _vault_and_key()
+            shutil.copytree(made / "vault", folder / "vault")
+            for name in ("ana", "ana.pub"):
+                shutil.copy2(made / name, folder / name)
+        else:
+            lab.make_key("ana")
         return lab
 
     def make_key(self, name: str, passphrase: str = "") -> Path:
         path = self.folder / name
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", name, "-f", path], check=True)
+        if passphrase:
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", name, "-f", path], check=True)
+        else:
+            write_key_pair(path, name)
         return path
 
     def write(self, name: str, data: bytes) -> Path:

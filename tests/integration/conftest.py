@@ -20,6 +20,7 @@ import pytest
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from tests.support.false_clock import same_clock_for_sshd
+from tests.support.key_pairs import write_key_pair
 from tests.support.patience import PATIENCE_SECONDS, wait_until
 
 
@@ -56,9 +57,12 @@ class Sshd:
 
 
 def make_key(path: Path, *options: str, passphrase: str = "") -> Path:
-    """A key pair made by ssh-keygen."""
-    arguments = options or ("-t", "ed25519")
-    subprocess.run(["ssh-keygen", "-q", "-N", passphrase, "-C", "test", "-f", path, *arguments], check=True)
+    """A key pair, where it is a special one made by ssh-keygen."""
+    if options or passphrase:
+        arguments = options or ("-t", "ed25519")
+        subprocess.run(["ssh-keygen", "-q", "-N", passphrase, "-C", "test", "-f", path, *arguments], check=True)
+    else:
+        write_key_pair(path, "test")
     return path
 
 

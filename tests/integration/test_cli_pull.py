@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, far_program, schema_errors
+from tests.integration.cli_program import ITEM, Done, Lab, far_program, schema_errors, started_program
 from tests.support.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
-
-REMOTE = f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)} -m evidencesync"
 
 
 @pytest.fixture
@@ -154,7 +152,7 @@ def test_what_cannot_be_read_there_ends_with_3(lab: Lab, sshd: Sshd) -> None:
         "import ctypes, os, sys; p = ctypes.CDLL(None).prctl; [p(24, c, 0, 0, 0) for c in (1, 2)]; "
         "os.execvp(sys.argv[1], sys.argv[1:])"
     )
-    remote = f"{shlex.quote(sys.executable)} -c {shlex.quote(drop)} {REMOTE}"
+    remote = f"{shlex.quote(sys.executable)} -c {shlex.quote(drop)} {started_program()}"
     done = lab.run("pull", source_of(lab, sshd), "vault", *ITEM, *options(sshd), "--remote-command", remote, "--json")
     assert (done.code, done.document["verdict"], done.document["flags"]) == (3, "gaps", {"unreadable": 1}), done
     assert [(found["flag"], found["path"]) for found in done.document["flagged"]] == [("unreadable", "secret")]
@@ -165,7 +163,7 @@ def test_what_cannot_be_read_there_ends_with_3(lab: Lab, sshd: Sshd) -> None:
 def test_whichever_end_is_killed_the_next_run_goes_on(lab: Lab, sshd: Sshd, victim: str) -> None:
     lab.write("large", os.urandom(60_000_000))
     pid = lab.folder / "pid"
-    remote = f"sh -c 'echo $$ > {pid}; exec \"$@\"' sh {REMOTE}"
+    remote = f"sh -c 'echo $$ > {pid}; exec \"$@\"' sh {started_program()}"
     arguments = ("pull", source_of(lab, sshd), "vault", *ITEM, *options(sshd), "--remote-command", remote, "--json")
     running = lab.start(*arguments, "--limit-rate", "20M", "--retries", "0")
     staged = lab.folder / "vault" / "cases" / "2024-017" / "LAPTOP-1" / "incoming"

@@ -17,7 +17,7 @@ import pytest
 
 from tests.corpus.builder import build, busy, demolish
 from tests.corpus.lister import Listing, differences, list_folder, read_manifest
-from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab
+from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, started_program
 from tests.integration.conftest import make_key, running_sshd
 from tests.support.bench_of_evidence import make_bench
 from tests.support.file_systems import mounted
@@ -53,7 +53,7 @@ def lab(place: Path) -> Lab:
 
 
 def over_ssh(sshd: Sshd, lab: Lab) -> tuple[str, ...]:
-    remote = f"env PYTHONPATH={REPOSITORY} {sys.executable} -m evidencesync"
+    remote = started_program()
     known_hosts = lab.folder / "known_hosts"
     shutil.copy(sshd.known_hosts, known_hosts)
     known_hosts.chmod(0o644)

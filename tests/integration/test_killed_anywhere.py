@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evidencesync.limits import MAX_SEGMENT
-from tests.integration.cli_program import TIMEOUT_SECONDS, Lab, far_program
+from tests.integration.cli_program import TIMEOUT_SECONDS, Lab, started_program
 from tests.integration.test_cli_remote import _ssh_options
 from tests.integration.test_resume import pids_of
 from tests.support.soak import seeds
@@ -43,7 +43,7 @@ def arguments(lab: Lab, sshd: Sshd | None, item: str) -> tuple[str, ...]:
     if sshd is None:
         return ("push", "evidence", "vault", *named)
     vault = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
-    return ("push", "evidence", vault, *named, *_ssh_options(sshd), "--remote-command", far_program())
+    return ("push", "evidence", vault, *named, *_ssh_options(sshd), "--remote-command", started_program())
 
 
 def staged_bytes(lab: Lab) -> int:

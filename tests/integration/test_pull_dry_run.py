@@ -12,9 +12,9 @@ import pytest
 
 from evidencesync.exit_codes import ExitCode
 from tests.corpus.lister import differences, list_folder
-from tests.integration.cli_program import ITEM, Done, Lab, schema_errors
+from tests.integration.cli_program import ITEM, Done, Lab, far_program, schema_errors, started_program
 from tests.integration.conftest import make_key, running_sshd
-from tests.integration.test_cli_pull import REMOTE, options, source_of
+from tests.integration.test_cli_pull import options, source_of
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
@@ -38,10 +38,9 @@ def lab(tmp_path: Path) -> Lab:
     return made
 
 
-@pytest.fixture(params=[("--remote-command", REMOTE), ("--agentless",)], ids=["agent", "agentless"])
+@pytest.fixture(params=["agent", "agentless"])
 def how(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    found: tuple[str, ...] = request.param
-    return found
+    return ("--remote-command", far_program()) if request.param == "agent" else ("--agentless",)
 
 
 def pull(lab: Lab, sshd: Sshd, *more: str) -> Done:
@@ -120,7 +119,7 @@ def test_what_sftp_cannot_tell_is_said_to_be_not_checked(lab: Lab, sftp: Sshd) -
 
 
 def test_what_an_account_there_may_not_read_is_named_by_the_agent(lab: Lab, sftp: Sshd) -> None:
-    offline = pull(lab, sftp, "--remote-command", REMOTE, "--dry-run", "--offline", "--json")
+    offline = pull(lab, sftp, "--remote-command", far_program(), "--dry-run", "--offline", "--json")
     assert (offline.code, offline.document["changes"]) == (0, None)
     assert offline.document["files"] == 5
 
@@ -146,6 +145,8 @@ def test_an_end_from_before_it_knew_of_this_is_told_apart_and_reads_nothing(lab:
         "sys.argv[0] = 'evidencesync'\n"
         "main()\n"
     )
-    done = pull(lab, sftp, "--remote-command", REMOTE.replace("-m evidencesync", os.fspath(old)), "--dry-run", "--json")
+    done = pull(
+        lab, sftp, "--remote-command", started_program().replace("-m evidencesync", os.fspath(old)), "--dry-run", "--json"
+    )
     assert (done.code, done.error["slug"]) == (ExitCode.CONNECT, "version-mismatch"), done
     assert "--agentless" in json.dumps(done.error)

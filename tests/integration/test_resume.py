@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.cli_program import ITEM, TIMEOUT_SECONDS, Lab, far_program
+from tests.integration.cli_program import ITEM, TIMEOUT_SECONDS, Lab, started_program
 from tests.integration.test_cli_remote import _ssh_options
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Pushing:
     def __init__(self, lab: Lab, sshd: Sshd, *options: str) -> None:
         self.lab = lab
         vault = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
-        ssh = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", far_program(), "--compress", "never", "--json")
+        ssh = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", started_program(), "--compress", "never", "--json")
         self.arguments = ("push", "evidence", vault, *ITEM, *ssh)
         self.process = lab.start(*self.arguments, "--limit-rate", "12M", *options)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,7 @@ import pytest
 from evidencesync.files.disk import locked_folder
 from evidencesync.ingest.transfers import find_transfers
 from evidencesync.vault.layout import VaultLayout
-from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Lab
+from tests.integration.cli_program import ITEM, TIMEOUT_SECONDS, Lab, started_program
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
@@ -39,7 +37,7 @@ def lab(tmp_path: Path) -> Lab:
 
 def start_push(lab: Lab, sshd: Sshd) -> subprocess.Popen[bytes]:
     """A push that has stored something, and has more to send."""
-    command = f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)} -m evidencesync"
+    command = started_program()
     options = ("-i", str(sshd.identity), "-p", str(sshd.port), "-F", "none", "--known-hosts", str(sshd.known_hosts))
     vault = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
     process = lab.start(

@@ -207,7 +207,8 @@ def _wait_for_a_command(control: socket.socket, door: socket.socket) -> Request 
                     process, end = running.pop(key.fd)
                     waiting.unregister(key.fd)
                     os.close(key.fd)
-                    os.write(end, b"%d" % os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+                    with contextlib.suppress(BrokenPipeError):  # who has asked was killed
+                        os.write(end, b"%d" % os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
                     os.close(end)
                     continue
                 data, descriptors = _read_request(control) if key.fileobj is control else _read_at_the_door(door)

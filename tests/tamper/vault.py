@@ -19,9 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-
 from evidencesync.cli.app import main
 from evidencesync.cli.own_state import STATE_VARIABLE
 from evidencesync.custody.timestamp import Request, Roots
@@ -29,6 +26,7 @@ from evidencesync.evidence.identity import Title
 from evidencesync.ssh.keys import KeySigner
 from evidencesync.vault.vault import Vault
 from tests.support.authority import Authority, make_authority
+from tests.support.key_pairs import write_key_pair
 from tests.support.undo import Undo
 
 CASE, OTHER_CASE = "2026/11", "2026/12"
@@ -184,15 +182,7 @@ def _build(made: Workshop) -> None:
 
 
 def make_key_pair(folder: Path, name: str) -> KeySigner:
-    """A key as ssh-keygen writes it, without ssh-keygen."""
-    key = Ed25519PrivateKey.generate()
-    for file, data, mode in (
-        (folder / name, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), 0o600),
-        (folder / f"{name}.pub", key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH), 0o644),
-    ):
-        file.write_bytes(data)
-        file.chmod(mode)
-    return KeySigner.from_private(key)
+    return KeySigner.from_private(write_key_pair(folder / name, name))
 
 
 def _fill(source: Path) -> None:
