@@ -107,7 +107,7 @@ def test_who_may_read_some_cases_sees_these_and_is_told_of_no_loss(lab: Lab, ssh
     for case in ("2024/018", "2025-001"):
         assert lab.push("--case", case, "--item", "DISK").code == 0
     far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
-    with_key = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command())
+    with_key = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", far_program())
     assert lab.run("verify", "vault").code == 0  # it remembers all of them
     assert lab.run("trust", "change", "vault", "ana@lab", "--may", "read", "--case", "2024-*").code == 0
     listed = lab.run("list", far, "--json", *with_key)
