@@ -14,8 +14,8 @@ import pytest
 
 from evidencesync.exit_codes import ExitCode
 from evidencesync.limits import KIB
-from tests.integration.cli_program import ITEM, Lab, schema_errors
-from tests.integration.test_cli_pull import REMOTE, options, source_of
+from tests.integration.cli_program import ITEM, Lab, far_program, schema_errors
+from tests.integration.test_cli_pull import options, source_of
 from tests.support.file_systems import mounted
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def test_a_vault_behind_sshd_tells_who_acquires_and_who_reads(lab: Lab, sshd: Ss
     far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
     key = sshd.identity.with_name(f"{sshd.identity.name}.pub").read_text()
     before = sshd.authorized_keys.read_text()
-    served = f"{REMOTE} serve --vault {lab.folder}/vault --log {lab.folder}/far.jsonl"
+    served = f"{far_program()} serve --vault {lab.folder}/vault --log {lab.folder}/far.jsonl"
     lab.make_key("eve")
     try:
         sshd.authorized_keys.write_text(f'restrict,command="{served}" {key}')
@@ -167,7 +167,7 @@ def test_a_vault_behind_sshd_tells_who_acquires_and_who_reads(lab: Lab, sshd: Ss
 
 
 def test_both_ends_of_a_pull_tell_what_they_do(lab: Lab, sshd: Sshd) -> None:
-    remote = f"{REMOTE} serve --source {lab.folder}/evidence --log {lab.folder}/far.jsonl"
+    remote = f"{far_program()} serve --source {lab.folder}/evidence --log {lab.folder}/far.jsonl"
     key = sshd.identity.with_name(f"{sshd.identity.name}.pub").read_text()
     before = sshd.authorized_keys.read_text()
     try:
