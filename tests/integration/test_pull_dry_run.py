@@ -125,7 +125,7 @@ def test_what_an_account_there_may_not_read_is_named_by_the_agent(lab: Lab, sftp
 
 
 def test_a_source_on_this_machine_that_holds_the_vault_is_refused_as_in_the_pull(lab: Lab, sftp: Sshd) -> None:
-    line = ("pull", source_of(lab, sftp, ""), "vault", *ITEM, *options(sftp), "--remote-command", REMOTE, "--json")
+    line = ("pull", source_of(lab, sftp, ""), "vault", *ITEM, *options(sftp), "--remote-command", far_program(), "--json")
     looked, pulled = lab.run(*line, "--dry-run"), lab.run(*line)
     assert (
         (looked.code, looked.error["message"])
