@@ -433,7 +433,7 @@ class MalformedDocumentError(SignatureError):
 
 
 class WrongVaultError(SignatureError):
-    """A vault.toml is that of another vault, or names another key, than the first record of the vault's own chain."""
+    """A vault.toml, or an item's folder, is not that of the first record of its chain: another vault's, key's or item's."""
 
     slug = "wrong-place"
 

@@ -23,7 +23,14 @@ from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.custody.manifest import WholeEntry, whole_entries
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.wholeness import SourceState, is_count
-from evidencesync.errors import ChainError, EvidenceSyncError, MalformedDocumentError, MissingOrExtraError, SignatureError
+from evidencesync.errors import (
+    ChainError,
+    EvidenceSyncError,
+    MalformedDocumentError,
+    MissingOrExtraError,
+    SignatureError,
+    WrongVaultError,
+)
 from evidencesync.evidence.display import escape_line, safe_text, shell_text
 from evidencesync.evidence.entry import Count, Entry
 from evidencesync.evidence.identity import Title
@@ -210,6 +217,8 @@ def _list_item(vault: VaultLayout, folder: str, known: set[StatedHead], problems
         name = stored_name(layout)
         if name is None:
             return None
+        if name.place != folder:
+            raise WrongVaultError(f"its custody records are about {name}, whose folder has another name")
         try:
             head = require_stated(ledger, "its custody chain", known)
         except (ChainError, SignatureError) as error:

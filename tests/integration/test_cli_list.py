@@ -55,3 +55,22 @@ def test_an_item_that_was_removed_is_listed_where_it_is_asked_for_and_nowhere_el
     assert (asked.code, "it is gone" in asked.out) == (34, True)
     other = lab.run("list", vault, "--case", "A/1")
     assert (other.code, "gone" in other.out) == (0, False)
+
+
+def test_an_item_whose_records_were_replaced_by_those_of_another_one_is_not_listed_as_that_one(lab: Lab, tmp_path: Path) -> None:
+    """Also where the vault's own chain and this machine know its last record, which is as it was."""
+    vault = tmp_path / "vault"
+    shutil.copytree(lab.folder / "vault", vault, symlinks=True)
+    (case,) = (vault / "cases").glob("A-1-*")
+    custody = case / "LAPTOP" / "custody"
+    custody.chmod(0o755)
+    for name in ("0001-acquired.json", "0001-acquired.json.sig"):
+        (custody / name).chmod(0o644)
+        (custody / name).write_bytes((case / "DISK" / "custody" / name).read_bytes())
+    assert lab.run("verify", str(vault)).code == 34
+    for part in ((), ("--case", "A/1")):
+        done = lab.run("list", str(vault), *part, "--json")
+        assert done.code == 32, done
+        found = {one["item"]: one["problem"] for one in done.document["items"] if one["case"] != "B"}
+        assert found["DISK"] is None
+        assert found[None]["slug"] == "wrong-place"
