@@ -68,11 +68,11 @@ class GrantChange:
 
 
 def may_text(signer: SignerOutput) -> str | None:
-    """What a key may do, for people; None for the vault's own."""
+    """What a key may do, for people; None for the vault's own, and for one that is not trusted any more."""
     from evidencesync.custody.principals import VAULT_PRINCIPAL
     from evidencesync.custody.roles import EVERYTHING
 
-    if signer.principals == [VAULT_PRINCIPAL]:
+    if signer.principals == [VAULT_PRINCIPAL] or signer.revoked or signer.valid_before is not None:
         return None
     if signer.may is None:
         return f"may {EVERYTHING.shown_may()}, in every case: nobody has said otherwise, and the vault is older than roles"
