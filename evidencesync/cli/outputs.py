@@ -389,7 +389,8 @@ class StagedOutput(Output, frozen=True):
 class CleanOutput(Output, frozen=True):
     """What was found, and what of it was removed. `waiting` transfers wait for their sender; some of them were `ended`.
 
-    `emptied`: removed folders of items (`CASE/ITEM`) and cases (`CASE`) in which nothing was ever published.
+    `emptied`: removed folders of items (`CASE/ITEM`) and cases (`CASE`) in which nothing was ever published. `tidied`: removed
+    files that a killed writer had left beside records and lists of trust, by their paths in the vault.
     """
 
     found: list[StagedOutput]
@@ -397,6 +398,7 @@ class CleanOutput(Output, frozen=True):
     waiting: list[TransferOutput]
     ended: list[TransferOutput]
     emptied: list[str]
+    tidied: list[str]
 
 
 def transfer_outputs(transfers: Sequence[Transfer]) -> list[TransferOutput]:

@@ -70,7 +70,8 @@ def clean(
 ) -> ExitCode:
     """Removes what unfinished transfers left behind, after asking: also items, and cases, in which nothing was ever published.
 
-    Published data and running transfers are not touched.
+    Also what a killed command left beside records and lists of trust. Published data, records and running transfers are not
+    touched.
 
     A transfer that has lost its connection waits some time for its sender. It is shown, and ended if you agree. A sender that
     comes back after that sends again what was removed.
@@ -85,12 +86,15 @@ def clean(
 
     waiting, ended = _end_waiting(run, opened.layout, agrees)
     found, removed = _remove_abandoned(run, opened.layout, agrees)
+    left, tidied = _remove_left_files(run, opened, agrees)
     empty, emptied = _remove_empty(run, opened, agrees)
-    output = CleanOutput(_staged(found), _staged(removed), transfer_outputs(waiting), transfer_outputs(ended), emptied)
+    output = CleanOutput(_staged(found), _staged(removed), transfer_outputs(waiting), transfer_outputs(ended), emptied, tidied)
     freed = size_text(sum(one.bytes for one in removed))
     lines = [f"ended {len(ended)} of {count_text(len(waiting), 'waiting transfer')}"] if waiting else []
     if found:
         lines.append(f"removed {len(removed)} of {count_text(len(found), 'abandoned transfer')}, {freed}")
+    if left:
+        lines.append(f"removed {len(tidied)} of {count_text(len(left), 'file')} of writers that were killed")
     if empty:
         lines.append(f"removed {len(emptied)} of {count_text(len(empty), 'empty folder')}")
     run.console.print_result(output, lines or ["nothing to remove"])
@@ -122,6 +126,21 @@ def _remove_abandoned(run: Run, layout: VaultLayout, agrees: Callable[[str], boo
         run.console.print_notice(line)
     is_wanted = agrees(f"Remove {count_text(len(found), 'abandoned transfer')}?")
     return found, remove_abandoned(layout, found) if is_wanted else []
+
+
+def _remove_left_files(run: Run, vault: Vault, agrees: Callable[[str], bool]) -> tuple[list[str], list[str]]:
+    """The same of what killed writers left beside records and lists of trust."""
+    from evidencesync.vault.resume.left_files import find_left_files, remove_left_files
+    from evidencesync.vault.writer import require_writer
+
+    left = find_left_files(vault)
+    if not left:
+        return [], []
+    require_writer(vault.layout)
+    for place in left:
+        run.console.print_notice(f"{safe_text(place)}  of a writer that was killed; nothing states it")
+    is_wanted = agrees(f"Remove {count_text(len(left), 'file')} of writers that were killed?")
+    return left, remove_left_files(vault, left) if is_wanted else []
 
 
 def _remove_empty(run: Run, vault: Vault, agrees: Callable[[str], bool]) -> tuple[list[str], list[str]]:

@@ -30,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.chain import ChainSubject, follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import SIGNERS, SignedBy, check_signer, decode_record
@@ -46,7 +46,7 @@ from evidencesync.errors import (
     StorageError,
     UntrustedSignerError,
 )
-from evidencesync.evidence.digest import sha512_of
+from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.files.disk import (
     FOLDER_MODE,
     is_there,
@@ -156,6 +156,27 @@ def is_begun(folder_fd: int, new: NewRecord) -> bool:
     names = [new.name, *(name for name in names_in(folder_fd) if reserved_number(name) == new.record.sequence)]
     wanted = (new.data, new.encoded())
     return any(load_own_file(folder_fd, name, MAX_RESERVATION, void=b"") in wanted for name in names)
+
+
+def is_void(folder_fd: int, name: str, number: int, last: bytes | None) -> bool:
+    """Whether a reservation of the next number can never be completed. `last`: the bytes of record `number` (0: there is none).
+
+    Call it under the lock under which writers work: then no publish comes between its reservation and its rename. Raises
+    StorageError where that is unknown.
+    """
+    found = load_own_file(folder_fd, name, MAX_RESERVATION, void=b"")
+    reserved = None if found is None else NewRecord.decode(found)
+    if reserved is None or not follows(reserved.record, number, None if last is None else sha256_of(last).hex()):
+        return True
+    if reserved.record.type != "acquired":
+        return False
+    acquisition = reserved.record.acquisition
+    return acquisition is None or not _holds_acquired(folder_fd, _published(acquisition), reserved.data)
+
+
+def _published(acquisition: int) -> str:
+    """Returns the path of a published acquisition, from the item's custody folder."""
+    return f"../{ACQUISITIONS}/{acquisition_folder(acquisition)}"
 
 
 def has_record(folder_fd: int, sequence: int) -> bool:
@@ -305,7 +326,7 @@ def _counts(folder_fd: int, other: NewRecord, new: NewRecord, may_sign: SignerCh
         return False
     if one.type != "acquired" or one.acquisition is None:
         return True
-    published = f"../{ACQUISITIONS}/{acquisition_folder(one.acquisition)}"
+    published = _published(one.acquisition)
     until = time.monotonic() + _PATIENCE_SECONDS
     while not _holds_acquired(folder_fd, published, other.data):
         if time.monotonic() >= until:

@@ -59,12 +59,13 @@ from evidencesync.vault.trust_drafts import (
     STATED_DIGESTS,
     complete_change,
     discard_drafts,
+    left_drafts,
     load_stated,
     move_drafts,
     statements,
     write_drafts,
 )
-from evidencesync.vault.writer import Machine, locked_for_writing, name_writer
+from evidencesync.vault.writer import Machine, kind_of_vault, locked_for_writing, name_writer
 
 _SECOND: Final = 1_000_000_000
 VAULT_NAMESPACES: Final = (RECEIPT_NAMESPACE, CUSTODY_NAMESPACE)
@@ -238,6 +239,13 @@ class TrustStore:
         name_writer(self._layout, machine, now)
         details = {"action": "writer-taken", "machine": machine.id, "machine_name": machine.name}
         self._change(lambda files: files, details, now)
+
+    def left_drafts(self) -> list[str]:
+        """Lists drafts as `trust_drafts.left_drafts` does; none where the lists are not what was recorded."""
+        locks_hold = kind_of_vault(self._layout).has_real_locks
+        with contextlib.suppress(ChainError, SignatureError, MissingOrExtraError), opened_folder(self._layout.root) as root:
+            return left_drafts(root, self._load_files().by_name(), locks_hold=locks_hold)
+        return []
 
     def find(self, who: str) -> list[TrustedSigner]:
         """Returns the lines of a principal, or of a key by its fingerprint. Raises NotThereError when there is none."""

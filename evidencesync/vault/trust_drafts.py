@@ -15,6 +15,8 @@ it is unknown whether their writer is still at work.
 from __future__ import annotations
 
 import os
+import stat
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -124,6 +126,28 @@ def _move(root_fd: int, draft: str, name: str) -> None:
 
 def _drafts_of(root_fd: int, name: str) -> list[str]:
     return sorted(found for found in names_in(root_fd) if is_draft(found, name))
+
+
+def left_drafts(root_fd: int, stated: Mapping[str, bytes], *, locks_hold: bool) -> list[str]:
+    """Lists drafts that a killed change left, and that nothing states. Call it under the lock under which lists are changed.
+
+    Where locks do not hold between machines, one that was written within the last hour may be somebody's.
+    """
+    found = []
+    with storing("look for drafts"):
+        for name in _FILES:
+            for draft in _drafts_of(root_fd, name):
+                written = os.stat(draft, dir_fd=root_fd, follow_symlinks=False)
+                is_mine = locks_hold or written.st_mtime < time.time() - _PATIENCE_SECONDS
+                if stat.S_ISREG(written.st_mode) and is_mine and not _takes_place(root_fd, draft, name, stated.get(name)):
+                    found.append(draft)
+    return found
+
+
+def _takes_place(root_fd: int, draft: str, name: str, stated: bytes | None) -> bool:
+    """Whether a draft is the recorded list, and is still to take its place."""
+    data, there = load_own_file(root_fd, draft, MAX_TRUST_FILE, void=b""), load_file(root_fd, name, MAX_TRUST_FILE)
+    return stated is not None and data == stated != there
 
 
 def _remove_old(root_fd: int, name: str, mine: str) -> None:

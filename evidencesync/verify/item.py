@@ -14,7 +14,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.meant import numbers_text
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.vault.interrupted import is_begun_item
+from evidencesync.vault.interrupted import is_begun_item, left_by_append
 from evidencesync.vault.layout import (
     ACQUIRED,
     ACQUIRED_SIGNATURE,
@@ -29,6 +29,7 @@ from evidencesync.vault.layout import (
     acquisition_number,
     parse_record_file,
 )
+from evidencesync.vault.reservations import MAX_RESERVATION, NewRecord
 from evidencesync.vault.staging import is_session_id
 from evidencesync.verify.acquisition import Expected, check_acquisition, check_receipt_form, hash_recipes
 from evidencesync.verify.chains import ChainReader
@@ -202,7 +203,9 @@ class _Item:
             if self._titles != _NO_TITLES:
                 break
         known = self._custody.listed and acquisitions.listed
-        if self._titles == _NO_TITLES and not numbers and not self._custody.names and known:
+        if self._titles == _NO_TITLES and not numbers and known and self._has_only_leftovers():
+            self._titles = self._begun_titles()
+            self._chain = self._new_chain()
             self._chain.read_folder(self._custody, self._reaching)
             self._check_stated_head()
             self._report.report(Check.STRUCTURE, "empty-item", "the item holds no acquisition (yet)")
@@ -217,6 +220,21 @@ class _Item:
         acquisitions.report = acquisitions.report.about(*self._titles)
         self._chain.read_folder(self._custody, self._reaching)
         return True
+
+    def _has_only_leftovers(self) -> bool:
+        """Whether the custody folder has nothing but what a first push leaves that ended before it published."""
+        kinds = {raw.decode("utf-8", "replace"): kind for raw, kind in self._custody.names.items()}
+        return left_by_append(kinds, 0, of_item=True) == kinds.keys() and set(kinds.values()) <= {"file"}
+
+    def _begun_titles(self) -> tuple[str, str]:
+        """Returns the numbers in a record that was begun, if these folders are named after them."""
+        for raw in sorted(self._custody.names):
+            data, _ = self._custody.load_quietly(raw.decode("utf-8", "replace"), MAX_RESERVATION)
+            begun = None if data is None else NewRecord.decode(data)
+            titles = _NO_TITLES if begun is None else (begun.record.case or "", begun.record.item or "")
+            if all(titles) and tuple(Title(title).folder for title in titles) == (self._where.case, self._where.item):
+                return titles
+        return _NO_TITLES
 
     def _read_nameless_chain(self) -> None:
         """Reads a chain without a known owner. If not all could be read, it may be one that was seen before: none is missing."""
