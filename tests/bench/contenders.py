@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from tests.bench.measure import Cost, Meter, run_quietly
 from tests.bench.sshd import Server
@@ -117,6 +117,13 @@ class HashdeepAroundRsync:
         return cost
 
 
+class FarVault(NamedTuple):
+    """The address of a vault, and the options by which it is reached."""
+
+    address: str
+    options: list[str]
+
+
 @dataclass(frozen=True)
 class EvidenceSync:
     """Us, through sshd. Wire bytes are what `--json` says: bytes on ssh's pipes, before encryption and framing."""
@@ -139,12 +146,18 @@ class EvidenceSync:
         return replace(cost, wire_bytes=int(result["wire_sent"]) + int(result["wire_received"]))
 
     def _command(self, place: Place, step: Step) -> list[str]:
-        server = place.server
-        address = f"ssh://{server.login}:{server.port}{place.folder / 'vault'}"
-        far = shlex.join([*place.meter.far_command, "env", f"HOME={place.home}", place.evidencesync])
-        connect = ["-i", str(server.key), "--known-hosts", str(server.known_hosts), "--remote-command", far]
+        far = self.connecting(place)
         name = ["--case", step.case, "--item", step.item, "--examiner", "bench"]
-        return [place.evidencesync, "push", str(step.source), address, *name, "--json", *connect, *self.options]
+        return [place.evidencesync, "push", str(step.source), far.address, *name, "--json", *far.options, *self.options]
+
+    def connecting(self, place: Place) -> FarVault:
+        """How the vault is reached."""
+        server = place.server
+        far = shlex.join([*place.meter.far_command, "env", f"HOME={place.home}", place.evidencesync])
+        return FarVault(
+            f"ssh://{server.login}:{server.port}{place.folder / 'vault'}",
+            ["-i", str(server.key), "--known-hosts", str(server.known_hosts), "--remote-command", far],
+        )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ _CIPHER: Final = ("-c", "aes128-gcm@openssh.com")
 _RSYNC: Final = Rsync("rsync -a", ssh_options=_CIPHER)
 _COMPRESSING: Final = Rsync("rsync -az", ("-az",), ssh_options=_CIPHER)
 _CHECKSUMS: Final = Rsync("rsync -ac", ("-ac",), ssh_options=_CIPHER)
-_LINES: Final = (
+LINES: Final = (
     ("wide", "100 ms", NetworkLine(round_trip=0.1)),
     ("100M", "100 ms, 100 Mbit/s", NetworkLine(round_trip=0.1, rate=12_500_000)),
 )
@@ -25,7 +25,7 @@ _LINES: Final = (
 def _row(name: str, title: str, work: Work, *others: Rsync) -> tuple[Row, ...]:
     best = others[0].name
     lanes = (*(Lane(other) for other in others), *ours(Ratio(best, wall_goal=1.0), read_back=(Ratio(best),)))
-    return tuple(Row(f"F-{name}-{key}", f"{title}; {words}", work, lanes, line=line) for key, words, line in _LINES)
+    return tuple(Row(f"F-{name}-{key}", f"{title}; {words}", work, lanes, line=line) for key, words, line in LINES)
 
 
 FAR: Final = (

@@ -16,7 +16,7 @@ wall    median of the runs (least to most); runs of a row's contenders take turn
 cpu     user and system time. near: the command and its children (rsync's ssh is one). far: sshd and all it started.
 peak    resident memory of the largest single process of each end, the far one without sshd; 8 MB or so is the least it can show.
 wire    both directions, before encryption, without SSH's framing. evidencesync: bytes on ssh's pipes. rsync: its own count.
-        On F- and V- rows a proxy counts what all of them send over TCP, SSH included.
+        On F-, R- and V- rows a proxy counts what all of them send over TCP, SSH included.
 grown   what the destination's disk gave for it. evidencesync keeps every earlier state, rsync into the same folder does not.
 goal    those of the project; a row without one says nothing there.
 lo      what the loopback interface carried meanwhile, packet headers and all other traffic included: the same measure for all."""

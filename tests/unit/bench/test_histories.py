@@ -12,6 +12,7 @@ import pytest
 
 from tests.bench.histories import IMAGES, WORKS
 from tests.bench.rows import ROWS
+from tests.bench.rows_back import BACK
 from tests.bench.work import History, Sizes, Workshop
 
 MIB = 1 << 20
@@ -33,6 +34,15 @@ def test_every_ratio_is_by_a_lane_of_its_row() -> None:
         assert len(set(names)) == len(names)
         assert {ratio.against for lane in row.lanes for ratio in lane.ratios} <= set(names), row.name
     assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+def test_what_comes_back_is_the_last_of_what_is_there_and_a_basis_the_first(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path, Sizes(image=8 * MIB, files=20))
+    for row in BACK:
+        made = row.work.make(shop)
+        assert [step.source for step in made.sent] == [made.known[-1].source], row.name
+        assert len({step.source for step in made.known}) == (2 if "older" in row.name else 1), row.name
+        shop.clear()
 
 
 def test_what_changed_has_another_time_or_size_in_whole_seconds(tmp_path: Path) -> None:
