@@ -140,8 +140,10 @@ class Findings:
     _kinds: Counter[str] = field(default_factory=Counter)
 
     def add(self, finding: Finding) -> None:
-        """Adds one."""
-        self._codes.add(MEANINGS[finding.slug].code)
+        """Adds one. An error of a kind that only a later version knows leaves the verdict open: it is never a pass."""
+        known = MEANINGS.get(finding.slug)
+        unknown = ExitCode.GAPS if finding.severity == "error" else ExitCode.COMPLETE
+        self._codes.add(unknown if known is None else known.code)
         self._kinds[finding.slug] += 1
         if self._kinds[finding.slug] <= MAX_FINDINGS:
             self.found.append(finding)

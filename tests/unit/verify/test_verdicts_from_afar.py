@@ -148,6 +148,15 @@ def test_of_many_findings_the_worst_are_shown_and_the_word_stays(monkeypatch: py
     assert (after.outcome, after.exit_code) == (before.outcome, before.exit_code)
 
 
+def test_an_error_of_a_kind_that_is_not_known_here_leaves_the_verdict_of_its_item_open() -> None:
+    """What a vault of a later version has found is recorded item by item, by the version that asks."""
+    own = Findings()
+    own.add(finding("a-kind-of-tomorrow", severity="warning"))
+    assert own.outcome == "pass"
+    own.add(finding("a-kind-of-tomorrow"))
+    assert (own.outcome, own.exit_code) == ("incomplete", 3)
+
+
 def test_few_findings_are_all_shown_in_their_order() -> None:
     few = [finding("source-gaps", severity="info"), finding("file-damaged"), finding("unsafe-mode", severity="warning")]
     assert bounded_findings(few) == few
