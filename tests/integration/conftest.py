@@ -138,12 +138,12 @@ def running_sshd(folder: Path, program: str, settings: str = "") -> Iterator[Ssh
 
 @pytest.fixture(scope="session")
 def sshd(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[Sshd]:
-    """A server with an Ed25519 and an RSA host key."""
+    """A server with an Ed25519 and an RSA host key; a small one, for it is made in each process of tests."""
     program = require_program("sshd")
     require_program("ssh-keygen")
     folder = tmp_path_factory.mktemp("sshd")
     make_key(folder / "host_ed25519")
-    make_key(folder / "host_rsa", "-t", "rsa", "-b", "3072")
+    make_key(folder / "host_rsa", "-t", "rsa", "-b", "2048")
     with running_sshd(folder, program, f"HostKey {folder}/host_rsa\n") as server:
         yield server
 

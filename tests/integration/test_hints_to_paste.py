@@ -73,7 +73,7 @@ def test_a_name_that_trust_add_refuses_is_not_suggested(comment: str, lab: Lab, 
 def test_a_vault_that_is_a_file_and_one_that_is_the_source_are_said(lab: Lab) -> None:
     assert "a vault is a folder, which ana.pub is not" in lab.run("list", "ana.pub").err
     swapped = lab.run("push", "a vault", "evidence", *ITEM, "--sign-key", "ana")
-    assert (swapped.code, "change the order" in swapped.err) == (2, True)
+    assert (swapped.code, "evidencesync push evidence 'a vault' --case" in swapped.err) == (2, True)
 
 
 def test_a_port_behind_a_colon_is_no_path_of_a_server(lab: Lab) -> None:
