@@ -234,7 +234,8 @@ class PushView:
         progress, stage = self.progress, _STAGES[self.progress.stage]
         done, total = self.extent()
         if progress.stage == "done":
-            return f"{stage}: all {size_text(total)} have arrived" if total else stage
+            had = f"; the vault had {size_text(progress.known_bytes)} of them" if progress.known_bytes else ""
+            return f"{stage}: all {size_text(total)} are there{had}" if total else stage
         if progress.stage not in _SENDING:
             if progress.stage != self._measured:
                 self._stage, self._measured = Meter(), progress.stage

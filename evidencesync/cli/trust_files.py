@@ -88,7 +88,9 @@ def _load_key(file: Path) -> tuple[PublicKey, str]:
     except OSError as error:
         raise SigningKeyError(f"the public key {shown} cannot be read: {error.strerror}", hint=_PUBLIC_HINT) from error
     if b"PRIVATE KEY" in data:
-        raise SigningKeyError(f"{shown} is a private key", hint=_PUBLIC_HINT)
+        beside = expand(Path(f"{file}.pub"))
+        hint = f"Its public part is beside it: {shell_text(str(beside))}" if beside.is_file() else _PUBLIC_HINT
+        raise SigningKeyError(f"{shown} is a private key, which stays with its owner", hint=hint)
     if (makes := next((makes for begins, makes in _OTHER_FORMS.items() if data.startswith(begins)), None)) is not None:
         made = makes.format(shell_text(str(file)), shell_text(f"{file.with_suffix('')}.pub"))
         raise SigningKeyError(f"{shown} is not written as OpenSSH writes a public key", hint=f"Make one that is: {made}")

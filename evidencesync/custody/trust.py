@@ -155,7 +155,7 @@ class TrustedSigners:
             end = max(signer.valid_before or 0 for signer in self.signers if signer.key == key)
             raise UntrustedSignerError(
                 f"the key {key.fingerprint} was retired: it was trusted until {_shown_time(end)}, and signs nothing new",
-                hint="Does the clock of the vault's machine show an earlier time? Then set it (see: date -u).",
+                hint="Ask who keeps the vault. If the clock of the vault's machine is slow, set it (see: date -u).",
             )
 
     def is_ever_trusted(self, principal: str | None, key: PublicKey, namespace: str) -> bool:

@@ -34,6 +34,9 @@ _PATH: Final = (
 )
 _PORT_IN_PATH: Final = re.compile(rb"([0-9]{1,5})(/.*)", re.DOTALL)
 _ADD_KEY: Final = "Have it added, on the vault's machine: evidencesync trust add VAULT KEY.pub --principal NAME"
+_NOT_NOW: Final = (
+    "The vault knows this key, and does not trust it now: ask who keeps the vault. Who is trusted: evidencesync trust list VAULT"
+)
 _TO_ASK: Final[tuple[Role, ...]] = ("read", "verify", "acquire")  # who acquires asks for room
 _CLAIM: Final = msgspec.json.Decoder(SessionClaim)
 _READING_CLAIM: Final = msgspec.json.Decoder(ReadingClaim)
@@ -165,12 +168,12 @@ def _prove(
     if signer.fingerprint != claim.key:
         raise SignatureError("the session's claim is signed by another key than it names")
     # 4.
+    trust = vault.load_trust()
     try:
-        trust = vault.load_trust()
         return claim, trust.principal_for(signer, SESSION_NAMESPACE, now), signer, trust
     except UntrustedSignerError as error:
         if error.hint == error.default_hint:  # it is the key of whoever asks, also where nothing is acquired
-            error.hint = _ADD_KEY
+            error.hint = _NOT_NOW if any(one.key == signer for one in trust.signers.signers) else _ADD_KEY
         raise
 
 

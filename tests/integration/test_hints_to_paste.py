@@ -61,6 +61,16 @@ def test_a_key_that_is_not_trusted_is_added_where_the_vault_lies(lab: Lab, tmp_p
     assert said == "Have it added, on the vault's machine: evidencesync trust add 'a vault' KEY.pub --principal NAME"
 
 
+def test_who_was_retired_is_not_told_to_be_added_again(lab: Lab, tmp_path: Path) -> None:
+    key = str(tmp_path / "mia")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "mia@lab", "-f", key], check=True)
+    assert lab.run("trust", "add", "a vault", f"{key}.pub").code == 0
+    assert lab.run("trust", "retire", "a vault", "mia@lab").code == 0
+    said = hint(lab, "push", "evidence", "a vault", *ITEM, "--sign-key", key)
+    assert "trust add" not in said
+    assert "sk who keeps the vault" in said  # in the second in which it was retired, or later
+
+
 @pytest.mark.parametrize("comment", ["vault@lab", "laptop", ""])
 def test_a_name_that_trust_add_refuses_is_not_suggested(comment: str, lab: Lab, tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", tmp_path / "eve"], check=True)

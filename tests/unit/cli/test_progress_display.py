@@ -333,7 +333,7 @@ def test_the_last_frame_of_a_push_is_its_end_and_not_the_last_count_of_the_vault
     progress = Progress(stage="finishing", total_files=1, total_bytes=70_100_000, zero_bytes=0, stored_bytes=6_300_000)
     progress.stage_done, progress.stage_total = 6_300_000, 70_100_000
     last = drawn_last(PushView(progress), monkeypatch)
-    assert last.splitlines()[0].rstrip() == "done: all 70.1 MB have arrived"
+    assert last.splitlines()[0].rstrip() == "done: all 70.1 MB are there"
     assert "6.3" not in last
     assert PushView(progress).extent() == (70_100_000, 70_100_000)
 
