@@ -15,7 +15,6 @@ import pytest
 
 from evidencesync.custody.roles import EVERYTHING, USUAL, make_grant
 from evidencesync.errors import (
-    MissingOrExtraError,
     NotAllowedError,
     NotThereError,
     TrustChangedError,
@@ -169,7 +168,7 @@ def test_missing_roles_are_no_permission(vault: Vault, older: Vault, examiner: V
         if changed:
             one.trust.change(examiner.public_key, READ, at_ns=NOW)
         (one.layout.root / "roles.json").unlink()
-        with pytest.raises(MissingOrExtraError):
+        with pytest.raises(TrustChangedError):
             one.load_trust()
         verdict, slugs = found(one)
         assert (verdict, slugs - {"roles-not-stated"}) == ("fail", {"missing-document"})
