@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.guard import failure_from
-from evidencesync.connection.event_log import Events, Role
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
@@ -101,6 +100,7 @@ def logged(
     `of`: what the run is about. `reads`: see Events. Raises what the work raises, and UsageError for an impossible log.
     """
     import evidencesync
+    from evidencesync.connection.event_log import Events
 
     chosen = given or run.settings.values.log
     place = chosen if given is not None or chosen in _SYSTEM else run.settings.path(chosen)
