@@ -98,7 +98,7 @@ USELESS: dict[str, tuple[int, list[tuple[str, ...]], tuple[str, ...]]] = {
         [("trust", "revoke", "vault", "ben@lab")],
         ("trust", "add", "vault", "ben.pub", "--principal", "ben2@lab"),
     ),
-    "add a key twice": (2, [], ("trust", "add", "vault", "ben.pub", "--principal", "ben@lab")),
+    "add a key twice, with other roles": (2, [], ("trust", "add", "vault", "ben.pub", "--principal", "ben@lab", "--may", "read")),
     "add a key under two names": (2, [], ("trust", "add", "vault", "ben.pub", "--principal", "carl@lab")),
     "add the vault's key": (2, [], ("trust", "add", "vault", "vault/vault_key.pub", "--principal", "carl@lab")),
     "seal twice": (11, [("custody", "seal", "vault", *ITEM, *SIGN)], ("custody", "seal", "vault", *ITEM, *SIGN)),

@@ -28,6 +28,7 @@ from evidencesync.localstate.heads import HeadMemory
 from evidencesync.localstate.receipt_checks import CheckedReceipt, check_kept
 from evidencesync.localstate.receipts import ReceiptDraft
 from evidencesync.vault.ledger import iter_records, sign_record
+from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.receipt_comparison import chain_order, check_against_vault
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -183,7 +184,7 @@ def test_a_link_in_place_of_a_document_is_not_followed(keeper: Keeper) -> None:
 
 
 def against(keeper: Keeper, folder: Path) -> list[str]:
-    return [error.slug for error in check_against_vault(check(folder), keeper.bench.vault)]
+    return [error.slug for error in check_against_vault(check(folder), Vault.open(keeper.bench.vault.layout.root))]
 
 
 def test_a_vault_has_what_it_signed_for(keeper: Keeper) -> None:
@@ -267,6 +268,7 @@ def test_a_vault_with_another_history_is_forked(keeper: Keeper, tmp_path: Path) 
     folder = keeper.push()
     shutil.rmtree(root)
     (tmp_path / "backup").rename(root)
+    keeper.bench.vault = Vault.open(root)
     keeper.bench.push()
     assert against(keeper, folder) == ["forked"]
 
@@ -281,6 +283,7 @@ def test_a_vault_that_wrote_its_own_chain_anew_lacks_what_it_showed_with_the_rec
             (ledger.folder / (record_name(record) + suffix)).unlink()
     shutil.rmtree(keeper.bench.vault.layout.cases / next(iter(others.details)))
     assert against(keeper, folder) == ["rolled-back"]
+    ledger = Vault.open(keeper.bench.vault.layout.root).ledger
     for _ in range(2):  # as long as it was, and longer
         head = ledger.head()
         ledger.append(*sign_record(replace(own, sequence=head.sequence + 1, previous_sha256=head.sha256), signer))
