@@ -165,6 +165,9 @@ def _check_lines(output: ReceiptsCheckOutput, *, others: int) -> Iterator[str]:
     if others:
         compared += f"; {count_text(others, 'receipt')} of other vaults not checked"
     yield f"checked {count_text(len(output.receipts), 'receipt')}; {trust}{compared}"
+    last = max((one.received for one in output.receipts if one.received is not None), default=None)
+    if output.vault is not None and last is not None:
+        yield f"  the last receipt is of {time_text(last)}: of what the vault was given later, receipts say nothing"
     yield f"verdict: {output.verdict.upper()}"
 
 
