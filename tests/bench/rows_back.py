@@ -45,7 +45,8 @@ def _lists(name: str, title: str) -> Row:
 
 BACK: Final = (
     *_restores("image", "a thirty-second of A back, nothing here yet", image_work(share=1 / 32), _FRESH, _SCP),
-    *_restores("files", "a tenth of B back, nothing here yet", files_work(share=0.1), _FRESH, _SCP),
+    # Without scp: it waits for each file in turn, an hour for these.
+    *_restores("files", "a tenth of B back, nothing here yet", files_work(share=0.1), _FRESH),
     *_restores(
         "older",
         "an eighth of A back, here as it was before the edits",
