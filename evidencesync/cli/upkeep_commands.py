@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -131,30 +132,32 @@ def _remove_abandoned(run: Run, layout: VaultLayout, agrees: Callable[[str], boo
 def _remove_left_files(run: Run, vault: Vault, agrees: Callable[[str], bool]) -> tuple[list[str], list[str]]:
     """The same of what killed writers left beside records and lists of trust."""
     from evidencesync.vault.resume.left_files import find_left_files, remove_left_files
-    from evidencesync.vault.writer import require_writer
 
     left = find_left_files(vault)
-    if not left:
-        return [], []
-    require_writer(vault.layout)
-    for place in left:
-        run.console.print_notice(f"{safe_text(place)}  of a writer that was killed; nothing states it")
-    is_wanted = agrees(f"Remove {count_text(len(left), 'file')} of writers that were killed?")
+    question = f"Remove {count_text(len(left), 'file')} of writers that were killed?"
+    is_wanted = _is_wanted(run, vault, left, "of a writer that was killed; nothing states it", partial(agrees, question))
     return left, remove_left_files(vault, left) if is_wanted else []
+
+
+def _is_wanted(run: Run, vault: Vault, places: Sequence[str], what: str, agrees: Callable[[], bool]) -> bool:
+    """Names what would be removed, if there is anything, and asks. Raises OtherWriterError."""
+    from evidencesync.vault.writer import require_writer
+
+    if not places:
+        return False
+    require_writer(vault.layout)
+    for place in places:
+        run.console.print_notice(f"{safe_text(place)}  {what}")
+    return agrees()
 
 
 def _remove_empty(run: Run, vault: Vault, agrees: Callable[[str], bool]) -> tuple[list[str], list[str]]:
     """The same of items and cases in which nothing was ever published."""
     from evidencesync.vault.resume.empty_items import find_empty_items, remove_empty_items
-    from evidencesync.vault.writer import require_writer
 
     empty = find_empty_items(vault)
-    if not empty:
-        return [], []
-    require_writer(vault.layout)
-    for place in empty:
-        run.console.print_notice(f"{place}  nothing was ever published here")
-    is_wanted = agrees(f"Remove {count_text(len(empty), 'empty folder')}?")
+    question = f"Remove {count_text(len(empty), 'empty folder')}?"
+    is_wanted = _is_wanted(run, vault, empty, "nothing was ever published here", partial(agrees, question))
     return empty, remove_empty_items(vault, empty) if is_wanted else []
 
 

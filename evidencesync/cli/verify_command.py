@@ -40,6 +40,7 @@ from evidencesync.exit_codes import ExitCode
 if TYPE_CHECKING:
     from evidencesync.cli.reading import ReadableVault
     from evidencesync.cli.verify_afar import OwnCheck
+    from evidencesync.cli.verify_record import Append, Verifier
     from evidencesync.custody.timestamp import Roots
     from evidencesync.verify.findings import Finding, Verdict
 
@@ -167,7 +168,7 @@ def _verify_here(
     if result.output is not None:
         raise UsageError("-o is for the verdict that a vault on another machine signs", hint="Print this one: --json > FILE")
     from evidencesync.cli.trust_files import load_roots
-    from evidencesync.cli.verify_record import exit_code, record_verdict, recorded_lines, verifier_with
+    from evidencesync.cli.verify_record import verifier_with
 
     verifier = verifier_with(run, recording, ssh.identity_file(run.settings)) if recording.record else None
     signers = load_trusted(Path(distrust.trusted)) if distrust.trusted is not None else None
@@ -176,10 +177,20 @@ def _verify_here(
     verdict = audit(run, folder, part, signers, checks, roots=roots, expect_head=distrust.expect_head)
     _record_verdict(run, verdict)
     shown = _shown(run, verdict, vault, result, recording)
-    if verifier is None:
+    append = None if verifier is None else partial(verifier.append, folder)
+    return _conclude(run, verdict, shown, part, verifier, append)
+
+
+def _conclude(
+    run: Run, verdict: Verdict, shown: Iterable[str], part: PartChoice, verifier: Verifier | None, append: Append | None
+) -> ExitCode:
+    """Records the verdict where somebody signs it, prints it, and returns the exit code of both."""
+    from evidencesync.cli.verify_record import exit_code, record_verdict, recorded_lines
+
+    if verifier is None or append is None:
         run.console.print_result(verdict, shown)
         return ExitCode(verdict.exit_code)
-    recorded = record_verdict(verdict, part, verifier, partial(verifier.append, folder))
+    recorded = record_verdict(verdict, part, verifier, append)
     run.console.print_result(recorded, [*shown, *recorded_lines(recorded)])
     return exit_code(recorded)
 
@@ -206,7 +217,7 @@ def _verify_afar(
 ) -> ExitCode:
     """Verifies a vault on another machine."""
     from evidencesync.cli.verify_afar import appending, by_vault_lines, fetched_vault, verify_afar, verify_fetched
-    from evidencesync.cli.verify_record import exit_code, record_verdict, recorded_lines, verifier_with
+    from evidencesync.cli.verify_record import verifier_with
 
     if not distrust.fetch:
         _require_its_word(checks, distrust)
@@ -219,14 +230,9 @@ def _verify_afar(
         with fetched_vault(run, vault, part, reader, ssh) as readable:
             verdict, kept = verify_fetched(run, readable, own, result.output)
     _record_verdict(run, verdict)
-    shown = _shown(run, verdict, vault, result, recording)
-    lines, code = [*by_vault_lines(verdict.by_vault), *shown], ExitCode(verdict.exit_code)
-    if verifier is None:
-        run.console.print_result(verdict, lines)
-    else:
-        recorded = record_verdict(verdict, part, verifier, appending(run, address, ssh, verifier))
-        run.console.print_result(recorded, [*lines, *recorded_lines(recorded)])
-        code = exit_code(recorded)
+    lines = [*by_vault_lines(verdict.by_vault), *_shown(run, verdict, vault, result, recording)]
+    append = None if verifier is None else appending(run, address, ssh, verifier)
+    code = _conclude(run, verdict, lines, part, verifier, append)
     return kept if code is ExitCode.COMPLETE else code
 
 
