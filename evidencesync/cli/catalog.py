@@ -266,6 +266,7 @@ def _list_acquisition(layout: ItemLayout, number: int, problems: set[ExitCode]) 
         filtered=state.filtered,
         bytes_not_readable=state.unread_bytes,
         problem=None,
+        earlier=footer.earlier,
     )
 
 

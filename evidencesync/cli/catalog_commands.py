@@ -163,12 +163,13 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
                 extent,
                 one.fingerprint or "",
                 *state.parts,
+                *([f"{count_text(one.earlier.files, 'file')} not read again"] if one.earlier is not None else []),
             ]
         )
 
 
 def _show_lines(output: ShowOutput) -> Iterator[str]:
-    from evidencesync.custody.labels import FLAGS, contents_text, device_facts_text
+    from evidencesync.custody.labels import FLAGS, contents_text, device_facts_text, earlier_text
     from evidencesync.custody.wholeness import SourceState
     from evidencesync.evidence.path import from_json_fields
 
@@ -204,7 +205,9 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     flags = ", ".join(f"{count:,} {FLAGS.get(flag, safe_text(flag))}" for flag, count in footer.flags.items())
     yield f"  flags         {flags or 'none'}"
     state = SourceState.of_manifest(header, footer)
-    yield f"  read          {'; '.join(state.parts) or 'everything'}"
+    files = receipt.points.arrival.files
+    earlier = [] if footer.earlier is None else [earlier_text(footer.earlier, files, output.acquisition)]
+    yield f"  read          {'; '.join([*state.parts, *earlier]) or 'everything'}"
     for name in ("source", "arrival", "disk"):
         point = getattr(receipt.points, name)
         digests = f", {' and '.join(map(safe_text, point.digests))}" if point.digests else ""

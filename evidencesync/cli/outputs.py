@@ -13,6 +13,7 @@ import msgspec
 from evidencesync.custody.documents import (
     AcquisitionNumber,
     CustodyRecord,
+    Earlier,
     Fingerprint,
     ManifestFooter,
     ManifestHeader,
@@ -271,7 +272,8 @@ class ListedAcquisition(Output, frozen=True):
     """One acquisition, as its receipt and records say; null where they cannot be read, which is then the problem.
 
     `verdict` and `flags` are those of the push: what of the source is not there, or changed while it was read. What filters left
-    out (`filtered`) is no gap. `bytes_not_readable` are those of files that were read in part.
+    out (`filtered`) is no gap. `bytes_not_readable` are those of files that were read in part. `earlier` counts what was not read
+    again: null where all was.
     """
 
     acquisition: AcquisitionNumber
@@ -286,6 +288,7 @@ class ListedAcquisition(Output, frozen=True):
     filtered: bool | None
     bytes_not_readable: Count | None
     problem: Problem | None
+    earlier: Earlier | None = None
 
 
 class ListedItem(Output, frozen=True):

@@ -103,10 +103,19 @@ class ManifestHeader(Document, frozen=True):
     notes: list[FreeText]
 
 
+class Earlier(Document, frozen=True):
+    """How many contents, and bytes of them, were not read in this acquisition; `oldest`: the first one that read any of them."""
+
+    files: Count
+    bytes: Count
+    oldest: AcquisitionNumber
+
+
 class ManifestFooter(Document, frozen=True):
     """Last line of a manifest: `counts` by entry type, `flags` by flag (only those that occur), bytes of all contents.
 
-    `remarks` counts what is only known at the end of the walk; absent where there is nothing to count.
+    `remarks` counts what is only known at the end of the walk; absent where there is nothing to count. `earlier` counts the
+    entries with `read_in`; absent without any.
     """
 
     counts: dict[str, Count]
@@ -114,6 +123,7 @@ class ManifestFooter(Document, frozen=True):
     bytes: Count
     finished: UtcTime
     remarks: dict[Remark, Count] | None = None
+    earlier: Earlier | None = None
 
 
 class Point(Document, frozen=True):

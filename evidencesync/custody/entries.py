@@ -113,9 +113,10 @@ class WalkOrder:
 class FieldRules:
     """Checks an entry's fields against its type, and the lists that may continue in further lines."""
 
-    __slots__ = ("_attribute", "_attribute_bytes", "_entry", "_error_end", "_hole_end", "_owners")
+    __slots__ = ("_attribute", "_attribute_bytes", "_entry", "_error_end", "_hole_end", "_owners", "acquisition")
 
     def __init__(self) -> None:
+        self.acquisition = 0  # the manifest's own; contents may have been read in one before it
         self._owners: set[str | None] = {None}
         self._entry: Entry | None = None
         self._attribute = ""
@@ -149,6 +150,7 @@ class FieldRules:
             or entry.device_number is not None
             or entry.inode_flags is not None
             or entry.flags is not None
+            or entry.read_in is not None
         ):
             self._check_rare(entry)
         if entry.xattrs is not None or entry.holes is not None or entry.read_errors is not None:
@@ -202,6 +204,10 @@ class FieldRules:
             ranks = [_FLAG_RANK[flag] for flag in entry.flags]
             if not ranks or any(left >= right for left, right in pairwise(ranks)):
                 raise MalformedDocumentError("an entry's flags are empty, repeated or out of order")
+        if entry.read_in is not None:
+            is_whole = entry.type == "file" and entry.blake3 is not None and entry.flags is None and entry.read_errors is None
+            if entry.read_in >= self.acquisition or not is_whole:
+                raise MalformedDocumentError("an entry says that it was read in an earlier acquisition, and cannot have been")
 
     def _check_lists(self, entry: Entry, line: Entry | Continuation) -> None:
         if line.xattrs is not None:

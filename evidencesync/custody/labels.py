@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from evidencesync.custody.documents import Earlier
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.number_format import size_text
+from evidencesync.evidence.number_format import count_text, size_text
 
 _PLURALS: Final = {
     "file": "files",
@@ -113,6 +114,14 @@ def contents_text(counts: Mapping[str, int], files: int) -> str:
     """Of how many files the vault has content, where a manifest counts more than these; else empty."""
     listed = counts.get("file", 0) + counts.get("block-device", 0)
     return "" if files == listed else f"content of {counts_text({'file': files})}"
+
+
+def earlier_text(earlier: Earlier, files: int, acquisition: int, when: str = "") -> str:
+    """How many contents of an acquisition were not read in it, and since when they are known. `when`: of the oldest reading."""
+    known = f"acquisition {earlier.oldest}{f' ({when})' if when else ''}{' or later' if earlier.oldest < acquisition - 1 else ''}"
+    were, their = ("was", "its") if earlier.files == 1 else ("were", "their")
+    of = f"{earlier.files:,} of {count_text(files, 'file')} ({size_text(earlier.bytes)})"
+    return f"{of} {were} not read again: {their} content is as it was read in {known}"
 
 
 def label_text(name: str) -> str:

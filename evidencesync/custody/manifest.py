@@ -170,6 +170,7 @@ class ManifestReader:
         if state is _State.HEADER:
             first_end = block.index(b"\n") + 1
             self.header = decode_header(block[:first_end])
+            self._fields.acquisition = self.header.acquisition
             block = block[first_end:]
             self._lines = 1
         last_start = block.rfind(b"\n", 0, -1) + 1

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from evidencesync.custody.documents import ManifestFooter, ManifestHeader
+from evidencesync.custody.documents import Earlier, ManifestFooter, ManifestHeader
 from evidencesync.evidence.entry import Entry, EntryType, Flag, Remark
 from evidencesync.evidence.utc_time import UtcTime
 
@@ -28,10 +28,11 @@ _DIGITS: Final = 16
 class ManifestTally:
     """Counts by type and by flag, contents (entries whose bytes are kept) and the bytes of all contents, and remarks.
 
-    `taken` counts the entries that are not folders, vanished or skipped: without any, there is no evidence at all.
+    `taken` counts the entries that are not folders, vanished or skipped: without any, there is no evidence at all. `earlier`
+    counts the contents that were not read in this acquisition.
     """
 
-    __slots__ = ("_flags", "_remarks", "_types", "bytes", "contents", "taken")
+    __slots__ = ("_earlier", "_flags", "_remarks", "_types", "bytes", "contents", "taken")
 
     def __init__(self) -> None:
         self._types: dict[str, int] = dict.fromkeys(TYPE_ORDER, 0)
@@ -40,6 +41,7 @@ class ManifestTally:
         self.contents = 0
         self.taken = 0
         self.bytes = 0
+        self._earlier = (0, 0, 0)
 
     def add(self, entry: Entry) -> None:
         """Counts one entry. Its continuation lines do not count."""
@@ -51,6 +53,9 @@ class ManifestTally:
         if entry.flags:
             for flag in entry.flags:
                 self._flags[flag] += 1
+        if entry.read_in is not None:
+            files, size, oldest = self._earlier
+            self._earlier = files + 1, size + (entry.size or 0), min(oldest or entry.read_in, entry.read_in)
 
     def remark(self, remark: Remark, count: int) -> None:
         """Adds to a count that is only known at the end of the walk."""
@@ -71,10 +76,20 @@ class ManifestTally:
         """Remarks in their declared order; only those that occur."""
         return {name: count for name, count in self._remarks.items() if count}
 
+    @property
+    def earlier(self) -> Earlier | None:
+        """Contents that were not read in this acquisition; None where all were."""
+        return Earlier(*self._earlier) if self._earlier[0] else None
+
     def footer(self, finished: UtcTime) -> ManifestFooter:
         """Returns the last line for what was counted so far."""
         return ManifestFooter(
-            counts=self.counts, flags=self.flags, bytes=self.bytes, finished=finished, remarks=self.remarks or None
+            counts=self.counts,
+            flags=self.flags,
+            bytes=self.bytes,
+            finished=finished,
+            remarks=self.remarks or None,
+            earlier=self.earlier,
         )
 
 

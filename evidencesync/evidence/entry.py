@@ -22,6 +22,8 @@ Number = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,20}$", max_length=20)]
 """An identifier of up to 64 bits, as a string: JSON readers lose digits above 2^53."""
 InodeFlags = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}$", max_length=8)]
 """The bits of linux/fs.h's FS_*_FL in hexadecimal, without those that say how a file is stored; never all zero."""
+ReadIn = Annotated[int, msgspec.Meta(ge=1, le=9999)]
+"""The number of an earlier acquisition."""
 Extent = tuple[Count, Count]
 """Offset and length in bytes."""
 
@@ -40,7 +42,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
     `size`, `blake3` and `sha256` are of the bytes that were stored: with read errors these are not the bytes of the
     source. `path_b64`, `hardlink_to_b64` and `target_b64` replace the plain field where the bytes are not clean UTF-8;
-    names of owners that are not clean are left out.
+    names of owners that are not clean are left out. `read_in`: the earlier acquisition in which the content was read,
+    where it was not read in this one.
     """
 
     type: EntryType
@@ -71,6 +74,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     holes: Annotated[list[Extent], msgspec.Meta(max_length=LIST_CAP_PER_LINE)] | None = None
     read_errors: Annotated[list[ReadError], msgspec.Meta(max_length=LIST_CAP_PER_LINE)] | None = None
     flags: list[Flag] | None = None
+    read_in: ReadIn | None = None
 
     @property
     def has_content(self) -> bool:

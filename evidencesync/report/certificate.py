@@ -15,7 +15,7 @@ from evidencesync.evidence.number_format import count_text, size_text, time_text
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.report.blocks import Sink
 from evidencesync.report.document import Acquisition, Item, Report
-from evidencesync.report.exhibits import gaps_text, shown_path
+from evidencesync.report.exhibits import gaps_text, not_read_again, shown_path
 from evidencesync.report.texts import WORDS
 from evidencesync.report.verdicts import digests_left
 
@@ -152,6 +152,8 @@ def _known(item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
     yield "Digests taken", f"{digests_text(header.method.digests)}, {where[header.digests_taken_at]}"
     yield "Contents", f"{count_text(receipt.points.arrival.files, 'file')}, {footer.bytes:,} bytes"
     yield "Not read, or not whole", gaps_text(one) + _names(one)
+    if (earlier := not_read_again(item, one)) is not None:
+        yield "Not read again", earlier
     yield "Left out by filters", "; ".join(safe_text(rule, 400) for rule in header.method.filters) or "nothing: no filter was set"
     yield "SHA-256 of the list of all files and their digests", one.contents.manifest_sha256 or ""
     for label, value in device_facts_text(source.device or {}):

@@ -159,6 +159,8 @@ def _manifest_facts(item: Item, one: Acquisition) -> Iterator[Fact]:
         yield Fact("Entries in the manifest", safe_text("; ".join(filter(None, (counts, kept)))))
         yield Fact("Bytes kept in the vault", bytes_text(one.footer.bytes))
         yield Fact("Gaps at the source", gaps_text(one))
+        if (earlier := not_read_again(item, one)) is not None:
+            yield Fact("Not read again", earlier)
     yield Fact("Trusted timestamp", timestamp_text(item, one.number) if one.timestamped else "none")
 
 
@@ -258,6 +260,16 @@ def gaps_text(one: Acquisition) -> str:
     if one.footer is None or one.contents.problem is not None:
         parts.append("not known: a document cannot be read")
     return ", ".join(parts) or texts.NO_GAPS
+
+
+def not_read_again(item: Item, one: Acquisition) -> str | None:
+    """In words, how much of an acquisition is as an earlier one has read it; None where all was read in this one."""
+    if one.footer is None or one.receipt is None or one.footer.earlier is None:
+        return None
+    earlier = one.footer.earlier
+    read = next((each.header for each in item.acquisitions if each.number == earlier.oldest), None)
+    when = "" if read is None else f"started {time_text(read.started)}"
+    return labels.earlier_text(earlier, one.receipt.points.arrival.files, one.number, when)
 
 
 def _gaps(one: Acquisition) -> Iterator[AnyBlock]:

@@ -16,7 +16,7 @@ from evidencesync.custody.documents import (
     ManifestHeader,
     Receipt,
 )
-from evidencesync.custody.labels import FLAGS
+from evidencesync.custody.labels import FLAGS, earlier_text
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
 from evidencesync.custody.wholeness import SourceState
@@ -74,6 +74,7 @@ class Expected:
 
     `timestamped` are the chain's records about its timestamps.
     `times_known`: whether everything that dates a signature could be read.
+    `received`: when the vault received an acquisition, by its number, if the chain says so.
     `later` reads the chain on: the current records about its timestamps, and whether a writer is adding to the item.
     `linked`: its records were read from the chain's folder; those in the acquisition's own folder are not judged yet.
     """
@@ -86,6 +87,7 @@ class Expected:
     timestamped: tuple[CustodyRecord, ...]
     linked: bool
     later: Callable[[], Later]
+    received: Callable[[int], int | None]
     times_known: bool = True
 
 
@@ -113,6 +115,7 @@ def check_acquisition(
     if receipt is not None and receipt_bytes is not None:
         _check_receipt_facts(folder, expected, listed, receipt, receipt_bytes, signature, acquired, chunks_sha256)  # 5
         _report_gaps(folder, listed, receipt, all_digests=context.all_digests)
+        _report_earlier(folder, expected, listed)
     if listed.damaged:
         report_damage(folder, listed.damaged, recipes())  # 7
     read = f"{count_text(context.counts.files - files, 'file')}, {size_text(context.counts.bytes - size)}"
@@ -328,6 +331,16 @@ def _report_gaps(folder: CheckedFolder, listed: ManifestResult, receipt: Receipt
     if not receipt.points.disk.taken and not all_digests:
         text = "the vault did not read back what it wrote, so that SHA-256 is the source's statement alone; BLAKE3 was checked"
         folder.report.report(Check.RECEIPT, "sha256-not-checked", text, RECEIPT)
+
+
+def _report_earlier(folder: CheckedFolder, expected: Expected, listed: ManifestResult) -> None:
+    """Reports files that the source's end has not read again: it took for granted that they were as before."""
+    earlier = listed.reader.tally.earlier
+    if listed.complete and earlier is not None:
+        received = expected.received(earlier.oldest)
+        when = "" if received is None else f"received {shown_time(received)}"
+        text = earlier_text(earlier, listed.reader.tally.contents, expected.number, when)
+        folder.report.report(Check.MANIFEST, "read-earlier", text, MANIFEST)
 
 
 def hash_recipes(folder: CheckedFolder, receipt: Receipt | None) -> str | None:

@@ -144,6 +144,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "source-gaps": Meaning("info", _NONE, "the source could not be read whole; the manifest says where"),
         "source-changed": Meaning("info", _NONE, "something changed while it was read; the manifest says what"),
         "source-filtered": Meaning("info", _NONE, "a filter left something out of the source; the manifest says what"),
+        "read-earlier": Meaning(
+            "info", _NONE, "files that were not read again: their content is as an earlier acquisition read it"
+        ),
         "sha256-not-checked": Meaning("info", _NONE, "SHA-256 is the source's statement; the vault has not checked it"),
         "digested-on-arrival": Meaning("info", _NONE, "the source took no digests: they are of what arrived over SFTP"),
         "gone-on": Meaning("info", _NONE, "a chain has gone on between the fetching of its documents and the vault's verdict"),

@@ -380,10 +380,15 @@ class _Item:
                 tuple(self._chain.timestamped.get(number, ())),
                 linked=number != self._unfinished,
                 later=partial(self._read_later, number),
+                received=self._received_at,
                 times_known=self._chain.times_known,
             )
             with folder:
                 check_acquisition(self._context, folder, expected, partial(self._open_recipes, acquisitions, number))
+
+    def _received_at(self, number: int) -> int | None:
+        known = self._chain.acquisitions.get(number)
+        return None if known is None else known.received_at
 
     def _read_later(self, number: int) -> Later:
         """Returns the current records of an acquisition's timestamps. A writer to the item holds its lock."""

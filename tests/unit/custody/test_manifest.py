@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidencesync.custody.documents import Clock, ManifestFooter, ManifestHeader, Method, Origin, Person
+from evidencesync.custody.documents import Clock, Earlier, ManifestFooter, ManifestHeader, Method, Origin, Person
 from evidencesync.custody.manifest import (
     ManifestReader,
     decode_footer,
@@ -496,6 +496,56 @@ def test_a_footers_remarks_are_the_signers_own_words_and_are_kept() -> None:
     reader.read_lines(encode_header(HEADER) + encode_entry(ROOT) + encode_footer(footer))
     assert reader.finish().remarks == reader.tally.remarks == remarks
     assert b"remarks" not in encode_footer(ManifestTally().footer(FINISHED))
+
+
+FIFTH = msgspec.structs.replace(HEADER, acquisition=5, previous_manifest_sha256="ab" * 32)
+
+
+def test_a_footer_counts_what_was_not_read_again() -> None:
+    entries = [ROOT, file_at(b"a", read_in=4), file_at(b"b"), file_at(b"c", read_in=2)]
+    reader = ManifestReader()
+    assert [line.read_in for _, line in read_manifest([document(entries, FIFTH)], reader) if isinstance(line, Entry)] == [
+        None,
+        4,
+        None,
+        2,
+    ]
+    assert reader.footer is not None
+    assert reader.footer.earlier == Earlier(files=2, bytes=6, oldest=2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        file_at(b"a", read_in=5),
+        file_at(b"a", read_in=6),
+        file_at(b"a", read_in=0),
+        file_at(b"a", read_in=10_000),
+        file_at(b"a", read_in=1, flags=["changed-while-read"]),
+        file_at(b"a", read_in=1, flags=["unreadable"], read_errors=[ReadError(0, 1, 5, "zero")]),
+        Entry(type="file", path="a", flags=["skipped"], read_in=1),
+        Entry(type="directory", path="a", read_in=1),
+        Entry(type="symlink", path="a", target="b", read_in=1),
+    ],
+)
+def test_only_a_whole_file_of_an_earlier_acquisition_may_have_been_read_before(wrong: Entry) -> None:
+    with pytest.raises(MalformedDocumentError):
+        read(document([ROOT, wrong], FIFTH))
+
+
+def test_nothing_was_read_before_a_first_acquisition() -> None:
+    with pytest.raises(MalformedDocumentError):
+        read(document([ROOT, file_at(b"a", read_in=1)]))
+
+
+@pytest.mark.parametrize("stated", [None, Earlier(2, 3, 4), Earlier(1, 4, 4), Earlier(1, 3, 3), Earlier(0, 0, 1)])
+def test_a_footer_that_counts_other_files_as_not_read_again_is_refused(stated: Earlier | None) -> None:
+    entry = file_at(b"a", read_in=4)
+    body = encode_header(FIFTH) + encode_entry(ROOT) + encode_entry(entry)
+    footer = ManifestFooter({"file": 1, "directory": 1}, {}, 3, FINISHED, None, Earlier(1, 3, 4))
+    assert read(body + encode_footer(footer))
+    with pytest.raises(MalformedDocumentError):
+        read(body + encode_footer(msgspec.structs.replace(footer, earlier=stated)))
 
 
 def test_nothing_may_follow_the_footer() -> None:
