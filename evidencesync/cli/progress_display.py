@@ -8,8 +8,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from evidencesync.cli.time_left import (
+    MANY_HOLES,
+    RATE_SECONDS,
+    DataAndHoles,
+    Meter,
+    describe_amount,
+    describe_left,
+    describe_rate,
+    whole_seconds,
+)
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.number_format import count_text, duration_text, size_text
+from evidencesync.evidence.number_format import count_text, size_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,14 +30,8 @@ if TYPE_CHECKING:
 
 _PER_SECOND: Final = 5
 _WIDTH: Final = 60
-_RATE_SECONDS: Final = 8.0  # over which a rate is taken: a slow link brings a segment in a second or two
-_SURE_SECONDS: Final = 2.0  # before, one rise more or less would halve or double the time left
-_LEAST_RATE: Final = 200.0
-_QUIET_SECONDS: Final = 1.0  # a vault that has much of what is read says so at least once a second
-_STEADY_RISES: Final = 5
-_STEADY: Final = 1.3  # times the rate of the other half
-_MANY_HOLES: Final = 400_000_000  # bytes in _RATE_SECONDS: fewer are hashed in a moment
-_STANDSTILL_SECONDS: Final = 5.0  # a retransmission, or a disk that wakes up, takes less
+_FILE: Final = 64 << 10  # to open a small file takes about as long as to hash so many bytes
+_KNOWN_SECONDS: Final = 3.0  # a vault that has much of what is read says so at least once a second
 _SENDING: Final = frozenset({"reading", "finishing"})
 _WITHOUT_FIGURES: Final = frozenset({"publishing"})
 _STAGES: Final = {
@@ -101,108 +105,9 @@ def render(view: View) -> RenderableType:
     return lines
 
 
-def describe_amount(done: int, total: int | None) -> str:
-    """`13.0 of 60.0 MB`, or only how much is done where the total is not known."""
-    if not total:
-        return size_text(done)
-    shown, of_all = size_text(done), size_text(total)
-    number, unit = shown.rsplit(" ", 1)
-    return f"{number} of {of_all}" if of_all.endswith(f" {unit}") else f"{shown} of {of_all}"
-
-
 def describe_files(files: int, total: int | None) -> str:
     """`3 of 1,200 files`, or only how many where the total is not known."""
     return count_text(files, "file") if total is None else f"{files:,} of {count_text(max(total, files), 'file')}"
-
-
-@dataclass(slots=True)
-class Meter:
-    """The rate of the last few seconds, from one rise of a counter to another: a slow link brings some MB, then nothing."""
-
-    _seen: list[tuple[float, int]] = field(default_factory=list)
-
-    def rate(self, now: float, done: int) -> float:
-        """Bytes a second, from the first call on; 0 until something has come. It falls when nothing comes for a long time."""
-        seen = self._seen
-        if seen and (done < seen[-1][1] or (done > seen[-1][1] and self.standstill(now))):
-            seen.clear()  # it begins again
-        if not seen or done > seen[-1][1]:
-            seen.append((now, done))
-        while len(seen) > 2 and now - seen[1][0] >= _RATE_SECONDS:
-            seen.pop(0)
-        seconds = seen[-1][0] - seen[0][0]
-        if now - seen[-1][0] > max(2 * self._usual, _RATE_SECONDS):
-            seconds += now - seen[-1][0] - self._usual
-        return (seen[-1][1] - seen[0][1]) / seconds if seconds > 0.5 else 0.0
-
-    @property
-    def _usual(self) -> float:
-        """The usual time from one rise to the next."""
-        return (self._seen[-1][0] - self._seen[0][0]) / max(len(self._seen) - 1, 1)
-
-    def standstill(self, now: float) -> float:
-        """For how long nothing has come, where that is far longer than usual; else 0."""
-        quiet, usual = now - self._seen[-1][0], self._usual if len(self._seen) > 1 else _STANDSTILL_SECONDS
-        return quiet if quiet > max(3 * usual, _STANDSTILL_SECONDS) else 0.0
-
-    def _steady_rate(self) -> float:
-        """The rate of the longest run of last rises that came at one rate; 0 where there is none.
-
-        What the vault had, zeros, and what fits into buffers come in a moment, and say nothing of the rest.
-        """
-        for begin in range(max(len(self._seen) - _STEADY_RISES, 0) + 1):
-            part = self._seen[begin:]
-            if part[-1][0] - part[0][0] < (_SURE_SECONDS if begin else 0.5):
-                return 0.0
-            middle = len(part) // 2
-            earlier, later, whole = _slope(part[: middle + 1]), _slope(part[middle:]), _slope(part)
-            if len(part) < _STEADY_RISES or max(earlier, later) <= _STEADY * min(earlier, later):
-                return whole
-        return 0.0
-
-    def describe_rest(self, now: float, done: int, total: int | None) -> list[str]:
-        """How long the rest takes, or since when nothing has come; nothing where that is not known.
-
-        The time goes down from one rise to the next, too.
-        """
-        self.rate(now, done)
-        if total and done < total and (quiet := self.standstill(now)):
-            return [f"nothing new for {_whole_seconds(quiet)}"]
-        return describe_left(self.seconds_left(now, done, total or 0))
-
-    def seconds_left(self, now: float, done: int, total: int) -> float | None:
-        """How long the rest takes, after `rate` was told of `done`; None where that is not known."""
-        rate = self._steady_rate()
-        if now - self._seen[0][0] < _SURE_SECONDS or not rate:
-            return None
-        coming = rate * min(now - self._seen[-1][0], self._usual)
-        return max((total - done - coming) / rate, 0.0)
-
-    def describe(self, now: float, done: int, total: int | None) -> list[str]:
-        """Bytes, rate and time left, as far as they are known."""
-        parts = [describe_amount(done, total)] if done or total else []
-        return [*parts, *describe_rate(self.rate(now, done)), *self.describe_rest(now, done, total)]
-
-
-def _slope(rises: list[tuple[float, int]]) -> float:
-    """Bytes a second from the first rise to the last."""
-    (before, had), (now, has) = rises[0], rises[-1]
-    return (has - had) / (now - before) if now > before else 0.0
-
-
-def describe_left(seconds: float | None) -> list[str]:
-    """The time left; nothing where it is not known, nor of the last second."""
-    return [f"{_whole_seconds(seconds)} left"] if seconds is not None and seconds >= 1 else []
-
-
-def _whole_seconds(seconds: float) -> str:
-    """A time that is not known to a tenth of a second."""
-    return f"{seconds:.0f} s" if seconds < 59.5 else duration_text(seconds)
-
-
-def describe_rate(rate: float) -> list[str]:
-    """A rate in bytes a second; nothing where it is not known, or where only a word now and then is said."""
-    return [f"{size_text(rate)}/s"] if rate >= _LEAST_RATE else []
 
 
 @dataclass(slots=True)
@@ -215,18 +120,16 @@ class PushView:
     progress: Progress
     _arrived: Meter = field(default_factory=Meter)
     _link: Meter = field(default_factory=Meter)
-    _sent: Meter = field(default_factory=Meter)
+    _work: DataAndHoles = field(default_factory=lambda: DataAndHoles(at_once=True))
     _stage: Meter = field(default_factory=Meter)
     _measured: str = ""
     """The stage that `_stage` measures: each has its own rate."""
-    _hashed: Meter = field(default_factory=Meter)
-    """Of holes."""
     _holes: list[tuple[float, int]] = field(default_factory=list)
-    """How many bytes of holes were read, in the last `_RATE_SECONDS`."""
+    """How many bytes of holes were read, in the last `RATE_SECONDS`."""
     _all_since: float | None = None
     """When all had arrived."""
     _known: int = 0
-    _known_since: float = 0.0
+    _known_since: float | None = None
     """How much the vault had already, and since when it is so much."""
 
     def headline(self, now: float) -> str:
@@ -240,56 +143,57 @@ class PushView:
             if progress.stage != self._measured:
                 self._stage, self._measured = Meter(), progress.stage
             return "  ".join([stage, *self._stage.describe(now, done, total)])
+        if total and done >= total and progress.files >= (progress.total_files or 0):
+            return f"all {size_text(total)} have arrived; the vault {self._storing(now)}"
+        of_all = " of an unknown total" if progress.is_total_unknown else ""
+        known = [f"vault had {size_text(progress.known_bytes)}"] if progress.known_bytes else []
+        return "  ".join([f"{stage} {describe_amount(done, total)}{of_all}", *self._speed(now, done, total), *known])
+
+    def _speed(self, now: float, done: int, total: int | None) -> list[str]:
+        """The time left, then the rate."""
+        progress = self.progress
         rate = self._arrived.rate(now, done)
         link = None if progress.link_bytes is None else self._link.rate(now, progress.link_bytes)
         rates = describe_rate(rate) if link is None else [f"link {text}" for text in describe_rate(link)]
-        if total and self._arrived.standstill(now):
-            rates = []  # a word now and then keeps the link alive, and is no rate
-        if total and done >= total and progress.files >= (progress.total_files or 0):
-            return f"all {size_text(total)} have arrived; the vault {self._storing(now)}"
-        arrived = self._arrived.describe_rest(now, done, total)
-        rest = self._rest_of_sent(now, done, total) or arrived
-        if self._reads_holes(now):
-            rates, rest = [], self._rest_with_holes(now, done, total)
-        of_all = " of an unknown total" if progress.is_total_unknown else ""
-        known = [f"vault had {size_text(progress.known_bytes)}"] if progress.known_bytes else []
-        return "  ".join([f"{stage} {describe_amount(done, total)}{of_all}", *rest, *rates, *known])
+        reads_holes, finds_known, left = self._reads_holes(now), self._finds_known(now), self._seconds_left(now, done, total)
+        if reads_holes:
+            return [] if finds_known else describe_left(left)
+        if stands := self._arrived.describe_standstill(now, done, total):
+            return stands  # a word now and then keeps the link alive, and is no rate
+        if finds_known:
+            least = describe_left(self._arrived.seconds_left(now, done, total or 0))
+            return [f"at least {text}" for text in least] or rates
+        return [*describe_left(left), *rates]
 
-    def _rest_of_sent(self, now: float, done: int, total: int | None) -> list[str]:
-        """How long the rest takes, by what was sent alone: what the vault had comes in steps, which hide the rate of the link.
+    def _seconds_left(self, now: float, done: int, total: int | None) -> float | None:
+        """How long the rest takes, by what was sent alone: what the vault had comes in a moment."""
+        progress = self.progress
+        holes, all_holes = progress.hole_bytes, progress.total_hole_bytes
+        left = 0 if total is None else max(total - done, 0)
+        holes_left = 0 if all_holes is None or all_holes - holes < MANY_HOLES else all_holes - holes
+        seconds = self._work.seconds_left(now, (done - progress.known_bytes, holes), (left, holes_left))
+        return seconds if total and (all_holes is not None or not self._reads_holes(now)) else None
 
-        Nothing while such steps come: much of the rest may be there, too.
-        """
-        known = self.progress.known_bytes
-        if known != self._known:
+    def _finds_known(self, now: float) -> bool:
+        """Whether the vault had some of what was read last: nobody knows how much of the rest it has."""
+        if (known := self.progress.known_bytes) != self._known:
             self._known, self._known_since = known, now
-        rest = self._sent.describe_rest(now, done - known, None if total is None else total - known)
-        return rest if known and now - self._known_since >= _QUIET_SECONDS else []
+        return self._known_since is not None and now - self._known_since < _KNOWN_SECONDS
 
     def _reads_holes(self, now: float) -> bool:
         """Whether reading takes its time over holes."""
         self._holes.append((now, self.progress.hole_bytes))
-        while now - self._holes[0][0] > _RATE_SECONDS:
+        while now - self._holes[0][0] > RATE_SECONDS:
             self._holes.pop(0)
-        return self._holes[-1][1] - self._holes[0][1] > _MANY_HOLES
-
-    def _rest_with_holes(self, now: float, done: int, total: int | None) -> list[str]:
-        """Holes take time, and nothing arrives of them. Nothing is said where one of both rates is not known."""
-        hashed, holes = self.progress.hole_bytes, self.progress.total_hole_bytes
-        self._hashed.rate(now, hashed)
-        if holes is None or total is None:
-            return []
-        of_holes = self._hashed.seconds_left(now, hashed, holes)
-        of_data = self._arrived.seconds_left(now, done, total) if total - done > total / 100 else 0.0
-        return [] if of_holes is None or of_data is None else describe_left(of_holes + of_data)
+        return self._holes[-1][1] - self._holes[0][1] > MANY_HOLES
 
     def _storing(self, now: float) -> str:
         """What the vault does with all that has arrived, and for how long: it hashes holes as zeros, some GB in ten seconds."""
         self._all_since = now if self._all_since is None else self._all_since
         holes = self.progress.hole_bytes
         amount = describe_amount(self.progress.zero_bytes, holes) if self.progress.zero_bytes < holes else size_text(holes)
-        does = f"hashes {amount} of holes" if holes > _MANY_HOLES else "stores them"
-        return f"{does} ({_whole_seconds(now - self._all_since)})"
+        does = f"hashes {amount} of holes" if holes > MANY_HOLES else "stores them"
+        return f"{does} ({whole_seconds(now - self._all_since)})"
 
     def extent(self) -> tuple[int, int | None]:
         """See View."""
@@ -323,12 +227,25 @@ class VerifyView:
     progress: VerifyProgress
     doing: str = "checking"
     _meter: Meter = field(default_factory=Meter)
+    _work: DataAndHoles = field(default_factory=DataAndHoles)
 
     def headline(self, now: float) -> str:
         """See View."""
-        progress = self.progress
+        progress, (done, total) = self.progress, self.extent()
         files = describe_files(progress.files, progress.total_files or None)
-        return "  ".join([self.doing, files, *self._meter.describe(now, *self.extent())])
+        amount = [describe_amount(done, total)] if done or total else []
+        rate = describe_rate(self._meter.rate(now, done))
+        rest = self._meter.describe_standstill(now, done, total) or describe_left(self._seconds_left(now, total))
+        return "  ".join([self.doing, files, *amount, *rate, *rest])
+
+    def _seconds_left(self, now: float, total: int | None) -> float | None:
+        """How long the rest takes. A file takes time beside that of its bytes; a hole is hashed, and never read."""
+        progress, holes = self.progress, self.progress.hole_bytes
+        done = progress.bytes - holes + progress.files * _FILE
+        holes_left = max(progress.total_hole_bytes - holes, 0)
+        left = (total or 0) - progress.bytes - holes_left + max(progress.total_files - progress.files, 0) * _FILE
+        seconds = self._work.seconds_left(now, (done, holes), (max(left, 0), holes_left))
+        return seconds if total else None
 
     def extent(self) -> tuple[int, int | None]:
         """See View. A folder may have more in it than a manifest lists: then nobody knows how much."""

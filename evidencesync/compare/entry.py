@@ -139,8 +139,8 @@ class ContentSink(Protocol):
     def add_missing(self, file: StoredFile) -> None:
         """A file that was removed, or is no regular file any more, since its folder was listed."""
 
-    def add_bytes(self, size: int) -> None:
-        """More bytes were hashed."""
+    def add_bytes(self, size: int, holes: int = 0, /) -> None:
+        """More bytes were hashed, of which so many lie in holes."""
 
 
 class FolderHasher:

@@ -252,7 +252,7 @@ class SideBySide:
         if file.blake3:
             self._store.add_absent(file.path, self._key_of(file))
 
-    def add_bytes(self, size: int) -> None:
+    def add_bytes(self, size: int, _holes: int = 0, /) -> None:
         """See ContentSink."""
         self._out.bytes += size
         self._progress.bytes += size

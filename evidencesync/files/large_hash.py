@@ -29,8 +29,8 @@ LARGE: Final = 8 * MIB
 _BLOCK: Final = 4 * MIB
 _ENOUGH_FOR_THREADS: Final = MIB // 2
 
-ReportBytes = Callable[[int], None]
-"""Receives the number of bytes that were read since the last call."""
+ReportBytes = Callable[[int, int], None]
+"""Receives the number of bytes that were hashed since the last call, and how many of these are of holes, which are not read."""
 
 
 class ContentReadError(Exception):
@@ -123,7 +123,7 @@ class LargeHasher:
                 else:
                     _add(whole.update, block)
                 found += block.length
-                report_bytes(block.length)
+                report_bytes(block.length, block.length if block.data is None else 0)
                 if len(using) == len(self._buffers):
                     _finish(using[0])
                     using.popleft()

@@ -132,20 +132,23 @@ def load_receipt(item: ItemLayout, number: int) -> Receipt:
     return decode_receipt(data)
 
 
-def stated_totals(vault: VaultLayout, case: str | None, item: str | None, acquisition: int | None) -> tuple[int, int]:
-    """How many files and bytes the receipts of a vault, or of a part of it, state. Nothing of it is checked: for a display alone.
+def stated_totals(vault: VaultLayout, case: str | None, item: str | None, acquisition: int | None) -> tuple[int, int, int]:
+    """How many files and bytes the receipts of a vault, or of a part of it, state, and of these bytes how many in runs of zeros.
+
+    Nothing of it is checked: for a display alone.
 
     `case` and `item` are folder names. Raises StorageError and what `load_receipt` raises.
     """
-    files = size = 0
+    files = size = zeros = 0
     for case_folder in case_folders(vault) if case is None else [case]:
         for item_folder in item_folders(vault, case_folder) if item is None else [item]:
             layout = ItemLayout(vault.case(case_folder) / item_folder)
             for number in acquisition_numbers(layout):
                 if acquisition in (None, number):
-                    stored = load_receipt(layout, number).points.arrival
-                    files, size = files + stored.files, size + stored.bytes
-    return files, size
+                    receipt = load_receipt(layout, number)
+                    stored = receipt.points.arrival
+                    files, size, zeros = files + stored.files, size + stored.bytes, zeros + receipt.transfer.zero_bytes
+    return files, size, zeros
 
 
 def read_footer(manifest: BinaryIO) -> ManifestFooter:

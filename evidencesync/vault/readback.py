@@ -76,7 +76,7 @@ class _Reading:
         self.bytes += size
         self.progress(len(files), size)
 
-    def report_bytes(self, size: int) -> None:
+    def report_bytes(self, size: int, _holes: int) -> None:
         """Bytes of a large file that is being read."""
         self.progress(0, size)
 

@@ -71,8 +71,8 @@ class UnsafeMode:
 
 
 ContentProblem = Damage | Unreadable | Exchanged | UnsafeMode
-Done = Callable[[int, int, list[ContentProblem]], None]
-"""Receives, in the thread that adds files, the files and bytes that were read, and their problems."""
+Done = Callable[[int, int, int, list[ContentProblem]], None]
+"""Receives, in the thread that adds files, the files and bytes that were read, how many of these are of holes, and problems."""
 
 
 class ContentChecker:
@@ -98,13 +98,13 @@ class ContentChecker:
         problems: list[ContentProblem] = []
         reported = 0
 
-        def report_bytes(size: int) -> None:
+        def report_bytes(size: int, holes: int) -> None:
             nonlocal reported
             reported += size
-            self._done(0, size, [])
+            self._done(0, size, holes, [])
 
         size = self._check_large(file, problems, report_bytes)
-        self._done(1, size - reported, problems)
+        self._done(1, size - reported, 0, problems)
 
     def finish(self) -> None:
         """Waits for all files that were added."""
@@ -117,7 +117,7 @@ class ContentChecker:
     def _compared(self, files: list[StoredFile], problems: list[file_checks.FileProblem]) -> None:
         not_read = {problem.number for problem in problems if problem.kind in ("gone", "unreadable", "size")}
         size = sum([file.size for number, file in enumerate(files) if number not in not_read])
-        self._done(len(files), size, [_problem_of(files[problem.number], problem) for problem in problems])
+        self._done(len(files), size, 0, [_problem_of(files[problem.number], problem) for problem in problems])
 
     def _check_large(self, file: StoredFile, problems: list[ContentProblem], report_bytes: ReportBytes) -> int:
         """Checks one file; returns the number of bytes that were read."""

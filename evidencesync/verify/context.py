@@ -26,6 +26,9 @@ class VerifyProgress:
     bytes: int = 0
     total_files: int = 0
     total_bytes: int = 0
+    hole_bytes: int = 0
+    """Of `bytes`, those of holes, which are hashed and not read."""
+    total_hole_bytes: int = 0
     place: str = ""
     """The item and acquisition that is being checked; safe to display."""
     is_wanted: Callable[[], bool] = lambda: True

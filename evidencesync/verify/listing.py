@@ -224,7 +224,7 @@ class _DataFindings:
             Check.MODES, "unsafe-mode", f"others may change the folder {safe_text(path) or DATA} (mode {mode:04o})", path
         )
 
-    def take_done(self, files: int, size: int, problems: list[ContentProblem]) -> None:
+    def take_done(self, files: int, size: int, holes: int, problems: list[ContentProblem]) -> None:
         """Adds what the threads have read."""
         counts, progress = self._context.counts, self._context.progress
         progress.require_wanted()
@@ -232,6 +232,7 @@ class _DataFindings:
         counts.bytes += size
         progress.files += files
         progress.bytes += size
+        progress.hole_bytes += holes
         for problem in problems:
             self._take_problem(problem)
 

@@ -23,4 +23,5 @@ def begin_counting(vault: Path, scope: AuditScope, progress: VerifyProgress) -> 
 def _count(vault: Path, scope: AuditScope, progress: VerifyProgress) -> None:
     with contextlib.suppress(EvidenceSyncError, OSError):
         case, item = (None if name is None else Title(name).folder for name in (scope.case, scope.item))
-        progress.total_files, progress.total_bytes = stated_totals(VaultLayout(vault), case, item, scope.acquisition)
+        stated = stated_totals(VaultLayout(vault), case, item, scope.acquisition)
+        progress.total_files, progress.total_bytes, progress.total_hole_bytes = stated

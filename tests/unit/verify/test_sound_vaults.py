@@ -77,9 +77,9 @@ def test_progress_ends_at_what_the_receipts_promised(made: Made) -> None:
     progress = VerifyProgress()
     checked = made.audit(progress=progress).checked
     layout = made.open().layout
-    assert (progress.files, progress.bytes) == stated_totals(layout, None, None, None) == (checked.files, checked.bytes)
+    assert (progress.files, progress.bytes) == stated_totals(layout, None, None, None)[:2] == (checked.files, checked.bytes)
     one = made.audit(case="2026/117", item="3-a", acquisition=2).checked
-    assert stated_totals(layout, folder_name("2026/117"), "3-a", 2) == (one.files, one.bytes)
+    assert stated_totals(layout, folder_name("2026/117"), "3-a", 2)[:2] == (one.files, one.bytes)
 
 
 def test_nothing_in_the_vault_is_touched(made: Made) -> None:
