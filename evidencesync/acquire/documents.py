@@ -47,6 +47,10 @@ _MOST_TEXT: Final = 1000
 _DEPTH: Final = 4  # names in the path of a folder of an item
 
 
+Count = Callable[[int, int], None]
+"""Is told how many documents and bytes have come."""
+
+
 @dataclass(frozen=True, slots=True)
 class DocumentsRequest:
     """Which documents are wanted, and who reads them. `vault` is the path as the other end knows it.
@@ -74,31 +78,37 @@ def fetch_documents(
     recall: Callable[[str], None],
     make_folder: Callable[[], Path],
     now: Callable[[], int] | None = None,
+    count: Count = lambda _documents, _size: None,
 ) -> tuple[Vault, ReadingSession]:
     """Fetches the documents into an empty folder that only this user can enter, and opens it as a vault.
 
     Also returns the session, for further questions: the caller closes it. `recall` is called with the vault's id before anything
-    is read: what this machine remembers must be older than what is shown. `make_folder` makes one such folder for each attempt. A
-    lost link begins again. Raises what the vault refuses us with, ProtocolError, LimitExceededError, LinkLostError, StorageError,
-    NoSpaceError.
+    is read: what this machine remembers must be older than what is shown. `make_folder` makes one such folder for each attempt.
+    `count` is told how many documents and bytes have come. A lost link begins again. Raises what the vault refuses us with,
+    ProtocolError, LimitExceededError, LinkLostError, StorageError, NoSpaceError.
     """
     for attempt in range(request.retries):
         folder = make_folder()
         try:
-            return _fetch_once(connect(), request, recall, folder, now or SteadyClock())
+            return _fetch_once(connect(), request, recall, folder, now or SteadyClock(), count)
         except (LinkLostError, BusyError):
             shutil.rmtree(folder, ignore_errors=True)  # it is of no use: a vault that hangs up each time must not fill the disk
             time.sleep(pause_seconds(attempt))
-    return _fetch_once(connect(), request, recall, make_folder(), now or SteadyClock())
+    return _fetch_once(connect(), request, recall, make_folder(), now or SteadyClock(), count)
 
 
 def _fetch_once(
-    link: Link, request: DocumentsRequest, recall: Callable[[str], None], folder: Path, now: Callable[[], int]
+    link: Link,
+    request: DocumentsRequest,
+    recall: Callable[[str], None],
+    folder: Path,
+    now: Callable[[], int],
+    count: Count,
 ) -> tuple[Vault, ReadingSession]:
     session = ReadingSession(link, request, now, recall, request.least_bytes)
     try:
         session.ask(_question(request, session.welcome))
-        copy = _Copy(folder, request.whole)
+        copy = _Copy(folder, request.whole, count)
         while copy.takes(session.expect(DocumentBatch, Unread, Stray), session.data):
             pass
         return _opened(folder, session.welcome), session
@@ -132,9 +142,11 @@ def _opened(folder: Path, welcome: Welcome) -> Vault:
 class _Copy:
     """The folder into which documents are stored."""
 
-    def __init__(self, folder: Path, whole: tuple[int, ...] | None) -> None:
+    def __init__(self, folder: Path, whole: tuple[int, ...] | None, count: Count = lambda _documents, _size: None) -> None:
         """`whole`: the acquisitions of which the large documents were asked for; None: the manifests of all."""
         self._folder = folder
+        self._tell = count
+        self._bytes = 0
         self._large = 0 if whole is None else len(whole) * len(LARGE)
         self._large_names = LARGE - {MANIFEST} if whole is None else LARGE  # of all manifests the bytes are counted
         self._places: set[str] = set()
@@ -214,6 +226,8 @@ class _Copy:
                 for block in blocks.take(size):
                     with writing_temporary():
                         file.write(block)
+                    self._bytes += len(block)
+                    self._tell(self._count, self._bytes)
                 with writing_temporary():
                     file.close()  # small ones are written only here
 

@@ -232,11 +232,11 @@ class VerifyView:
     def headline(self, now: float) -> str:
         """See View."""
         progress, (done, total) = self.progress, self.extent()
-        files = describe_files(progress.files, progress.total_files or None)
+        files = [describe_files(progress.files, progress.total_files or None)] if progress.files or total else []
         amount = [describe_amount(done, total)] if done or total else []
         rate = describe_rate(self._meter.rate(now, done))
         rest = self._meter.describe_standstill(now, done, total) or describe_left(self._seconds_left(now, total))
-        return "  ".join([self.doing, files, *amount, *rate, *rest])
+        return "  ".join([self.doing, *files, *amount, *rate, *rest])
 
     def _seconds_left(self, now: float, total: int | None) -> float | None:
         """How long the rest takes. A file takes time beside that of its bytes; a hole is hashed, and never read."""

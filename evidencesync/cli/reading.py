@@ -104,10 +104,12 @@ def readable_vault(  # noqa: PLR0913  # what each command needs of a vault, by i
     from evidencesync.acquire.custody import RETRIES
     from evidencesync.acquire.documents import DocumentsRequest, fetch_documents
     from evidencesync.acquire.reading_session import FarReader
+    from evidencesync.cli.progress_display import VerifyView, shown
     from evidencesync.cli.terminal import person_at
     from evidencesync.files.temporary import temporary_folder
     from evidencesync.localstate.heads import RecalledHeads
     from evidencesync.protocol.messages import ROLES_VERSION
+    from evidencesync.verify.context import VerifyProgress
 
     request = DocumentsRequest(
         vault=os.fsencode(address.path),
@@ -121,15 +123,21 @@ def readable_vault(  # noqa: PLR0913  # what each command needs of a vault, by i
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=RETRIES,
     )
-    recalled = RecalledHeads(memory)
+    recalled, fetched = RecalledHeads(memory), VerifyProgress()
+
+    def count(documents: int, size: int) -> None:
+        fetched.files, fetched.bytes = documents, size
 
     def connect() -> Link:
         return connect_to_vault(address, ssh.options(run.settings, person_at(run.console)))
 
+    def make_folder() -> Path:
+        return stack.enter_context(temporary_folder("documents-"))
+
     with contextlib.ExitStack() as stack:
-        vault, session = fetch_documents(
-            connect, request, recalled.recall_before, lambda: stack.enter_context(temporary_folder("documents-"))
-        )
+        with shown(run.console, VerifyView(fetched, "fetching documents")) if whole is None else contextlib.nullcontext():
+            vault, session = fetch_documents(connect, request, recalled.recall_before, make_folder, count=count)
+        run.events.record("read", what="documents", files=fetched.files, bytes=fetched.bytes)
         stack.callback(session.close)
         if not asks_more:
             session.close()

@@ -22,8 +22,8 @@ from evidencesync.cli.number_format import kinds_text
 from evidencesync.cli.options import ItemChoice, OwnSigners, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.cli.own_state import RunFolders
 from evidencesync.cli.progress_display import describe_files, shown
-from evidencesync.cli.time_left import Meter, describe_amount, describe_left, describe_rate
 from evidencesync.cli.reading import ReadableVault, readable_vault
+from evidencesync.cli.time_left import Meter, describe_amount, describe_left, describe_rate
 from evidencesync.errors import EvidenceSyncError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text

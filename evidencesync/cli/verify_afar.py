@@ -109,6 +109,7 @@ def verify_fetched(run: Run, readable: ReadableVault, check: OwnCheck, output: s
     """
     from evidencesync.acquire.custody import RETRIES
     from evidencesync.acquire.verdict import VerdictRequest
+    from evidencesync.cli.progress_display import VerifyView, shown
     from evidencesync.verify.audit import AuditScope, audit_vault
     from evidencesync.verify.context import VerifyProgress
     from evidencesync.verify.from_afar import joined
@@ -123,21 +124,23 @@ def verify_fetched(run: Run, readable: ReadableVault, check: OwnCheck, output: s
 
     with contextlib.ExitStack() as stack:
         place = None if output is None else stack.enter_context(_place_for(output))
-        here = audit_vault(
-            readable.vault.layout.root,
-            case=part.case,
-            item=part.item,
-            acquisition=part.acquisition,
-            trusted=check.signers,
-            expect_head=check.expect_head,
-            memory=readable.memory,
-            all_digests=check.all_digests,
-            roots=check.roots,
-            require_timestamp=check.require_timestamp,
-            progress=VerifyProgress(is_wanted=is_wanted),
-            now_ns=time.time_ns() if check.now_ns is None else check.now_ns,
-            fetched=True,
-        )
+        progress = VerifyProgress(is_wanted=is_wanted)
+        with shown(run.console, VerifyView(progress, "checking documents")):
+            here = audit_vault(
+                readable.vault.layout.root,
+                case=part.case,
+                item=part.item,
+                acquisition=part.acquisition,
+                trusted=check.signers,
+                expect_head=check.expect_head,
+                memory=readable.memory,
+                all_digests=check.all_digests,
+                roots=check.roots,
+                require_timestamp=check.require_timestamp,
+                progress=progress,
+                now_ns=time.time_ns() if check.now_ns is None else check.now_ns,
+                fetched=True,
+            )
         request = VerdictRequest(
             vault=far.request.vault,
             signer=far.request.signer,

@@ -58,7 +58,12 @@ def test_a_vault_is_as_good_as_it_is_for_who_is_there(
 def test_people_are_told_what_was_checked_where(lab: Lab, sshd: Sshd, temporary: Path) -> None:
     far, options = _far(lab, sshd, forced=True)
     damaged(lab)
-    done = lab.run("verify", far, "--fetch", *ITEM, "--sign-key", "ana", *options)
+    done = lab.run("verify", far, "--fetch", "--log", "log.jsonl", *ITEM, "--sign-key", "ana", *options)
+    told = [json.loads(line) for line in (lab.folder / "log.jsonl").read_text().splitlines()]
+    assert [one["event"] for one in told] == ["begun", "read", "verdict", "ended"]
+    assert told[1]["what"] == "documents"
+    assert told[1]["files"] > 0
+    assert told[1]["bytes"] > 0
     first, second, third, fourth, *rest = done.out.splitlines()
     assert first == "documents: fetched, and checked here: PASS"
     assert second == f"evidence:  read by the vault at {far}: FAIL"

@@ -20,7 +20,7 @@ def test_a_push_says_what_is_stored_how_fast_the_link_is_how_long_it_takes_and_w
     view = PushView(progress)
     progress.stored_bytes, progress.known_bytes, progress.link_bytes = 0, 0, 0
     assert view.headline(0.0) == "arrived 0 B of 10.0 MB"
-    progress.files = 1200
+    progress.files, said = 1200, ""
     for half in range(1, 9):
         progress.stored_bytes, progress.known_bytes, progress.link_bytes = 3_000_000 + half * 250_000, 3_000_000, half * 250_000
         said = view.headline(half / 2)
@@ -36,7 +36,7 @@ def test_the_rate_of_a_stage_does_not_count_the_time_before_it() -> None:
     view = PushView(progress)
     view.headline(0.0)
     progress.stage, progress.stage_total = "read-back", 400_000_000
-    view.headline(100.0)
+    said = view.headline(100.0)
     for second in range(1, 5):
         progress.stage_done = second * 50_000_000
         said = view.headline(100.0 + second)
@@ -46,6 +46,7 @@ def test_the_rate_of_a_stage_does_not_count_the_time_before_it() -> None:
 def test_a_push_to_a_vault_on_this_machine_speaks_of_no_link() -> None:
     progress = Progress(stage="reading", total_bytes=10_000_000)
     view = PushView(progress)
+    said = ""
     for second in range(5):
         progress.stored_bytes = second * 1_000_000
         said = view.headline(float(second))
@@ -366,3 +367,11 @@ def test_while_the_vault_has_some_of_what_is_read_the_time_left_is_at_least_that
             assert abs(int(found[1]) - left) <= max(left / 10, 0.6)
         elif "left" in said:
             assert "at least " in said
+
+
+def test_documents_that_come_are_counted_without_a_total() -> None:
+    progress = VerifyProgress()
+    view = VerifyView(progress, "fetching documents")
+    assert view.headline(0.0) == "fetching documents"
+    progress.files, progress.bytes = 3, 2000
+    assert view.headline(1.0) == "fetching documents  3 files  2.0 kB  2.0 kB/s"
