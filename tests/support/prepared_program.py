@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import hashlib
 import json
 import os
 import selectors
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support.measuring import import_all_modules, measured
 from tests.support.spared_disk import spare
@@ -162,6 +164,7 @@ def load_everything() -> None:
     import_all_modules()
     _parse_once()
     _look_at_all_structs()
+    _compute_once()
     gc.collect()
     gc.freeze()
 
@@ -193,6 +196,14 @@ def _look_at_all_structs() -> None:
             for found in vars(module).values():
                 if isinstance(found, type) and issubclass(found, msgspec.Struct) and found.__module__ == name:
                     msgspec.json.Decoder(found)
+
+
+def _compute_once() -> None:
+    """OpenSSL makes its tables of algorithms when it is first asked for one: a third of a short command in a fork."""
+    for name in ("sha256", "sha512"):
+        hashlib.new(name).digest()
+    key = Ed25519PrivateKey.generate()
+    key.public_key().verify(key.sign(b""), b"")
 
 
 def _wait_for_a_command(control: socket.socket, door: socket.socket) -> Request | None:
