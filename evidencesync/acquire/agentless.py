@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from evidencesync.acquire.dry_run import DryRun
+from evidencesync.acquire.earlier import EarlierFiles
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.push import push
 from evidencesync.acquire.request import PushOutcome, PushRequest
@@ -96,8 +97,9 @@ class _SftpAccess:
         self._software = connection.server.server
         self._root, self._note = _find(connection, request.source)
 
-    def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime]) -> Reading:
-        """See `SourceAccess`."""
+    def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime], earlier: EarlierFiles | None = None) -> Reading:
+        """See `SourceAccess`. SFTP tells neither change times nor inodes: everything is read."""
+        del earlier
         rate_limit = RateLimit(self._request.limit_rate)
         fails = self._request.on_read_error == "fail"
         return SftpReading(self._connection, self._root, self._request.rules, emit, progress, now, rate_limit, fails=fails)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from evidencesync.acquire.connect import wait_for_place
+from evidencesync.acquire.earlier import EarlierFiles
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.outcome import ConcludedPush, CountedTraffic
 from evidencesync.acquire.reading import PageRead, SourceEvent, SourceTally
@@ -29,7 +30,7 @@ from evidencesync.acquire.source_access import (
     add_to_sender,
     refuse_empty,
 )
-from evidencesync.acquire.unchanged import EntriesCheck, UnchangedSource, unchanged
+from evidencesync.acquire.unchanged import EntriesCheck, UnchangedSource, earlier_files, unchanged
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.link import Link
 from evidencesync.connection.process import SteadyClock, set_seconds
@@ -66,6 +67,7 @@ from evidencesync.protocol.messages import (
     Want,
     Withdraw,
 )
+from evidencesync.protocol.pages import ContentNotRead
 from evidencesync.protocol.sender import Sender
 from evidencesync.source.minimum_size import minimum_bytes
 from evidencesync.source.root import resolve_source
@@ -76,6 +78,7 @@ _ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPiece
 _AFTER_THE_END: Final = (*_ANSWERS, Records, Changes, Published)
 
 _FIRST_LOOK_SECONDS: Final = 3.0
+_LACKS: Final = "the vault lacks something that was not read, or its copy is damaged"
 
 
 def push(
@@ -85,6 +88,7 @@ def push(
     now: Callable[[], int] | None = None,
     *,
     again: Callable[[], Link] | None = None,
+    afresh: Callable[[], Link] | None = None,
     source_access: SourceAccess | None = None,
     recorder: SessionRecorder = SessionRecorder(),  # noqa: B008 - frozen, and empty
 ) -> PushOutcome:
@@ -97,12 +101,36 @@ def push(
     was busy, the source is read again, and what had arrived is not sent again. `recorder` has the remembered heads, and keeps
     manifest and records; the caller finishes the receipt, and remembers the heads in `PushOutcome.seen`.
 
+    `afresh` makes a link for a run that begins anew: a quick one whose vault lacks what was not read reads everything then.
+
     Returns only what the vault has signed for and this end has checked. Raises the vault's error, LinkLostError, or the error of
     reading: then nothing was published, unless the link was lost while the vault was acknowledging.
     """
     now = now or SteadyClock()
     if source_access is None:
         request = dataclasses.replace(request, least_bytes=_least_bytes(request))
+    try:
+        return _push(link, request, progress, now, again, source_access, recorder)
+    except ContentNotRead:
+        if afresh is None:
+            raise ProtocolError(_LACKS) from None
+    progress.notify(f"{_LACKS}: everything is read")
+    progress.restart()
+    request = dataclasses.replace(request, session=secrets.token_hex(16), quick=False)
+    outcome = _push(connect_again(afresh, request, progress), request, progress, now, again, source_access, recorder)
+    return dataclasses.replace(outcome, why_all_read=_LACKS)
+
+
+def _push(
+    link: Link,
+    request: PushRequest,
+    progress: Progress,
+    now: Callable[[], int],
+    again: Callable[[], Link] | None,
+    source_access: SourceAccess | None,
+    recorder: SessionRecorder,
+) -> PushOutcome:
+    """Makes an acquisition in as many attempts as it takes."""
     for attempt in range(request.retries):
         try:
             return _push_once(link, request, progress, now, again, source_access, recorder)
@@ -164,6 +192,7 @@ class _Push:
         self._connection: VaultConnection[SourceEvent] = VaultConnection(link, request, progress, now, again)
         self._manifest = ManifestHasher()
         self._is_read = False
+        self._earlier: EarlierFiles | None = None
         self._entries: EntriesCheck | None = None
         self._changes: Changes | None = None
 
@@ -172,6 +201,9 @@ class _Push:
         try:
             return self._run()
         except (LinkLostError, UnchangedSource):
+            raise
+        except ContentNotRead:
+            self._connection.send_failure(InterruptedRunError("the sender begins anew"))
             raise
         except EvidenceSyncError as error:
             self._connection.send_failure(error)
@@ -191,12 +223,17 @@ class _Push:
         request, connection = self._request, self._connection
         began = format_utc_time(self._now())
         self._recorder.begin()
-        reading = self._start_reading()  # its items wait in the inbox, a bounded number of bytes, until the vault is ready
-        self._refuse_empty(reading)
+        reading = None
+        if not request.quick:
+            reading = self._start_reading()  # its items wait in the inbox, a bounded number of bytes, until the vault is ready
+            self._refuse_empty(reading)
         handshake = connection.begin_session(self._recorder)
         self._progress.stage = "reading"
         ready = handshake.ready
         header = make_header(request, self._source_access.provenance(handshake, connection.link.peer), handshake, began)
+        if reading is None:  # which files are to be read is known only now
+            self._earlier = earlier_files(self._recorder.draft, request.name, handshake, header, takes_large=False)
+            reading = self._start_reading()
         sender = Sender(
             knows_nothing=ready.known_contents == 0,
             has_previous=ready.previous_manifest_sha256 is not None or ready.leftovers > 0,
@@ -231,13 +268,14 @@ class _Push:
             time.monotonic() - started,
             self._progress.interruptions,
         )
-        return done.outcome(checked, traffic, self._now(), source_clock_offset_ns=None)
+        outcome = done.outcome(checked, traffic, self._now(), source_clock_offset_ns=None)
+        return dataclasses.replace(outcome, why_all_read=None if self._earlier is None else self._earlier.why_not)
 
     # Reading.
 
     def _start_reading(self) -> Reading:
         reading = self._source_access.reading(
-            self._connection.inbox.put_local, self._progress, lambda: format_utc_time(self._now())
+            self._connection.inbox.put_local, self._progress, lambda: format_utc_time(self._now()), self._earlier
         )
         threading.Thread(target=self._read, args=(reading,), name="source", daemon=True).start()
         if self._progress.count_ahead:

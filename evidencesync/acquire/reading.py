@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from evidencesync.acquire.earlier import EarlierFiles, KnownFile
 from evidencesync.acquire.streaming import ContentReader
 from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.progress import Progress
@@ -27,7 +28,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry, Flag, ReadError
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_FILE_SIZE, MIB, SMALL_FILE
-from evidencesync.protocol.pages import PageCutter
+from evidencesync.protocol.pages import PageContent, PageCutter, held_bytes
 from evidencesync.source.details import Details
 from evidencesync.source.device import find_device, open_device
 from evidencesync.source.filters import FilterRules
@@ -47,7 +48,7 @@ class PageRead:
     """Whole manifest lines, and the contents of the small files among them."""
 
     lines: bytes
-    contents: list[bytes]
+    contents: list[PageContent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +162,13 @@ class PageBuilder:
         self._tally = tally
         self._fails = fails
         self._cutter = PageCutter()
-        self._contents: list[bytes] = []
+        self._contents: list[PageContent] = []
 
-    def add(self, path: bytes, entry: Entry, content: bytes | None) -> None:
-        """Adds the next entry, with the bytes of a small file. Raises SourceGapsError, and what `emit` raises."""
+    def add(self, path: bytes, entry: Entry, content: PageContent | None) -> None:
+        """Adds the next entry, with the bytes of a small file, or the size of one that was not read.
+
+        Raises SourceGapsError, and what `emit` raises.
+        """
         self._tally.add(path, entry)
         for flag in entry.flags or ():
             if flag == "unreadable" and self._fails:
@@ -185,7 +189,7 @@ class PageBuilder:
     def emit_page(self, lines: bytes) -> None:
         """Emits lines as a page of their own, with the contents that belong to it."""
         contents, self._contents = self._contents, []
-        self._emit(PageRead(lines, contents), len(lines) + sum(map(len, contents)))
+        self._emit(PageRead(lines, contents), len(lines) + held_bytes(contents))
 
 
 class SourceReading:
@@ -219,6 +223,8 @@ class SourceReading:
         self._folders = FolderSnapshots(source.path)
         self._on_read_error = on_read_error
         self._retries_changed = retries_changed
+        self.earlier: EarlierFiles | None = None
+        """Files that need not be read, because they look as they did. To be set before `run`."""
         self._hashing = ThreadPoolExecutor(1, "sha256")
         self._reader = ContentReader(self._hashing, on_read_error, progress)
 
@@ -237,6 +243,8 @@ class SourceReading:
             self._emit(SourceRead(), 0)
         finally:
             self._hashing.shutdown(wait=True)
+            if self.earlier is not None:
+                self.earlier.close()
 
     def _add_remarks(self) -> None:
         manifest = self.tally.manifest
@@ -276,6 +284,10 @@ class SourceReading:
             self._pages.add(found.path, self._entries.make_entry(found), None)
             return
         self._progress.path = found.path
+        if (known := self._known(found)) is not None:
+            self._add_known(found, known)
+            self._progress.files += 1
+            return
         try:
             content = self._read_again_while_it_changes(found)
         except SourceReadError as error:
@@ -287,6 +299,21 @@ class SourceReading:
         else:
             self._add_content(content)
         self._progress.files += 1
+
+    def _known(self, found: Found) -> KnownFile | None:
+        known = None if self.earlier is None else self.earlier.find(found)
+        # A link to what was read with another content: one of both readings is not of now, and only a new one can tell.
+        return None if known is None or self._entries.has_another_content(found, known.blake3) else known
+
+    def _add_known(self, found: Found, known: KnownFile) -> None:
+        entry = self._entries.make_entry(
+            found,
+            size=known.size,
+            blake3_hex=known.blake3,
+            sha256_hex=known.sha256,
+            details=known.details,
+        )
+        self._pages.add(found.path, msgspec.structs.replace(entry, read_in=known.read_in), known.size)
 
     def _read_again_while_it_changes(self, found: Found) -> _Content:
         """Reads a content, again while it changes; returns the last reading. If a repetition fails, the earlier one stays."""

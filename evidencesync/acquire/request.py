@@ -23,8 +23,9 @@ class PushRequest:
     `details`: facts about case and item, for the `acquired` record. `retries`: reconnection attempts in a row.
     `on_read_error`: what to do with bytes that cannot be read. `retries_changed`: how often a file that changed while it was read
     is read again; None: as often as is cheap. `allow_empty`: publish even if filters leave nothing. `skip_unchanged`: publish
-    nothing if no entry differs from the previous acquisition (UnchangedSource is raised then). `least_bytes`: the room that
-    the source needs where the vault has nothing of it; 0: not known. `file_system`: see `SourceRoot`.
+    nothing if no entry differs from the previous acquisition (UnchangedSource is raised then). `quick`: do not read files that
+    look as they did (see `EarlierFiles`). `least_bytes`: the room that the source needs where the vault has nothing of it; 0: not
+    known. `file_system`: see `SourceRoot`.
     """
 
     source: bytes
@@ -47,6 +48,7 @@ class PushRequest:
     retries_changed: int | None = None
     allow_empty: bool = False
     skip_unchanged: bool = False
+    quick: bool = False
     least_bytes: int = 0
     file_system: int | None = None
 
@@ -90,6 +92,7 @@ class PushOutcome:
     says; None for the first one, from an older vault, and where a lost acknowledgement was repeated. `other_source`: where the
     previous acquisition came from, if that was another machine or path. `alike`: numbers that the vault has, and that those of a
     new item may be mistaken for. `previous_is_whole`: whether the vault has all of the previous acquisition's documents.
+    `why_all_read`: why everything was read although `quick` was asked for.
     """
 
     name: ItemName
@@ -122,3 +125,4 @@ class PushOutcome:
     other_source: str | None = None
     alike: Alike | None = None
     previous_is_whole: bool = True
+    why_all_read: str | None = None

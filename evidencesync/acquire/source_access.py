@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from evidencesync.acquire.earlier import EarlierFiles
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import PageRead, SourceEvent, SourceReading, SourceTally, StreamBegun, StreamEnded
 from evidencesync.acquire.request import PushRequest
@@ -42,8 +43,8 @@ class Reading(Protocol):
 class SourceAccess(Protocol):
     """Where a push gets its evidence."""
 
-    def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime]) -> Reading:
-        """Returns a reading that was not begun yet."""
+    def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime], earlier: EarlierFiles | None = None) -> Reading:
+        """Returns a reading that was not begun yet. `earlier`: files that need not be read, where that can be known."""
 
     def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
         """Returns the provenance for the manifest. `peer` is the vault's SSH server, if there is one."""
@@ -60,9 +61,9 @@ class LocalSourceAccess:
         self._rules = request.rules
         self._request = request
 
-    def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime]) -> Reading:
+    def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime], earlier: EarlierFiles | None = None) -> Reading:
         """See `SourceAccess`."""
-        return SourceReading(
+        reading = SourceReading(
             self._source,
             self._rules,
             emit,
@@ -71,6 +72,8 @@ class LocalSourceAccess:
             on_read_error=self._request.on_read_error,
             retries_changed=self._request.retries_changed,
         )
+        reading.earlier = earlier
+        return reading
 
     def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
         """See `SourceAccess`."""

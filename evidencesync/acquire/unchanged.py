@@ -5,6 +5,9 @@ the previous manifest; between them go the entries that were read now. If no byt
 digest of the previous manifest. It must stand in the last record of an acquisition in the custody chain, which the vault has
 signed, and has shown before.
 
+A file that was not read again (`--quick`) says in which acquisition it was read; where that is the previous one, its line did not
+say so there.
+
 Nor is it unchanged where the vault asks for contents: then it has lost what that acquisition had, and may get it only now.
 """
 
@@ -12,10 +15,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evidencesync.acquire.earlier import EarlierFiles
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.acquire.request import PushRequest
-from evidencesync.custody.documents import ManifestHeader
+from evidencesync.custody.documents import ManifestHeader, Origin
 from evidencesync.custody.manifest import decode_footer, decode_header
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import new_sha256
@@ -24,6 +28,7 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.localstate.heads import RememberedHead
+from evidencesync.localstate.receipts import KeptManifest, ReceiptDraft
 from evidencesync.protocol.messages import Message, Need, SegmentAnswer, Want
 from evidencesync.protocol.pages import is_footer, is_header
 
@@ -39,12 +44,46 @@ def other_source(handshake: Handshake, header: ManifestHeader) -> str | None:
         before, now = decode_header(handshake.previous.header).source, header.source
     except MalformedDocumentError:
         return None
+    if is_same_source(before, now):
+        return None
+    path = from_json_fields(before.path, before.path_b64) if (before.path, before.path_b64) != (None, None) else b""
+    return safe_text(f"{before.host}:".encode() + path, 300)
+
+
+def is_same_source(before: Origin, now: Origin) -> bool:
+    """Whether two origins are one path on one machine."""
     known = before.machine_id is not None and now.machine_id is not None
     same_machine = before.machine_id == now.machine_id if known else before.host == now.host
-    path = from_json_fields(before.path, before.path_b64) if (before.path, before.path_b64) != (None, None) else b""
-    if same_machine and (before.path, before.path_b64) == (now.path, now.path_b64):
-        return None
-    return safe_text(f"{before.host}:".encode() + path, 300)
+    return same_machine and (before.path, before.path_b64) == (now.path, now.path_b64)
+
+
+def earlier_files(
+    draft: ReceiptDraft | None, name: ItemName, handshake: Handshake, header: ManifestHeader, *, takes_large: bool
+) -> EarlierFiles:
+    """Opens what this machine has of the acquisition before. Where that is of no use, everything is read, and it says why."""
+    number, sha256 = handshake.ready.acquisition - 1, handshake.ready.previous_manifest_sha256
+    if sha256 is None:
+        return EarlierFiles(None, "there is no acquisition before this one", takes_large=False)
+    kept = None if draft is None else draft.kept_manifest(name, number, sha256.hex())
+    why_not = _why_not(kept, number, header)
+    if kept is not None and why_not is not None:
+        kept.file.close()
+        kept = None
+    return EarlierFiles(kept, why_not, takes_large=takes_large)
+
+
+def _why_not(kept: KeptManifest | None, number: int, header: ManifestHeader) -> str | None:
+    if kept is None:
+        return f"this machine has no receipt with the manifest of acquisition {number}"
+    if header.source.device is not None:
+        return "a device is always read"
+    if not is_same_source(kept.header.source, header.source):
+        return f"acquisition {number} came from another source"
+    if (kept.footer.remarks or {}).get("metadata-unread"):
+        return f"acquisition {number} could not read all attributes"
+    if "clock_set_seconds" in kept.acquired.details:
+        return f"the clock of this machine was set during acquisition {number}"
+    return None
 
 
 class EntriesCheck:
@@ -58,13 +97,14 @@ class EntriesCheck:
         self.lacks = False
         """Whether the vault has asked for a content."""
         self._hasher = new_sha256()
+        self._mark = b',"read_in":%d}\n' % (handshake.ready.acquisition - 1)
         if self._previous is not None:
             self._hasher.update(self._previous.header)
 
     def add(self, page: bytes) -> None:
         """Adds the next page, in order. The header and the footer are of this very acquisition, and are passed over."""
         if not is_header(page) and not is_footer(page):
-            self._hasher.update(page)
+            self._hasher.update(page.replace(self._mark, b"}\n"))  # at the end of a line nothing else can have this form
 
     def take_answer(self, answer: Message) -> None:
         """Takes an answer of the vault. Of an unchanged source it asks for no content, but where it has lost some."""

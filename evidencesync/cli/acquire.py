@@ -239,6 +239,16 @@ class PlannedChoice(OnceChoice):
                 raise UsageError(f"{option} is for --dry-run", hint="Add --dry-run, or leave it out.")
 
 
+QuickOption = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help="Do not read files again that look as they did (size, modification and change time, inode): their digests are taken "
+        "from the last acquisition, and the manifest says so.",
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Places:
     """The source's path and the vault's path, each as its own machine knows it, and the filters for the source."""

@@ -239,12 +239,14 @@ class PushOutput(Output, frozen=True):
     other_source: str | None
     alike_items: list[str]
     alike_cases: list[str]
+    earlier: Earlier | None = None
+    why_all_read: str | None = None
 
 
 class UnchangedOutput(Output, frozen=True):
     """A source that is what acquisition `since` has of it, so that nothing was published (`--skip-unchanged`).
 
-    `manifest_sha256` is that acquisition's; `files` and `bytes` are what was read now.
+    `manifest_sha256` is that acquisition's; `files` and `bytes` are what was found now, `earlier` those that were not read again.
     """
 
     case: str
@@ -256,6 +258,7 @@ class UnchangedOutput(Output, frozen=True):
     files: Count
     bytes: Count
     seconds: float
+    earlier: Earlier | None = None
 
 
 # --- What is there -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from evidencesync.cli.acquire import (
     FilterChoice,
     Places,
     PlannedChoice,
+    QuickOption,
     acquire,
     check_places,
     make_request,
@@ -27,8 +29,16 @@ from evidencesync.home import at_home
 if TYPE_CHECKING:
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.acquire.session_recorder import SessionRecorder
+    from evidencesync.connection.link import Link
     from evidencesync.connection.progress import Progress
     from evidencesync.ssh.options import SshOptions
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PushChoice(PlannedChoice):
+    """How the evidence is transferred from this machine."""
+
+    quick: QuickOption = False
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -55,7 +65,7 @@ def push_source(
     item: ItemChoice,
     sign: SignChoice,
     what: FilterChoice,
-    how: PlannedChoice,
+    how: PushChoice,
     ssh: RemoteChoice,
 ) -> ExitCode:
     """Acquires a source into a vault: reads it once, sends only what is not in the vault yet, and gets a signed receipt.
@@ -102,12 +112,16 @@ def push_source(
                 rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), own_state.draft)
                 places = Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty)
                 require_folder_for_list(places)
-                request = make_request(run, places, item, sign, how, ssh, asker, stated)
-                again = None if address.local else lambda: connect_to_vault(address, options())
+                request = dataclasses.replace(make_request(run, places, item, sign, how, ssh, asker, stated), quick=how.quick)
+
+                def afresh() -> Link:
+                    return connect_to_vault(address, options())
+
+                again = None if address.local else afresh
 
                 def transfer(asked: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
                     first = link() if again is None else connect_first(link, again, asked.retries, progress)
-                    return push(first, asked, progress, again=again, recorder=recorder)
+                    return push(first, asked, progress, again=again, afresh=afresh, recorder=recorder)
 
                 return acquire(logging, own_state, request, address, transfer, sure=how.yes)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from evidencesync.cli.number_format import rate_text, stored_text
 from evidencesync.cli.outputs import ChangesOutput, FlaggedPath, PushOutput, PushVerdict, UnchangedOutput
-from evidencesync.custody.labels import LOOKUPS
+from evidencesync.custody.labels import LOOKUPS, earlier_text
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.entry import Remark
 from evidencesync.evidence.number_format import count_text, duration_text, notebook_fingerprint, share_text, size_text
@@ -99,6 +99,8 @@ def push_output(outcome: PushOutcome, kept: FinishedReceipt) -> PushOutput:
         other_source=outcome.other_source,
         alike_items=list(outcome.alike.items) if outcome.alike is not None else [],
         alike_cases=list(outcome.alike.cases) if outcome.alike is not None else [],
+        earlier=tally.earlier,
+        why_all_read=outcome.why_all_read,
     )
 
 
@@ -149,6 +151,10 @@ def push_lines(
     yield said
     since = f"; {changes_text(outcome.changes, outcome.acquisition - 1)}" if outcome.changes is not None else ""
     yield f"  evidence     {count_text(tally.contents, 'file')}, {size_text(tally.bytes)}{since}"
+    if tally.earlier is not None:
+        yield f"  not read     {earlier_text(tally.earlier, tally.contents, outcome.acquisition)}"
+    if outcome.why_all_read is not None:
+        yield f"  note         everything was read although --quick was given: {outcome.why_all_read}"
     if not_sent := _not_sent(outcome):
         yield f"  not sent     {not_sent}"
     travelled = outcome.wire_received if pulled else outcome.wire_sent
@@ -303,6 +309,7 @@ def unchanged_output(found: UnchangedSource) -> UnchangedOutput:
         files=tally.contents,
         bytes=tally.bytes,
         seconds=round(found.seconds, 6),
+        earlier=tally.earlier,
     )
 
 
@@ -313,6 +320,8 @@ def unchanged_lines(found: UnchangedSource, detail: Detail) -> Iterator[str]:
     if detail == "one line":
         return
     yield f"  read         {count_text(tally.contents, 'file')}, {size_text(tally.bytes)} in {duration_text(found.seconds)}"
+    if tally.earlier is not None:
+        yield f"  of these     {earlier_text(tally.earlier, tally.contents, found.acquisition + 1)}"
     yield f"  fingerprint  {notebook_fingerprint(found.manifest_sha256)} (of acquisition {found.acquisition})"
 
 

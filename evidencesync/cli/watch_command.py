@@ -18,6 +18,7 @@ from evidencesync.cli.acquire import (
     FilterChoice,
     HowChoice,
     Places,
+    QuickOption,
     acquire_and_keep,
     check_places,
     make_request,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.cli.watch_events import WatchEvents
+    from evidencesync.connection.link import Link
     from evidencesync.connection.progress import Progress
     from evidencesync.localstate.files import KeptFolder
     from evidencesync.localstate.heads import HeadMemory
@@ -71,6 +73,7 @@ class WatchChoice(HowChoice):
             help="Push at the latest this long after a change, even if the source keeps changing.",
         ),
     ] = "15m"
+    quick: QuickOption = False
 
     def intervals(self) -> WatchIntervals:
         """Both times in seconds. Raises UsageError."""
@@ -137,7 +140,7 @@ def watch_source(
     asker = make_asker(run.console.terminal)
     places = Places(os.fsencode(source), os.fsencode(address.path), what.rules(run.console.warn), what.allow_empty)
     require_folder_for_list(places)
-    request = make_request(run, places, item, sign, how, ssh, asker, details)
+    request = dataclasses.replace(make_request(run, places, item, sign, how, ssh, asker, details), quick=how.quick)
     heads, memory = head_memory(run), WatchMemory(chosen_state(run), _key(source, address, item))
 
     def follow(logging: Run) -> ExitCode:
@@ -221,7 +224,10 @@ class _Watch:
         from evidencesync.evidence.utc_time import format_utc_time
         from evidencesync.localstate.receipts import ReceiptDraft
 
-        again = None if self.address.local else lambda: connect_to_vault(self.address, self._options())
+        def afresh() -> Link:
+            return connect_to_vault(self.address, self._options())
+
+        again = None if self.address.local else afresh
         request = dataclasses.replace(self.request, session=secrets.token_hex(16), file_system=snapshot.file_system)
         with contextlib.ExitStack() as stack:
             draft = ReceiptDraft(stack.enter_context(self.open_receipts()))
@@ -230,7 +236,7 @@ class _Watch:
 
             def work(asked: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
                 first = link() if again is None else connect_first(link, again, asked.retries, progress)
-                return push(first, asked, progress, again=again, recorder=recorder)
+                return push(first, asked, progress, again=again, afresh=afresh, recorder=recorder)
 
             outcome, kept = acquire_and_keep(self.run, OwnState(self.heads, draft), request, work)
         self.events.record(outcome, kept)

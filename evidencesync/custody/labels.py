@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from evidencesync.custody.documents import Earlier
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
+
+if TYPE_CHECKING:  # `--help` shows labels, and must not load what documents need
+    from evidencesync.custody.documents import Earlier
 
 _PLURALS: Final = {
     "file": "files",

@@ -16,20 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from evidencesync.custody.documents import CustodyRecord
-from evidencesync.custody.record import record_name
-from evidencesync.errors import ConfigurationError, UnkeptReceiptError
+from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader
+from evidencesync.custody.manifest import decode_header, decode_last_line
+from evidencesync.custody.receipt import decode_receipt
+from evidencesync.custody.record import decode_record, record_name
+from evidencesync.errors import ConfigurationError, MalformedDocumentError, UnkeptReceiptError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.files.litter import without_litter
 from evidencesync.files.placing import place_folder
 from evidencesync.home import expand
-from evidencesync.limits import MAX_KEPT_MANIFEST
+from evidencesync.limits import MAX_HEADER_LINE, MAX_KEPT_MANIFEST, MAX_RECORD
 from evidencesync.localstate.files import (
     DRAFT,
     PROBE,
     KeptFolder,
     create_file,
+    load_file,
+    open_file,
     opened_folder,
     own_folder,
     sync_file,
@@ -44,6 +48,20 @@ VAULT_RECORDS: Final = "vault-custody"
 SIGNATURE: Final = ".sig"
 _MAX_SAME_NAME: Final = 1000
 _HINT: Final = "Name another folder: --receipts DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptManifest:
+    """The manifest beside an earlier receipt, open for reading, with its ends and its record.
+
+    `sha256` is its digest as the receipt says: nothing is compared with it yet.
+    """
+
+    file: BinaryIO
+    sha256: str
+    header: ManifestHeader
+    footer: ManifestFooter
+    acquired: CustodyRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +184,7 @@ class ReceiptDraft:
                 for file, data in documents.items():
                     write_file(draft, file, data)
                 os.fsync(draft)  # before the rename: a receipt under its final name must be whole
-            final = _take_place(self._draft, self._folder.fd, f"{name.case.folder}-{name.item.folder}-{acquisition:04}")
+            final = _take_place(self._draft, self._folder.fd, name, acquisition)
             os.fsync(self._folder.fd)  # the push says "kept" next
         except OSError as error:
             self.close()
@@ -175,6 +193,20 @@ class ReceiptDraft:
                 f"{safe_text(str(self._folder.path), 200)}: {error.strerror}"
             ) from error
         return FinishedReceipt(self._folder.path / final, self._lacks)
+
+    def kept_manifest(self, name: ItemName, acquisition: int, sha256: str) -> KeptManifest | None:
+        """Opens the manifest of an acquisition whose receipt lies in the same folder, and names this digest; None without one."""
+        for number in range(1, _MAX_SAME_NAME):
+            try:
+                with opened_folder(_folder_name(name, acquisition, number), self._folder.fd) as folder:
+                    kept = _open_manifest(folder, sha256)
+            except FileNotFoundError:
+                return None
+            except (OSError, MalformedDocumentError):
+                continue  # of another vault perhaps: it does not keep the run from looking further, or from reading everything
+            if kept is not None:
+                return kept
+        return None
 
     def close(self) -> None:
         """Removes the draft; a finished receipt stays."""
@@ -191,11 +223,32 @@ class ReceiptDraft:
         self._lacks = reason or "unknown"
 
 
-def _take_place(draft: str, folder: int, name: str) -> str:
+def _folder_name(name: ItemName, acquisition: int, number: int) -> str:
+    """Returns the name of a receipt's folder: the first, or a further one where another vault's receipt has the first."""
+    first = f"{name.case.folder}-{name.item.folder}-{acquisition:04}"
+    return first if number == 1 else f"{first}-{number}"
+
+
+def _take_place(draft: str, folder: int, name: ItemName, acquisition: int) -> str:
     """Renames a draft to the first free name. Nothing is ever replaced, not even a dangling link."""
     for number in range(1, _MAX_SAME_NAME):
-        final = name if number == 1 else f"{name}-{number}"
+        final = _folder_name(name, acquisition, number)
         with contextlib.suppress(FileExistsError):
             place_folder(draft, final, src_dir_fd=folder, dst_dir_fd=folder)
             return final
-    raise FileExistsError(17, "the name is taken", name)
+    raise FileExistsError(17, "the name is taken", _folder_name(name, acquisition, 1))
+
+
+def _open_manifest(folder: int, sha256: str) -> KeptManifest | None:
+    """Opens the manifest in a receipt's folder; None where the receipt names another. Raises OSError, MalformedDocumentError."""
+    receipt, acquired = (load_file(folder, name, MAX_RECORD) for name in ("receipt.json", "acquired.json"))
+    if receipt is None or acquired is None or decode_receipt(receipt).manifest_sha256 != sha256:
+        return None
+    file = open_file(folder, MANIFEST)
+    try:
+        header = decode_header(file.readline(MAX_HEADER_LINE + 1))
+        file.seek(max(os.fstat(file.fileno()).st_size - MAX_HEADER_LINE, 0))
+        return KeptManifest(file, sha256, header, decode_last_line(file.read()), decode_record(acquired))
+    except BaseException:
+        file.close()
+        raise

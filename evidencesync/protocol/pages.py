@@ -8,7 +8,7 @@ because a receiver can read each page by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
@@ -86,10 +86,23 @@ def page_positions(lines: Iterable[bytes]) -> dict[ChunkDigest, tuple[int, int]]
 _WORTH_ASKING: Final = 1024  # bytes of a page that were sent before
 
 
+PageContent = bytes | int
+"""A small content of a page: its bytes; or its size alone, where it was not read."""
+
+
+class ContentNotRead(Exception):  # noqa: N818 - no error yet: the sender begins anew, and reads everything
+    """The receiver lacks a content that the sender has not read."""
+
+
+def held_bytes(contents: Iterable[PageContent]) -> int:
+    """Returns how many bytes of contents are there."""
+    return sum(len(content) for content in contents if isinstance(content, bytes))
+
+
 @dataclass(slots=True)
 class _OpenPage:
     lines: bytes
-    contents: list[bytes]
+    contents: Sequence[PageContent]
     held_bytes: int
     answered: bool = False
     lines_sent: bool = False
@@ -98,6 +111,16 @@ class _OpenPage:
     """Whether some of its contents seem to have been sent before: then its files are not sent before the vault has asked."""
     sent: int = 0
     """How many bytes of its contents were sent."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all of its contents were read."""
+        return all(isinstance(content, bytes) for content in self.contents)
+
+    @property
+    def size(self) -> int:
+        """How many bytes all of its contents have."""
+        return sum(content if isinstance(content, int) else len(content) for content in self.contents)
 
 
 class OutgoingPages:
@@ -120,11 +143,11 @@ class OutgoingPages:
         """How many are not stored yet."""
         return len(self._pages)
 
-    def add(self, lines: bytes, contents: list[bytes]) -> None:
+    def add(self, lines: bytes, contents: Sequence[PageContent]) -> None:
         """Sends the next page, or its name."""
         number = self.count
         self.count += 1
-        held = len(lines) + sum(map(len, contents))
+        held = len(lines) + held_bytes(contents)
         page = self._pages[number] = _OpenPage(lines, contents, held, repeats=self._remember_contents(contents))
         self.held_bytes += held
         # No vault has this very header; and the vault needs it before it can continue the segments of an interrupted session.
@@ -153,7 +176,10 @@ class OutgoingPages:
             self._send_lines(answer.number, page)
 
     def on_want(self, want: Want) -> None:
-        """Sends the small contents of a page that the receiver lacks. Raises ProtocolError for a request that does not fit."""
+        """Sends the small contents of a page that the receiver lacks.
+
+        Raises ProtocolError for a request that does not fit, ContentNotRead where one of them is not there.
+        """
         page = self._page(want.page)
         if want.count != len(page.contents):
             raise ProtocolError("a request for files does not fit its page")
@@ -172,25 +198,25 @@ class OutgoingPages:
         for number in range(self.stored, count):
             page = self._pages.pop(number)
             self.held_bytes -= page.held_bytes
-            self._out.counts.add_stored(page.held_bytes - len(page.lines), page.sent)
+            self._out.counts.add_stored(page.size, page.sent)
             if page.files_asked and not page.repeats:  # a vault that has all files of a page sends no request for it
                 self._file_policy.record_known()
         self.stored = count
 
     def _send_lines(self, number: int, page: _OpenPage) -> None:
         page.lines_sent = True
-        with_files = bool(page.contents) and not page.repeats and self._file_policy.opening() is Opening.BYTES
+        with_files = bool(page.contents) and page.is_read and not page.repeats and self._file_policy.opening() is Opening.BYTES
         page.files_asked = bool(page.contents) and not with_files
         self._out.send(Page(number, len(page.lines), with_files, proofs=b""))
         self._out.send_lines(page.lines)
         if with_files:
             self._send_files(number, page, [True] * len(page.contents))
 
-    def _remember_contents(self, contents: list[bytes]) -> bool:
+    def _remember_contents(self, contents: Sequence[PageContent]) -> bool:
         """Remembers contents that are sent; returns whether so much was sent before that asking is worth a round trip."""
         again = 0
         for content in contents:
-            if len(content) < LEAST_CONTENT:
+            if isinstance(content, int) or len(content) < LEAST_CONTENT:
                 continue
             key = content_key(content)
             if self._sent.has(key):
@@ -200,7 +226,12 @@ class OutgoingPages:
         return again >= _WORTH_ASKING
 
     def _send_files(self, number: int, page: _OpenPage, present: list[bool]) -> None:
-        chosen = [content for content, wanted in zip(page.contents, present, strict=True) if wanted]
+        chosen: list[bytes] = []
+        for content, wanted in zip(page.contents, present, strict=True):
+            if wanted and isinstance(content, int):
+                raise ContentNotRead
+            if wanted and isinstance(content, bytes):
+                chosen.append(content)
         size = sum(map(len, chosen))
         page.sent += size
         self._out.send(Files(number, len(present), pack_bits(present), size))

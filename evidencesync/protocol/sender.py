@@ -8,7 +8,7 @@ stored them; `has_room` bounds them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from evidencesync.delta.chunker import Segment
@@ -31,7 +31,7 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.protocol.outgoing_segments import OutgoingSegments
-from evidencesync.protocol.pages import OutgoingPages
+from evidencesync.protocol.pages import OutgoingPages, PageContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Sender:
 
     # Adding items.
 
-    def add_page(self, lines: bytes, contents: list[bytes]) -> None:
+    def add_page(self, lines: bytes, contents: Sequence[PageContent]) -> None:
         """A page of whole manifest lines, and the contents of its small files in line order (empty files have none)."""
         self._log.add(SentPage(self._pages.count))
         self._pages.add(lines, contents)

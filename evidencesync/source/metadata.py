@@ -152,6 +152,11 @@ class EntryMaker:
         )
         # fmt: on
 
+    def has_another_content(self, found: Found, blake3_hex: str) -> bool:
+        """Whether a file is a hard link to one that was recorded with another content."""
+        status = found.stat
+        return status is not None and status.st_nlink > 1 and self._links.has_changed(status, blake3_hex)
+
     def remarks(self) -> dict[Remark, int]:
         """The remarks about all entries made so far, for the manifest's last line."""
         return {"access-time-changed": self.touched, "metadata-unread": self.details.unread}

@@ -379,7 +379,7 @@ def test_entries_that_a_vault_puts_before_the_last_line_do_not_hide_that_they_ar
     lines = manifest.splitlines(keepends=True)
     seen = len(lines) - 1 - hidden
     shown = SimpleNamespace(
-        ready=SimpleNamespace(previous_manifest_sha256=sha256_of(manifest), known_contents=1),
+        ready=SimpleNamespace(previous_manifest_sha256=sha256_of(manifest), known_contents=1, acquisition=2),
         previous=Previous(lines[0], b"".join(lines[seen:])),
         shown=SimpleNamespace(item=SimpleNamespace(received="shown")),
     )

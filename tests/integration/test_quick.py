@@ -1,0 +1,199 @@
+"""`--quick`: what looks as it did is not read again, the manifest says so, and everything else is as after a full run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from evidencesync.acquire import earlier
+from evidencesync.acquire.push import push
+from evidencesync.acquire.request import PushOutcome
+from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.acquire.unchanged import UnchangedSource
+from evidencesync.connection.progress import Progress
+from evidencesync.custody.documents import Earlier
+from evidencesync.localstate.files import KeptFolder
+from evidencesync.localstate.receipts import ReceiptDraft
+from evidencesync.verify.audit import audit_vault
+from tests.support.bench_of_evidence import Bench, make_bench
+
+SMALL, LARGE = b"a small file\n" * 40, bytes(range(256)) * 1024
+
+
+@pytest.fixture(autouse=True)
+def no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of a test are younger than any margin: here a change time counts as old where it is not of the run itself."""
+    monkeypatch.setattr(earlier, "RACY_SECONDS", 0)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    bench = make_bench(tmp_path)
+    (bench.source / "folder").mkdir()
+    for name in ("a", "folder/b", "folder/c", "z"):
+        (bench.source / name).write_bytes(SMALL + name.encode())
+    (bench.source / "empty").write_bytes(b"")
+    (bench.source / "folder" / "large").write_bytes(LARGE)
+    return bench
+
+
+@dataclass
+class Receipts:
+    """The receipts of this machine, and what its pushes said."""
+
+    folder: Path
+    notes: list[str] = field(default_factory=list)
+
+    def run(self, bench: Bench, **changes: object) -> PushOutcome:
+        """Pushes as the command does: with a receipt that is kept, and with another link where a run begins anew."""
+        with KeptFolder(self.folder) as kept, contextlib.closing(ReceiptDraft(kept)) as draft:
+            progress, recorder = Progress(notify=self.notes.append), SessionRecorder(draft=draft)
+            outcome = push(
+                bench.serve()[0], bench.request(**changes), progress, afresh=lambda: bench.serve()[0], recorder=recorder
+            )
+            draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
+        return outcome
+
+    def quick(self, bench: Bench, **changes: object) -> PushOutcome:
+        return self.run(bench, quick=True, **changes)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Receipts:
+    return Receipts(tmp_path / "receipts")
+
+
+def not_read(bench: Bench, number: int) -> dict[str, int]:
+    """The files of an acquisition that were not read in it, and the acquisitions that have read them."""
+    entries = bench.entries(number)
+    return {path.decode(): entry.read_in for path, entry in entries.items() if entry.read_in is not None}
+
+
+def without_marks(bench: Bench, number: int) -> list[bytes]:
+    manifest = (bench.acquisition(number) / "manifest.jsonl").read_bytes()
+    lines = [re.sub(rb',"read_in":[0-9]+}$', b"}", line) for line in manifest.splitlines()]
+    return lines[1:-1]
+
+
+ALL = {"a": 1, "empty": 1, "folder/b": 1, "folder/c": 1, "z": 1}
+
+
+def test_what_looks_as_it_did_is_not_read_and_the_manifest_says_which_acquisition_has_read_it(
+    bench: Bench, here: Receipts
+) -> None:
+    here.run(bench)
+    (bench.source / "a").write_bytes(SMALL + b"new")
+    outcome = here.quick(bench)
+    assert outcome.why_all_read is None
+    found = not_read(bench, 2)
+    assert {**found, "folder/large": 1} == {**{name: 1 for name in ALL if name != "a"}, "folder/large": 1}
+    size = sum((bench.source / name).stat().st_size for name in found)
+    assert outcome.tally.manifest.earlier == Earlier(files=len(found), bytes=size, oldest=1)
+    assert outcome.changes is not None
+    assert (outcome.changes.changed, outcome.changes.metadata) == (1, 0)  # the marks are no change
+    assert (bench.acquisition(2) / "data" / "a").read_bytes() == SMALL + b"new"
+    here.quick(bench)
+    assert not_read(bench, 3) == {**found, "a": 2}
+    here.run(bench)
+    assert not_read(bench, 4) == {}
+    assert without_marks(bench, 3) == without_marks(bench, 4)
+    verdict = audit_vault(bench.vault.layout.root, now_ns=time.time_ns())
+    assert verdict.verdict == "pass"
+    said = {one.acquisition: one.message for one in verdict.findings if one.slug == "read-earlier"}
+    assert set(said) == {2, 3}
+    assert re.fullmatch(
+        r"[0-9] of 6 files \(.*\) were not read again: .* as it was read in acquisition 1 \(.*\) or later", said[3]
+    )
+
+
+def test_without_a_receipt_of_the_last_acquisition_everything_is_read_and_that_is_said(
+    bench: Bench, here: Receipts, tmp_path: Path
+) -> None:
+    assert here.quick(bench).why_all_read == "there is no acquisition before this one"
+    elsewhere = Receipts(tmp_path / "elsewhere")
+    assert elsewhere.quick(bench).why_all_read == "this machine has no receipt with the manifest of acquisition 1"
+    assert here.quick(bench).why_all_read == "this machine has no receipt with the manifest of acquisition 2"
+    assert not_read(bench, 2) == not_read(bench, 3) == {}
+    assert here.quick(bench).why_all_read is None
+    assert not_read(bench, 4).keys() >= ALL.keys()
+
+
+def test_a_receipt_of_another_vault_does_not_hide_the_right_one(bench: Bench, here: Receipts, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = make_bench(tmp_path / "other")
+    here.run(other)  # its receipt takes the name that this item's would have
+    here.run(bench)
+    assert here.quick(bench).why_all_read is None
+
+
+def test_another_source_is_read(bench: Bench, here: Receipts, tmp_path: Path) -> None:
+    here.run(bench)
+    moved = tmp_path / "moved"
+    bench.source.rename(moved)
+    why = here.quick(bench, source=os.fsencode(moved)).why_all_read
+    assert why == "acquisition 1 came from another source"
+    assert not_read(bench, 2) == {}
+
+
+def test_a_run_during_which_the_clock_was_set_is_not_relied_on(
+    bench: Bench, here: Receipts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evidencesync.acquire.push.set_seconds", lambda clock: -60)
+    here.run(bench)
+    assert here.quick(bench).why_all_read == "the clock of this machine was set during acquisition 1"
+
+
+@pytest.mark.parametrize("known_to_vault", [True, False])
+def test_a_small_file_that_the_vault_has_lost_makes_the_run_read_everything(
+    known_to_vault: bool, bench: Bench, here: Receipts
+) -> None:
+    here.run(bench)
+    if not known_to_vault:
+        here.quick(bench)  # the lines of the next run are known to the vault as they are
+    number = 1 if known_to_vault else 2
+    for stored in (bench.acquisition(1) / "data" / "folder" / "b", bench.acquisition(number) / "data" / "folder" / "b"):
+        stored.chmod(0o600)
+        stored.write_bytes(bytes(len(stored.read_bytes())))
+        stored.chmod(0o444)
+    outcome = here.quick(bench)
+    assert here.notes == ["the vault lacks something that was not read, or its copy is damaged: everything is read"]
+    assert outcome.why_all_read == "the vault lacks something that was not read, or its copy is damaged"
+    assert not_read(bench, outcome.acquisition) == {}
+    assert (bench.acquisition(outcome.acquisition) / "data" / "folder" / "b").read_bytes() == SMALL + b"folder/b"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_unchanged_source_is_unchanged_whether_or_not_it_was_read_the_last_time(
+    times: int, bench: Bench, here: Receipts
+) -> None:
+    here.run(bench)
+    for _ in range(times - 1):
+        here.quick(bench)
+    with pytest.raises(UnchangedSource) as found:
+        here.quick(bench, skip_unchanged=True)
+    assert found.value.acquisition == times
+    assert found.value.tally.manifest.earlier is not None
+    assert len(bench.acquisitions()) == times
+
+
+def test_a_full_run_after_a_quick_one_publishes_because_it_says_that_all_was_read(bench: Bench, here: Receipts) -> None:
+    here.run(bench)
+    here.quick(bench)
+    assert here.run(bench, skip_unchanged=True).acquisition == 3
+
+
+def test_hard_links_are_the_same_as_after_a_full_run(bench: Bench, here: Receipts) -> None:
+    for name in ("link", "folder/link"):
+        os.link(bench.source / "a", bench.source / name)
+    here.run(bench)
+    here.quick(bench)
+    assert not_read(bench, 2).keys() >= {"a", "link", "folder/link"}
+    here.run(bench)
+    assert without_marks(bench, 2) == without_marks(bench, 3)
+    assert audit_vault(bench.vault.layout.root, now_ns=time.time_ns()).verdict == "pass"
