@@ -27,6 +27,7 @@ from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
     PATIENT_VERSION,
     PREAMBLE,
+    PROTOCOL_VERSION,
     READING_VERSION,
     VERSIONS,
     Alike,
@@ -102,7 +103,7 @@ class Handshake:
     """The results of the handshake: the vault, its key, how far its clock is ahead of ours (nanoseconds), the item's state.
 
     `shown` has the chains that the vault has shown; `previous` the ends of the previous manifest, where it has shown them;
-    `alike` the numbers that a new one may be taken for, where it has named some.
+    `alike` the numbers that a new one may be taken for, where it has named some; `version` that of the protocol.
     """
 
     vault_id: str
@@ -112,6 +113,7 @@ class Handshake:
     shown: ShownChains
     previous: Previous | None = None
     alike: Alike | None = None
+    version: int = PROTOCOL_VERSION
 
 
 def begin_session(
@@ -163,7 +165,8 @@ def begin_session(
         raise ProtocolError("the vault names an impossible case or item")
     _log_state(answer)
     shown.finish_handshake(answer)
-    return Handshake(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, answer, shown, previous, alike)
+    clock_offset = welcome.clock - (asked + answered) // 2
+    return Handshake(welcome.vault_id, vault_key, clock_offset, answer, shown, previous, alike, welcome.version)
 
 
 def resume_session(

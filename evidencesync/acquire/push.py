@@ -51,9 +51,11 @@ from evidencesync.errors import (
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.shortages import unexpected
 from evidencesync.protocol.messages import (
+    KEPT_VERSION,
     Alive,
     Changes,
     Finish,
+    KeptLost,
     Message,
     Need,
     NeedPieces,
@@ -74,7 +76,7 @@ from evidencesync.source.root import resolve_source
 
 # After Finish the vault may still request data and report what it has stored; then its own new records and the acknowledgement
 # follow.
-_ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)
+_ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored, KeptLost)
 _AFTER_THE_END: Final = (*_ANSWERS, Records, Changes, Published)
 
 _FIRST_LOOK_SECONDS: Final = 3.0
@@ -232,7 +234,8 @@ class _Push:
         ready = handshake.ready
         header = make_header(request, self._source_access.provenance(handshake, connection.link.peer), handshake, began)
         if reading is None:  # which files are to be read is known only now
-            self._earlier = earlier_files(self._recorder.draft, request.name, handshake, header, takes_large=False)
+            takes_large = handshake.version >= KEPT_VERSION
+            self._earlier = earlier_files(self._recorder.draft, request.name, handshake, header, takes_large=takes_large)
             reading = self._start_reading()
         sender = Sender(
             knows_nothing=ready.known_contents == 0,

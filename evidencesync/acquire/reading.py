@@ -68,11 +68,20 @@ class StreamEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class FileKept:
+    """A larger file is not read: it looks as it did in the previous acquisition."""
+
+    size: int
+    blake3: Blake3Digest
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SourceRead:
     """Everything was read; the manifest's last page has been given."""
 
 
-SourceEvent = PageRead | StreamBegun | Segment | StreamEnded | SourceRead
+SourceEvent = PageRead | StreamBegun | Segment | StreamEnded | FileKept | SourceRead
 
 
 @dataclass(slots=True)
@@ -313,7 +322,11 @@ class SourceReading:
             sha256_hex=known.sha256,
             details=known.details,
         )
-        self._pages.add(found.path, msgspec.structs.replace(entry, read_in=known.read_in), known.size)
+        is_large = known.size > SMALL_FILE
+        if is_large:
+            self._emit(FileKept(known.size, Blake3Digest(bytes.fromhex(known.blake3)), found.path), len(found.path))
+        content = None if is_large else known.size
+        self._pages.add(found.path, msgspec.structs.replace(entry, read_in=known.read_in), content)
 
     def _read_again_while_it_changes(self, found: Found) -> _Content:
         """Reads a content, again while it changes; returns the last reading. If a repetition fails, the earlier one stays."""

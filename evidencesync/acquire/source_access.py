@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from evidencesync.acquire.earlier import EarlierFiles
 from evidencesync.acquire.handshake import Handshake
-from evidencesync.acquire.reading import PageRead, SourceEvent, SourceReading, SourceTally, StreamBegun, StreamEnded
+from evidencesync.acquire.reading import FileKept, PageRead, SourceEvent, SourceReading, SourceTally, StreamBegun, StreamEnded
 from evidencesync.acquire.request import PushRequest
 from evidencesync.acquire.signing import Provenance, pushed_from
 from evidencesync.connection.progress import Progress
@@ -126,6 +126,8 @@ def add_to_sender(sender: Sender, item: SourceEvent) -> bool:
             sender.open_stream(item.size, item.path)
         case StreamEnded():
             sender.close_stream(item.size, item.blake3)
+        case FileKept():
+            sender.keep_stream(item.size, item.blake3, item.path)
         case _:
             return False
     return True

@@ -232,13 +232,14 @@ def _between(parts: list[bytes], start: int, stop: int) -> Iterator[memoryview]:
 class AssembledContent:
     """A complete content. Its bytes are in `staged`, or all of them in `existing`, a published file.
 
-    `shared` counts its bytes in blocks of published files. `sha256` is there when the published file was read from the disk for
-    both digests. `session_content` is the entry by which later contents of this session find it.
+    `recipe` is None for one that was not cut: a link to `existing` needs none. `shared` counts its bytes in blocks of published
+    files. `sha256` is there when the published file was read from the disk for both digests. `session_content` is the entry by
+    which later contents of this session find it.
     """
 
     blake3: Blake3Digest
     size: int
-    recipe: Recipe
+    recipe: Recipe | None
     staged: StagedContent | None
     shared: int
     existing: Location | None

@@ -16,6 +16,7 @@ from evidencesync.protocol.receiver import (
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
+    StreamKept,
     StreamOpened,
     StreamResembles,
 )
@@ -45,7 +46,7 @@ def dispatch(event: Event, streams: StreamIntake, pages: PageIntake) -> None:
         case ChunksArrived():
             streams.on_chunks(event)
             pages.advance()
-        case StreamClosed():
+        case StreamClosed() | StreamKept():
             streams.on_closed(event)
             pages.advance()
         case _:

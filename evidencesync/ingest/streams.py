@@ -13,6 +13,7 @@ from evidencesync.evidence.digest import Blake3Digest, SegmentDigest, Sha256Dige
 from evidencesync.ingest.assembly import AssembledContent, Assembly
 from evidencesync.ingest.basis import tree_key
 from evidencesync.ingest.context import IngestContext
+from evidencesync.ingest.kept import KeptFiles
 from evidencesync.ingest.segments import AlignmentHint, OpenSegment, Place, Refiner, SegmentStore, rows_of
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE
 from evidencesync.protocol.receiver import (
@@ -23,6 +24,7 @@ from evidencesync.protocol.receiver import (
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
+    StreamKept,
     StreamOpened,
     StreamResembles,
 )
@@ -60,7 +62,9 @@ class StreamIntake:
         self._session_contents = context.session_contents
         self._content = context.session_contents.begin()
         self._promised: dict[SegmentDigest, tuple[int, AlignmentHint]] = {}  # not stored yet; the first of each
-        self._queue: deque[AlignmentHint | OpenSegment | StreamClosed] = deque()
+        self._queue: deque[AlignmentHint | OpenSegment | StreamClosed | StreamKept] = deque()
+        self._kept = KeptFiles(context)
+        self._is_lost = False  # a kept content was not found: nothing after it is stored
         self._open: dict[int, OpenSegment] = {}
         self._assembly: Assembly | None = None
         self._streams = 0
@@ -90,6 +94,7 @@ class StreamIntake:
         """Drops what has not been stored: the sender sends it again, and is answered through this receiver."""
         self._receiver = receiver
         self._queue.clear()
+        self._is_lost = False  # the answer may be lost, too
         self._open.clear()
         self._promised.clear()
         self._acknowledged = self._stored
@@ -111,6 +116,7 @@ class StreamIntake:
 
     def close(self) -> None:
         """Closes every content that no page has taken."""
+        self._kept.close()
         assembly, self._assembly = self._assembly, None
         if assembly is not None:
             assembly.close()
@@ -130,8 +136,8 @@ class StreamIntake:
         if found is not None:
             self._alignment.place = Anchor(found, 0)
 
-    def on_closed(self, event: StreamClosed) -> None:
-        """Handles the end of a content."""
+    def on_closed(self, event: StreamClosed | StreamKept) -> None:
+        """Handles the end of a content, or one that the previous acquisition is said to have at a path."""
         self._enqueue_event(event)
 
     def on_named(self, event: SegmentNamed) -> None:
@@ -223,6 +229,9 @@ class StreamIntake:
                 self._assembly = Assembly(
                     head.size, new_content, self._take_over, self._basis, self._staging.rows, from_disk=self._from_disk
                 )
+            elif isinstance(head, StreamKept):
+                if not self._take_kept(head):
+                    break
             else:
                 self._complete(head)
             self._queue.popleft()
@@ -230,7 +239,7 @@ class StreamIntake:
             self._acknowledged = self._stored
             self._receiver.segments_stored(self._stored)
 
-    def _enqueue_event(self, event: AlignmentHint | StreamClosed) -> None:
+    def _enqueue_event(self, event: AlignmentHint | StreamClosed | StreamKept) -> None:
         # At least one open segment stands between two of them, except for the rare file that was emptied while it was read.
         if len(self._queue) > 4 * MAX_OPEN_SEGMENTS:
             raise LimitExceededError("too many contents at once")
@@ -336,8 +345,6 @@ class StreamIntake:
             self._session_contents.drop(self._content)
             self._assembly = None
             return
-        if len(self._contents) >= MAX_UNLISTED_CONTENTS:
-            raise LimitExceededError("too many contents that no page lists")
         existing = assembly.existing
         staged = sha256 = None
         if existing is None or existing.size != assembly.size or existing.blake3 != blake3:
@@ -347,10 +354,29 @@ class StreamIntake:
             sha256 = Sha256Digest(assembly.sha256.digest())
         recipe = assembly.recipe.finish(blake3)
         self._session_contents.complete(self._content, blake3, assembly.size, staged, existing)
-        self._contents.append(
+        self._add_content(
             AssembledContent(blake3, assembly.size, recipe, staged, assembly.shared, existing, sha256, self._content)
         )
         self._assembly = None
+
+    def _take_kept(self, kept: StreamKept) -> bool:
+        """Takes a content from the previous acquisition; False where it is not there as it was: the sender then ends this."""
+        found = None if self._is_lost else self._kept.find(kept)
+        if found is None:
+            if not self._is_lost:
+                self._receiver.keep_lost(kept.stream)
+            self._is_lost = True
+            return False
+        self._streams += 1
+        content = self._session_contents.begin()
+        self._session_contents.complete(content, kept.blake3, kept.size, None, found.location)
+        self._add_content(AssembledContent(kept.blake3, kept.size, None, None, 0, found.location, found.sha256, content))
+        return True
+
+    def _add_content(self, content: AssembledContent) -> None:
+        if len(self._contents) >= MAX_UNLISTED_CONTENTS:
+            raise LimitExceededError("too many contents that no page lists")
+        self._contents.append(content)
 
 
 def _discard(staged: StagedContent | None) -> None:

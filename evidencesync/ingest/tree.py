@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from evidencesync.connection.event_log import EntryKind
 from evidencesync.custody.manifest import CheckedLine
-from evidencesync.delta.recipe import Recipe
+from evidencesync.delta.recipe import Recipe, RowSpool
 from evidencesync.errors import DigestMismatchError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, blake3_of, sha256_of
 from evidencesync.evidence.display import safe_text
@@ -17,6 +18,7 @@ from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.ingest.assembly import AssembledContent
 from evidencesync.ingest.basis import tree_key
 from evidencesync.ingest.context import IngestContext, Tallies
+from evidencesync.ingest.kept import cut_again
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.vault.layout import THIS_SESSION, Location
 from evidencesync.vault.resume.leftovers import is_leftover
@@ -39,6 +41,9 @@ class StagingArea(Protocol):
 
     def append_manifest(self, lines: bytes) -> None:
         """Appends lines to the manifest."""
+
+    def more_rows(self) -> AbstractContextManager[RowSpool]:
+        """Opens a further spool of rows."""
 
     def append_recipe(self, recipe: Recipe) -> None:
         """Appends a recipe to chunks.bin."""
@@ -116,7 +121,7 @@ class TreeBuilder:
         if content.existing is not None:
             self._store_existing(path, entry, content, content.existing)
             self._session_contents.place(content.session_content, path)
-        elif content.staged is not None:
+        elif content.staged is not None and content.recipe is not None:
             if self._link_again(path, entry, size):
                 self._session_contents.place(content.session_content, path)
                 content.staged.discard()
@@ -148,7 +153,11 @@ class TreeBuilder:
             raise DigestMismatchError("a published file has vanished while it was being used")
         method = self._staging.tree.copy(path, fd, content.size, _mtime(entry))
         self._record_file(path, entry, content.size)
-        self._staging.append_recipe(content.recipe)
+        if content.recipe is not None:
+            self._staging.append_recipe(content.recipe)
+        else:
+            with self._staging.more_rows() as rows:
+                self._staging.append_recipe(cut_again(self._basis, location, rows))
         (self.tallies.reflinked if method == "reflinked" else self.tallies.copied).add(content.size)
         self._record_kind("reflinked" if method == "reflinked" else "copied", path, entry)
         self.verified_on_disk.append(0)

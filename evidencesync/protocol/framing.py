@@ -59,6 +59,8 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     45: messages.Pieces,
     46: messages.NeedPieces,
     47: messages.Resembles,
+    48: messages.Kept,
+    49: messages.KeptLost,
     50: messages.Records,
     51: messages.Standing,
     52: messages.Append,

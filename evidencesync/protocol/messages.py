@@ -28,6 +28,7 @@ from evidencesync.limits import (
     NONCE,
     PIECE_DIGEST,
     PROOF,
+    SMALL_FILE,
     WINDOW,
 )
 
@@ -50,6 +51,8 @@ TELLING_VERSION: Final = 108
 """With its eighth addition: beside documents, a vault tells what it could not read, and what else lies among them."""
 MANIFESTS_VERSION: Final = 109
 """With its ninth addition: a reader asks for all of every manifest."""
+KEPT_VERSION: Final = 110
+"""With its tenth addition: Kept says that a larger content is what the previous acquisition has at its path."""
 VERSIONS: Final = (
     PROTOCOL_VERSION,
     PATIENT_VERSION,
@@ -61,6 +64,7 @@ VERSIONS: Final = (
     ROLES_VERSION,
     TELLING_VERSION,
     MANIFESTS_VERSION,
+    KEPT_VERSION,
 )
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""
@@ -260,6 +264,21 @@ class Resembles(Message, frozen=True):
 
     stream: U32
     path: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
+
+
+class Kept(Message, frozen=True):
+    """In place of a stream, from KEPT_VERSION on: its content is that of `path` in the previous acquisition. Nothing follows."""
+
+    stream: U32
+    size: Annotated[int, msgspec.Meta(gt=SMALL_FILE, le=MAX_FILE_SIZE)]
+    blake3: Digest32
+    path: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
+
+
+class KeptLost(Message, frozen=True):
+    """The answer to Kept of a vault that lacks that content, or whose copy is damaged. Of what it has, it says nothing."""
+
+    stream: U32
 
 
 class SegmentOffer(Message, frozen=True):

@@ -27,6 +27,8 @@ from evidencesync.protocol.messages import (
     Failure,
     Files,
     Finish,
+    Kept,
+    KeptLost,
     Message,
     Open,
     Page,
@@ -82,6 +84,16 @@ class StreamOpened:
 class StreamResembles:
     """The content that begins is the file at this path, and may resemble the previous file there."""
 
+    path: EvidencePath
+
+
+@dataclass(frozen=True, slots=True)
+class StreamKept:
+    """A larger content is the one at this path in the previous acquisition. Where it is not, the answer is `keep_lost`."""
+
+    stream: int
+    size: int
+    blake3: Blake3Digest
     path: EvidencePath
 
 
@@ -154,6 +166,7 @@ Event = (
     | FilesArrived
     | StreamOpened
     | StreamResembles
+    | StreamKept
     | SegmentNamed
     | ChunksListed
     | PiecesListed
@@ -282,12 +295,8 @@ class Receiver:
                 yield PageNamed(message.number, ChunkDigest(message.digest))
             case Page() | Files() | SegmentData() | ChunkData():
                 yield from self._announce(message)
-            case Open():
-                self._streams.open(message)
-                yield StreamOpened(message.size)
-            case Resembles():
-                self._streams.resembles(message)
-                yield StreamResembles(EvidencePath(message.path))
+            case Open() | Resembles() | Kept() | Close():
+                yield self._on_stream(message)
             case SegmentOffer():
                 self._segments.name(message)
                 yield SegmentNamed(message.segment, SegmentDigest(message.digest), message.size)
@@ -295,9 +304,6 @@ class Receiver:
                 yield ChunksListed(message.segment, self._segments.list_chunks(message))
             case Pieces():
                 yield PiecesListed(message.segment, *self._segments.list_pieces(message))
-            case Close():
-                self._streams.close(message)
-                yield StreamClosed(message.size, Blake3Digest(message.blake3))
             case Alive():
                 return
             case Finish() | Withdraw():
@@ -306,6 +312,21 @@ class Receiver:
                 raise error_of(message)
             case _:
                 raise ProtocolError(f"the message {type(message).__name__} is out of order")
+
+    def _on_stream(self, message: Open | Resembles | Kept | Close) -> Event:
+        match message:
+            case Open():
+                self._streams.open(message)
+                return StreamOpened(message.size)
+            case Resembles():
+                self._streams.resembles(message)
+                return StreamResembles(EvidencePath(message.path))
+            case Kept():
+                self._streams.keep(message)
+                return StreamKept(message.stream, message.size, Blake3Digest(message.blake3), EvidencePath(message.path))
+            case Close():
+                self._streams.close(message)
+                return StreamClosed(message.size, Blake3Digest(message.blake3))
 
     def _announce(self, head: Announcement) -> Iterator[Event]:
         match head:
@@ -350,6 +371,10 @@ class Receiver:
     def pages_stored(self, count: int) -> None:
         """All pages below `count` are stored."""
         self._send(self._pages.stored(count))
+
+    def keep_lost(self, stream: int) -> None:
+        """Answers that a kept content is not there, or not as it was."""
+        self._send(KeptLost(stream))
 
     def answer_segment(self, number: int, *, known: bool, rows: int = 0) -> None:
         """Answers whether the vault has a named segment of `rows` rows, which the sender's window bounds, too."""

@@ -11,6 +11,7 @@ from typing import Final
 from evidencesync.delta.refine import Gap
 from evidencesync.delta.rows import Row
 from evidencesync.errors import LimitExceededError, ProtocolError
+from evidencesync.evidence.path import walk_order
 from evidencesync.limits import (
     MAX_OPEN_PAGES,
     MAX_OPEN_ROWS,
@@ -27,6 +28,7 @@ from evidencesync.protocol.messages import (
     Chunks,
     Close,
     Files,
+    Kept,
     Need,
     NeedPieces,
     Open,
@@ -103,6 +105,7 @@ class StreamOrder:
         self._next = next_stream
         self._left = left
         self._ended = False
+        self._kept = b""  # the last path of a Kept
         self._is_fresh = False  # open, and still without segments: only then Resembles may come
 
     @property
@@ -116,6 +119,14 @@ class StreamOrder:
             raise ProtocolError("a stream is opened out of order")
         self._left = message.size
         self._is_fresh = True
+
+    def keep(self, message: Kept) -> None:
+        """Handles Kept, which stands for a whole stream. Each path comes once, in the walk's order: it makes the vault read."""
+        key = walk_order(message.path)
+        if self._ended or self._left is not None or message.stream != self._next or key <= self._kept:
+            raise ProtocolError("a kept file is out of order")
+        self._kept = key
+        self._next += 1
 
     def end(self) -> None:
         """No stream may begin any more."""

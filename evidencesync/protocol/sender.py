@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from evidencesync.delta.chunker import Segment
 from evidencesync.errors import ProtocolError
@@ -18,6 +19,8 @@ from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS
 from evidencesync.protocol.data_frames import Compress, Outgoing
 from evidencesync.protocol.messages import (
     Close,
+    Kept,
+    KeptLost,
     Message,
     Need,
     NeedPieces,
@@ -31,7 +34,7 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.protocol.outgoing_segments import OutgoingSegments
-from evidencesync.protocol.pages import OutgoingPages, PageContent
+from evidencesync.protocol.pages import ContentNotRead, OutgoingPages, PageContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,24 @@ class ClosedStream:
     next_segment: int
 
 
-Sent = SentPage | SentSegment | OpenedStream | ClosedStream
+@dataclass(frozen=True, slots=True)
+class KeptStream:
+    """A content that was not read, in place of a stream. `next_page` is the number of the page that lists it."""
+
+    stream: int
+    size: int
+    blake3: Blake3Digest
+    path: bytes
+    next_page: int
+
+    @property
+    def message(self) -> Kept:
+        """What is sent of it."""
+        return Kept(self.stream, self.size, self.blake3, self.path)
+
+
+Sent = SentPage | SentSegment | OpenedStream | ClosedStream | KeptStream
+_COMPACTED: Final = 1024  # items that are stored are looked for behind others where there are more, and twice as many as then
 
 
 class ReplayLog:
@@ -76,6 +96,7 @@ class ReplayLog:
 
     def __init__(self) -> None:
         self._sent: deque[Sent] = deque()
+        self._most = _COMPACTED
         self._pages = 0
         self._segments = 0
 
@@ -88,6 +109,9 @@ class ReplayLog:
         self._pages, self._segments = pages, segments
         while self._sent and self._is_stored(self._sent[0]):
             self._sent.popleft()
+        if len(self._sent) > self._most:
+            self._sent = deque(sent for sent in self._sent if not self._is_stored(sent))
+            self._most = max(_COMPACTED, 2 * len(self._sent))
 
     def since(self, resumed: Resumed) -> Iterator[Sent]:
         """Yields the items that must be sent again to a receiver in this state."""
@@ -114,6 +138,8 @@ class ReplayLog:
                 return number < self._segments
             case OpenedStream() | ClosedStream():
                 return sent.next_segment < self._segments
+            case KeptStream():
+                return sent.next_page < self._pages
 
 
 class Sender:
@@ -139,6 +165,7 @@ class Sender:
         self._pages = OutgoingPages(self._out, first_page, knows_nothing=knows_nothing, has_previous=has_previous)
         self._segments = OutgoingSegments(self._out, knows_nothing=knows_nothing, piece_key=piece_key)
         self._next_stream = 0
+        self._kept: dict[int, KeptStream] = {}  # whose page is not stored
         self._log = ReplayLog()
 
     # State.
@@ -151,6 +178,7 @@ class Sender:
             and self._pages.open < MAX_OPEN_PAGES
             and self._segments.open < MAX_OPEN_SEGMENTS
             and self._segments.rows < MAX_OPEN_ROWS
+            and len(self._kept) < MAX_OPEN_SEGMENTS
         )
 
     @property
@@ -196,6 +224,13 @@ class Sender:
         self._segments.end_stream()
         self._next_stream += 1
 
+    def keep_stream(self, size: int, blake3: Blake3Digest, path: bytes) -> None:
+        """In place of a stream: the content is the one at `path` in the previous acquisition. The next page lists it."""
+        kept = self._kept[self._next_stream] = KeptStream(self._next_stream, size, blake3, path, self._pages.count)
+        self._log.add(kept)
+        self._out.send(kept.message)
+        self._next_stream += 1
+
     def resume(self, resumed: Resumed) -> None:
         """Resumes over a new link, from the receiver's state. Raises ProtocolError for an impossible state."""
         self._out.clear()
@@ -212,11 +247,16 @@ class Sender:
                     self._send_open(stream, size, path)
                 case ClosedStream(stream, size, blake3):
                     self._out.send(Close(stream, size, blake3))
+                case KeptStream():
+                    self._out.send(sent.message)
 
     # Answers of the receiver.
 
     def receive(self, message: Message) -> None:
-        """Handles an answer of the receiver. Raises ProtocolError for one that does not fit."""
+        """Handles an answer of the receiver. Raises ProtocolError for one that does not fit.
+
+        Raises ContentNotRead where the receiver lacks what was not read.
+        """
         match message:
             case PageAnswer():
                 self._pages.on_answer(message)
@@ -232,11 +272,16 @@ class Sender:
                 self._segments.on_need_pieces(message)
             case SegmentsStored():
                 self._release_segments(message.count)
+            case KeptLost(stream) if stream in self._kept:
+                raise ContentNotRead
             case _:
                 raise ProtocolError(f"the message {type(message).__name__} is out of order")
 
     def _release_pages(self, count: int) -> None:
         self._pages.release(count)
+        while self._kept and (first := next(iter(self._kept.values()))).next_page < count:
+            del self._kept[first.stream]
+            self.counts.add_stored(first.size, 0)
         self._log.drop_stored(pages=count, segments=self._segments.stored)
 
     def _release_segments(self, count: int) -> None:

@@ -189,6 +189,10 @@ class Staging:
         self.rows = SpooledRows(self.contents_fd)
         self.recipes.append(MAGIC)
 
+    def more_rows(self) -> contextlib.closing[SpooledRows]:
+        """Opens a further spool of rows, for a recipe that is made while a content is assembled."""
+        return contextlib.closing(SpooledRows(self.contents_fd))
+
     @classmethod
     def create(cls, item: VaultItem, session: str) -> Staging:
         """Makes the staging area of a session. An existing one with the same name is renamed."""

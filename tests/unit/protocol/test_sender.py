@@ -30,6 +30,8 @@ from evidencesync.protocol.messages import (
     Chunks,
     Close,
     Files,
+    Kept,
+    KeptLost,
     Message,
     Need,
     NeedPieces,
@@ -48,6 +50,7 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.protocol.packing import ZERO_BIT, pack_bits
+from evidencesync.protocol.pages import ContentNotRead
 from evidencesync.protocol.sender import Sender
 
 
@@ -432,3 +435,76 @@ def test_an_answer_that_answers_nothing_is_refused(case: str) -> None:
         sender.receive(message)
     with pytest.raises(ProtocolError):
         sender.receive(ILLEGAL[case][-1])
+
+
+# --- What was not read ---------------------------------------------------------------------------------------------------
+
+DIGEST = blake3_of(b"a large file")
+SIZE = 1 << 20
+
+
+def test_a_page_with_a_content_that_was_not_read_is_never_sent_with_its_files() -> None:
+    sender = new_sender(knows_nothing=True, has_previous=False)
+    sender.add_page(b"lines\n", [b"a", 7])
+    assert sent(sender) == [Page(0, 6, with_files=False, proofs=b""), b"lines\n"]
+    sender.receive(Want(0, 2, pack_bits([True, False])))
+    assert sent(sender) == [Files(0, 2, pack_bits([True, False]), 1), b"a"]
+    with pytest.raises(ContentNotRead):
+        sender.receive(Want(0, 2, pack_bits([False, True])))
+
+
+def test_a_kept_file_is_one_message_and_comes_again_until_its_page_is_stored() -> None:
+    sender = new_sender()
+    sender.keep_stream(SIZE, DIGEST, b"a")
+    sender.keep_stream(SIZE, DIGEST, b"b")
+    sender.add_page(b"lines\n", [])
+    kept = [Kept(0, SIZE, DIGEST, b"a"), Kept(1, SIZE, DIGEST, b"b")]
+    assert sent(sender)[:2] == kept
+    sender.resume(Resumed(0, 0, 1, stream_open=False, concluding=False))
+    assert kept[0] not in sent(sender)
+    sender.resume(Resumed(0, 0, 0, stream_open=False, concluding=False))
+    assert sent(sender)[:2] == kept
+    sender.resume(Resumed(1, 0, 2, stream_open=False, concluding=False))
+    assert sent(sender) == []
+    assert sender.counts.stored_bytes == 2 * SIZE
+
+
+def test_a_vault_may_lack_only_what_was_kept_and_is_not_stored() -> None:
+    sender = new_sender()
+    sender.keep_stream(SIZE, DIGEST, b"a")
+    sender.open_stream(SIZE)
+    with pytest.raises(ProtocolError):
+        sender.receive(KeptLost(1))
+    with pytest.raises(ContentNotRead):
+        sender.receive(KeptLost(0))
+    sender.close_stream(SIZE, DIGEST)
+    sender.add_page(b"lines\n", [])
+    sender.receive(PageAnswer(0, known=True))
+    sender.receive(PagesStored(1))
+    with pytest.raises(ProtocolError):
+        sender.receive(KeptLost(0))
+
+
+def test_many_kept_files_wait_for_pages_to_be_stored() -> None:
+    sender = new_sender()
+    for number in range(MAX_OPEN_SEGMENTS):
+        assert sender.has_room
+        sender.keep_stream(SIZE, DIGEST, b"%06d" % number)
+    assert not sender.has_room
+
+
+def test_the_memory_of_what_was_sent_does_not_grow_with_kept_files_behind_a_stream_that_is_not_stored() -> None:
+    sender = new_sender()
+    sender.open_stream(SIZE)
+    sender.add_segment(MIXED)
+    sender.close_stream(SIZE, DIGEST)
+    sender.receive(SegmentsStored(1))
+    for number in range(5000):
+        sender.keep_stream(SIZE, DIGEST, b"%06d" % number)
+        sender.add_page(b"lines\n", [])
+        sender.receive(PageAnswer(number, known=True))
+        sender.receive(PagesStored(number + 1))
+    assert len(sender._log._sent) < 2100
+    sender.take_output()
+    sender.resume(Resumed(5000, 1, 5001, stream_open=False, concluding=False))
+    assert sent(sender) == []
