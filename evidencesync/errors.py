@@ -205,6 +205,11 @@ class IncompleteError(EvidenceSyncError):
     exit_code = ExitCode.GAPS
     slug = "incomplete"
 
+    @classmethod
+    def of(cls, refused: StorageError) -> IncompleteError:
+        """Makes the error for what a vault's disk does not give: nothing is known of it, neither good nor bad."""
+        return cls(refused.message, hint=refused.hint)
+
 
 class SourceGapsError(EvidenceSyncError):
     """Part of the source could not be read, and with `--on-read-error fail` nothing is published then."""

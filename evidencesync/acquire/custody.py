@@ -7,7 +7,7 @@ in its chain.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +27,8 @@ from evidencesync.errors import (
     EvidenceSyncError,
     LinkLostError,
     LockedError,
+    MalformedDocumentError,
+    MissingOrExtraError,
     NotThereError,
     SealedError,
     UsageError,
@@ -39,10 +41,11 @@ from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.localstate.pending_record import PendingRecord
 from evidencesync.vault.absent import SEE_LIST
 from evidencesync.vault.heads import require_stated
-from evidencesync.vault.ledger import iter_records
+from evidencesync.vault.ledger import Ledger, iter_records
 
 if TYPE_CHECKING:
     from evidencesync.localstate.heads import HeadMemory
+    from evidencesync.vault.stated import StatedHead
     from evidencesync.vault.vault import Vault
 
 _MOST_ATTEMPTS: Final = 8  # to append to a chain that others append to at the same time
@@ -106,25 +109,36 @@ def _read_once(connect: Connect, request: CustodyRequest, now: Callable[[], int]
 def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownChain:
     """Reads the chain of an item in a vault on this machine, and checks it like any other. No key is needed for that.
 
-    Raises NotThereError, ChainError, SignatureError.
+    Raises NotThereError, ChainError, SignatureError, and MalformedDocumentError for a damaged record of which nothing is known.
     """
     open_item(memory, vault, name)  # is it there at all?
     at_hand = VaultAtHand(memory, vault, name)
     known = KnownHeads(memory, vault)
     item = vault.item(name)
     chain = ShownChain(vault.settings.id, vault.settings.key, name)
-    for stored in iter_records(item.ledger):
-        chain.add(stored.data, stored.signature)
-    if not chain.records:
-        raise NotThereError(f"the vault has no custody records of {name}", hint="A chain begins with an acquisition.")
+    whose, stated = whose_chain(item_subject(vault.settings.id, name)), known.of(name.place)
     try:
-        at_hand.require()
-        stated = known.of(name.place)
-        require_stated(item.ledger, whose_chain(item_subject(vault.settings.id, name)), stated)
-    except ChainError as error:
-        chain.inconsistency = error
+        for stored in iter_records(item.ledger):
+            chain.add(stored.data, stored.signature)
+        if not chain.records:
+            raise NotThereError(f"the vault has no custody records of {name}", hint="A chain begins with an acquisition.")
+        chain.inconsistency = _inconsistency(at_hand, item.ledger, whose, stated)
+    except (MalformedDocumentError, MissingOrExtraError):  # where more is known of the record, that is said
+        if isinstance(worst := known.worst_problem(), ChainError):
+            raise worst from None
+        require_stated(item.ledger, whose, stated)
+        raise
     chain.inconsistency = chain.inconsistency or known.worst_problem()
     return chain
+
+
+def _inconsistency(at_hand: VaultAtHand, ledger: Ledger, whose: str, stated: Iterable[StatedHead]) -> ChainError | None:
+    try:
+        at_hand.require()
+        require_stated(ledger, whose, stated)
+    except ChainError as error:
+        return error
+    return None
 
 
 def append_record(

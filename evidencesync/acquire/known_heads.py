@@ -139,6 +139,7 @@ class KnownHeads:
             self.own = require_stated(vault.ledger, OWN, seen)
             if not vault.fetched:
                 vault.load_trust()
+                _ = vault.low_s  # its first record says how signatures are judged
         with self._kept():
             stated, unread = stated_heads(vault.ledger)
             for place, heads in stated.items():

@@ -98,14 +98,9 @@ class ReadingSession:
             yield
         except LinkLostError as lost:
             said = self._answers.reason_for(lost)
-            raise (_incomplete(said) if isinstance(said, StorageError) else said) from lost
+            raise (IncompleteError.of(said) if isinstance(said, StorageError) else said) from lost
         except StorageError as refused:
-            raise _incomplete(refused) from refused
-
-
-def _incomplete(refused: StorageError) -> IncompleteError:
-    """Makes the error for what the vault's disk does not give: nothing is known of it, neither good nor bad."""
-    return IncompleteError(refused.message, hint=refused.hint)
+            raise IncompleteError.of(refused) from refused
 
 
 @dataclass(frozen=True, slots=True)

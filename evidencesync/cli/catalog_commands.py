@@ -13,7 +13,7 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.lines import wrapped
 from evidencesync.cli.number_format import kinds_text, stored_text
 from evidencesync.cli.options import ItemChoice, ItemsChoice, RemoteChoice, VaultAddress
-from evidencesync.cli.reading import ReaderChoice, readable_vault
+from evidencesync.cli.reading import ReaderChoice, readable_vault, unread_is_incomplete
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, size_text, time_text
@@ -52,7 +52,7 @@ def list_vault(run: Run, vault: VaultAddress, part: ItemsChoice, reader: ReaderC
     from evidencesync.cli.catalog import list_output
 
     part.check()
-    with readable_vault(run, vault, reader, ssh, (part.case, part.item)) as opened:
+    with unread_is_incomplete(), readable_vault(run, vault, reader, ssh, (part.case, part.item)) as opened:
         output, problems = list_output(opened.vault, opened.memory, part.case, part.item, opened.may_show)
     run.console.print_result(output, _list_lines(output))
     if opened.grant is not None and opened.grant.cases is not None:
@@ -90,7 +90,7 @@ def show_acquisition(
     if not files.files and (files.below is not None or files.after is not None):
         raise UsageError("--below and --after need --files", hint="Add --files: it lists the files of the acquisition.")
     name, whole = item.name(), [acquisition or 0] if files.files else []
-    with readable_vault(run, vault, reader, ssh, (item.case, item.item), whole) as readable:
+    with unread_is_incomplete(), readable_vault(run, vault, reader, ssh, (item.case, item.item), whole) as readable:
         opened, code = open_known_item(run, readable.vault, readable.memory, name)
         if files.files:
             _show_files(run, opened, files, acquisition)

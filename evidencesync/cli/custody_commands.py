@@ -14,6 +14,7 @@ from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.lines import wrapped
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
+from evidencesync.cli.reading import unread_is_incomplete
 from evidencesync.errors import CommandKind, NotThereError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode, most_severe
@@ -101,12 +102,13 @@ def show(run: Run, vault: VaultAddress, item: ItemChoice, sign: SignChoice, ssh:
     from evidencesync.verify.checks import MEANINGS
 
     address = vault_address(vault)
-    if address.local:
-        from evidencesync.vault.vault import Vault
+    with unread_is_incomplete():
+        if address.local:
+            from evidencesync.vault.vault import Vault
 
-        chain = read_local_chain(Vault.open(Path(address.path)), item.name(), audit_memory(run))
-    else:
-        chain = read_chain(*_prepare(run, address, item, sign, ssh))
+            chain = read_local_chain(Vault.open(Path(address.path)), item.name(), audit_memory(run))
+        else:
+            chain = read_chain(*_prepare(run, address, item, sign, ssh))
     output = show_output(chain)
     run.console.print_result(output, show_lines(output))
     return most_severe({MEANINGS[problem.slug].code for problem in output.problems})

@@ -9,7 +9,7 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.options import ItemChoice, RemoteChoice, VaultAddress
-from evidencesync.cli.reading import ReaderChoice, readable_vault
+from evidencesync.cli.reading import ReaderChoice, readable_vault, unread_is_incomplete
 from evidencesync.errors import CommandKind
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
@@ -60,7 +60,7 @@ def diff(
     from evidencesync.compare.acquisitions import compare_acquisitions
 
     name = item.name()
-    with readable_vault(run, vault, reader, ssh, (item.case, item.item), (before, after)) as readable:
+    with unread_is_incomplete(), readable_vault(run, vault, reader, ssh, (item.case, item.item), (before, after)) as readable:
         opened, code = open_known_item(run, readable.vault, readable.memory, name)
         first, second = opened.choose_acquisition(before), opened.choose_acquisition(after)
         found = compare_acquisitions(opened.layout, first, second, limit)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from evidencesync.cli.help_text import SIGNING
 from evidencesync.cli.options import KeyChoice, RemoteChoice, local_vault, vault_address
 from evidencesync.cli.own_state import audit_memory
+from evidencesync.errors import IncompleteError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +76,15 @@ def reader_key(run: Run, reader: KeyChoice | SigningKey, ssh: RemoteChoice) -> S
 
 
 @contextlib.contextmanager
+def unread_is_incomplete() -> Iterator[None]:
+    """Raises IncompleteError for what a vault's disk does not give to a command that only shows: that is no verdict on it."""
+    try:
+        yield
+    except StorageError as refused:
+        raise IncompleteError.of(refused) from refused
+
+
+@contextlib.contextmanager
 def readable_vault(  # noqa: PLR0913  # what each command needs of a vault, by its name
     run: Run,
     text: str,
@@ -98,7 +108,9 @@ def readable_vault(  # noqa: PLR0913  # what each command needs of a vault, by i
 
     address, memory = vault_address(text), audit_memory(run)
     if address.local:
-        yield ReadableVault(Vault.open(local_vault(text)), memory)
+        with unread_is_incomplete():
+            here = Vault.open(local_vault(text))
+        yield ReadableVault(here, memory)
         return
     from evidencesync.acquire.connect import connect_to_vault
     from evidencesync.acquire.custody import RETRIES

@@ -14,6 +14,7 @@ from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.lines import width_of, wrapped
 from evidencesync.cli.options import local_vault, vault_address
 from evidencesync.cli.own_state import chosen_receipts, head_memory
+from evidencesync.cli.reading import unread_is_incomplete
 from evidencesync.errors import CommandKind, IncompleteError, NotThereError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.meant import did_you_mean, nearest
@@ -217,7 +218,8 @@ def _open_vault(vault: str, kept: list[Path]) -> Vault:
             f"the receipts are here, and the vault is on another machine: {address.display()}",
             hint=f"Take the receipts to it, as somebody who has a shell there: {taken}; then, there: {there}",
         )
-    return Vault.open(local_vault(vault))
+    with unread_is_incomplete():
+        return Vault.open(local_vault(vault))
 
 
 def _order(vault: Vault) -> tuple[ChainOrder | None, list[EvidenceSyncError]]:

@@ -21,7 +21,7 @@ from evidencesync.cli.options import (
     VaultPath,
     local_vault,
 )
-from evidencesync.cli.reading import ReaderChoice, readable_vault
+from evidencesync.cli.reading import ReaderChoice, readable_vault, unread_is_incomplete
 from evidencesync.errors import CommandKind, EvidenceSyncError, TimestampError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode, most_severe
@@ -208,7 +208,7 @@ def show(
     from evidencesync.cli.own_state import open_known_item
     from evidencesync.cli.trust_files import load_roots
 
-    with readable_vault(run, vault, reader, ssh, (item.case, item.item)) as opened:
+    with unread_is_incomplete(), readable_vault(run, vault, reader, ssh, (item.case, item.item)) as opened:
         found, code = open_known_item(run, opened.vault, opened.memory, item.name())
         last = found.choose_acquisition(acquisition)
         numbers = [last] if acquisition is not None else found.require_all_acquisitions()

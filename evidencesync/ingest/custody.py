@@ -23,6 +23,7 @@ from evidencesync.errors import (
     LimitExceededError,
     LinkLostError,
     LockedError,
+    MalformedDocumentError,
     NotThereError,
     OtherWriterError,
     ProtocolError,
@@ -65,7 +66,11 @@ def serve_custody(
         raise NotThereError(f"the vault has no custody records of {item.name}", hint="A chain begins with an acquisition.")
     for records in show_since(vault.ledger, admitted.vault_seen) if admitted.vault_seen else ():
         connection.send(records)
-    shown = _show(connection, item, admitted, 0)
+    try:
+        shown = _show(connection, item, admitted, 0)
+    except MalformedDocumentError:  # where the vault's own chain states the record, the chain is not as it was
+        require_as_stated(vault, item.name, item.ledger)
+        raise
     for _ in range(MOST_APPENDS):
         append = _receive(connection)
         if append is None:

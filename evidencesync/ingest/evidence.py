@@ -75,7 +75,8 @@ class EvidenceSender:
         """Sends the parts that are asked for, in their order. What is wrong with one file is said in place of its part.
 
         Nothing is read but regular files below the `data` of that acquisition, by plain names, following no link. A part and an
-        answer are all that is held in memory. Raises ProtocolError, PathEscapeError, NotThereError, StorageError;
+        answer are all that is held in memory. Raises ProtocolError, PathEscapeError, NotThereError, MissingOrExtraError,
+        StorageError;
         UntrustedSignerError where this server shows no evidence to anybody.
         """
         self._enter(ask)
@@ -136,6 +137,8 @@ class EvidenceSender:
             try:
                 self._reader = TreeReader(os.open(DATA, FOLDER_FLAGS, dir_fd=folders.fd))
             except OSError as error:
+                if error.errno in _GONE:
+                    raise MissingOrExtraError(f"the evidence of acquisition {ask.acquisition} is gone: {DATA}") from error
                 raise _not_there(ask, error) from error
         self._place = place
         self._events.record("read", what="evidence", case=ask.case, item=ask.item, acquisition=ask.acquisition)

@@ -9,7 +9,7 @@ from typing import Final, Protocol, TypeVar
 from blake3 import blake3
 
 from evidencesync.custody.manifest import WholeEntry
-from evidencesync.errors import DigestMismatchError, MissingOrExtraError, PathEscapeError, StorageError
+from evidencesync.errors import DigestMismatchError, IncompleteError, MissingOrExtraError, PathEscapeError, StorageError
 from evidencesync.evidence.digest import update_zeros
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.copying import share_blocks
@@ -87,8 +87,11 @@ class VaultContents:
     @classmethod
     def open(cls, acquired: Acquired) -> VaultContents:
         """Opens `data`. Raises StorageError."""
-        with storing(f"open {DATA}"):
-            return cls(TreeReader(os.open(DATA, FOLDER_FLAGS, dir_fd=acquired.folder_fd)))
+        try:
+            with storing(f"open {DATA}"):
+                return cls(TreeReader(os.open(DATA, FOLDER_FLAGS, dir_fd=acquired.folder_fd)))
+        except StorageError as refused:
+            raise IncompleteError.of(refused) from refused
 
     def expect(self, wanted: WholeEntry) -> None:
         """See ContentSource."""

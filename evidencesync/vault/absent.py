@@ -24,7 +24,7 @@ from evidencesync.vault.catalog import (
     shown_path,
     stored_name,
 )
-from evidencesync.vault.layout import INCOMING, ITEM_FOLDERS, ItemLayout, VaultLayout
+from evidencesync.vault.layout import CUSTODY, INCOMING, ITEM_FOLDERS, ItemLayout, VaultLayout
 from evidencesync.vault.ledger import Ledger, iter_records
 
 _VERIFY: Final = "See what else is wrong: evidencesync verify VAULT"
@@ -82,6 +82,7 @@ def _first_of(vault: VaultLayout, case: str) -> str | None:
 def require_item_folders(vault: VaultLayout, name: ItemName) -> None:
     """Raises NotThereError unless the item has its folders, and MissingOrExtraError where some of them were removed.
 
+    Raises ChainError for a chain of which the vault's own chain has stated records: they were removed with their folder.
     `incoming` is empty between transfers, and some tools leave out empty folders: it may be missing beside what is not empty.
     """
     layout = vault.item(name)
@@ -92,6 +93,10 @@ def require_item_folders(vault: VaultLayout, name: ItemName) -> None:
         if folder not in missing and _holds_anything(layout, folder):
             if missing == [INCOMING]:
                 return
+            if CUSTODY in missing and any(_stated_items(vault, name.case, name.item.folder)):
+                raise ChainError(
+                    f"the custody chain of item {name} is gone: the vault's own chain has records of it", hint=_VERIFY
+                )
             what = "folders" if len(missing) > 1 else "folder"
             raise MissingOrExtraError(f"item {name} lacks its {what} {', '.join(missing)}", hint=_VERIFY)
     error = nothing_of(vault, name.case, name.item)
@@ -105,16 +110,21 @@ def nothing_of(vault: VaultLayout, case: Title, item: Title | None) -> EvidenceS
     Look once more whether the folders are there: a push may have ended meanwhile.
     """
     what = f"case {safe_text(case.text)}" if item is None else f"item {ItemName(case, item)}"
-    wanted = None if item is None else item.folder
+    for name in _stated_items(vault, case, None if item is None else item.folder):
+        # A folder that holds something is that of another case or item, whose number makes the same name.
+        if not _has_anything(ItemLayout(vault.case(case.folder) / name)):
+            return ChainError(f"{what} is gone: the vault's own chain has records of it", hint=_VERIFY)
+    text = f"the vault has nothing of {what}" if item is None else f"the vault has no {what}"
+    return NotThereError(text, hint=f"{near_numbers(vault, case, item).hint()}{SEE_LIST}")
+
+
+def _stated_items(vault: VaultLayout, case: Title, wanted: str | None) -> Iterator[str]:
+    """The folders of items of a case, or of the `wanted` one, of which the vault's own chain has stated records."""
     for stored in iter_records(Ledger(vault.custody)) if is_folder(vault.custody) else ():
         for place in stored.record.details if stored.record.type == "heads" else ():
             of_case, _, name = place.partition("/")
-            stated = of_case == case.folder and wanted in (None, name) and is_folder_name(name)
-            # A folder that holds something is that of another case or item, whose number makes the same name.
-            if stated and not _has_anything(ItemLayout(vault.case(of_case) / name)):
-                return ChainError(f"{what} is gone: the vault's own chain has records of it", hint=_VERIFY)
-    text = f"the vault has nothing of {what}" if item is None else f"the vault has no {what}"
-    return NotThereError(text, hint=f"{near_numbers(vault, case, item).hint()}{SEE_LIST}")
+            if of_case == case.folder and wanted in (None, name) and is_folder_name(name):
+                yield name
 
 
 def choose_acquisition(item: ItemLayout, whose: str, wanted: int | None) -> int:

@@ -24,6 +24,7 @@ from evidencesync.errors import (
     EvidenceSyncError,
     InternalError,
     LockedError,
+    MalformedDocumentError,
     MissingOrExtraError,
     NoSpaceError,
     ResourcesError,
@@ -172,7 +173,7 @@ class Ledger:
             return [file for number in numbers for file in _of_number(number, folder)]
 
     def load(self, file: RecordFile) -> StoredRecord:
-        """Reads a record with its signature. Raises ChainError when it is missing, or another one.
+        """Reads a record with its signature. Raises ChainError when it is missing, or another one than the next one follows.
 
         Raises MissingOrExtraError where it has no signature, MalformedDocumentError where it is not in the strict form.
         """
@@ -188,10 +189,24 @@ class Ledger:
             raise ChainError(f"custody record {file.sequence} is missing")
         if signature is None:
             raise MissingOrExtraError(f"the signature of custody record {file.sequence} is missing", hint=_VERIFY)
-        record = decode_record(data)
+        try:
+            record = decode_record(data)
+        except MalformedDocumentError as error:
+            if self._is_followed_otherwise(file.sequence, data):
+                text = f"custody record {file.sequence} is damaged: record {file.sequence + 1} follows another one"
+                raise ChainError(f"{text}; {error.message}", hint=_VERIFY) from error
+            raise
         if (record.sequence, record.type) != (file.sequence, file.kind):
             raise ChainError(f"the file of custody record {file.sequence} holds another one")
         return StoredRecord(record, data, signature)
+
+    def _is_followed_otherwise(self, sequence: int, data: bytes) -> bool:
+        """Whether the record after one that cannot be parsed names another digest than that of its bytes."""
+        with contextlib.suppress(EvidenceSyncError), opened_folder(self.folder) as folder, storing("look for custody records"):
+            for file in _of_number(sequence + 1, folder):
+                following = load_file(folder, file.name, MAX_RECORD)
+                return following is not None and decode_record(following).previous_sha256 != sha256_of(data).hex()
+        return False
 
     def head(self) -> ChainHead:
         """Returns what the next record must follow."""

@@ -52,7 +52,7 @@ from evidencesync.vault.absent import SEE_LIST, require_item_folders
 from evidencesync.vault.catalog import case_folders, make_item_folders, require_no_link, stored_names
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.item import VaultItem
-from evidencesync.vault.layout import SETTINGS, SIGNATURE_SUFFIX, VAULT_KEY, VAULT_KEY_PUBLIC, VaultLayout, record_file
+from evidencesync.vault.layout import CASES, SETTINGS, SIGNATURE_SUFFIX, VAULT_KEY, VAULT_KEY_PUBLIC, VaultLayout, record_file
 from evidencesync.vault.ledger import Ledger, RecordFile
 from evidencesync.vault.reservations import NewRecord, is_signed_by_vault, is_signed_for_item
 from evidencesync.vault.settings import VaultSettings, parse_settings
@@ -207,6 +207,7 @@ class Vault:
     def open(cls, path: Path) -> Vault:
         """Opens a vault. Raises VaultNotFoundError for a folder that is not one, and what `parse_settings` raises.
 
+        Raises MissingOrExtraError for a vault whose vault.toml is missing: nobody should make another one in its place.
         Raises WrongVaultError where vault.toml is not this vault's: all that is judged by it would look foreign, or forged.
         """
         shown = safe_text(str(path), 200)
@@ -226,6 +227,8 @@ class Vault:
             data = load_file(fd, SETTINGS, MAX_VAULT_TOML)
         finally:
             os.close(fd)
+        if data is None and os.path.isdir(root / CASES):
+            raise MissingOrExtraError(f"{SETTINGS} is missing in the vault at {shown}", hint=_HINT)
         if data is None:
             raise VaultNotFoundError(f"not a vault: {shown}")
         opened = cls(VaultLayout(root), parse_settings(data))

@@ -48,6 +48,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title, is_derived, is_folder_name
 from evidencesync.evidence.meant import nearest
+from evidencesync.evidence.path import from_json_fields
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.files.disk import FOLDER_FLAGS
@@ -64,12 +65,13 @@ from evidencesync.vault.layout import (
     SETTINGS,
     SHA256SUMS,
 )
+from evidencesync.vault.ledger import is_stray
 from evidencesync.verify.allowed import check_roles, report_untold
 from evidencesync.verify.cache import PublishedContents, check_index, list_published, published_in
 from evidencesync.verify.checks import MEANINGS, Check
 from evidencesync.verify.context import Context, VaultIdentity, VerifyProgress
 from evidencesync.verify.documents import UNSAFE_SETTINGS, CheckedFolder, reason
-from evidencesync.verify.findings import Asked, Counts, Findings, Reporter, TrustSource, Verdict, shown_place
+from evidencesync.verify.findings import Asked, Counts, Finding, Findings, Reporter, TrustSource, Verdict, shown_place
 from evidencesync.verify.item import ItemFolder, check_item
 from evidencesync.verify.remembered import check_remembered, folders_of, recall_heads, remember_heads
 from evidencesync.verify.signatures import SignatureJudge
@@ -82,8 +84,8 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 _HEADS: Final = "Each is printed as `chain head` by: evidencesync list VAULT"
 _HEX: Final = frozenset("0123456789abcdef")
-_NO_EVIDENCE: Final = frozenset({DATA, SHA256SUMS, BLAKE3SUMS})  # neither evidence, nor what follows from its manifest
-_HARMLESS: Final = frozenset({"extra-entry"})  # extra entries beside the documents do not concern a restore
+_SUMS: Final = frozenset({SHA256SUMS, BLAKE3SUMS})  # for other programs: all that they list is in the signed manifest
+_NO_EVIDENCE: Final = _SUMS | {DATA}
 _ERRORS: Final[Mapping[ExitCode, type[EvidenceSyncError]]] = MappingProxyType(
     {
         ExitCode.CHAIN: ChainError,
@@ -167,7 +169,7 @@ def audit_documents(
 ) -> tuple[Verdict, str | None]:
     """Checks all documents about one acquisition as `audit_vault` does, and reads no evidence. The memory is not updated.
 
-    `fetched`: the documents alone are there, without evidence and sums.
+    Sums are not read: whoever copies files compares their bytes with the manifest. `fetched`: the documents alone are there.
 
     Also returns the SHA-256 of the manifest that was checked; None where it could not be read.
     """
@@ -175,7 +177,7 @@ def audit_documents(
     selection = AuditScope(case, item, acquisition)
     time = _Time(now_ns, None, required=False)
     run = _Audit(selection, outside, None, VerifyProgress(), time, memory, all_digests=False, contents=False)
-    run.not_fetched = _NO_EVIDENCE if fetched else frozenset()
+    run.not_fetched = _NO_EVIDENCE if fetched else _SUMS
     run.check(path)
     return run.verdict(), run.manifest_sha256(acquisition)
 
@@ -447,7 +449,7 @@ def verified_manifest(
 ) -> str:
     """Returns the SHA-256 of an acquisition's manifest after all documents about it were checked; else raises.
 
-    Trust, chain, manifest, receipt and sums are checked as `verify` does, and chains are compared with `memory`; evidence
+    Trust, chain, manifest and receipt are checked as `verify` does, and chains are compared with `memory`; evidence
     is not read. `trusted` is an allowed_signers file from outside, which replaces the vault's own lists. What could not be
     checked raises IncompleteError: unknown is never good, nor is it reported as bad. `fetched`: see `audit_documents`.
     """
@@ -461,7 +463,7 @@ def verified_manifest(
         now_ns=now_ns,
         fetched=fetched,
     )
-    errors = [one for one in verdict.findings if one.severity == "error" and one.slug not in _HARMLESS]
+    errors = [one for one in verdict.findings if one.severity == "error" and not _is_beside(one)]
     if not errors and digest is not None:
         return digest
     code = most_severe({MEANINGS[one.slug].code for one in errors})
@@ -474,3 +476,11 @@ def verified_manifest(
         "See all of it: evidencesync verify VAULT. Where you have signers of your own that you trust, bring them: --trusted FILE"
     )
     raise _ERRORS.get(code, SignatureError)(f"{first.message}{f' [{place}]' if place else ''}{more}", hint=hint)
+
+
+def _is_beside(finding: Finding) -> bool:
+    """Whether it is about what lies beside documents and does not concern a copy. What may be a renamed record does."""
+    if finding.slug != "extra-entry":
+        return False
+    folder, _, name = os.fsdecode(from_json_fields(finding.path, finding.path_b64)).rpartition("/")
+    return not (folder.rpartition("/")[2] == CUSTODY and is_stray(name))

@@ -84,7 +84,7 @@ def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str
 
 def _report_state(root: CheckedFolder, found: _List, *, relied_on: bool) -> None:
     name, report = found.name, root.report
-    if found.state is FileState.CHANGED and found.data is not None:
+    if found.state is FileState.CHANGED:  # also where it is gone: that list is not the recorded one either
         text = f"{name} is not what the vault's own chain says it is"
         report.report(Check.VAULT, "trust-changed" if relied_on else "trust-not-used", text, name)
     for beside, data in found.beside.items():

@@ -65,7 +65,8 @@ class Trial:
     def restore(self) -> Iterator[str]:
         """A working copy is made when verify passes, and then it is what was acquired."""
         right = self.verified(case=CASE, item=self.item[3], acquisition=int(self.number))
-        beside = right == 31 and self.row.slug == "extra-entry"  # what nobody lists is not restored, and keeps nobody from it
+        # What nobody lists is not restored, and keeps nobody from it; nor do lists for other programs.
+        beside = (right == 31 and self.row.slug == "extra-entry") or (right in (30, 31) and self.row.place.endswith("SUMS"))
         wanted = right == 0 or beside if self.row.restore is None else self.row.restore == "made"
         out = self.shop.folder / "copy"
         remove(out)

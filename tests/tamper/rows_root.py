@@ -44,7 +44,7 @@ def _lists() -> None:
             if name == "revoked_keys" and kind == "in capitals":
                 continue
             _add(f"{name} {kind}", Row(spoiled(name, change), 32, "trust-changed", name))
-        _add(f"{name} removed", Row(gone(name), 31 if name == "roles.json" else 32, "", ""))
+        _add(f"{name} removed", Row(gone(name), 32, "trust-changed", name))
         _add(f"{name} of another vault", Row(taken(name, of=lambda shop: shop.other), 32, "trust-changed", name))
         _add(f"{name} is a link to itself elsewhere", Row(linked_away(name), 32, "", name))
         _add(f"{name} of 32 GiB", Row(longer(name), 32, "", name))
