@@ -39,38 +39,39 @@ quick: $(STAMP)
 coverage: $(STAMP)
 	$(RUN) --cov --cov-report=term $(PYTEST)
 
+# The long targets print a line for each test that ends: what was found is there, also where the run is cut.
 # Hours of invented sessions, losses, kills and power cuts. A failure names its seed: make soak SEED=177 PYTEST='-k "[177]"'
 soak: $(STAMP)
-	SOAK=1 SEED=$(SEED) $(BIN)/python -m pytest -q tests/property/test_session_properties.py tests/faults/test_any_links_lost.py \
+	SOAK=1 SEED=$(SEED) $(BIN)/python -m pytest -v --tb=short tests/property/test_session_properties.py tests/faults/test_any_links_lost.py \
 	  tests/faults/test_power_cuts.py tests/integration/test_killed_anywhere.py tests/security/test_memory_of_the_vault.py \
 	  tests/integration/test_watching_for_long.py tests/integration/test_changes_since.py \
 	  tests/unit/verify/test_read_beside_writers.py tests/unit/verify/test_what_the_disk_does_not_give.py $(PYTEST)
-	SOAK=1 $(BIN)/python -m pytest -q -m hypothesis tests/unit tests/property $(PYTEST)
+	SOAK=1 $(BIN)/python -m pytest -v --tb=short -m hypothesis tests/unit tests/property $(PYTEST)
 
 # Odd signatures before ssh-keygen and before us; prints who accepts what. make differential COUNT=50000 SEED=3
 differential: $(STAMP)
-	DIFFERENTIAL=$(or $(COUNT),10000) SEED=$(SEED) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/security/test_signatures_against_ssh_keygen.py $(PYTEST)
+	DIFFERENTIAL=$(or $(COUNT),10000) SEED=$(SEED) $(BIN)/python -m pytest -v --tb=short -o faulthandler_timeout=0 tests/security/test_signatures_against_ssh_keygen.py $(PYTEST)
 
 # Every byte of a small vault changed, every bit of its documents; about 20 minutes of one core.
 flips: $(STAMP)
-	FLIPS=all FLIP_JOBS=$(JOBS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_verify_flipped_bits.py \
+	FLIPS=all FLIP_JOBS=$(JOBS) $(BIN)/python -m pytest -v --tb=short -o faulthandler_timeout=0 tests/faults/test_verify_flipped_bits.py \
 	  tests/unit/verify/test_timestamps.py $(PYTEST)
 
 # All commands about every row of the tamper corpus; some ten minutes of one core.
 tamper: $(STAMP)
-	TAMPER=all $(BIN)/python -m pytest -q -n $(JOBS) tests/tamper $(PYTEST)
+	TAMPER=all $(BIN)/python -m pytest -v --tb=short -n $(JOBS) tests/tamper $(PYTEST)
 
 # Sessions spoilt on their way, to the vault and from it. make fuzz COUNT=1 SEED=77 does one again.
 fuzz: $(STAMP)
-	FUZZ=$(or $(COUNT),20000) SEED=$(SEED) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_fuzzed_sessions.py $(PYTEST)
+	FUZZ=$(or $(COUNT),20000) SEED=$(SEED) $(BIN)/python -m pytest -v --tb=short -o faulthandler_timeout=0 tests/faults/test_fuzzed_sessions.py $(PYTEST)
 
 # Every system call of every command fails with every error, or is where its process is killed. COUNT=500 SEED=3: a sample.
 faults: $(STAMP)
-	FAULTS=$(or $(COUNT),0) SEED=$(SEED) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_failing_calls.py $(PYTEST)
+	FAULTS=$(or $(COUNT),0) SEED=$(SEED) $(BIN)/python -m pytest -v --tb=short -o faulthandler_timeout=0 tests/faults/test_failing_calls.py $(PYTEST)
 
 # Either end killed at any moment, over a real SSH server.
 kills: $(STAMP)
-	SOAK=1 SEED=$(SEED) $(BIN)/python -m pytest -q -n $(JOBS) tests/integration/test_killed_anywhere.py $(PYTEST)
+	SOAK=1 SEED=$(SEED) $(BIN)/python -m pytest -v --tb=short -n $(JOBS) tests/integration/test_killed_anywhere.py $(PYTEST)
 
 # What CI runs: everything that can refuse a change.
 check: lint coverage

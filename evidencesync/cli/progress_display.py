@@ -36,7 +36,7 @@ _SENDING: Final = frozenset({"reading", "finishing"})
 _WITHOUT_FIGURES: Final = frozenset({"publishing"})
 _STAGES: Final = {
     "connecting": "connecting",
-    "waiting": "the server has no place for us; waiting for one",
+    "waiting": "the server lets nobody in just now; waiting",
     "reconnecting": "the link is lost; trying to get it back",
     "reading": "arrived",
     "finishing": "arrived",

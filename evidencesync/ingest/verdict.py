@@ -7,9 +7,10 @@ at the reader's end. Nothing is written.
 from __future__ import annotations
 
 import contextlib
-import errno
+import fcntl
+import logging
 import os
-import socket
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -25,7 +26,6 @@ from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import format_utc_time
-from evidencesync.files.shortages import unexpected
 from evidencesync.ingest.admission import Reader
 from evidencesync.ingest.rights import Rights
 from evidencesync.limits import MAX_FILE_SIZE
@@ -34,6 +34,7 @@ from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
 from evidencesync.protocol.verdict_messages import Checking, VerdictShown, VerifyAsk
 from evidencesync.vault.absent import SEE_LIST
 from evidencesync.vault.catalog import is_folder
+from evidencesync.vault.layout import VAULT_KEY
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import AuditScope, audit_vault
 from evidencesync.verify.context import UnwantedError, VerifyProgress
@@ -41,7 +42,10 @@ from evidencesync.verify.findings import Verdict
 from evidencesync.verify.totals import begin_counting
 from evidencesync.verify.vault_verdict import Question, VaultVerdict, bounded_findings, chain_ends, encode_verdict
 
+_LOG: Final = logging.getLogger(__name__)
 _PLACE: Final = 256  # characters
+_LOCK: Final = struct.Struct("hhqqi")  # struct flock of fcntl(2)
+_LOCK_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def send_verdict(connection: SenderConnection, vault: Vault, reader: Reader, ask: VerifyAsk, now: Callable[[], int]) -> None:
@@ -143,14 +147,17 @@ class _SeenHeads(NoMemory):
 def _only_one(vault: Vault, reader: Reader) -> Iterator[None]:
     """Holds the place of the one verification that a key may have run. Raises BusyError.
 
-    It is a name among the machine's sockets and no file: it holds between processes, ends with them, and writes nothing.
+    It is a lock on one byte of the vault's private key, which no other account can open: it holds between processes, ends with
+    them, and writes nothing. Where there are no such locks, as on a read-only file system, nobody is refused.
     """
-    name = sha256_of(f"{os.getuid()} {vault.settings.id} {reader.key.fingerprint}".encode()).hex()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
+    place = int(sha256_of(reader.key.fingerprint.encode()).hex()[:14], 16)
+    with contextlib.ExitStack() as stack:
         try:
-            held.bind(f"\0evidencesync-verify-{name}")
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise unexpected(error) from error
+            held = os.open(vault.layout.root / VAULT_KEY, _LOCK_FLAGS)
+            stack.callback(os.close, held)
+            fcntl.fcntl(held, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0))
+        except BlockingIOError as error:
             raise BusyError("the vault is verifying itself for this key already, in another session") from error
+        except (AttributeError, OSError) as error:
+            _LOG.info("how many verifications run is not known: %s", error)
         yield

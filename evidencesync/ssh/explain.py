@@ -183,7 +183,7 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: ConnectFailure, ended: Ende
         if hop.has_proxy_command and _cannot_run(ended.stderr):
             return ConnectError(f"ProxyCommand, which should connect to {where}, fails: {ended.stderr}", hint=_PROXY_HINT)
         said = f" ({ended.stderr})" if ended.stderr else ""
-        return DroppedError(f"{where} closed the connection before it proved its identity: {reason}{said}")
+        return DroppedError(f"can't connect to {where}: it hung up before it proved its identity: {reason}{said}")
     what, hint = _CONNECT[refusal]
     return ConnectError(f"{what.format(where=where)}: {reason}", hint=hint)
 

@@ -82,7 +82,10 @@ _REFUSALS: Final = (
     (ConnectFailure.SILENT, r".*(?:timed out|Timeout, server .* not responding|Operation timed out).*"),
     (
         ConnectFailure.UNREACHABLE,
-        r"(?:.*: )?connect to (?:host|address) .*: .*|.*(?:No route to host|unreachable|Connection refused).*",
+        (
+            r"(?:.*: )?connect to (?:host|address) .*: (?!Connection reset).*|"
+            r".*(?:No route to host|unreachable|Connection refused).*"
+        ),
     ),
     (
         ConnectFailure.CLOSED,

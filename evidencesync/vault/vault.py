@@ -6,6 +6,7 @@ format, and readable by its owner only.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -123,6 +124,13 @@ def require_own_settings(layout: VaultLayout, settings: VaultSettings) -> None:
         raise WrongVaultError(stated.other_than(recorded), hint=_HINT)
 
 
+def _has_cases(root: Path) -> bool:
+    """Whether there are cases in what may be a vault. A vault that is just being made, or was begun, has none."""
+    with contextlib.suppress(OSError):
+        return bool(os.listdir(root / CASES))
+    return False
+
+
 class VaultSigner:
     """Signs with the vault's key; a `custody.sshsig.SigningKey`."""
 
@@ -207,7 +215,7 @@ class Vault:
     def open(cls, path: Path) -> Vault:
         """Opens a vault. Raises VaultNotFoundError for a folder that is not one, and what `parse_settings` raises.
 
-        Raises MissingOrExtraError for a vault whose vault.toml is missing: nobody should make another one in its place.
+        Raises MissingOrExtraError for one with cases whose vault.toml is missing: nobody should make another in its place.
         Raises WrongVaultError where vault.toml is not this vault's: all that is judged by it would look foreign, or forged.
         """
         shown = safe_text(str(path), 200)
@@ -227,7 +235,7 @@ class Vault:
             data = load_file(fd, SETTINGS, MAX_VAULT_TOML)
         finally:
             os.close(fd)
-        if data is None and os.path.isdir(root / CASES):
+        if data is None and _has_cases(root):
             raise MissingOrExtraError(f"{SETTINGS} is missing in the vault at {shown}", hint=_HINT)
         if data is None:
             raise VaultNotFoundError(f"not a vault: {shown}")

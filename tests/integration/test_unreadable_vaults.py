@@ -143,5 +143,5 @@ def test_a_previous_manifest_that_cannot_be_read_is_no_basis_and_the_push_says_s
     assert "unreadable in the vault, and not used" in said
     assert main(["verify", f"{desk}/vault", "-q"]) == 0
     code, said = run(desk, "diff", f"{OLD}/manifest.jsonl", "read", capfd)
-    assert code == 1
+    assert code == 3
     assert f"could not read {desk}/vault/{OLD}/manifest.jsonl: Input/output error" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from evidencesync.errors import (
     UntrustedSignerError,
     VersionError,
 )
+from evidencesync.ingest.admission import Reader
+from evidencesync.ingest.verdict import _only_one
 from evidencesync.limits import MAX_FILE_SIZE
 from evidencesync.protocol.framing import encode_frame
 from evidencesync.protocol.messages import ASKING_VERSION, READING_VERSION, Message, Status
@@ -320,6 +323,30 @@ def test_a_key_has_one_verification_at_a_time_and_others_have_theirs(bench: Benc
     gate.opened.set()
     assert first.hear(VerdictShown).size
     assert asked(bench).verdict.verdict.verdict == "pass"
+
+
+def test_a_place_to_verify_cannot_be_taken_by_another_account(bench: Bench) -> None:
+    """It lies in a file that the vault's account alone can open, and it is given back."""
+    key = bench.vault.layout.root / "vault_key"
+    before = key.stat()
+    reader = Reader("ana@lab", bench.signer.public_key, "0" * 32)
+    with _only_one(bench.vault, reader):
+        assert key.stat().st_mode & 0o077 == 0
+        with pytest.raises(BusyError), _only_one(bench.vault, reader):
+            pytest.fail("two at a time")
+        assert "evidencesync-verify" not in Path("/proc/net/unix").read_text()
+    with _only_one(bench.vault, reader):
+        assert (key.stat().st_mtime_ns, key.stat().st_size) == (before.st_mtime_ns, before.st_size)
+
+
+def test_a_vault_that_cannot_be_written_verifies_itself_all_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("evidencesync.ingest.verdict.os.open", refused)
+    reader = Reader("ana@lab", bench.signer.public_key, "0" * 32)
+    with _only_one(bench.vault, reader), _only_one(bench.vault, reader):
+        pass
 
 
 def test_who_is_told_that_the_vault_is_busy_waits_and_asks_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

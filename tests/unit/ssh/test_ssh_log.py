@@ -91,6 +91,7 @@ def test_what_is_stated_after_the_other_end_has_spoken_is_no_news() -> None:
         ("Received disconnect from 192.0.2.1 port 22:2: Too many authentication failures", ConnectFailure.DENIED),
         ("ssh: Could not resolve hostname lab: Name or service not known", ConnectFailure.NAME),
         ("ssh: connect to host lab port 22: Connection refused", ConnectFailure.UNREACHABLE),
+        ("ssh: connect to host lab port 22: Connection reset by peer", ConnectFailure.CLOSED),
         ("ssh: connect to host lab port 22: No route to host", ConnectFailure.UNREACHABLE),
         ("ssh: connect to host lab port 22: Connection timed out", ConnectFailure.SILENT),
         ("Connection timed out during banner exchange", ConnectFailure.SILENT),

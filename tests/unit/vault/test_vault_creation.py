@@ -19,6 +19,7 @@ from evidencesync.errors import (
     InvalidNameError,
     LockedError,
     MalformedDocumentError,
+    MissingOrExtraError,
     NameClashError,
     NoSpaceError,
     NotThereError,
@@ -403,9 +404,12 @@ def test_what_is_not_a_vault_is_not_opened(tmp_path: Path, kind: str) -> None:
         Vault.open(path)
 
 
-def test_a_vault_without_its_last_file_is_none(vault: Vault) -> None:
+def test_a_vault_without_its_last_file_is_none_and_one_with_cases_lacks_it(vault: Vault) -> None:
     (vault.layout.root / "vault.toml").unlink()
     with pytest.raises(VaultNotFoundError):
+        Vault.open(vault.layout.root)
+    (vault.layout.cases / "2024-017").mkdir()
+    with pytest.raises(MissingOrExtraError, match="is missing in the vault"):
         Vault.open(vault.layout.root)
 
 
