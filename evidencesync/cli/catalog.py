@@ -370,4 +370,6 @@ def _notes(entry: Entry) -> str:
         notes += f" = {safe_text(from_json_fields(entry.hardlink_to, entry.hardlink_to_b64))}"
     if entry.device_number is not None:
         notes += f" ({entry.device_number})"
+    if entry.read_in is not None:
+        notes += f" [read in acquisition {entry.read_in}]"
     return notes + (f" [{', '.join(entry.flags)}]" if entry.flags else "")

@@ -32,5 +32,5 @@ FAR: Final = (
     *_row("small", "a thirty-second of A, nothing there yet", image_work(share=1 / 32), _RSYNC, _COMPRESSING),
     *_row("edits", "an eighth of A, as many 4 KiB edits as in all of it", image_work("edited", known=True, share=1 / 8), _RSYNC),
     *_row("files", "a tenth of B, nothing there yet", files_work(share=0.1), _RSYNC, _COMPRESSING),
-    *_row("same", "a tenth of B, unchanged, every byte compared", files_work(known=True, share=0.1), _CHECKSUMS, _RSYNC),
+    *_row("same", "a tenth of B, unchanged, every byte compared", files_work(known=1, share=0.1), _CHECKSUMS, _RSYNC),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.bench.contenders import B3sum, Compare, HashdeepAroundRsync, HashdeepAudit, Rsync, Verify
+from tests.bench.contenders import B3sum, Compare, EvidenceSync, HashdeepAroundRsync, HashdeepAudit, Rsync, Verify
 from tests.bench.peers import Borg, Casync, Restic, Scp
-from tests.bench.row import Lane, Ratio, Row, ours
+from tests.bench.row import PEAK_GOAL_MIB, Lane, Ratio, Row, ours
 from tests.bench.work import files_work, image_work
 
 _RSYNC: Final = "rsync -a"
@@ -79,7 +79,7 @@ LOCAL: Final = (
     Row(
         name="B-unchanged",
         title="B, unchanged, every byte compared",
-        work=files_work(known=True),
+        work=files_work(known=1),
         lanes=(
             _CHECKSUMS,
             _BY_TIME,
@@ -90,6 +90,19 @@ LOCAL: Final = (
             ),
         ),
     ),
+    Row(
+        "B-quick",
+        "B, unchanged, once more with --quick",
+        files_work(known=2),
+        lanes=(
+            _PLAIN,
+            Lane(
+                EvidenceSync("evidencesync --quick, no read-back", ("--no-read-back", "--quick")),
+                (Ratio(_RSYNC),),
+                peak_goal_mib=PEAK_GOAL_MIB,
+            ),
+        ),
+    ),
     Row("tiny", "ten small files, from typing to prompt", files_work(count=10), lanes=(_PLAIN, *ours(Ratio(_RSYNC)))),
-    Row("B-verify", "B, checked where it lies", files_work(known=True), lanes=_VERIFY),
+    Row("B-verify", "B, checked where it lies", files_work(known=1), lanes=_VERIFY),
 )

@@ -20,5 +20,5 @@ MEMORY: Final = (
     _row("image-8", "eight times A (16 GiB)", image_work(share=8)),
     _row("files", "B, nothing there yet", files_work()),
     _row("files-10", "ten times B (1,000,000 files)", files_work(share=10)),
-    _row("files-10-same", "ten times B, unchanged", files_work(known=True, share=10)),
+    _row("files-10-same", "ten times B, unchanged", files_work(known=1, share=10)),
 )

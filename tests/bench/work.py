@@ -120,12 +120,12 @@ def image_work(variant: str = "same", *, known: bool = False, share: float = 1, 
     return Work(make, image_space(2 * share))
 
 
-def files_work(*, known: bool = False, share: float = 1, count: int | None = None) -> Work:
-    """The files of B, new or unchanged; or so many of them, at any scale."""
+def files_work(*, known: int = 0, share: float = 1, count: int | None = None) -> Work:
+    """The files of B, new, or unchanged since so many acquisitions; or so many of them, at any scale."""
 
     def make(shop: Workshop) -> History:
         base = shop.files(share if count is None else count / shop.sizes.files)
-        return History((Step(base),) if known else (), (Step(base),))
+        return History((Step(base),) * known, (Step(base),))
 
     return Work(make, files_space(share))
 

@@ -16,9 +16,12 @@ from evidencesync.acquire.push import push
 from evidencesync.acquire.request import PushOutcome
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.unchanged import UnchangedSource
+from evidencesync.cli.catalog import files_lines, files_output, list_output, show_output
+from evidencesync.cli.catalog_commands import _list_lines, _show_lines
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import Earlier
 from evidencesync.localstate.files import KeptFolder
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.localstate.receipts import ReceiptDraft
 from evidencesync.protocol.messages import KEPT_VERSION, VERSIONS
 from evidencesync.vault.index.recipes import iter_long_recipes
@@ -113,6 +116,22 @@ def test_what_looks_as_it_did_is_not_read_and_the_manifest_says_which_acquisitio
     assert re.fullmatch(
         r"[0-9] of 6 files \(.*\) were not read again: .* as it was read in acquisition 1 \(.*\) or later", said[3]
     )
+
+
+def test_list_show_and_its_files_say_what_was_not_read_again(bench: Bench, here: Receipts, tmp_path: Path) -> None:
+    here.run(bench)
+    (bench.source / "a").write_bytes(SMALL + b"new")
+    here.quick(bench)
+    listed = list_output(bench.vault, HeadMemory(tmp_path / "state"))[0]
+    assert [one.earlier and one.earlier.files for one in listed.items[0].acquisitions] == [None, 5]
+    assert [line.endswith("5 files not read again") for line in _list_lines(listed) if line.startswith("  000")] == [False, True]
+    item = bench.vault.item(bench.name)
+    shown = [line for line in _show_lines(show_output(item, 2)) if line.startswith("  read")]
+    assert "5 of 6 files (" in shown[0]
+    assert shown[0].endswith("were not read again: their content is as it was read in acquisition 1")
+    assert "everything" in next(line for line in _show_lines(show_output(item, 1)) if line.startswith("  read"))
+    files = list(files_lines(files_output(item, 2, None, None, 100)))
+    assert sum(line.endswith(" [read in acquisition 1]") for line in files) == 5
 
 
 def test_without_a_receipt_of_the_last_acquisition_everything_is_read_and_that_is_said(

@@ -6,8 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from evidencesync.cli.outputs import PushOutput
 from evidencesync.cli.summary import Detail, push_lines, push_output, verdict_of
-from evidencesync.evidence.entry import Flag
+from evidencesync.custody.documents import Earlier
+from evidencesync.evidence.entry import Entry, Flag
 from evidencesync.localstate.receipts import FinishedReceipt
 from evidencesync.protocol.messages import Changes
 from evidencesync.ssh.address import Address
@@ -215,3 +217,23 @@ def test_only_the_interruptions_that_there_were_are_told(lost: int, earlier: int
     outcome = dataclasses.replace(make_outcome(), interruptions=lost, leftovers=earlier)
     lines = list(push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/r"), None), following=_NEXT))
     assert [line[15:] for line in lines if line.startswith(("  interrupted", "  resumed"))] == ([said] if said else [])
+
+
+def test_what_was_not_read_again_is_said_and_why_everything_was() -> None:
+    kept = FinishedReceipt(Path("/receipts/x"), None)
+
+    def said(why: str | None) -> tuple[list[str], PushOutput]:
+        outcome = dataclasses.replace(make_outcome(), why_all_read=why)
+        if why is None:
+            outcome.tally.manifest.add(Entry("file", "k", size=500, blake3="ab" * 32, sha256="cd" * 32, read_in=1))
+        lines = push_lines(outcome, make_request(), Address.parse("/srv/vault"), kept, following=_NEXT)
+        return [line for line in lines if "read" in line.split()[:2] or "--quick" in line], push_output(outcome, kept)
+
+    lines, document = said(None)
+    assert lines == [
+        "  not read     1 of 3 files (500 B) was not read again: its content is as it was read in acquisition 1 or later"
+    ]
+    assert document.earlier == Earlier(1, 500, 1)
+    lines, document = said("the vault lacks something")
+    assert lines == ["  note         everything was read although --quick was given: the vault lacks something"]
+    assert (document.earlier, document.why_all_read) == (None, "the vault lacks something")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from evidencesync.custody.documents import Clock, CustodyRecord, Person
+from evidencesync.custody.documents import Clock, CustodyRecord, Earlier, Person
 from evidencesync.evidence.entry import ReadError
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Facts, Paragraph, Picture, Table
@@ -191,3 +191,24 @@ def test_a_hand_over_that_nobody_accepted_is_told_to_be_open(tmp_path: Path) -> 
     ]
     said = {fact.label: fact.value for block in blocks for fact in block.facts}["Hand-over"]
     assert said == f"open since custody record {record.sequence}: ana@lab to ben@lab, who has not accepted it"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "number", "said"),
+    [
+        (None, 2, None),
+        (Earlier(1, 1, 1), 2, "1 of 1 file (1 B) was not read again: its content is as it was read in acquisition 1"),
+        (
+            Earlier(1, 1500, 2),
+            5,
+            "1 of 1 file (1.5 kB) was not read again: its content is as it was read in acquisition 2 or later",
+        ),
+    ],
+)
+def test_it_is_said_of_how_much_an_earlier_acquisition_has_read_the_content(
+    facts: Any, earlier: Earlier | None, number: int, said: str | None
+) -> None:
+    footer = msgspec.structs.replace(facts.shown.footer, earlier=earlier)
+    blocks = facts.blocks(f"Acquisition {number}", footer=footer, number=number)
+    shown = {fact.label: fact.value for block in blocks if isinstance(block, Facts) for fact in block.facts}
+    assert shown.get("Not read again") == said

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from evidencesync.cli.app import main
+from evidencesync.custody.documents import Earlier
 from evidencesync.report.certificate import ALL_NAMES, BLANK, write_certificate
 from evidencesync.report.document import FlaggedEntry, PathPair, Report
 from evidencesync.report.gather import VerdictSource, gather
@@ -131,3 +132,15 @@ def test_a_draft_takes_no_verdict_from_a_file_which_anybody_may_have_changed(
     for kind in ("certificate", "statement"):
         assert main([*command, "--format", kind]) == 2
     assert list(tmp_path.iterdir()) == [verdict]
+
+
+def test_the_schedule_says_what_was_not_read_again_and_where_all_was_it_has_no_such_line(report: Report) -> None:
+    (one,) = report.items[0].acquisitions
+    assert one.footer is not None
+    assert "Not read again" not in draft(report)
+    footer = msgspec.structs.replace(one.footer, earlier=Earlier(1, 1, 1))
+    changed = msgspec.structs.replace(one, number=2, footer=footer)
+    items = [msgspec.structs.replace(report.items[0], acquisitions=[one, changed])]
+    text = draft(msgspec.structs.replace(report, items=items))
+    assert "Not read again: 1 of " in text
+    assert "its content is as it was read in acquisition 1 (started 20" in text
