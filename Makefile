@@ -40,6 +40,7 @@ coverage: $(STAMP)
 	$(RUN) --cov --cov-report=term $(PYTEST)
 
 # The long targets print a line for each test that ends: what was found is there, also where the run is cut.
+# A test that is one long loop says once a minute how far it is, and each failure at once (tests/support/soak.py).
 # Hours of invented sessions, losses, kills and power cuts. A failure names its seed: make soak SEED=177 PYTEST='-k "[177]"'
 soak: $(STAMP)
 	SOAK=1 SEED=$(SEED) $(BIN)/python -m pytest -v --tb=short tests/property/test_session_properties.py tests/faults/test_any_links_lost.py \
@@ -50,7 +51,7 @@ soak: $(STAMP)
 
 # Odd signatures before ssh-keygen and before us; prints who accepts what. make differential COUNT=50000 SEED=3
 differential: $(STAMP)
-	DIFFERENTIAL=$(or $(COUNT),10000) SEED=$(SEED) $(BIN)/python -m pytest -v --tb=short -o faulthandler_timeout=0 tests/security/test_signatures_against_ssh_keygen.py $(PYTEST)
+	DIFFERENTIAL=$(or $(COUNT),10000) SEED=$(SEED) $(BIN)/python -m pytest -v -s --tb=short -o faulthandler_timeout=0 tests/security/test_signatures_against_ssh_keygen.py $(PYTEST)
 
 # Every byte of a small vault changed, every bit of its documents; about 20 minutes of one core.
 flips: $(STAMP)
@@ -63,11 +64,11 @@ tamper: $(STAMP)
 
 # Sessions spoilt on their way, to the vault and from it. make fuzz COUNT=1 SEED=77 does one again.
 fuzz: $(STAMP)
-	FUZZ=$(or $(COUNT),20000) SEED=$(SEED) $(BIN)/python -m pytest -v --tb=short -o faulthandler_timeout=0 tests/faults/test_fuzzed_sessions.py $(PYTEST)
+	FUZZ=$(or $(COUNT),20000) SEED=$(SEED) $(BIN)/python -m pytest -v -s --tb=short -o faulthandler_timeout=0 tests/faults/test_fuzzed_sessions.py $(PYTEST)
 
 # Every system call of every command fails with every error, or is where its process is killed. COUNT=500 SEED=3: a sample.
 faults: $(STAMP)
-	FAULTS=$(or $(COUNT),0) SEED=$(SEED) $(BIN)/python -m pytest -v --tb=short -o faulthandler_timeout=0 tests/faults/test_failing_calls.py $(PYTEST)
+	FAULTS=$(or $(COUNT),0) SEED=$(SEED) $(BIN)/python -m pytest -v -s --tb=short -o faulthandler_timeout=0 tests/faults/test_failing_calls.py $(PYTEST)
 
 # Either end killed at any moment, over a real SSH server.
 kills: $(STAMP)

@@ -18,6 +18,7 @@ from typing import Final
 import pytest
 
 from tests.support.failing_calls import KILL, NONE, SHORT, Ended, FailingProgram, Fault, build
+from tests.support.soak import Tally
 from tests.support.undo import Undo
 from tests.tamper.vault import make_key_pair
 
@@ -218,7 +219,7 @@ def _what_is_left(machine: Machine, trial: Trial, fault: Fault, done: Ended) -> 
 def test_whatever_call_fails_nothing_is_lost_and_nothing_passes_that_does_not(machine: Machine) -> None:
     chance = random.Random(SEED)
     share = -(-COUNT // len(TRIALS)) if COUNT else 0
-    wrong, tried = [], 0
+    wrong, tally = list[str](), Tally("faults")
     for trial in TRIALS:
         faults = possible_faults(machine, trial)
         assert faults, trial
@@ -228,10 +229,9 @@ def test_whatever_call_fails_nothing_is_lost_and_nothing_passes_that_does_not(ma
                 by_call.setdefault(fault.call, []).append(fault)
             faults = [chance.choice(by_call[call]) for call in chance.choices(sorted(by_call), k=share)]
         for fault in faults:
-            tried += 1
             found = objections(machine, trial, fault)
-            wrong += [f"{trial.name} below {trial.below}, {fault}: {one}" for one in found]
-    assert not wrong, "\n".join([f"seed {SEED}, {tried} faults:", *wrong])
+            wrong += tally.count([f"{trial.name} below {trial.below}, {fault}: {one}" for one in found])
+    assert not wrong, "\n".join([f"seed {SEED}, {tally.done} faults:", *wrong])
 
 
 READING: Final = (

@@ -38,6 +38,7 @@ from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.custody_client import custody_request
 from tests.support.fuzzed_link import Direction, FuzzedLink, Impatience
 from tests.support.mutations import Frame
+from tests.support.soak import Tally
 from tests.support.undo import Undo
 
 SEED: Final = int(os.environ.get("SEED", "0"))
@@ -209,13 +210,13 @@ def open_files() -> int:
 
 
 def test_spoilt_sessions_end_with_typed_errors_and_leave_a_sound_vault(arena: Arena) -> None:
-    wrong = []
+    wrong, tally = list[str](), Tally("sessions")
     for seed in range(SEED, SEED + len(PURPOSES)):  # whatever is loaded and opened once
-        wrong += objections(arena, seed)
+        wrong += tally.count(objections(arena, seed))
     gc.collect()
     files, memory, threads = open_files(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, threading.active_count()
     for seed in range(SEED + len(PURPOSES), SEED + COUNT):
-        wrong += objections(arena, seed)
+        wrong += tally.count(objections(arena, seed))
     gc.collect()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) << 10
     assert not wrong, "\n".join(wrong)

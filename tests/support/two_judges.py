@@ -13,6 +13,7 @@ from evidencesync.errors import SignatureError, TrustFileError, UntrustedSignerE
 from tests.support import attacks_on_envelopes, attacks_on_lists
 from tests.support.signature_attacks import DOCUMENT, WAYS, Attack, attack
 from tests.support.signing_keys import SoftKey
+from tests.support.soak import Tally
 
 assert {make.__module__ for make in WAYS.values()} == {attacks_on_envelopes.__name__, attacks_on_lists.__name__}
 
@@ -87,8 +88,9 @@ def _clock(seconds: int) -> str:
 
 def judge(program: str, folder: Path, keys: list[SoftKey], seed: int, numbers: range) -> Score:
     """Both judges about every attack of these numbers."""
-    score = Score()
+    score, progress = Score(), Tally("attacks")
     for number in numbers:
+        progress.count()
         one = attack(number, seed, keys)
         ours = we_refuse(one)
         theirs = keygen_accepts(program, folder, one)
