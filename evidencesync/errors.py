@@ -97,7 +97,7 @@ class UsageError(EvidenceSyncError):
 
 
 class NothingLeftError(UsageError):
-    """Filters, or a list of files, leave nothing of the source."""
+    """No file is in the source, or filters or a list of files leave none."""
 
     slug = "nothing-left"
 

@@ -297,16 +297,16 @@ class _Push:
             self._connection.inbox.fail_local(error)
 
     def _refuse_empty(self, reading: Reading) -> None:
-        """Raises NothingLeftError where filters leave nothing of the source.
+        """Raises NothingLeftError where nothing is in the source, or filters leave nothing of it.
 
         It is called before the handshake, and again when all was read. The first time it waits until something was found, for
         _FIRST_LOOK_SECONDS at the longest: the vault's end has a handshake deadline.
         """
         rules, tally = self._request.rules, reading.tally
-        if self._request.allow_empty or rules.takes_everything:
+        if self._request.allow_empty:
             return
         inbox = self._connection.inbox
-        inbox.wait_for_local(lambda: tally.is_whole or tally.manifest.taken > 0, _FIRST_LOOK_SECONDS)
+        inbox.wait_for_local(lambda: tally.is_whole or tally.has_begun or tally.manifest.taken > 0, _FIRST_LOOK_SECONDS)
         if tally.is_whole:
             refuse_empty(rules, tally.manifest, tally.listed_folders)
 

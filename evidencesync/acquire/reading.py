@@ -103,6 +103,8 @@ class SourceTally:
     not_there_count: int = 0
     listed_folders: int = 0
     """Folders that a list names, and that are there."""
+    has_begun: bool = False
+    """Whether a file or device was found, whose reading may take long."""
     is_whole: bool = False
     """Whether everything was read."""
     bad_bytes: int = 0
@@ -292,7 +294,7 @@ class SourceReading:
         if not has_content or found.flag is not None or found.stat is None:
             self._pages.add(found.path, self._entries.make_entry(found), None)
             return
-        self._progress.path = found.path
+        self._progress.path, self.tally.has_begun = found.path, True
         if (known := self._known(found)) is not None:
             self._add_known(found, known)
             self._progress.files += 1

@@ -22,7 +22,7 @@ class PushRequest:
 
     `details`: facts about case and item, for the `acquired` record. `retries`: reconnection attempts in a row.
     `on_read_error`: what to do with bytes that cannot be read. `retries_changed`: how often a file that changed while it was read
-    is read again; None: as often as is cheap. `allow_empty`: publish even if filters leave nothing. `skip_unchanged`: publish
+    is read again; None: as often as is cheap. `allow_empty`: publish even if nothing is there or left. `skip_unchanged`: publish
     nothing if no entry differs from the previous acquisition (UnchangedSource is raised then). `quick`: do not read files that
     look as they did (see `EarlierFiles`). `least_bytes`: the room that the source needs where the vault has nothing of it; 0: not
     known. `file_system`: see `SourceRoot`.

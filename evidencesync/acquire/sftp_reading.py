@@ -123,7 +123,7 @@ class SftpReading:
         if flags or status.kind not in ("file", "symlink"):  # what is neither is never opened
             self._pages.add(path, self._entry(path, status, flags=flags), None)
             return
-        self._progress.path = path
+        self._progress.path, self.tally.has_begun = path, True
         try:
             if status.kind == "file":
                 self._take_file(path, status, None if folder is None else folder.asked.pop(folder.left[0][0], None))

@@ -134,18 +134,19 @@ def add_to_sender(sender: Sender, item: SourceEvent) -> bool:
 
 
 def leaves_nothing(rules: FilterRules, tally: ManifestTally, listed_folders: int = 0) -> bool:
-    """Returns whether filters or a list leave no file, link or special file of a source. Folders alone count as nothing.
+    """Returns whether no file, link or special file is in a source, or filters or a list leave none. Folders count as nothing.
 
-    It is False where nothing was left out: an empty folder is evidence, too; and where a folder that a list names is there.
+    It is False where something is there that was not taken for another reason, and where a folder that a list names is there.
     """
-    if rules.takes_everything or tally.taken:
+    if tally.taken:
         return False
-    is_filtered = not rules.is_empty and "skipped" in tally.flags
-    return is_filtered or (rules.listed is not None and not listed_folders)
+    if rules.listed is not None:
+        return not listed_folders or (not rules.is_empty and "skipped" in tally.flags)
+    return not tally.flags or (not rules.is_empty and "skipped" in tally.flags)
 
 
 def refuse_empty(rules: FilterRules, tally: ManifestTally, listed_folders: int = 0) -> None:
-    """Raises NothingLeftError where filters or a list have left nothing."""
+    """Raises NothingLeftError for a source without a file, and where filters or a list have left nothing."""
     if not leaves_nothing(rules, tally, listed_folders):
         return
     left_out = tally.flags.get("skipped", 0)
@@ -154,7 +155,14 @@ def refuse_empty(rules: FilterRules, tally: ManifestTally, listed_folders: int =
             f"nothing that the list of files names is in the source ({count_text(rules.listed.count, 'name')})",
             hint=rules.listed.hint,
         )
+    if not left_out:
+        raise NothingLeftError("the source is empty: there is no file in it", hint=_EMPTY)
     raise NothingLeftError(
         f"the filters leave nothing of the source but folders (left out: {left_out})",
         hint="See what they mean with --dry-run. To acquire nothing on purpose, add --allow-empty.",
     )
+
+
+_EMPTY: Final = (
+    "Is the disk mounted that should be there? findmnt lists what is. To acquire an empty folder on purpose, add --allow-empty."
+)

@@ -86,7 +86,9 @@ class FilterChoice:
 
     allow_empty: Annotated[
         bool,
-        typer.Option("--allow-empty", help="Acquire even if the filters leave only folders, or no listed name exists."),
+        typer.Option(
+            "--allow-empty", help="Acquire even if no file is there, the filters leave only folders, or no listed name exists."
+        ),
     ] = False
 
     def rules(self, warn: Callable[[str], None]) -> FilterRules:

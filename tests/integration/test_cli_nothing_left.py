@@ -1,4 +1,4 @@
-"""An acquisition of nothing: refused where filters or a list are the reason, and said where the source is empty."""
+"""An acquisition of nothing: refused, and possible on purpose."""
 
 from __future__ import annotations
 
@@ -38,14 +38,24 @@ def test_nothing_can_be_acquired_on_purpose(lab: Lab) -> None:
     assert lab.run("verify", "vault").code == 0
 
 
-def test_an_empty_source_is_evidence_and_said(lab: Lab) -> None:
+def test_an_empty_source_is_refused_as_a_disk_that_is_not_mounted_would_be_one(lab: Lab) -> None:
+    (lab.folder / "hollow/only a folder").mkdir(parents=True)
+    for options in ((), ("--exclude", "*.tmp"), ("--dry-run",), ("--skip-unchanged",)):
+        done = lab.push(*options, "--json", source="hollow")
+        assert (done.code, done.error["slug"]) == (2, "nothing-left"), done
+        assert done.error["message"] == "the source is empty: there is no file in it"
+        assert "mounted" in done.error["hint"]
+        assert "--allow-empty" in done.error["hint"]
+        assert not (lab.folder / "vault/cases/2024-017").exists()
+
+
+def test_an_empty_source_can_be_acquired_on_purpose_and_is_said(lab: Lab) -> None:
     (lab.folder / "hollow").mkdir()
-    for options in ((), ("--exclude", "*.tmp")):
-        done = lab.push(*options, source="hollow")
-        assert done.code == 0, done
-        assert "NOTHING      the source is empty" in done.out
+    done = lab.push("--allow-empty", source="hollow")
+    assert done.code == 0, done
+    assert "NOTHING      the source is empty" in done.out
     assert "NOTHING" not in lab.push().out
-    assert "the source is empty" in lab.push("--dry-run", source="hollow").out
+    assert "the source is empty" in lab.push("--dry-run", "--allow-empty", source="hollow").out
 
 
 def test_a_list_of_which_nothing_is_there_is_an_error(lab: Lab) -> None:

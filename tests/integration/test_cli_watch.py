@@ -11,6 +11,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -256,6 +257,18 @@ def test_a_disk_that_is_pulled_out_is_waited_for_and_its_empty_mount_point_is_no
         watch.wait_for_acquisition(2)
         assert watch.stop().code == 0  # before the disk goes again: it would see that
     assert sorted(os.listdir(lab.acquisition(2) / "data")) == ["later"]
+
+
+def test_an_empty_source_is_waited_for_and_not_pushed(lab: Lab, watching: Callable[..., Watching]) -> None:
+    """It may be the folder on which a disk is to be mounted."""
+    shutil.rmtree(lab.folder / "evidence")
+    (lab.folder / "evidence").mkdir()
+    watch = watching()
+    watch.wait_for("the source is empty: there is no file in it")
+    place(lab, "new", b"x")
+    watch.wait_for_acquisition(1)
+    assert watch.stop().code == 0
+    assert published(lab) == ["0001"]
 
 
 def test_gaps_are_said_and_the_watch_goes_on(lab: Lab, watching: Callable[..., Watching]) -> None:

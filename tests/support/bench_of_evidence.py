@@ -55,6 +55,7 @@ class Bench:
             rules=FilterRules.none(),
             command_line=["evidencesync", "push"],
             timeout_seconds=60,
+            allow_empty=True,
         )
         return replace(request, **changes)  # type: ignore[arg-type]
 
