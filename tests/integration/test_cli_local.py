@@ -201,9 +201,9 @@ def test_bad_input_ends_with_its_code_and_one_clear_line(
     assert not lab.acquisition().exists()
 
 
-def test_an_empty_folder_is_evidence_too(lab: Lab) -> None:
+def test_an_empty_folder_can_be_evidence_on_purpose(lab: Lab) -> None:
     (lab.folder / "empty").mkdir()
-    done = lab.push("--json", source="empty")
+    done = lab.push("--allow-empty", "--json", source="empty")
     assert (done.code, done.document["files"], done.document["bytes"]) == (0, 0, 0)
     assert lab.run("verify", "vault").code == 0
 

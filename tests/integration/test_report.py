@@ -522,7 +522,7 @@ def test_a_signed_report_is_recorded_and_ssh_keygen_checks_it(
     assert [(step["record"]["type"], step["signature"]) for step in steps][-1] == ("exported", "good")
 
 
-def test_a_key_that_the_vault_does_not_trust_records_nothing_and_says_so(
+def test_a_key_that_the_vault_does_not_trust_is_refused_before_anything_is_checked_or_written(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], require_program: Callable[[str], str]
 ) -> None:
     require_program("ssh-keygen")
@@ -532,7 +532,8 @@ def test_a_key_that_the_vault_does_not_trust_records_nothing_and_says_so(
     key = tmp_path / "eve"
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
     code = make(bench, tmp_path / "r.json", "--sign", "--sign-key", str(key), "--examiner", "Eve", "--json")
-    (recorded,) = json.loads(capfd.readouterr().out)["recorded"]
-    assert (code, recorded["record"]) == (recorded["problem_code"], None)
-    assert code != 0
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert (code, error["slug"]) == (32, "untrusted-signer")
+    assert "trust add" in error["hint"]
+    assert [name for name in os.listdir(tmp_path) if name.startswith("r.json")] == []
     assert max(os.listdir(bench.vault.layout.item(bench.name).custody)) == "0002-received.json.sig"
