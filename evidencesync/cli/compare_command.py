@@ -75,6 +75,8 @@ def compare(
         compared = compare_folder(request, progress, time.time_ns())
     output = compare_output(compared, safe_text(folder), ["blake3", "sha256"] if all_digests else ["blake3"])
     run.console.print_result(output, _lines(output, compared.differences))
+    if output.others.missing and not output.data and not (output.files.missing or output.files.modified):
+        run.console.print_message("hint: A copy of a vault's data folder has no links or special files: add --data")
     return compared.exit_code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -147,7 +148,14 @@ def _export(
     signers = load_trusted(Path(trusted)) if trusted is not None else None
     verdict = checked(run, readable, part, signers, CheckChoice(all_digests=True))
     if verdict.exit_code:
-        run.console.print_result(verdict, [*verdict_lines(verdict, everything=run.console.verbose), "NOTHING WAS EXPORTED"])
+        from evidencesync.cli.pasted_hints import pasted
+        from evidencesync.cli.verify_next import next_lines
+
+        following = next_lines(verdict, partial(pasted, run.console.fill_hint), recorded=True)
+        lines = verdict_lines(verdict, everything=run.console.verbose, following=following)
+        run.console.print_result(verdict, [*lines, "NOTHING WAS EXPORTED"])
+        hint = pasted(run.console.fill_hint, "See which acquisitions there are: evidencesync show VAULT --case CASE --item ITEM")
+        run.console.print_message(f"hint: Another one may be whole. {hint}")
         return ExitCode(verdict.exit_code)
     records: list[ExportRecord] = []
 

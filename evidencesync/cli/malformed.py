@@ -263,7 +263,10 @@ def _value_of(name: str, command: Any) -> str:
 
 def _example(line: _Line, missing: list[Any]) -> str:
     """The command as it may have been meant; one of the help's, where nothing was typed."""
-    return line.completed(missing, line.meant()) if line.words else first_example(line.command.epilog)
+    if not line.words:
+        return first_example(line.command.epilog)
+    # a person who compares two acquisitions without their numbers has two, as a rule
+    return line.completed(missing, line.meant()).replace(" N M ", " 1 2 ")
 
 
 def _of_extra(line: _Line, see: str) -> str:

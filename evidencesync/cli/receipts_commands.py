@@ -126,6 +126,8 @@ def check_receipts(
 ) -> ExitCode:
     """Checks receipts without the vault: signatures, the manifest, and records against each other.
 
+    One line for each that is good; with -v all that it says, and where it is kept.
+
     Ends with 34 if the vault lacks a record that it has signed, or has a different one.
     """
     import time
@@ -153,14 +155,14 @@ def check_receipts(
         safe_text(vault) if vault is not None else None,
         [_output(one) for one in found],
     )
-    run.console.print_result(output, _check_lines(output, others=len(kept) - len(found)))
+    run.console.print_result(output, _check_lines(output, others=len(kept) - len(found), brief=not run.console.verbose))
     return code
 
 
-def _check_lines(output: ReceiptsCheckOutput, *, others: int) -> Iterator[str]:
+def _check_lines(output: ReceiptsCheckOutput, *, others: int, brief: bool) -> Iterator[str]:
     """The outcome of a check for people. `others` is how many receipts of other vaults were not checked."""
     for one in output.receipts:
-        yield from _receipt_lines(one)
+        yield from _brief_lines(one) if brief and not one.problems else _receipt_lines(one)
     trust = "signers from outside" if output.trust == "outside" else "who signed was not judged: bring --trusted"
     compared = f"; compared with the vault {output.vault}" if output.vault is not None else ""
     if others:

@@ -289,15 +289,19 @@ def _require_recorder(vault: Vault, verifier: Verifier, case: str) -> None:
     import time
 
     from evidencesync.custody.documents import CUSTODY_NAMESPACE
-    from evidencesync.errors import EvidenceSyncError
+    from evidencesync.errors import CommandKind, EvidenceSyncError, UntrustedSignerError
 
     try:
         trust = vault.load_trust()
     except EvidenceSyncError:
         return
     key, now_ns = verifier.signer.public_key, time.time_ns()
-    trust.principal_for(key, CUSTODY_NAMESPACE, now_ns)
-    trust.check_role(key, ("custody",), case, now_ns)
+    try:
+        trust.principal_for(key, CUSTODY_NAMESPACE, now_ns)
+        trust.check_role(key, ("custody",), case, now_ns)
+    except UntrustedSignerError as error:
+        error.hint = error.hint_for(CommandKind.CHANGES)  # it is our own key, and nobody else's
+        raise
 
 
 def _print_result(run: Run, to: FileChoice, result: ReportOutput, made: Report) -> None:

@@ -237,6 +237,7 @@ def revoke(
     reason = check_text(reason.strip(), "--reason", may_be_empty=True)
     opened = _open(vault)
     public = _find_key(opened, who)
+    opened.trust.check_revocable(public)
     fails = f"{_signed_by(opened, public)} from now on"
     if not yes:
         other = shell_text("evidencesync", "trust", "retire", vault, who)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from evidencesync.cli.lines import wrapped
 from evidencesync.errors import EvidenceSyncError, InternalError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 _SIGNATURE: Final = ".sig"
 _ITS_WORD: Final = (
-    "  that signature, and what this machine remembers of the vault, were checked here; its documents and evidence were not"
+    "that signature, and what this machine remembers of the vault, were checked here; its documents and evidence were not"
 )
 
 
@@ -250,10 +251,12 @@ def by_vault_lines(by: ByVault) -> list[str]:
     kept = [] if by.kept is None else [f"its signed verdict is kept: {by.kept}, {by.kept}{_SIGNATURE}"]
     tool = safe_text(by.tool)
     if by.documents is None:
-        return [f"verified by the vault at {by.address} with its own key {by.key}, {tool}", _ITS_WORD, *kept]
+        verified = wrapped("", f"verified by the vault at {by.address} with its own key {by.key}, {tool}")
+        return [*verified, *wrapped("  ", _ITS_WORD), *kept]
+    signed = f"signed with its own key {by.key}, {tool}, for these documents; what it says of its bytes is its word"
     return [
         f"documents: fetched, and checked here: {by.documents.upper()}",
         f"evidence:  read by the vault at {by.address}: {by.verdict.upper()}",
-        f"  signed with its own key {by.key}, {tool}, for these documents; what it says of its bytes is its word",
+        *wrapped("  ", signed),
         *kept,
     ]

@@ -91,7 +91,8 @@ class Survey:
             shown = ", ".join(self._shown) + (f", and {more} more" if more else "")
             raise UnrepresentableNameError(
                 f"a bag holds names in UTF-8 only, and these are not: {shown}",
-                hint="Nothing was written. Use another format, or hand over the acquisition's own folder.",
+                hint="Nothing was written. For a list of all files: the same command with --format hashdeep. For the files: "
+                "evidencesync restore VAULT DIR --case CASE --item ITEM",
             )
 
 

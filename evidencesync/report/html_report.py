@@ -99,7 +99,7 @@ def _whole(text: str) -> Any:
 
 
 def _files_text(table: FileTable) -> str:
-    return texts.FILES_IN_HTML.format(total=table.total, digest=table.digest)
+    return texts.FILES_IN_HTML.format(all=texts.every_entry(table.total), digest=table.digest)
 
 
 def _part(name: str) -> str:

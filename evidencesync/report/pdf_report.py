@@ -158,7 +158,8 @@ def _block(block: AnyBlock, tables: list[tuple[ItemLayout, int, dict[bytes, str]
     if isinstance(block, FileTable):
         rows = [[show(cell) for cell in _cells(row)] for row in islice(file_rows(*tables[block.index]), room.files)]
         words = texts.ALL_FILES_IN_PDF if len(rows) == block.total else texts.FILES_IN_PDF
-        text = words.format(shown=len(rows), total=block.total, digest=block.digest)
+        every = texts.every_entry(block.total)
+        text = words.format(shown=len(rows), total=block.total, all=every, digest=block.digest)
         return {"kind": "files", "caption": show(block.caption), "text": text, "rows": rows}
     if isinstance(block, Table):
         block = _cut(block, room)

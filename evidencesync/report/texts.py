@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from evidencesync.evidence.number_format import count_text
 from evidencesync.report.document import State
 from evidencesync.report.fonts import Font
 
@@ -108,8 +109,8 @@ GAPS: Final = "What could not be read is recorded as such: bytes that stand in i
 FILES_IN_PDF: Final = "The first {shown:,} of {total:,} are shown. The full list is manifest.jsonl, whose SHA-256 is {digest}."
 EVERY_RECORD: Final = "Every record of the chain, and whose key signed it (keys are cut here, and whole under Signers and trust)"
 ROWS_LEFT_OUT: Final = "{left:,} more rows stand in the HTML report and in the JSON report"
-ALL_FILES_IN_PDF: Final = "All {total:,} entries. The full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
-FILES_IN_HTML: Final = "All {total:,} entries; the full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
+ALL_FILES_IN_PDF: Final = "{all}. The full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
+FILES_IN_HTML: Final = "{all}; the full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
 NOT_IN_PRINT: Final = "a print shows no more; all are in this file, where a browser shows them page by page"
 NO_FILES: Final = (
     "The names of all files stand in the manifests, which are attached to this file unless the last page says otherwise. The "
@@ -217,6 +218,11 @@ def covered() -> list[str]:
     """Every character that is shown as it is."""
     parts = [part.partition("-") for part in _COVERED.split()]
     return [chr(code) for first, _, last in parts for code in range(int(first, 16), int(last or first, 16) + 1)]
+
+
+def every_entry(total: int) -> str:
+    """Says that a list has all of so many entries."""
+    return "The only entry" if total == 1 else f"All {count_text(total, 'entry', 'entries')}"
 
 
 def drawable(text: str) -> str:

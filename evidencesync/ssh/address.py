@@ -61,7 +61,11 @@ class Address:
         named = self.path if self.local else self.host_text
         right = f"{named}:/path" if self.port is None else f"{_SCHEME}{named}:{self.port}/path"
         shown = self.display()
-        return UsageError(f"{shown} names a server, but no {what} on it", hint=f"Add the {what}'s path: {shell_text(right)}")
+        port = "" if self.port is None else f" --port {self.port}"
+        hint = f"Add the {what}'s path: {shell_text(right)}"
+        if what == "vault" and not self.local:
+            hint += f". The one vault that a server serves: {shell_text(f'{named}:/')}{port}"
+        return UsageError(f"{shown} names a server, but no {what} on it", hint=hint)
 
     @property
     def host_text(self) -> str:

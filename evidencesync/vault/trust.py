@@ -230,6 +230,10 @@ class TrustStore:
             details["reason"] = reason
         self._change(lambda files: _with_revoked(files, key), details, now)
 
+    def check_revocable(self, key: PublicKey) -> None:
+        """Raises UsageError for a key that was revoked already, before a person is asked."""
+        _require_not_revoked(self._load_files(), key)
+
     def take_writing(self, machine: Machine, *, at_ns: int | None = None) -> None:
         """Makes a machine the only writer of the vault, and records it. The trusted signers stay as they are.
 
@@ -352,8 +356,7 @@ def _with_signer(files: TrustFiles, key: PublicKey, principal: str, valid_after_
 
 def _with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
     """Ends the trust in a key now. An end that lies ahead was set by a clock that was fast: it is moved to now."""
-    if files.parse().revoked.refuses(key):
-        raise UsageError(f"the key {key.fingerprint} was revoked already", hint="Nothing that it signed is trusted any more.")
+    _require_not_revoked(files, key)
     lines = []
     retired = False
     for line in files.trusted_signers.split(b"\n"):
@@ -387,9 +390,13 @@ def _retired_line(signer: TrustedSigner, at_ns: int) -> str:
     return signer_line(signer.principals[0], signer.key, signer.namespaces or (), valid_after_ns, ends_ns)
 
 
-def _with_revoked(files: TrustFiles, key: PublicKey) -> TrustFiles:
+def _require_not_revoked(files: TrustFiles, key: PublicKey) -> None:
     if files.parse().revoked.refuses(key):
-        raise UsageError(f"the key {key.fingerprint} was revoked already")
+        raise UsageError(f"the key {key.fingerprint} was revoked already", hint="Nothing that it signed is trusted any more.")
+
+
+def _with_revoked(files: TrustFiles, key: PublicKey) -> TrustFiles:
+    _require_not_revoked(files, key)
     return replace(files, revoked_keys=files.revoked_keys + key.line().encode() + b"\n")
 
 

@@ -81,6 +81,7 @@ from evidencesync.verify.vault_identity import check_own_chain, check_root, read
 if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots
 
+_MOST_NAMED: Final = 5  # of the cases or items that are there
 _LOG: Final = logging.getLogger(__name__)
 _HEADS: Final = "Each is printed as `chain head` by: evidencesync list VAULT"
 _HEX: Final = frozenset("0123456789abcdef")
@@ -400,8 +401,9 @@ class _Audit:
                 yield name
         if wanted is not None and folder.listed and folder.names.get(wanted.encode()) is None:
             exact = self._selection.case if what == "case" else self._selection.item
-            near = nearest(exact or "", (name for name in map(os.fsdecode, folder.names) if not is_derived(name)))
-            has = f": it has {', '.join(map(safe_text, near))}" if near else ""
+            known = sorted(name for name in map(os.fsdecode, folder.names) if not is_derived(name))
+            some = nearest(exact or "", known) or (known if len(known) <= _MOST_NAMED else [*known[:_MOST_NAMED], "others"])
+            has = f": it has {', '.join(map(safe_text, some))}" if some else ""
             text = f"the vault has no {what} {safe_text(exact or '')}{has}"
             folder.report.report(Check.STRUCTURE, "not-there", text)
 

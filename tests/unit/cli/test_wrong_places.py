@@ -13,6 +13,7 @@ from evidencesync.cli.acquire import owner_warning
 from evidencesync.cli.options import local_vault, parse_address
 from evidencesync.errors import UsageError
 from evidencesync.home import account_name
+from evidencesync.ssh.address import Address
 
 
 def test_a_person_at_a_server_without_a_path_is_no_folder_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +21,8 @@ def test_a_person_at_a_server_without_a_path_is_no_folder_here(tmp_path: Path, m
     with pytest.raises(UsageError, match="names a server, but no vault on it") as refused:
         parse_address("ana@lab", "vault")
     assert refused.value.hint == "Add the vault's path: ana@lab:/path"
+    there = "Add the vault's path: ssh://ana@lab:2222/path. The one vault that a server serves: ana@lab:/ --port 2222"
+    assert Address.parse("ssh://ana@lab:2222/").without_path("vault").hint == there
     (tmp_path / "ana@lab").mkdir()
     assert parse_address("ana@lab", "vault").local
     assert parse_address("./ben@lab", "vault").local
