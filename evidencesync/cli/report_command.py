@@ -289,7 +289,7 @@ def _require_recorder(vault: Vault, verifier: Verifier, case: str) -> None:
     import time
 
     from evidencesync.custody.documents import CUSTODY_NAMESPACE
-    from evidencesync.errors import CommandKind, EvidenceSyncError, UntrustedSignerError
+    from evidencesync.errors import EvidenceSyncError, UntrustedSignerError
 
     try:
         trust = vault.load_trust()
@@ -300,7 +300,8 @@ def _require_recorder(vault: Vault, verifier: Verifier, case: str) -> None:
         trust.principal_for(key, CUSTODY_NAMESPACE, now_ns)
         trust.check_role(key, ("custody",), case, now_ns)
     except UntrustedSignerError as error:
-        error.hint = error.hint_for(CommandKind.CHANGES)  # it is our own key, and nobody else's
+        if error.hint == UntrustedSignerError.default_hint:  # said of the keys of others in another way
+            error.hint = f"Without --sign nobody signs it. {UntrustedSignerError.default_hint}"
         raise
 
 

@@ -251,8 +251,8 @@ def by_vault_lines(by: ByVault) -> list[str]:
     kept = [] if by.kept is None else [f"its signed verdict is kept: {by.kept}, {by.kept}{_SIGNATURE}"]
     tool = safe_text(by.tool)
     if by.documents is None:
-        verified = wrapped("", f"verified by the vault at {by.address} with its own key {by.key}, {tool}")
-        return [*verified, *wrapped("  ", _ITS_WORD), *kept]
+        with_key = wrapped("  ", f"with its own key {by.key}, {tool}")
+        return [f"verified by the vault at {by.address}", *with_key, *wrapped("  ", _ITS_WORD), *kept]
     signed = f"signed with its own key {by.key}, {tool}, for these documents; what it says of its bytes is its word"
     return [
         f"documents: fetched, and checked here: {by.documents.upper()}",

@@ -97,9 +97,11 @@ def test_people_are_told_who_has_verified_and_then_what_is_said_there(lab: Lab, 
     part = (*ITEM, "--acquisition", "1", "--all-digests")
     here = lab.run("verify", "vault", *part)
     afar = lab.run("verify", far, *part, "--sign-key", "ana", *options)
-    first, second, rest = afar.out.split("\n", 2)
-    assert first.startswith(f"verified by the vault at {far} with its own key SHA256:")
-    assert "its documents and evidence were not" in second
+    first, second, *more, rest = afar.out.split("\n", 4)
+    assert first == f"verified by the vault at {far}"
+    assert second.startswith("  with its own key SHA256:")
+    assert "its documents and evidence were not" in " ".join(line.strip() for line in more)
+    assert all(len(line) <= 100 for line in (second, *more))  # as wide as what is no terminal
     assert (afar.code, rest) == (0, here.out)
 
 

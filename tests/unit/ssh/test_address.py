@@ -191,7 +191,14 @@ def test_a_likely_mistake_is_named_with_the_right_form(text: str, right: str) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "right"), [("lab:", "lab:/path"), ("ana@[::1]:", "'ana@[::1]:/path'"), ("ssh://lab:22", "ssh://lab:22/path")]
+    ("text", "right", "only"),
+    [
+        ("lab:", "lab:/path", "lab:/"),
+        ("ana@[::1]:", "'ana@[::1]:/path'", "'ana@[::1]:/'"),
+        ("ssh://lab:22", "ssh://lab:22/path", "lab:/ --port 22"),
+    ],
 )
-def test_a_server_without_a_path_is_said_how_to_be_completed(text: str, right: str) -> None:
-    assert Address.parse(text).without_path("vault").hint == f"Add the vault's path: {right}"
+def test_a_server_without_a_path_is_said_how_to_be_completed(text: str, right: str, only: str) -> None:
+    address = Address.parse(text)
+    assert address.without_path("vault").hint == f"Add the vault's path: {right}. The one vault that a server serves: {only}"
+    assert address.without_path("source").hint == f"Add the source's path: {right}"
