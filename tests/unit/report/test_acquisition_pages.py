@@ -11,6 +11,7 @@ import pytest
 
 from evidencesync.custody.documents import Clock, CustodyRecord, Earlier, Person
 from evidencesync.evidence.entry import ReadError
+from evidencesync.evidence.number_format import time_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Facts, Paragraph, Picture, Table
 from evidencesync.report.document import Acquisition, FlaggedEntry, HandOver, NamedSize, PathPair, UnreadRange
@@ -197,7 +198,11 @@ def test_a_hand_over_that_nobody_accepted_is_told_to_be_open(tmp_path: Path) -> 
     ("earlier", "number", "said"),
     [
         (None, 2, None),
-        (Earlier(1, 1, 1), 2, "1 of 1 file (1 B) was not read again: its content is as it was read in acquisition 1"),
+        (
+            Earlier(1, 1, 1),
+            2,
+            "1 of 1 file (1 B) was not read again: its content is as it was read in acquisition 1 (started {})",
+        ),
         (
             Earlier(1, 1500, 2),
             5,
@@ -211,4 +216,4 @@ def test_it_is_said_of_how_much_an_earlier_acquisition_has_read_the_content(
     footer = msgspec.structs.replace(facts.shown.footer, earlier=earlier)
     blocks = facts.blocks(f"Acquisition {number}", footer=footer, number=number)
     shown = {fact.label: fact.value for block in blocks if isinstance(block, Facts) for fact in block.facts}
-    assert shown.get("Not read again") == said
+    assert shown.get("Not read again") == (said and said.format(time_text(facts.shown.header.started)))
