@@ -140,9 +140,10 @@ MAX_AGENT_REPLY: Final = 256 * KIB  # the limit of OpenSSH's own agent
 # What is read at once of a file that says it is empty. Of a number under /proc/sys all has to come with the first read: a second
 # one gets nothing.
 FIRST_READ: Final = 64 * KIB
-# A change time that is so much older than a reading is of another tick. Ticks have up to 10 ms on Linux, and 1 s on old file
-# systems (ext3, some servers); the rest is for a file server whose clock is a little behind.
-RACY_SECONDS: Final = 10
+# A change time that is so much older than a reading tells of every change before it. Ticks have up to 10 ms on Linux, 1 s on old
+# file systems (ext3, some servers). What a program writes through a mapping moves it once, and again only when the system has
+# written that out: within 35 s (dirty_expire_centisecs, dirty_writeback_centisecs). The rest: a server whose clock is behind.
+RACY_SECONDS: Final = 60
 SPACE_RESERVE: Final = 64 * MIB  # kept free on the vault's disk, so that documents and the index can always be written
 ENTRIES_RESERVE: Final = 256  # the same in files and folders, where their number is fixed (ext4's inodes)
 

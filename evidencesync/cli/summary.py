@@ -153,6 +153,8 @@ def push_lines(
     yield f"  evidence     {count_text(tally.contents, 'file')}, {size_text(tally.bytes)}{since}"
     if tally.earlier is not None:
         yield f"  not read     {earlier_text(tally.earlier, tally.contents, outcome.acquisition)}"
+    elif request.quick and outcome.why_all_read is None:
+        yield "  not read     nothing: no file looked as it did, or it had changed just before the last acquisition"
     if outcome.why_all_read is not None:
         yield f"  note         everything was read although --quick was given: {outcome.why_all_read}"
     if not_sent := _not_sent(outcome):

@@ -437,3 +437,15 @@ def test_notes_that_do_not_fit_into_a_header_are_refused_before_anything_is_sent
     assert push.returncode == 2, err
     assert b"the limit is 425984" in err
     assert "nothing yet" in lab.run("list", "vault").out
+
+
+def test_a_quick_push_says_what_it_has_read_and_why(lab: Lab) -> None:
+    first = lab.push("--quick", "--json")
+    assert schema_errors(first.document, "push-output") == []
+    assert (first.document["why_all_read"], first.document["earlier"]) == ("there is no acquisition before this one", None)
+    assert lab.push("--quick", "--dry-run").code == 0
+    second = lab.push("--quick")  # the files are younger than a minute: they may have changed as they were read
+    assert "not read     nothing: no file looked as it did, or it had changed just before the last acquisition" in second.out
+    third = lab.push("--quick", "--receipts", "elsewhere")
+    assert "everything was read although --quick was given: this machine has no receipt with the manifest of" in third.out
+    assert lab.run("pull", "host:/x", "vault", *ITEM, "--quick").code == 2

@@ -20,6 +20,7 @@ from evidencesync.cli.catalog import files_lines, files_output, list_output, sho
 from evidencesync.cli.catalog_commands import _list_lines, _show_lines
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import Earlier
+from evidencesync.errors import LinkLostError
 from evidencesync.localstate.files import KeptFolder
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.localstate.receipts import ReceiptDraft
@@ -302,4 +303,22 @@ def test_a_quick_run_goes_on_after_lost_links(cut_at: int, bench: Bench, here: R
     assert not_read(bench, 2).keys() == {*ALL, "folder/large", *(f"large{number:02}" for number in range(20) if number != 7)}
     here.run(bench)
     assert without_marks(bench, 2) == without_marks(bench, 3)
+    assert audit_vault(bench.vault.layout.root, now_ns=time.time_ns()).verdict == "pass"
+
+
+def test_what_a_killed_quick_run_has_left_is_used_by_the_next_one(bench: Bench, here: Receipts) -> None:
+    for number in range(8):
+        (bench.source / f"large{number}").write_bytes(bytes([number]) * 300_000)
+    here.run(bench)
+    (bench.source / "new").write_bytes(os.urandom(3_000_000))
+    flaky = FlakyBench(bench, may_reconnect=False)
+    with KeptFolder(here.folder) as kept, contextlib.closing(ReceiptDraft(kept)) as draft:
+        flaky.recorder = SessionRecorder(draft=draft)
+        with pytest.raises(LinkLostError):
+            flaky.push([{"sent": 2_000_000}], quick=True, retries=0)
+    flaky.join()
+    outcome = here.quick(bench)
+    assert outcome.leftovers == 1
+    assert outcome.literal_bytes < 3_000_000
+    assert not_read(bench, 2).keys() == {*ALL, "folder/large", *(f"large{number}" for number in range(8))}
     assert audit_vault(bench.vault.layout.root, now_ns=time.time_ns()).verdict == "pass"
