@@ -7,8 +7,11 @@ read from the basis is trusted or kept: it is read once to compare, and again to
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, groupby
+from operator import attrgetter
 
 from evidencesync.delta.refine import ABSENT, Anchor, Gap, RefinableGap, by_content, find_gaps, find_pieces, rebuild
 from evidencesync.delta.rows import ZERO_DIGEST, Row
@@ -182,6 +185,52 @@ def rows_of(lengths: list[int], blocks: list[memoryview]) -> list[Row]:
     return [Row(length, chunk_digest_of(next(parts))) if length > 0 else Row(-length, ZERO_DIGEST) for length in lengths]
 
 
+@dataclass(slots=True)
+class _Stretch:
+    """Rows that are handled at once: chunks that lie one behind the other in a published file; or else one row.
+
+    `first` is the number of the first row. `data` are the bytes, once they are there; None for zeros.
+    """
+
+    first: int
+    rows: list[Row]
+    place: Place | None
+    data: bytes | memoryview | None = None
+
+    @property
+    def is_zeros(self) -> bool:
+        """Whether it is a run of zeros."""
+        return self.rows[0].is_zeros
+
+    @property
+    def length(self) -> int:
+        """How many bytes it has."""
+        return sum([row.length for row in self.rows])
+
+
+def _stretches(rows: list[Row], places: Sequence[Place | None]) -> Iterator[_Stretch]:
+    """Cuts the rows of a segment into stretches, by where each row was found."""
+    stretch: _Stretch | None = None
+    end: Place | None = None
+    for number, (row, place) in enumerate(zip(rows, places, strict=True)):
+        if stretch is not None and place is not None and place == end and not row.is_zeros and not stretch.is_zeros:
+            stretch.rows.append(row)
+        else:
+            if stretch is not None:
+                yield stretch
+            stretch = _Stretch(number, [row], place)
+        end = place.moved(row.length) if place is not None else None
+    if stretch is not None:
+        yield stretch
+
+
+def _split(data: bytes, rows: list[Row]) -> list[memoryview]:
+    """Returns the bytes of each row."""
+    view = memoryview(data)
+    ends = list(accumulate([row.length for row in rows]))
+    return [view[end - row.length : end] for row, end in zip(rows, ends, strict=True)]
+
+
 class SegmentStore:
     """Appends segments to the content that is being assembled, and to its recipe and the journal."""
 
@@ -212,60 +261,77 @@ class SegmentStore:
         return True
 
     def _store_arrived(self, assembly: Assembly, rows: list[Row], blocks: list[memoryview]) -> None:
-        parts = iter(list(split_blocks(blocks, [row.length for row in rows if not row.is_zeros])))
-        for row in rows:
-            self._put(assembly, row, b"" if row.is_zeros else next(parts), None)
+        """Appends a segment that arrived whole. Between two runs of zeros its bytes are taken as they came, block by block."""
+        left = deque(blocks)
+        for is_zeros, stretch in groupby(rows, attrgetter("is_zeros")):
+            due = sum([row.length for row in stretch])
+            if is_zeros:
+                self._put_zeros(assembly, due, None)
+                continue
+            while due:
+                block = left.popleft()
+                part, rest = block[:due], block[due:]
+                assembly.add(part)
+                due -= len(part)
+                if rest:
+                    left.appendleft(rest)
 
     def _store_known(self, assembly: Assembly, segment: OpenSegment, rows: list[Row], whole: tuple[Location, int]) -> bool:
         """Appends a segment that one published file has as a whole; every chunk is checked before any is used."""
-        location, offset = whole
-        basis = self._context.basis
-        parts: list[bytes] = []
-        for row in rows:
-            data = b"" if row.is_zeros else basis.read(location, offset, row.length)
-            good = basis.is_zeros(location, offset, row.length) if row.is_zeros else has_digest(data, row)
-            if data is None or not good:
-                basis.record_damage(location)
-                segment.whole, segment.rows, segment.ready = None, None, False
-                return False
-            parts.append(data)
-            offset += row.length
-        offset = whole[1]
-        for row, part in zip(rows, parts, strict=True):
-            self._put(assembly, row, part, (location, offset))
-            offset += row.length
+        starts = accumulate([row.length for row in rows], initial=whole[1])
+        stretches = list(_stretches(rows, [Anchor(whole[0], start) for _, start in zip(rows, starts, strict=False)]))
+        if any(self._load(stretch) for stretch in stretches):
+            segment.whole, segment.rows, segment.ready = None, None, False
+            return False
+        self._put_all(assembly, stretches)
         return True
-
-    def _put(self, assembly: Assembly, row: Row, part: bytes | memoryview, place: tuple[Location, int] | None) -> None:
-        """Appends the next row. `place` is where it was found."""
-        if row.is_zeros:
-            self.zero_bytes += row.length
-            assembly.add_zeros(row.length, place)
-        else:
-            assembly.add(part, place)
 
     def _store_mixed(self, assembly: Assembly, segment: OpenSegment, rows: list[Row]) -> bool:
         """Appends chunks from anywhere in the vault, and chunks that arrived. All are checked before the first is used."""
-        parts: dict[int, bytes | memoryview] = self._arrived(segment, rows)
-        basis = self._context.basis
-        bad = False
-        for number, (row, place) in enumerate(zip(rows, segment.places, strict=True)):
-            if place is not None:
-                data = basis.read(place.file, place.offset, row.length)
-                if data is not None and has_digest(data, row):
-                    parts[number] = data
-                    continue
-                basis.record_damage(place.file)
-                segment.places[number] = None
-            elif row.is_zeros or number in parts:
-                continue
-            bad = True
+        arrived = self._arrived(segment, rows)
+        stretches = list(_stretches(rows, segment.places))
+        is_whole = True
+        for stretch in stretches:
+            if stretch.place is not None:
+                for number in self._load(stretch):
+                    segment.places[number] = None
+                    is_whole = False
+            elif not stretch.is_zeros:
+                stretch.data = arrived.get(stretch.first)
+                is_whole = is_whole and stretch.data is not None
+        if is_whole:
+            self._put_all(assembly, stretches)
+        return is_whole
+
+    def _load(self, stretch: _Stretch) -> list[int]:
+        """Reads a stretch from the published file that has it; returns the numbers of the rows that are not what they must be."""
+        basis, place = self._context.basis, stretch.place
+        if place is None:
+            return []
+        numbers = range(stretch.first, stretch.first + len(stretch.rows))
+        if stretch.is_zeros:
+            bad = [] if basis.is_zeros(place.file, place.offset, stretch.length) else [*numbers]
+        else:
+            data = stretch.data = basis.read(place.file, place.offset, stretch.length)
+            parts = _split(data, stretch.rows) if data is not None else [None] * len(stretch.rows)
+            bad = [number for number, row, part in zip(numbers, stretch.rows, parts, strict=True) if not has_digest(part, row)]
         if bad:
-            return False
-        for number, row in enumerate(rows):
-            place = segment.places[number]
-            self._put(assembly, row, parts.get(number, b""), None if place is None else (place.file, place.offset))
-        return True
+            basis.record_damage(place.file)
+        return bad
+
+    def _put_all(self, assembly: Assembly, stretches: list[_Stretch]) -> None:
+        """Appends stretches that are complete."""
+        for stretch in stretches:
+            place = None if stretch.place is None else (stretch.place.file, stretch.place.offset)
+            if stretch.data is None:
+                self._put_zeros(assembly, stretch.length, place)
+            else:
+                assembly.add(stretch.data, place)
+
+    def _put_zeros(self, assembly: Assembly, length: int, place: tuple[Location, int] | None) -> None:
+        """Appends a run of zeros. `place` is where it was found."""
+        self.zero_bytes += length
+        assembly.add_zeros(length, place)
 
     def _arrived(self, segment: OpenSegment, rows: list[Row]) -> dict[int, bytes | memoryview]:
         """Returns the rows that have arrived, whole or in pieces; without the rows of gaps that do not have the right digest."""
