@@ -70,10 +70,14 @@ def cut_pieces(data: Buffer, phase: int | None) -> list[int]:
 def piece_digests(key: bytes, data: Buffer, lengths: Sequence[int]) -> bytes:
     """Returns the packed digests of consecutive pieces."""
     view = memoryview(data)
-    ends = list(accumulate(lengths))
-    return b"".join(
-        [blake3(view[end - length : end], key=key).digest(PIECE_DIGEST) for end, length in zip(ends, lengths, strict=True)]
-    )
+    start, digests = 0, []
+    hasher = blake3(key=key)  # one for all: to make one takes as long as to hash a piece
+    for length in lengths:
+        hasher.reset()
+        hasher.update(view[start : start + length])
+        digests.append(hasher.digest(PIECE_DIGEST))
+        start += length
+    return b"".join(digests)
 
 
 def find_pieces(key: bytes, gap: Gap, lengths: Sequence[int], digests: bytes, basis: bytes) -> list[int]:

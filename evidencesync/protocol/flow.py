@@ -13,7 +13,7 @@ from zlib import crc32
 
 from evidencesync.delta.chunker import Segment
 from evidencesync.evidence.digest import Buffer, chunk_digest_of
-from evidencesync.limits import MIN_CHUNK
+from evidencesync.limits import KIB, MIN_CHUNK
 
 _MISSES_BEFORE_EAGER: Final = 4
 _PROBE_EVERY: Final = 16
@@ -142,9 +142,9 @@ def content_key(content: bytes) -> Key:
 
 
 def segment_key(segment: Segment) -> Key | None:
-    """Returns the key by which a segment is remembered: its lengths and its first chunk. None for a segment of zeros alone."""
+    """Returns the key by which a segment is remembered: its lengths and its first KiB. None for a segment of zeros alone."""
     first: Buffer | None = next((part for part in segment.parts if part is not None), None)
     if first is None:
         return None
     shape = crc32(b"".join([length.to_bytes(4, "little") for length in segment.lengths]))
-    return chunk_digest_of(first)[:_KEY] + shape.to_bytes(4, "little")
+    return chunk_digest_of(first[:KIB])[:_KEY] + shape.to_bytes(4, "little")
