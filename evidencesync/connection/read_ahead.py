@@ -11,9 +11,10 @@ from evidencesync.connection.link import Link
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.evidence.number_format import seconds_text
 from evidencesync.files.shortages import unexpected
-from evidencesync.limits import MIB, SILENCE_SECONDS
+from evidencesync.limits import KIB, MIB, SILENCE_SECONDS
 
 _AHEAD_BYTES: Final = 8 * MIB
+_JOINED_BYTES: Final = 128 * KIB  # more is not worth a copy
 
 
 class ReadAhead:
@@ -40,7 +41,10 @@ class ReadAhead:
         threading.Thread(target=self._read, name="link", daemon=True).start()
 
     def take(self) -> bytes:
-        """Takes all bytes that have arrived, waiting for some. Raises the error that ended reading, or LinkLostError."""
+        """Takes the next bytes that have arrived, waiting for some: one large block as it is, or many small ones joined.
+
+        Raises the error that ended reading, or LinkLostError.
+        """
         with self._lock:
             self._waiting_since = now = time.monotonic()
             left = self.silence_seconds if self.deadline is None else min(self.silence_seconds, self.deadline - now)
@@ -52,11 +56,14 @@ class ReadAhead:
                 raise LinkLostError(f"{self._other} has been silent for {seconds_text(round(self.silence_seconds))}")
             if not self._blocks and self._end is not None:
                 raise self._end
-            taken = b"".join(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
-            self._blocks.clear()
-            self._held_bytes = 0
+            taken = [self._blocks.popleft()]
+            size = len(taken[0])
+            while self._blocks and size + len(self._blocks[0]) <= _JOINED_BYTES:
+                taken.append(self._blocks.popleft())
+                size += len(taken[-1])
+            self._held_bytes -= size
             self._changed.notify()
-            return taken
+            return b"".join(taken) if len(taken) > 1 else taken[0]
 
     @property
     def has_ended(self) -> bool:

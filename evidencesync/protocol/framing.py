@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
 from evidencesync.errors import LimitExceededError, ProtocolError, VersionError
 from evidencesync.evidence.digest import Buffer
-from evidencesync.limits import FRAME_HEADER, MAX_FRAME_BODY, MAX_PREAMBLE
+from evidencesync.limits import FRAME_HEADER, KIB, MAX_FRAME_BODY, MAX_PREAMBLE
 from evidencesync.protocol import document_messages, evidence_messages, messages, pull_messages, verdict_messages
 from evidencesync.protocol.messages import PREAMBLE, Message
 
@@ -162,6 +163,31 @@ def frame_of(message: Message) -> bytes:
     return encode_frame(frame_type, body)
 
 
+_SMALL: Final = 4 * KIB
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A frame of which only a part has come. A body is put together once, when it is complete: it passes by in megabytes."""
+
+    frame_type: int
+    size: int
+    parts: list[memoryview | bytearray] = field(default_factory=list)
+    filled: int = 0
+
+    def fill(self, view: memoryview) -> memoryview:
+        """Adds bytes; returns those beyond the frame."""
+        part, rest = view[: self.size - self.filled], view[self.size - self.filled :]
+        if len(part) >= _SMALL:
+            self.parts.append(part)
+        elif self.parts and isinstance(self.parts[-1], bytearray):
+            self.parts[-1] += part  # many small parts would take more memory than the frame
+        else:
+            self.parts.append(bytearray(part))
+        self.filled += len(part)
+        return rest
+
+
 class FrameDecoder:
     """Decodes frames from bytes as they arrive. Holds at most one incomplete frame.
 
@@ -173,9 +199,7 @@ class FrameDecoder:
         self.noise = b""
         self.started = begun
         self._head = b""  # bytes before the first frame, or the beginning of a frame's header
-        self._body: bytearray | None = None  # of the frame that has begun
-        self._frame_type = 0
-        self._filled = 0
+        self._begun: _Begun | None = None
 
     def update(self, data: bytes) -> Iterator[tuple[int, memoryview]]:
         """Yields type and body of each frame that is now complete. Bodies stay valid for as long as they are held.
@@ -188,12 +212,12 @@ class FrameDecoder:
                 return
             self._head, data = b"", found
         view = memoryview(data)
-        if self._body is not None:
-            view = self._fill(self._body, view)
-            if self._filled < len(self._body):
+        if (begun := self._begun) is not None:
+            view = begun.fill(view)
+            if begun.filled < begun.size:
                 return
-            whole, self._body = memoryview(self._body), None
-            yield self._frame_type, whole
+            self._begun = None
+            yield begun.frame_type, memoryview(b"".join(begun.parts))
         elif self._head:
             view = memoryview(self._head + data)
             self._head = b""
@@ -203,19 +227,13 @@ class FrameDecoder:
                 raise LimitExceededError(f"the peer announces a frame of {size} bytes; the limit is {MAX_FRAME_BODY}")
             end = FRAME_HEADER + size
             if end > len(view):
-                self._filled, self._frame_type, self._body = 0, frame_type, bytearray(size)  # in this order: see data_begun
-                self._fill(self._body, view[FRAME_HEADER:])
+                begun = _Begun(frame_type, size)
+                begun.fill(view[FRAME_HEADER:])
+                self._begun = begun
                 return
             yield frame_type, view[FRAME_HEADER:end]
             view = view[end:]
         self._head = bytes(view)
-
-    def _fill(self, body: bytearray, view: memoryview) -> memoryview:
-        """Adds to the frame that has begun; returns the bytes beyond it."""
-        count = min(len(body) - self._filled, len(view))
-        body[self._filled : self._filled + count] = view[:count]
-        self._filled += count
-        return view[count:]
 
     def _find_preamble(self, buffer: bytes) -> bytes | None:
         at = buffer.find(PREAMBLE, 0, MAX_PREAMBLE + len(PREAMBLE))
@@ -232,13 +250,17 @@ class FrameDecoder:
     @property
     def data_begun(self) -> int:
         """About how many raw bytes have come of a data frame that is not complete yet. May be read in another thread."""
-        body, filled = self._body, self._filled - DATA_HEAD.size
-        if body is None or self._frame_type != DATA_FRAME or filled <= 0:
+        begun = self._begun
+        if begun is None or begun.frame_type != DATA_FRAME:
             return 0
-        raw: int = DATA_HEAD.unpack_from(body)[1]
-        return min(raw, MAX_FRAME_BODY) * filled // max(len(body) - DATA_HEAD.size, filled)
+        head = b"".join([bytes(part[: DATA_HEAD.size]) for part in begun.parts[:2]])
+        filled = begun.filled - DATA_HEAD.size
+        if len(head) < DATA_HEAD.size or filled <= 0:
+            return 0
+        raw: int = DATA_HEAD.unpack_from(head)[1]
+        return min(raw, MAX_FRAME_BODY) * filled // max(begun.size - DATA_HEAD.size, filled)
 
     @property
     def is_empty(self) -> bool:
         """Whether the stream is between two frames; if it ends anywhere else, it was cut off."""
-        return self.started and not self._head and self._body is None
+        return self.started and not self._head and self._begun is None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evidencesync.errors import LimitExceededError, ProtocolError
-from evidencesync.limits import MAX_FRAME_BODY, MAX_PREAMBLE
+from evidencesync.limits import KIB, MAX_FRAME_BODY, MAX_PREAMBLE
 from evidencesync.protocol.framing import DATA_FRAME, DATA_HEAD, FrameDecoder, encode_frame, frame_of
 from evidencesync.protocol.messages import PREAMBLE, PagesStored, Status
 
@@ -81,6 +82,19 @@ def test_any_cut_of_the_stream_gives_the_same_frames(bodies: list[Frame], noise:
     assert feed(decoder, *blocks) == bodies
     assert decoder.noise == noise
     assert decoder.is_empty
+
+
+@pytest.mark.parametrize("step", [16, 5000])
+def test_a_frame_that_comes_in_small_parts_takes_little_more_memory_than_its_length(step: int) -> None:
+    stream = PREAMBLE + encode_frame(2, bytes(256 * KIB))
+    decoder = FrameDecoder()
+    tracemalloc.start()
+    try:
+        for start in range(0, len(stream) - step, step):
+            assert feed(decoder, stream[start : start + step]) == []
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(stream)
+    finally:
+        tracemalloc.stop()
 
 
 def test_bodies_stay_what_they_were_when_more_arrives() -> None:
