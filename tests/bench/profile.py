@@ -29,6 +29,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evidencesync.acquire.push import push
+from evidencesync.connection.process import keep_large_blocks
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.session_socket import SocketLink
 from evidencesync.evidence.identity import ItemName, Title
@@ -210,6 +211,7 @@ def main() -> None:
     parser.add_argument("--read-back", action="store_true", help="with the third point")
     parser.add_argument("--alone", nargs=2, type=Path, metavar=("SOURCE", "VAULT"), help="one push, for a tool that watches it")
     options = parser.parse_args()
+    keep_large_blocks()  # as both ends do
     if options.alone:
         source, vault = options.alone
         with Stopwatch(()) as watch:
