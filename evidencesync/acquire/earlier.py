@@ -23,7 +23,7 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import walk_order
 from evidencesync.evidence.utc_time import format_file_time, parse_utc_time
 from evidencesync.files.disk import document_blocks
-from evidencesync.limits import RACY_SECONDS, SMALL_FILE
+from evidencesync.limits import RACY_SECONDS
 from evidencesync.localstate.receipts import KeptManifest
 from evidencesync.source.details import Details
 from evidencesync.source.origin import file_system_of
@@ -46,11 +46,10 @@ class KnownFile(NamedTuple):
 class EarlierFiles:
     """The files of the acquisition before, in the order of the walk. Used by the thread that reads the source."""
 
-    def __init__(self, kept: KeptManifest | None, why_not: str | None, *, takes_large: bool) -> None:
-        """`kept`: the manifest, opened; it is closed here. `takes_large`: whether large files may be taken over, too."""
+    def __init__(self, kept: KeptManifest | None, why_not: str | None = None) -> None:
+        """`kept`: the manifest, opened; it is closed here."""
         self.why_not = why_not
         """Why everything is read; None where it is not."""
-        self._takes_large = takes_large
         self._number = 0 if kept is None else kept.header.acquisition
         self._read_from = 0 if kept is None else parse_utc_time(kept.header.started) - RACY_SECONDS * 1_000_000_000
         self._file = None if kept is None else kept.file
@@ -66,7 +65,7 @@ class EarlierFiles:
             return None
         self._go_to(walk_order(found.path))
         before = self._next
-        if before is None or before.path != found.path or (status.st_size > SMALL_FILE and not self._takes_large):
+        if before is None or before.path != found.path:
             return None
         entry = before.entry
         if not is_as_it_was(entry, status, self._read_from) or not self._keeps_change_times(found, status.st_dev):

@@ -51,7 +51,6 @@ from evidencesync.errors import (
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.shortages import unexpected
 from evidencesync.protocol.messages import (
-    KEPT_VERSION,
     Alive,
     Changes,
     Finish,
@@ -234,8 +233,7 @@ class _Push:
         ready = handshake.ready
         header = make_header(request, self._source_access.provenance(handshake, connection.link.peer), handshake, began)
         if reading is None:  # which files are to be read is known only now
-            takes_large = handshake.version >= KEPT_VERSION
-            self._earlier = earlier_files(self._recorder.draft, request.name, handshake, header, takes_large=takes_large)
+            self._earlier = earlier_files(self._recorder.draft, request.name, handshake, header)
             reading = self._start_reading()
         sender = Sender(
             knows_nothing=ready.known_contents == 0,

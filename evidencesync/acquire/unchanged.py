@@ -29,7 +29,7 @@ from evidencesync.evidence.path import from_json_fields
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.localstate.heads import RememberedHead
 from evidencesync.localstate.receipts import KeptManifest, ReceiptDraft
-from evidencesync.protocol.messages import Message, Need, SegmentAnswer, Want
+from evidencesync.protocol.messages import KEPT_VERSION, Message, Need, SegmentAnswer, Want
 from evidencesync.protocol.pages import is_footer, is_header
 
 
@@ -57,19 +57,19 @@ def is_same_source(before: Origin, now: Origin) -> bool:
     return same_machine and (before.path, before.path_b64) == (now.path, now.path_b64)
 
 
-def earlier_files(
-    draft: ReceiptDraft | None, name: ItemName, handshake: Handshake, header: ManifestHeader, *, takes_large: bool
-) -> EarlierFiles:
+def earlier_files(draft: ReceiptDraft | None, name: ItemName, handshake: Handshake, header: ManifestHeader) -> EarlierFiles:
     """Opens what this machine has of the acquisition before. Where that is of no use, everything is read, and it says why."""
     number, sha256 = handshake.ready.acquisition - 1, handshake.ready.previous_manifest_sha256
     if sha256 is None:
-        return EarlierFiles(None, "there is no acquisition before this one", takes_large=False)
+        return EarlierFiles(None, "there is no acquisition before this one")
+    if handshake.version < KEPT_VERSION:
+        return EarlierFiles(None, "the vault's evidencesync is too old to take what was not read")
     kept = None if draft is None else draft.kept_manifest(name, number, sha256.hex())
     why_not = _why_not(kept, number, header)
     if kept is not None and why_not is not None:
         kept.file.close()
         kept = None
-    return EarlierFiles(kept, why_not, takes_large=takes_large)
+    return EarlierFiles(kept, why_not)
 
 
 def _why_not(kept: KeptManifest | None, number: int, header: ManifestHeader) -> str | None:

@@ -52,7 +52,8 @@ TELLING_VERSION: Final = 108
 MANIFESTS_VERSION: Final = 109
 """With its ninth addition: a reader asks for all of every manifest."""
 KEPT_VERSION: Final = 110
-"""With its tenth addition: Kept says that a larger content is what the previous acquisition has at its path."""
+"""With its tenth addition: Kept says that a larger content is what the previous acquisition has at its path; manifests
+may say that a file was not read again."""
 VERSIONS: Final = (
     PROTOCOL_VERSION,
     PATIENT_VERSION,

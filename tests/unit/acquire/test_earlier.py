@@ -133,8 +133,8 @@ def kept(folder: Path, lines: list[bytes], number: int = 1, started: UtcTime = L
     return KeptManifest(path.open("rb"), sha256_of(data).hex(), header, decode_last_line(data), RECORD)
 
 
-def earlier_of(manifest: KeptManifest, *, takes_large: bool = True) -> EarlierFiles:
-    return EarlierFiles(manifest, None, takes_large=takes_large)
+def earlier_of(manifest: KeptManifest) -> EarlierFiles:
+    return EarlierFiles(manifest)
 
 
 def marked(lines: list[bytes]) -> dict[str, int]:
@@ -224,13 +224,6 @@ def test_a_file_system_without_change_times_is_read(source: Path, tmp_path: Path
     for name in ("vfat", "exfat", "fuse.sshfs", "fuseblk", None):
         monkeypatch.setattr(earlier, "file_system_of", lambda path, name=name: name)
         assert marked(read(source, earlier_of(kept(tmp_path, lines)))[0]) == {}
-
-
-def test_large_files_are_taken_over_only_where_the_vault_can_do_that(source: Path, tmp_path: Path) -> None:
-    (source / "large").write_bytes(bytes(200_000))
-    lines, _ = read(source)
-    now, _ = read(source, earlier_of(kept(tmp_path, lines), takes_large=False))
-    assert "large" not in marked(now)
 
 
 def test_a_single_file_is_taken_over(source: Path, tmp_path: Path) -> None:
