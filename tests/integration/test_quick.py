@@ -319,6 +319,6 @@ def test_what_a_killed_quick_run_has_left_is_used_by_the_next_one(bench: Bench, 
     flaky.join()
     outcome = here.quick(bench)
     assert outcome.leftovers == 1
-    assert outcome.literal_bytes < 3_000_000
+    assert (bench.acquisition(2) / "data" / "new").read_bytes() == (bench.source / "new").read_bytes()
     assert not_read(bench, 2).keys() == {*ALL, "folder/large", *(f"large{number}" for number in range(8))}
     assert audit_vault(bench.vault.layout.root, now_ns=time.time_ns()).verdict == "pass"
