@@ -73,7 +73,7 @@ def earlier_files(draft: ReceiptDraft | None, name: ItemName, handshake: Handsha
 
 
 def _why_not(kept: KeptManifest | None, number: int, header: ManifestHeader) -> str | None:
-    if kept is None:
+    if kept is None or any(getattr(kept.header, name) != getattr(header, name) for name in ("vault_id", "case", "item")):
         return f"this machine has no receipt with the manifest of acquisition {number}"
     if header.source.device is not None:
         return "a device is always read"

@@ -12,7 +12,7 @@ import msgspec
 from evidencesync.cli.outputs import ChangesOutput, ErrorDetail, NotebookFingerprint, Output, PushVerdict, error_output
 from evidencesync.cli.summary import changed_text, changes_output, verdict_of
 from evidencesync.connection.event_log import NO_EVENTS, Events
-from evidencesync.custody.documents import AcquisitionNumber, VaultId
+from evidencesync.custody.documents import AcquisitionNumber, Earlier, VaultId
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Count
@@ -48,6 +48,7 @@ class WatchedAcquisition(Output, frozen=True):
     fingerprint: NotebookFingerprint
     receipts: str
     changes: ChangesOutput | None
+    earlier: Earlier | None = None
 
 
 class WatchOutput(Output, frozen=True):
@@ -157,10 +158,11 @@ class WatchEvents:
         """See Listener."""
         made = self._last[-1]
         flags = "".join(f", {count} {flag}" for flag, count in made.flags.items())
+        spared = f" ({count_text(made.earlier.files, 'file')} not read again)" if made.earlier is not None else ""
         show = self.print_event if made.verdict == "complete" else self.print_warning
         show(
             f"acquisition {made.acquisition}: published, {_VERDICTS[made.verdict]}{flags}{self._since}; "
-            f"{count_text(made.files, 'file')}, {size_text(made.bytes)}; {size_text(made.wire_sent)} sent "
+            f"{count_text(made.files, 'file')}, {size_text(made.bytes)}{spared}; {size_text(made.wire_sent)} sent "
             f"in {duration_text(made.seconds)}"
         )
         show(f"  fingerprint {made.fingerprint}")
@@ -218,6 +220,7 @@ def _acquisition(outcome: PushOutcome, kept: FinishedReceipt) -> WatchedAcquisit
         fingerprint=notebook_fingerprint(outcome.manifest_sha256),
         receipts=safe_text(str(kept.folder)),
         changes=changes_output(outcome),
+        earlier=tally.earlier,
     )
 
 

@@ -8,18 +8,23 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import msgspec
 import pytest
 
 from evidencesync.acquire import earlier
+from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.push import push
 from evidencesync.acquire.request import PushOutcome
 from evidencesync.acquire.session_recorder import SessionRecorder
-from evidencesync.acquire.unchanged import UnchangedSource
+from evidencesync.acquire.unchanged import UnchangedSource, earlier_files
 from evidencesync.cli.catalog import files_lines, files_output, list_output, show_output
 from evidencesync.cli.catalog_commands import _list_lines, _show_lines
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import Earlier
+from evidencesync.custody.manifest import decode_header
 from evidencesync.errors import LinkLostError
 from evidencesync.localstate.files import KeptFolder
 from evidencesync.localstate.heads import HeadMemory
@@ -153,6 +158,18 @@ def test_a_receipt_of_another_vault_does_not_hide_the_right_one(bench: Bench, he
     here.run(other)  # its receipt takes the name that this item's would have
     here.run(bench)
     assert here.quick(bench).why_all_read is None
+
+
+def test_a_vault_cannot_name_the_manifest_that_another_vault_has_received(bench: Bench, here: Receipts) -> None:
+    sha256 = bytes.fromhex(here.run(bench).manifest_sha256)
+    header = decode_header((bench.acquisition(1) / "manifest.jsonl").read_bytes().splitlines(keepends=True)[0])
+    ready = SimpleNamespace(acquisition=2, previous_manifest_sha256=sha256)
+    shown = cast("Handshake", SimpleNamespace(ready=ready, version=KEPT_VERSION))
+    with KeptFolder(here.folder) as kept, contextlib.closing(ReceiptDraft(kept)) as draft:
+        for vault_id, is_used in ((header.vault_id, True), ("0" * 32, False)):
+            files = earlier_files(draft, bench.name, shown, msgspec.structs.replace(header, vault_id=vault_id))
+            files.close()
+            assert (files.why_not is None) is is_used
 
 
 def test_another_source_is_read(bench: Bench, here: Receipts, tmp_path: Path) -> None:
