@@ -19,6 +19,7 @@ import pytest
 
 from evidencesync.errors import EvidenceSyncError
 from tests.support.false_clock import take_the_place_of_libfaketime
+from tests.support.made_once import make_once
 from tests.support.measuring import keep_for_the_chosen, measured, unmeasured
 from tests.support.memory_disk import write_into_memory
 from tests.support.programs import (
@@ -88,6 +89,7 @@ def private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PATH", path)
         keep_for_the_chosen()
         spare(home.stat().st_dev, patch.setattr)
+        make_once(patch.setattr)
         umask = os.umask(0o022)  # modes of files are what many tests are about; those about the umask choose their own
         yield home
         os.umask(umask)
@@ -155,7 +157,6 @@ def pytest_collection() -> Generator[None, object, object]:
         with unmeasured():
             return (yield)
     finally:
-        gc.collect()
         gc.freeze()
         gc.enable()
 

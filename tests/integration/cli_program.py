@@ -60,9 +60,14 @@ def far_program() -> str:
 
 def schema_errors(document: object, name: str) -> list[str]:
     """What a public validator says against a document."""
+    return [error.message for error in _validator(name).iter_errors(document)]
+
+
+@cache
+def _validator(name: str) -> Draft202012Validator:
     schema = json.loads((REPOSITORY / "schemas" / f"{name}.json").read_text())
     Draft202012Validator.check_schema(schema)
-    return [error.message for error in Draft202012Validator(schema).iter_errors(document)]
+    return Draft202012Validator(schema)
 
 
 def drop_file_privileges() -> None:

@@ -10,8 +10,10 @@ PATIENCE_SECONDS: Final = 240.0
 
 
 def wait_until(condition: Callable[[], object], what: object = "") -> None:
-    """Waits for an event that only shows where one looks."""
+    """Waits for an event that only shows where one looks: often at first, then less often."""
     until = time.monotonic() + PATIENCE_SECONDS
+    pause = 0.005
     while not condition():
         assert time.monotonic() < until, what
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(pause * 1.1, 0.05)
