@@ -46,7 +46,8 @@ soak: $(STAMP)
 	SOAK=1 SEED=$(SEED) $(BIN)/python -m pytest -v --tb=short tests/property/test_session_properties.py tests/faults/test_any_links_lost.py \
 	  tests/faults/test_power_cuts.py tests/integration/test_killed_anywhere.py tests/security/test_memory_of_the_vault.py \
 	  tests/integration/test_watching_for_long.py tests/integration/test_changes_since.py \
-	  tests/unit/verify/test_read_beside_writers.py tests/unit/verify/test_what_the_disk_does_not_give.py $(PYTEST)
+	  tests/unit/verify/test_read_beside_writers.py tests/unit/verify/test_what_the_disk_does_not_give.py \
+	  tests/integration/test_ssh_configurations.py $(PYTEST)
 	SOAK=1 $(BIN)/python -m pytest -v --tb=short -m hypothesis tests/unit tests/property $(PYTEST)
 
 # Odd signatures before ssh-keygen and before us; prints who accepts what. make differential COUNT=50000 SEED=3

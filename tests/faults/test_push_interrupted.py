@@ -20,6 +20,7 @@ from evidencesync.errors import ConnectError, LinkLostError
 from evidencesync.ingest.receive import receive
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.key_pairs import write_key_pair
 from tests.support.patience import PATIENCE_SECONDS
 
 MIB = 1 << 20
@@ -49,7 +50,11 @@ NEW = 8 * MIB
 MOMENTS = {"begun": "*", "sending": "*/contents/*", "sent": "*/acquisition/data/image", "concluding": "*/acquisition/SHA256SUMS"}
 
 
-ENDS = [*((number, moment) for number in (signal.SIGKILL, signal.SIGINT) for moment in MOMENTS), (signal.SIGTERM, "sending")]
+ENDS = [
+    *((signal.SIGKILL, moment) for moment in MOMENTS),
+    *((signal.SIGINT, moment) for moment in ("sending", "concluding")),
+    (signal.SIGTERM, "sending"),
+]
 
 
 @pytest.mark.parametrize(("number", "moment"), ENDS)
@@ -58,7 +63,7 @@ def test_a_push_that_is_ended_leaves_no_half_acquisition(tmp_path: Path, bench: 
     bench.push()
     (bench.source / "image").write_bytes(random.Random(4).randbytes(NEW))
     key = tmp_path / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    write_key_pair(key, "bo")
     bench.vault.trust.add(PublicKey.from_line(key.with_suffix(".pub").read_text()), "bo@lab")
     vault = bench.vault.layout.root
     command: list[str | Path] = [sys.executable, "-m", "evidencesync", "push", bench.source, vault, *ITEM, "--sign-key", key]

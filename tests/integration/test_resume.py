@@ -34,6 +34,14 @@ def lab(tmp_path: Path) -> Lab:
     return made
 
 
+@pytest.fixture
+def small_lab(tmp_path: Path) -> Lab:
+    """For moments at the end of a push, which come sooner."""
+    made = Lab.make(tmp_path)
+    made.write("image", random.Random(12).randbytes(2 * MIB))
+    return made
+
+
 def pids_of(lab: Lab, pattern: str) -> list[int]:
     """Processes whose command line holds a text and then this laboratory's folder."""
     found = []
@@ -154,9 +162,10 @@ def test_a_session_that_waits_for_its_sender_ends_when_it_is_told_to(lab: Lab, s
 
 @pytest.mark.parametrize(
     "moment",
-    ["incoming/*/acquisition/manifest.sig", "acquisitions/0001", "custody/000001-acquired.json", "acquisitions/0001/data"],
+    ["incoming/*/acquisition/manifest.jsonl.sig", "acquisitions/0001", "custody/0001-acquired.json"],
 )
-def test_a_vaults_end_killed_while_it_concludes_has_published_once_or_not_at_all(lab: Lab, sshd: Sshd, moment: str) -> None:
+def test_a_vaults_end_killed_while_it_concludes_has_published_once_or_not_at_all(small_lab: Lab, sshd: Sshd, moment: str) -> None:
+    lab = small_lab
     pushing = Pushing(lab, sshd)
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while not list(lab.folder.glob(f"vault/cases/*/*/{moment}")) and pushing.process.poll() is None:

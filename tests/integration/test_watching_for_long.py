@@ -118,7 +118,7 @@ class LongWatch:
         self.failures += 1
 
 
-@pytest.mark.parametrize(("cycles", "with_a_vault"), [(often(150, 8000), False), (often(30, 800), True)])
+@pytest.mark.parametrize(("cycles", "with_a_vault"), [(often(60, 8000), False), (often(30, 800), True)])
 def test_hundreds_of_cycles_take_no_more_room_than_the_first(tmp_path: Path, cycles: int, with_a_vault: bool) -> None:
     """In a process of its own: one that has run other tests has tables of megabytes, one of which may just be enlarged."""
     call = (

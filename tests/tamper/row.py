@@ -38,6 +38,11 @@ class Row:
     restore: Literal["made", "refused"] | None = None
     why: str = ""
 
+    @property
+    def finding(self) -> tuple[str, int, bool]:
+        """What it is found as; rows with the same finding are of one kind."""
+        return self.slug, self.code, self.memory
+
 
 @dataclass
 class Table:

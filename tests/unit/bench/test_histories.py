@@ -19,7 +19,7 @@ MIB = 1 << 20
 pytestmark = pytest.mark.slow
 
 
-def history(tmp_path: Path, name: str, image: int = 256 * MIB) -> History:
+def history(tmp_path: Path, name: str, image: int = 64 * MIB) -> History:
     return WORKS[name].make(Workshop(tmp_path / "sources", Sizes(image=image, files=1000)))
 
 
@@ -48,7 +48,7 @@ def test_what_comes_back_is_the_last_of_what_is_there_and_a_basis_the_first(tmp_
 def test_what_changed_has_another_time_or_size_in_whole_seconds(tmp_path: Path) -> None:
     """Else rsync would leave it out, and look better than it is."""
     for name in WORKS:
-        made = history(tmp_path / name, name, 32 * MIB)
+        made = history(tmp_path / name, name, 16 * MIB)
         steps = (*made.known, *made.sent)
         begun = contents(steps[0].source)
         for step in steps[1:]:
