@@ -33,14 +33,19 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """A laboratory with two examiners and one acquisition."""
-    made = Lab.make(tmp_path)
+    made = Lab.make(tmp_path_factory.mktemp("laboratory"))
     made.make_key("ben")
     assert made.run("trust", "add", "vault", "ben.pub", "--principal", "ben@lab").code == 0
     made.write("notes.txt", b"hello")
     return made
+
+
+@pytest.fixture
+def lab(laboratory: Lab, tmp_path: Path) -> Lab:
+    return laboratory.copy(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -21,13 +21,20 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    """One acquisition, and a source that differs from it since."""
-    made = Lab.make(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """One acquisition."""
+    made = Lab.make(tmp_path_factory.mktemp("laboratory"))
     for name in ("a", "b", "logs/one", "logs/two"):
         made.write(name, name.encode())
     assert made.push().code == 0
+    return made
+
+
+@pytest.fixture
+def lab(template: Lab, tmp_path: Path) -> Lab:
+    """A source that differs since from what was acquired."""
+    made = template.copy(tmp_path)
     made.write("a", b"longer")
     (tmp_path / "evidence/b").unlink()
     (tmp_path / "evidence/logs/two").rename(tmp_path / "evidence/two")

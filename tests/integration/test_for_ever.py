@@ -12,14 +12,19 @@ from tests.integration.test_cli_process import _on_a_terminal
 SIGN = ("--sign-key", "ana")
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    made = Lab.make(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    made = Lab.make(tmp_path_factory.mktemp("laboratory"))
     made.write("notes.txt", b"hello")
     assert made.push().code == 0
     made.make_key("ben")
     assert made.run("trust", "add", "vault", "ben.pub", "--principal", "ben@lab").code == 0
     return made
+
+
+@pytest.fixture
+def lab(template: Lab, tmp_path: Path) -> Lab:
+    return template.copy(tmp_path)
 
 
 def files_of(lab: Lab) -> dict[str, bytes]:

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 NOT_SETTABLE = ("ctime", "btime", "inode", "device", "atime")
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """A vault with two acquisitions, of which the second differs."""
-    made = Lab.make(tmp_path)
+    made = Lab.make(tmp_path_factory.mktemp("laboratory"))
     made.write("notes.txt", b"hello")
     made.write("image.dd", bytes(range(256)) * 2000)
     assert made.push().code == 0
@@ -42,6 +42,11 @@ def lab(tmp_path: Path) -> Lab:
     made.write("image.dd", bytes(range(256)) * 1000 + b"!" * 1000 + bytes(range(256)) * 900)
     assert made.push().code == 0
     return made
+
+
+@pytest.fixture
+def lab(template: Lab, tmp_path: Path) -> Lab:
+    return template.copy(tmp_path)
 
 
 def test_what_is_read_from_afar_is_what_is_read_there(lab: Lab, sshd: Sshd) -> None:

@@ -18,15 +18,20 @@ if TYPE_CHECKING:
 _CASE = ITEM[:2]
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    made = Lab.make(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    made = Lab.make(tmp_path_factory.mktemp("laboratory"))
     made.write("notes.txt", b"hello")
     made.write("image.dd", bytes(range(256)) * 2000)
     assert made.push().code == 0
     made.write("notes.txt", b"again")
     assert made.push().code == 0
     return made
+
+
+@pytest.fixture
+def lab(template: Lab, tmp_path: Path) -> Lab:
+    return template.copy(tmp_path)
 
 
 def report_of(lab: Lab, vault: str, name: str, *options: str) -> tuple[int, dict[str, object]]:

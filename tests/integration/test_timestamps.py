@@ -23,13 +23,18 @@ SIGN = ("--sign-key", "ana", "--examiner", "Ana")
 TSR, TSQ = "manifest.jsonl.sig.tsr", "manifest.jsonl.sig.tsq"
 
 
-@pytest.fixture
-def lab(tmp_path: Path, require_program: Callable[[str], str]) -> Lab:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Lab:
     require_program("openssl")
-    made = Lab.make(tmp_path)
+    made = Lab.make(tmp_path_factory.mktemp("laboratory"))
     made.write("notes.txt", b"hello")
     assert made.push().code == 0
     return made
+
+
+@pytest.fixture
+def lab(template: Lab, tmp_path: Path) -> Lab:
+    return template.copy(tmp_path)
 
 
 @pytest.fixture

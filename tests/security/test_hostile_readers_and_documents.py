@@ -36,7 +36,7 @@ from evidencesync.protocol.messages import ALIKE_VERSION, READING_VERSION, Messa
 from evidencesync.vault.catalog import load_receipt
 from evidencesync.vault.heads import OWN, SEEN, require_stated
 from evidencesync.vault.stated import StatedHead
-from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench, new_signer
 from tests.support.hostile_client import HostileReader as Reader
 from tests.support.hostile_client import data_frame
 from tests.support.hostile_vault import MadeUpVault, TamperedLink, made_up_vault
@@ -46,12 +46,18 @@ _RECORD = "custody/0001-made.json"
 _PLACE = "cases/C1/I1"
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    made = make_bench(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("template")
+    made = make_bench(folder)
     (made.source / "a").write_bytes(b"evidence")
     made.push()
     return made
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    return copy_of(template, tmp_path)
 
 
 def shown_by(bench: Bench, folder: Path, *batches: tuple[list[tuple[str, int]], bytes]) -> None:

@@ -23,25 +23,31 @@ from evidencesync.limits import MAX_EVIDENCE_PART, MAX_EVIDENCE_PARTS, MAX_FILE_
 from evidencesync.protocol.document_messages import DocumentsAsk
 from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Rows, RowsAsk
 from evidencesync.protocol.framing import encode_frame
-from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench, new_signer
 from tests.support.evidence_reader import EvidenceReader, parts_of
 from tests.support.patience import wait_until
 
 SECRET = b"of another case"
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """A vault with two cases; the reader asks for the first one's."""
-    made = make_bench(tmp_path)
+    folder = tmp_path_factory.mktemp("template")
+    made = make_bench(folder)
     (made.source / "folder").mkdir()
     (made.source / "a").write_bytes(b"evidence")
     (made.source / "folder" / "large").write_bytes(os.urandom(3 * MIB + 17))
     made.push()
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "secret").write_bytes(SECRET)
-    replace(made, source=tmp_path / "other", name=ItemName(Title("OTHER"), Title("X1"))).push()
+    (folder / "other").mkdir()
+    (folder / "other" / "secret").write_bytes(SECRET)
+    replace(made, source=folder / "other", name=ItemName(Title("OTHER"), Title("X1"))).push()
     return made
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    return copy_of(template, tmp_path)
 
 
 def test_what_is_asked_for_comes_in_its_order(bench: Bench) -> None:

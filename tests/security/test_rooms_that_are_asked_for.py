@@ -30,7 +30,7 @@ from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.messages import READING_VERSION, Alike, Message, Welcome
 from evidencesync.vault import space
 from evidencesync.vault.layout import MAX_ACQUISITION
-from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench, new_signer
 from tests.support.custody_client import state
 from tests.support.hostile_client import HostileClient
 from tests.support.hostile_client import HostileReader as Reader
@@ -38,12 +38,18 @@ from tests.support.hostile_vault import Tamper, TamperedLink
 from tests.support.reading import fetched
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    made = make_bench(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("template")
+    made = make_bench(folder)
     (made.source / "a").write_bytes(b"evidence")
     made.push()
     return made
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    return copy_of(template, tmp_path)
 
 
 def asked(bench: Bench, name: ItemName | None = None, tamper: Tamper = lambda message: message) -> RoomShown | None:

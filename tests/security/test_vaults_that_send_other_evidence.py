@@ -20,7 +20,7 @@ from evidencesync.protocol.evidence_messages import EvidenceParts
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message, encode_frame, frame_of
 from evidencesync.protocol.messages import PREAMBLE, Message, Status
 from evidencesync.vault.create import create_vault
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench
 from tests.support.far_restore import restore_far
 from tests.support.hostile_client import data_frame
 from tests.support.link_in_between import LinkInBetween
@@ -58,14 +58,20 @@ def as_it_is(came: Message | bytes) -> bytes:
     return data_frame(came) if isinstance(came, bytes) else frame_of(came)
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    made = make_bench(tmp_path)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("template")
+    made = make_bench(folder)
     (made.source / "large").write_bytes(os.urandom(2 * MIB))
     (made.source / "one").write_bytes(b"1" * 1000)
     (made.source / "other").write_bytes(b"2" * 1000)
     made.push()
     return made
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    return copy_of(template, tmp_path)
 
 
 def nothing_left(folder: Path) -> bool:
