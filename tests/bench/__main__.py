@@ -115,7 +115,8 @@ class Bench:
         try:
             lane.contender.prepare(self._place, history.known)
             os.sync()
-            take_memory(folder.parent, sum(disk_bytes(step.source) for step in history.sent) + 1024 * MIB)
+            sent = sum(disk_bytes(step.source) for step in history.sent)
+            take_memory(folder.parent, sent + min(64 * sent, 1024 * MIB))
             before = disk_bytes(folder)
             cost = self._measure(row, lane, history)
             return replace(cost, grown_bytes=disk_bytes(folder) - before)

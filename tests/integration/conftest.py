@@ -60,7 +60,7 @@ def make_key(path: Path, *options: str, passphrase: str = "") -> Path:
     """A key pair, where it is a special one made by ssh-keygen."""
     if options or passphrase:
         arguments = options or ("-t", "ed25519")
-        subprocess.run(["ssh-keygen", "-q", "-N", passphrase, "-C", "test", "-f", path, *arguments], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-a", "1", "-N", passphrase, "-C", "test", "-f", path, *arguments], check=True)
     else:
         write_key_pair(path, "test")
     return path

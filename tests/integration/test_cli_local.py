@@ -180,14 +180,21 @@ BAD_INPUT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "code", "slug"), [row[1:] for row in BAD_INPUT], ids=[row[0] for row in BAD_INPUT])
-def test_bad_input_ends_with_its_code_and_one_clear_line(
-    arguments: tuple[str, ...], code: int, slug: str, tmp_path: Path
-) -> None:
-    lab = Lab.make(tmp_path)
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """For commands that change nothing."""
+    lab = Lab.make(tmp_path_factory.mktemp("untouched"))
     lab.write("notes.txt", b"hello")
     lab.make_key("eve")
     lab.make_key("locked", passphrase="secret")
+    return lab
+
+
+@pytest.mark.parametrize(("arguments", "code", "slug"), [row[1:] for row in BAD_INPUT], ids=[row[0] for row in BAD_INPUT])
+def test_bad_input_ends_with_its_code_and_one_clear_line(
+    arguments: tuple[str, ...], code: int, slug: str, untouched: Lab
+) -> None:
+    lab = untouched
     for_people = lab.run(*arguments)
     assert for_people.code == code, for_people
     assert for_people.out == ""

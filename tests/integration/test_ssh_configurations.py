@@ -82,7 +82,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[s
     folder = tmp_path_factory.mktemp("configured")
     for name in ("host_ed25519", "host_authority", "user_authority", "certified", "stranger", "forced", *_OTHERS):
         make_key(folder / name)
-    make_key(folder / "host_rsa", "-t", "rsa", "-b", "3072")
+    make_key(folder / "host_rsa", "-t", "rsa", "-b", "2048")
     _certify(folder, "host_authority", "host_ed25519", "-h", "-n", "127.0.0.1,localhost,lab-key")
     _certify(folder, "user_authority", "certified", "-n", _account())
     (folder / "banner").write_text("debug1: Server host key: ssh-ed25519 SHA256:" + "A" * 43 + "\nWelcome\n")

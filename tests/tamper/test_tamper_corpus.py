@@ -86,7 +86,7 @@ def test_the_table_has_more_than_six_hundred_kinds() -> None:
     assert len({id(row.do) for row in ROWS.values()}) == len(ROWS)
 
 
-@pytest.mark.parametrize("name", judged())
+@pytest.mark.parametrize("name", list(judged()))
 def test_verify_finds_it_for_what_it_is(shop: Workshop, untouched: Told, name: str) -> None:
     check(shop, ROWS[name], untouched)
 

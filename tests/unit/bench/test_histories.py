@@ -85,7 +85,7 @@ def test_another_machine_and_another_case_have_the_same_files(tmp_path: Path) ->
 
 
 def test_similar_images_differ_in_two_per_cent_of_their_blocks(tmp_path: Path) -> None:
-    made = history(tmp_path, "images")
+    made = history(tmp_path, "images", 256 * MIB)
     base = (made.known[0].source / "disk.img").read_bytes()
     assert len(made.sent) == IMAGES - 1
     assert len({step.item for step in (*made.known, *made.sent)}) == IMAGES
@@ -115,7 +115,7 @@ def test_a_database_in_use_is_still_one(tmp_path: Path) -> None:
 
 
 def test_a_second_build_has_most_blocks_of_the_first_in_other_places(tmp_path: Path) -> None:
-    made = history(tmp_path, "builds")
+    made = history(tmp_path, "builds", 256 * MIB)
     first, second = ((step.source / "disk.img").read_bytes() for step in (*made.known, *made.sent))
     blocks = {first[at : at + 4096] for at in range(0, len(first), 4096)}
     kept = sum(second[at : at + 4096] in blocks for at in range(0, len(second), 4096)) * 4096 / len(second)
