@@ -15,9 +15,10 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
+
+import msgspec
 
 from evidencesync.errors import EvidenceSyncError, NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
@@ -47,8 +48,7 @@ _NOT_FOR_US: Final = (
 _MOST_ABOVE: Final = 4096  # folders one in the other; a path has 4096 bytes at most
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(msgspec.Struct, frozen=True):
     """A folder into which nothing may be written, and what it is: "the vault", "the source"."""
 
     what: str

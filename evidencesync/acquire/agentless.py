@@ -12,6 +12,8 @@ import errno
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+import msgspec
+
 from evidencesync.acquire.dry_run import DryRun
 from evidencesync.acquire.earlier import EarlierFiles
 from evidencesync.acquire.handshake import Handshake
@@ -64,14 +66,14 @@ def pull_agentless(
         link = vault(Pulled(connection.peer.host_key if connection.peer else None, None), connection.peer)
         outcome = push(
             link,
-            dataclasses.replace(request, limit_rate=None, retries=0),
+            msgspec.structs.replace(request, limit_rate=None, retries=0),
             progress,
             source_access=source_access,
             recorder=recorder,
         )
     finally:
         connection.close()
-    return dataclasses.replace(outcome, wire_sent=connection.wire_sent, wire_received=connection.wire_received)
+    return msgspec.structs.replace(outcome, wire_sent=connection.wire_sent, wire_received=connection.wire_received)
 
 
 def survey_agentless(

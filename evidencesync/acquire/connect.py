@@ -11,10 +11,11 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
+
+import msgspec
 
 from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.link import Link, LocalLink, OwnVaultLink, ThreadedLink, local_pair
@@ -160,7 +161,10 @@ def _serve_local(link: LocalLink, vault: Vault, received_from: str | None, pulle
         from evidencesync.connection.sender_connection import SINGLE_SESSION
         from evidencesync.ingest.receive import receive
 
-        host, who = replace(SINGLE_SESSION, events=events.of_vault()), received_from or f"local, user {os.getuid()}"
+        host, who = (
+            msgspec.structs.replace(SINGLE_SESSION, events=events.of_vault()),
+            received_from or f"local, user {os.getuid()}",
+        )
         receive(link, vault, who, may_reconnect=False, pulled=pulled, host=host)
     except EvidenceSyncError:
         return  # the other end of the link was told, and raises it

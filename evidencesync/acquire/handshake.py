@@ -6,7 +6,6 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -98,8 +97,7 @@ RecallHeads = Callable[[str, PublicKey], tuple[int, int]]
 """Returns, for a vault's id and key, the numbers of the last records that are known of the item's chain and of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(msgspec.Struct, frozen=True):
     """The results of the handshake: the vault, its key, how far its clock is ahead of ours (nanoseconds), the item's state.
 
     `shown` has the chains that the vault has shown; `previous` the ends of the previous manifest, where it has shown them;

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import SourceTally
@@ -26,8 +27,7 @@ from evidencesync.protocol.messages import Changes, Published
 PUBLISHED_HINT: Final = "The vault says that it has published this. Leave it as it is, and run evidencesync verify there."
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """The documents that this end sent. Digests are hexadecimal."""
 
     header: ManifestHeader
@@ -38,8 +38,7 @@ class Sent:
     read_back: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
+class Acknowledged(msgspec.Struct, frozen=True):
     """The checked acknowledgement: digests in hexadecimal, and the contradictions between its times, each in a sentence."""
 
     receipt: Receipt
@@ -115,8 +114,7 @@ def _check_received(published: Published, sent: Sent, handshake: Handshake) -> C
     return received
 
 
-@dataclass(frozen=True, slots=True)
-class CountedTraffic:
+class CountedTraffic(msgspec.Struct, frozen=True):
     """Counts the traffic of a transfer. `interruptions` counts the links that were lost."""
 
     literal_bytes: int
@@ -128,8 +126,7 @@ class CountedTraffic:
     interruptions: int
 
 
-@dataclass(frozen=True, slots=True)
-class ConcludedPush:
+class ConcludedPush(msgspec.Struct, frozen=True):
     """One acquisition from the handshake to the vault's acknowledgement, as the examiner's end knows it."""
 
     request: PushRequest

@@ -8,11 +8,12 @@ computed from the lines that the vault has checked, not from what the source's e
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 import time
 from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from evidencesync.acquire.handshake import Handshake, patience_of
 from evidencesync.acquire.outcome import ConcludedPush, CountedTraffic
@@ -137,7 +138,7 @@ def pull(
             if again is None:
                 raise
         link = connect_again(again, request, progress)
-        request = dataclasses.replace(request, session=secrets.token_hex(16))
+        request = msgspec.structs.replace(request, session=secrets.token_hex(16))
         progress.restart()
     return _pull_once(link, vault, request, progress, now, recorder, check_root)
 

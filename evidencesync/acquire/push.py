@@ -8,12 +8,13 @@ stands.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from evidencesync.acquire.connect import wait_for_place
 from evidencesync.acquire.earlier import EarlierFiles
@@ -109,7 +110,7 @@ def push(
     """
     now = now or SteadyClock()
     if source_access is None:
-        request = dataclasses.replace(request, least_bytes=_least_bytes(request))
+        request = msgspec.structs.replace(request, least_bytes=_least_bytes(request))
     try:
         return _push(link, request, progress, now, again, source_access, recorder)
     except ContentNotRead:
@@ -117,9 +118,9 @@ def push(
             raise ProtocolError(_LACKS) from None
     progress.notify(f"{_LACKS}: everything is read")
     progress.restart()
-    request = dataclasses.replace(request, session=secrets.token_hex(16), quick=False)
+    request = msgspec.structs.replace(request, session=secrets.token_hex(16), quick=False)
     outcome = _push(connect_again(afresh, request, progress), request, progress, now, again, source_access, recorder)
-    return dataclasses.replace(outcome, why_all_read=_LACKS)
+    return msgspec.structs.replace(outcome, why_all_read=_LACKS)
 
 
 def _push(
@@ -143,7 +144,7 @@ def _push(
                 raise
             wait_for_place(busy, progress, attempt, request.retries)
         link = connect_again(again, request, progress)
-        request = dataclasses.replace(request, session=secrets.token_hex(16))
+        request = msgspec.structs.replace(request, session=secrets.token_hex(16))
         progress.restart()
     return _push_once(link, request, progress, now, again, source_access, recorder)
 
@@ -270,7 +271,7 @@ class _Push:
             self._progress.interruptions,
         )
         outcome = done.outcome(checked, traffic, self._now(), source_clock_offset_ns=None)
-        return dataclasses.replace(outcome, why_all_read=None if self._earlier is None else self._earlier.why_not)
+        return msgspec.structs.replace(outcome, why_all_read=None if self._earlier is None else self._earlier.why_not)
 
     # Reading.
 

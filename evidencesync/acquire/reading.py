@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -43,32 +42,28 @@ RETRIES_CHANGED: Final = 2  # where nothing else was asked for
 CHEAP_TO_READ_AGAIN: Final = 16 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class PageRead:
+class PageRead(msgspec.Struct, frozen=True):
     """Whole manifest lines, and the contents of the small files among them."""
 
     lines: bytes
     contents: list[PageContent]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamBegun:
+class StreamBegun(msgspec.Struct, frozen=True):
     """A larger file begins: its size when it was opened, and its path."""
 
     size: int
     path: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEnded:
+class StreamEnded(msgspec.Struct, frozen=True):
     """The larger file is read to its end."""
 
     size: int
     blake3: Blake3Digest
 
 
-@dataclass(frozen=True, slots=True)
-class FileKept:
+class FileKept(msgspec.Struct, frozen=True):
     """A larger file is not read: it looks as it did in the previous acquisition."""
 
     size: int
@@ -76,29 +71,27 @@ class FileKept:
     path: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRead:
+class SourceRead(msgspec.Struct, frozen=True):
     """Everything was read; the manifest's last page has been given."""
 
 
 SourceEvent = PageRead | StreamBegun | Segment | StreamEnded | FileKept | SourceRead
 
 
-@dataclass(slots=True)
-class SourceTally:
+class SourceTally(msgspec.Struct):
     """Counts what was read: the manifest's own counts, and the first few flagged paths, to be shown.
 
     `changed_folders` counts folders in which names came or went after they were listed. Their lines had been sent by then: so the
     `acquired` record states the number.
     """
 
-    manifest: ManifestTally = field(default_factory=ManifestTally)
+    manifest: ManifestTally = msgspec.field(default_factory=ManifestTally)
     events: Events = NO_EVENTS
     """Where it is told of entries: of those that are flagged; of all of them where no vault's end does it in this process."""
-    flagged: list[tuple[bytes, Flag]] = field(default_factory=list)
-    _listed: dict[Flag, int] = field(default_factory=dict, init=False, repr=False)
+    flagged: list[tuple[bytes, Flag]] = msgspec.field(default_factory=list)
+    _listed: dict[Flag, int] = msgspec.field(default_factory=dict)
     changed_folders: int = 0
-    not_there: set[bytes] = field(default_factory=set)
+    not_there: set[bytes] = msgspec.field(default_factory=set)
     """The first few names of a list that are not there, and folders on the way to them."""
     not_there_count: int = 0
     listed_folders: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.custody.consistency import KnownChain
@@ -16,8 +16,7 @@ from evidencesync.source.filters import FilterRules
 from evidencesync.source.salvage import OnReadError
 
 
-@dataclass(frozen=True, slots=True)
-class PushRequest:
+class PushRequest(msgspec.Struct, frozen=True):
     """One acquisition to be made. `vault` is the path as the other end knows it; `command_line` goes into the manifest.
 
     `details`: facts about case and item, for the `acquired` record. `retries`: reconnection attempts in a row.
@@ -37,8 +36,8 @@ class PushRequest:
     rules: FilterRules
     command_line: list[str]
     organisation: str | None = None
-    notes: list[str] = field(default_factory=list)
-    details: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = msgspec.field(default_factory=list)
+    details: dict[str, str] = msgspec.field(default_factory=dict)
     read_back: bool = True
     compress: Compress = "auto"
     limit_rate: int | None = None
@@ -53,8 +52,7 @@ class PushRequest:
     file_system: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Documents:
+class Documents(msgspec.Struct, frozen=True):
     """The signed documents of an acquisition that a sender keeps: they prove the end of the custody chain."""
 
     manifest_signature: bytes
@@ -78,8 +76,7 @@ class Documents:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class PushOutcome:
+class PushOutcome(msgspec.Struct, frozen=True):
     """The results of a published acquisition at this end. Digests are hexadecimal; sizes are bytes.
 
     `stored` is how contents came to lie in the vault, and `lookup` how far the vault looked for what it has, as its receipt
@@ -120,7 +117,7 @@ class PushOutcome:
     clock_offset_ns: int
     documents: Documents
     source_clock_offset_ns: int | None = None
-    contradictions: list[str] = field(default_factory=list)
+    contradictions: list[str] = msgspec.field(default_factory=list)
     changes: Changes | None = None
     other_source: str | None = None
     alike: Alike | None = None

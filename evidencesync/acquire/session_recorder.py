@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from evidencesync.acquire.known_heads import recalled_consistency
 from evidencesync.custody.chain import ChainSubject
@@ -18,8 +18,7 @@ from evidencesync.localstate.receipts import ReceiptDraft
 from evidencesync.protocol.messages import Ready, Records
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRecorder:
+class SessionRecorder(msgspec.Struct, frozen=True):
     """The memory of heads and the receipt draft of a push; either may be missing."""
 
     memory: HeadMemory | None = None
@@ -55,8 +54,7 @@ class SessionRecorder:
             self.draft.add_record(record, data, signature)
 
 
-@dataclass(slots=True)
-class ShownChains:
+class ShownChains(msgspec.Struct):
     """Checks the records that a vault shows, of an item's chain and of its own."""
 
     item: ConsistencyCheck

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 import evidencesync
 from evidencesync.acquire.handshake import Handshake
@@ -34,8 +35,7 @@ from evidencesync.source.root import SourceRoot
 from evidencesync.source.salvage import OnReadError
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestSums:
+class ManifestSums(msgspec.Struct, frozen=True):
     """A manifest's length and digests."""
 
     size: int
@@ -61,8 +61,7 @@ class ManifestHasher:
         return ManifestSums(self._size, Sha256Digest(self._sha256.digest()), self._sha512.digest())
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(msgspec.Struct, frozen=True):
     """The examiner's signatures, and the `acquired` record."""
 
     manifest_signature: bytes
@@ -70,8 +69,7 @@ class Signed:
     acquired_signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
+class Provenance(msgspec.Struct, frozen=True):
     """Where the evidence comes from and how it was read, as the manifest's header states it.
 
     `peer` is the SSH server, None where everything is on this machine; `clock_offset` is how far the other machine's clock is

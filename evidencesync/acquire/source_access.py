@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Callable
 from typing import Final, Protocol
+
+import msgspec
 
 from evidencesync.acquire.earlier import EarlierFiles
 from evidencesync.acquire.handshake import Handshake
@@ -57,7 +58,7 @@ class LocalSourceAccess:
     """A folder or a file on this machine. Raises SourceNotFoundError or UsageError."""
 
     def __init__(self, request: PushRequest) -> None:
-        self._source = dataclasses.replace(resolve_source(request.source), file_system=request.file_system)
+        self._source = msgspec.structs.replace(resolve_source(request.source), file_system=request.file_system)
         self._rules = request.rules
         self._request = request
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.connection.progress import Progress
 from evidencesync.delta.chunker import Segment, SegmentCutter
@@ -20,8 +21,7 @@ _BLOCK: Final = 4 * MIB
 _LEAST_BLOCK: Final = 64 * KIB
 
 
-@dataclass(frozen=True, slots=True)
-class ContentRead:
+class ContentRead(msgspec.Struct, frozen=True):
     """One content that was read. `size` and digests are of the delivered bytes; `read_size` is the last offset in the file.
 
     `read_errors` are the ranges that could not be read. `error` is set where nothing is to be delivered at all.

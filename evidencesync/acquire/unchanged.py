@@ -13,8 +13,6 @@ Nor is it unchanged where the vault asks for contents: then it has lost what tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from evidencesync.acquire.earlier import EarlierFiles
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import SourceTally
@@ -135,20 +133,29 @@ class EntriesCheck:
         return (before.source, before.method.filters) == (header.source, header.method.filters)
 
 
-@dataclass(eq=False)
 class UnchangedSource(Exception):  # noqa: N818 - no error: the other way in which a push or a pull ends well
     """Nothing has changed since `acquisition`, and nothing was published. `manifest_sha256` is that of this acquisition, in hex.
 
     `seen` are the heads of the vault's chains, to be remembered.
     """
 
-    name: ItemName
-    vault_id: str
-    acquisition: int
-    manifest_sha256: str
-    tally: SourceTally
-    seconds: float
-    seen: list[RememberedHead]
+    def __init__(
+        self,
+        name: ItemName,
+        vault_id: str,
+        acquisition: int,
+        manifest_sha256: str,
+        tally: SourceTally,
+        seconds: float,
+        seen: list[RememberedHead],
+    ) -> None:
+        self.name = name
+        self.vault_id = vault_id
+        self.acquisition = acquisition
+        self.manifest_sha256 = manifest_sha256
+        self.tally = tally
+        self.seconds = seconds
+        self.seen = seen
 
 
 def unchanged(request: PushRequest, handshake: Handshake, tally: SourceTally, seconds: float, now: UtcTime) -> UnchangedSource:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from evidencesync.errors import SignatureError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.home import account_name, read_named
@@ -91,12 +93,12 @@ def _address(path: str) -> Address | None:
     except UsageError:
         return None
     port = _port()
-    return dataclasses.replace(address, port=None if port == 22 else port)
+    return msgspec.structs.replace(address, port=None if port == 22 else port)
 
 
 def _commands(address: Address) -> Iterator[str]:
     """What the examiner types. The host key's fingerprint comes along, so that nobody has to ask for it."""
-    server = address.host_text if address.port is None else dataclasses.replace(address, path="").display()
+    server = address.host_text if address.port is None else msgspec.structs.replace(address, path="").display()
     fingerprint = _host_key()
     known = [] if fingerprint is None else ["--fingerprint", fingerprint]
     yield shell_text("evidencesync", "host", "trust", server, *known)

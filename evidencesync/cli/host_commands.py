@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import re
 from typing import TYPE_CHECKING, Annotated, Final
 
+import msgspec
 import typer
 
 from evidencesync.cli.command import Run, command, group
@@ -101,6 +101,6 @@ def _parse_server(text: str) -> Address:
     if parsed.local:
         raise UsageError(f"{parsed.display()} is a local path, not a server", hint="Write [user@]host, or ssh://[user@]host:port")
     if parsed.port is None and parsed.path.isascii() and parsed.path.isdigit():
-        written = dataclasses.replace(parsed, port=int(parsed.path), path="").display()
+        written = msgspec.structs.replace(parsed, port=int(parsed.path), path="").display()
         raise UsageError(f"{parsed.display()} names a path, and no port", hint=f"A port is written so: {written}")
     return parsed

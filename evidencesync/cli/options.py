@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
+import msgspec
 import typer
 
 from evidencesync.cli.defaults import CASE_VARIABLE, VAULT_VARIABLE
@@ -159,7 +160,7 @@ class RemoteChoice(ServerChoice):
         """The options for the ssh room."""
         options = ServerChoice.options(self, settings, person)
         named = self.remote_command or settings.values.remote_command
-        return options if named is None else dataclasses.replace(options, remote_command=named)
+        return options if named is None else msgspec.structs.replace(options, remote_command=named)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -238,7 +239,7 @@ def parse_address(text: str, what: str) -> Address:
 def vault_address(text: str) -> Address:
     """The address of a vault, with `~` of a local path expanded. Raises UsageError, NoHomeError."""
     address = parse_address(text, "vault")
-    return dataclasses.replace(address, path=at_home(address.path)) if address.local else address
+    return msgspec.structs.replace(address, path=at_home(address.path)) if address.local else address
 
 
 def local_vault(text: str) -> Path:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from evidencesync.errors import NoHomeError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
@@ -167,7 +169,7 @@ def without_own_state(
             folders.append(place)
         elif draft is not None:
             folders.append(draft.path)
-    return dataclasses.replace(rules, own=own_folders(source, map(os.fsencode, folders)))
+    return msgspec.structs.replace(rules, own=own_folders(source, map(os.fsencode, folders)))
 
 
 def open_known_item(run: Run, vault: Vault, memory: HeadMemory, name: ItemName) -> tuple[VaultItem, ExitCode]:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from evidencesync.cli.acquire import (
@@ -112,7 +113,7 @@ def push_source(
                 rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), own_state.draft)
                 places = Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty)
                 require_folder_for_list(places)
-                request = dataclasses.replace(make_request(run, places, item, sign, how, ssh, asker, stated), quick=how.quick)
+                request = msgspec.structs.replace(make_request(run, places, item, sign, how, ssh, asker, stated), quick=how.quick)
 
                 def afresh() -> Link:
                     return connect_to_vault(address, options())

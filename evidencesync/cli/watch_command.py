@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from evidencesync.cli.acquire import (
@@ -140,7 +141,7 @@ def watch_source(
     asker = make_asker(run.console.terminal)
     places = Places(os.fsencode(source), os.fsencode(address.path), what.rules(run.console.warn), what.allow_empty)
     require_folder_for_list(places)
-    request = dataclasses.replace(make_request(run, places, item, sign, how, ssh, asker, details), quick=how.quick)
+    request = msgspec.structs.replace(make_request(run, places, item, sign, how, ssh, asker, details), quick=how.quick)
     heads, memory = head_memory(run), WatchMemory(chosen_state(run), _key(source, address, item))
 
     def follow(logging: Run) -> ExitCode:
@@ -228,7 +229,7 @@ class _Watch:
             return connect_to_vault(self.address, self._options())
 
         again = None if self.address.local else afresh
-        request = dataclasses.replace(self.request, session=secrets.token_hex(16), file_system=snapshot.file_system)
+        request = msgspec.structs.replace(self.request, session=secrets.token_hex(16), file_system=snapshot.file_system)
         with contextlib.ExitStack() as stack:
             draft = ReceiptDraft(stack.enter_context(self.open_receipts()))
             stack.callback(draft.close)

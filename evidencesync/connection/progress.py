@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.protocol.messages import Alike
@@ -12,8 +13,7 @@ from evidencesync.protocol.messages import Alike
 Stage = Literal["connecting", "waiting", "reconnecting", "reading", "finishing", "syncing", "read-back", "publishing", "done"]
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(msgspec.Struct):
     """Counters of one run. Each is written by one thread only, so that no lock is needed to read them.
 
     With `count_ahead` there is a display, and a folder is counted while it is being read: `total_files` and `total_bytes`, which

@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.inbox import alive_seconds, silence_seconds
@@ -28,8 +29,7 @@ from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import Message, Patience, Status
 
 
-@dataclass(frozen=True, slots=True)
-class Pulled:
+class Pulled(msgspec.Struct, frozen=True):
     """Marks a session as that of a pull, with its source's SSH host key (None where the source is local).
 
     The source sends manifest lines, or only their digests where the vault has them. So the examiner's end computes the digest
@@ -41,8 +41,7 @@ class Pulled:
     on_page: Callable[[bytes, list[CheckedLine]], None] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(msgspec.Struct, frozen=True):
     """Asks the serving process, which may serve several sessions, whether a session may run and how long it may wait."""
 
     has_place: Callable[[str, Callable[[], None]], bool]
@@ -61,8 +60,7 @@ SINGLE_SESSION: Final = Host(lambda _who, _waits: True, lambda: False)
 """A process that serves one session, or that serves itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """What this process itself knows of a session's connection, for the receipt; and whether its sender may reconnect."""
 
     received_from: str
@@ -75,8 +73,7 @@ class Caller:
 _IDLE_SECONDS: Final = 60.0  # three times what an honest sender lets pass without a word
 
 
-@dataclass(frozen=True, slots=True)
-class SenderIdentity:
+class SenderIdentity(msgspec.Struct, frozen=True):
     """The sender of a session, as `SessionState` shows it to the vault's own user."""
 
     principal: str

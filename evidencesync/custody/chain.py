@@ -7,8 +7,9 @@ key was signed before that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import decode_record
@@ -16,8 +17,7 @@ from evidencesync.errors import ChainError, MalformedDocumentError
 from evidencesync.evidence.digest import sha256_of
 
 
-@dataclass(frozen=True, slots=True)
-class ChainSubject:
+class ChainSubject(msgspec.Struct, frozen=True):
     """The owner of a chain: an item, or (without case and item) the vault itself."""
 
     vault_id: str
@@ -35,8 +35,7 @@ def follows(record: CustodyRecord, sequence: int, sha256: str | None) -> bool:
     return (record.sequence, record.previous_sha256) == (sequence + 1, sha256)
 
 
-@dataclass(frozen=True, slots=True)
-class ChainFacts:
+class ChainFacts(msgspec.Struct, frozen=True):
     """What a consistent chain states.
 
     `digests` are the SHA-256 of all records in order, in hexadecimal. A receipt from outside that names a sequence and a
@@ -64,12 +63,11 @@ class ChainFacts:
         return 1 <= sequence <= len(self.digests) and self.digests[sequence - 1] == sha256
 
 
-@dataclass(slots=True)
-class ChainChecker:
+class ChainChecker(msgspec.Struct):
     """Checks the records of a chain one after the other, given as the exact bytes of their files."""
 
     subject: ChainSubject
-    _digests: list[str] = field(default_factory=list)
+    _digests: list[str] = msgspec.field(default_factory=list)
     _acquisitions: int = 0
     _open: CustodyRecord | None = None
     _sealed: bool = False
@@ -144,8 +142,7 @@ def retired_after(retirements: Iterable[tuple[int, int]], stated_by: int) -> int
     return min((ns for number, ns in retirements if number > stated_by), default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class ChainOrder:
+class ChainOrder(msgspec.Struct, frozen=True):
     """What a vault's own chain says of the order in which things were done; only records with good signatures.
 
     `stated`: by what a record states (an item's folders, and number and digest of its last record), the first record's number.

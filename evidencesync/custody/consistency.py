@@ -9,8 +9,9 @@ A chain alone cannot show that its end was cut off. A remembered record can: its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
+
+import msgspec
 
 from evidencesync.custody.chain import ChainSubject, follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
@@ -31,8 +32,7 @@ class ChainComparison(Enum):
     FORKED = "it has another record under a number that was seen"
 
 
-@dataclass(frozen=True, slots=True)
-class KnownChain:
+class KnownChain(msgspec.Struct, frozen=True):
     """A chain up to the record `sequence`: the digests (hexadecimal) of its last records without a gap, at least of that one."""
 
     sequence: int
@@ -76,8 +76,7 @@ Keep = Callable[[CustodyRecord, bytes, bytes], None]
 """Called with each record that was shown, its exact bytes and its signature, after both were checked."""
 
 
-@dataclass(slots=True)
-class ConsistencyCheck:
+class ConsistencyCheck(msgspec.Struct):
     """Checks one chain as a vault shows it against what was `seen` of it before (None: nothing).
 
     `vault_key` is the fingerprint of the vault's key. `place` is `CASE/ITEM`, folder names: what the vault's own chain states
@@ -89,7 +88,7 @@ class ConsistencyCheck:
     seen: KnownChain | None
     keep: Keep
     place: str = ""
-    stated: set[str] = field(default_factory=set)
+    stated: set[str] = msgspec.field(default_factory=set)
     received: CustodyRecord | None = None
     _known: KnownChain | None = None
     _last: KnownChain | None = None

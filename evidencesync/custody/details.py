@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -70,8 +69,7 @@ _STRAY: Final = re.compile(r"[ -]+")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,5}")
 
 
-@dataclass(frozen=True, slots=True)
-class KnownDetail:
+class KnownDetail(msgspec.Struct, frozen=True):
     """The current value of a detail, and the number of the record that states it."""
 
     name: str
@@ -130,16 +128,15 @@ def record_number(record: CustodyRecord) -> int | None:
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
-@dataclass(slots=True)
-class DetailsFold:
+class DetailsFold(msgspec.Struct):
     """Collects the details of a chain's records, added in order.
 
     For each name the last record that states it counts, with its corrections: a correction of an earlier record does not
     change what a later record states. A correction with an empty value withdraws what it corrects.
     """
 
-    _stated: dict[int, dict[str, KnownDetail]] = field(default_factory=dict)
-    _root: dict[int, int] = field(default_factory=dict)
+    _stated: dict[int, dict[str, KnownDetail]] = msgspec.field(default_factory=dict)
+    _root: dict[int, int] = msgspec.field(default_factory=dict)
 
     def add(self, record: CustodyRecord) -> None:
         """Adds the next record."""

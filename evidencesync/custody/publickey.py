@@ -9,9 +9,9 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -46,8 +46,7 @@ class InvalidPublicKeyError(SignatureError):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKey:
+class PublicKey(msgspec.Struct, frozen=True):
     """One public key: its algorithm and its exact blob; keys are compared by blob. Raises InvalidPublicKeyError.
 
     The blob of a FIDO key contains the application string, so that is a part of the key.
@@ -55,20 +54,9 @@ class PublicKey:
 
     algorithm: str
     blob: bytes
-    _check: _Check = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if len(self.blob) > MAX_PUBLIC_KEY:
-            raise InvalidPublicKeyError("a public key is larger than any real one")
-        try:
-            reader = WireReader(self.blob)
-            if reader.text() != self.algorithm:
-                raise InvalidPublicKeyError("a public key's blob is of another algorithm than its name")
-            check = _read_key(self.algorithm, reader)
-            reader.end()
-        except WireError as error:
-            raise InvalidPublicKeyError(f"not a public key: {error.message}") from error
-        object.__setattr__(self, "_check", check)
+        self._read()
 
     @classmethod
     def from_blob(cls, blob: bytes) -> PublicKey:
@@ -112,11 +100,25 @@ class PublicKey:
         reader = WireReader(signature)
         algorithm = reader.text()
         try:
-            self._check(algorithm, reader, data)
+            self._read()(algorithm, reader, data)
         except InvalidSignature as error:
             raise SignatureError("the signature does not fit the signed bytes") from error
         except (ValueError, UnsupportedAlgorithm, InternalError) as error:
             raise SignatureError("the signature cannot be checked with this key") from error
+
+    def _read(self) -> _Check:
+        """Checks the blob, and returns what checks a signature. It is done for each signature: what is kept would be compared."""
+        if len(self.blob) > MAX_PUBLIC_KEY:
+            raise InvalidPublicKeyError("a public key is larger than any real one")
+        try:
+            reader = WireReader(self.blob)
+            if reader.text() != self.algorithm:
+                raise InvalidPublicKeyError("a public key's blob is of another algorithm than its name")
+            check = _read_key(self.algorithm, reader)
+            reader.end()
+        except WireError as error:
+            raise InvalidPublicKeyError(f"not a public key: {error.message}") from error
+        return check
 
 
 def decode_base64(text: str) -> bytes:
@@ -196,8 +198,7 @@ def _read_sk_ed25519(reader: WireReader) -> _Check:
 # --- ECDSA -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Curve:
+class _Curve(msgspec.Struct, frozen=True):
     name: str
     curve: ec.EllipticCurve
     digest: hashes.HashAlgorithm

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -37,8 +36,7 @@ def decode_receipt(data: bytes) -> Receipt:
     return receipt
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiptFacts:
+class ReceiptFacts(msgspec.Struct, frozen=True):
     """What the checker of a receipt knows independently. Digests are hexadecimal; None is not known.
 
     A sender knows everything except the sums, the recipes and the previous receipt; `verify` knows everything.
@@ -57,8 +55,7 @@ class ReceiptFacts:
     previous_receipt_sha256: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiptMismatch:
+class ReceiptMismatch(msgspec.Struct, frozen=True):
     """One field of a receipt with a wrong value."""
 
     field: str

@@ -7,7 +7,6 @@ present state, which the record names by its digest, so that a session need not 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final, Literal, get_args
 
@@ -170,8 +169,7 @@ def decode_roles(data: bytes) -> Roles:
     return roles
 
 
-@dataclass(frozen=True, slots=True)
-class DatedGrant:
+class DatedGrant(msgspec.Struct, frozen=True):
     """A grant, the number of the record that states it, and that record's time (ns)."""
 
     record: int
@@ -179,8 +177,7 @@ class DatedGrant:
     grant: Grant
 
 
-@dataclass(slots=True)
-class RoleHistory:
+class RoleHistory(msgspec.Struct):
     """What each key might do at each time, from the records of a vault's own chain."""
 
     others: Grant = EVERYTHING
@@ -188,7 +185,7 @@ class RoleHistory:
     """Whether any record states roles."""
     is_known: bool = False
     """Whether all records about trust were read and understood: else nobody is judged by what the others say."""
-    changes: dict[str, list[DatedGrant]] = field(default_factory=dict)
+    changes: dict[str, list[DatedGrant]] = msgspec.field(default_factory=dict)
 
     def add(self, record: CustodyRecord, at_ns: int) -> None:
         """Adds the next record about trust that is signed by the vault. Raises MalformedDocumentError for unknown roles."""

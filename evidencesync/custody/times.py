@@ -7,8 +7,9 @@ it is reported: by the push that gets such a receipt, by a later check of the re
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+import msgspec
 
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.number_format import duration_text, seconds_text
@@ -41,8 +42,7 @@ def contradiction(first: Step, then: Step, longest: int | None = None) -> str | 
     return f"{dated}: {duration_text(abs(apart) / SECOND)} {way}"
 
 
-@dataclass(frozen=True, slots=True)
-class AcquisitionTimes:
+class AcquisitionTimes(msgspec.Struct, frozen=True):
     """The times that an acquisition's documents state; None for a document that is missing. Nanoseconds since the epoch.
 
     The times of reading and `signed` are by the clock of the machine that signed, `received` and `receipt` by that of the vault,

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+import msgspec
 
 from evidencesync.custody.patterns import fits
 from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64
@@ -56,8 +57,7 @@ _PATTERN_CHARACTERS: Final = frozenset("*?!")
 _BLANK_WITH_RETURN: Final = re.compile(rb"^[ \t]*\r[ \t\r]*$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedSigner:
+class TrustedSigner(msgspec.Struct, frozen=True):
     """One line: the key of these principals, for these namespaces (None: all), between these times (seconds, inclusive)."""
 
     principals: tuple[str, ...]
@@ -86,8 +86,7 @@ class TrustedSigner:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedSigners:
+class TrustedSigners(msgspec.Struct, frozen=True):
     """All lines of an allowed_signers file."""
 
     signers: tuple[TrustedSigner, ...]
@@ -175,8 +174,7 @@ class TrustedSigners:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class RevokedKeys:
+class RevokedKeys(msgspec.Struct, frozen=True):
     """Revoked keys: nothing that they signed is accepted, at any time, whatever other lists state."""
 
     blobs: frozenset[bytes]
@@ -207,8 +205,7 @@ def who_is_meant(principal: str, signers: Iterable[TrustedSigner], option: str |
     return did_you_mean(nearest(principal, names), option) + SEE_SIGNERS
 
 
-@dataclass(frozen=True, slots=True)
-class TrustLists:
+class TrustLists(msgspec.Struct, frozen=True):
     """Both lists together: decides whether a signature is accepted, and who may sign something new.
 
     `roles`: what each key may do in a vault; None in one that states no roles, where each may do everything.

@@ -10,8 +10,9 @@ bytes in place of the rest; its entry is flagged as unreadable, so it makes a ga
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, Literal, get_args
+
+import msgspec
 
 from evidencesync.custody.documents import Earlier, ManifestFooter, ManifestHeader
 from evidencesync.evidence.entry import Entry, EntryType, Flag, Remark
@@ -93,8 +94,7 @@ class ManifestTally:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class SourceState:
+class SourceState(msgspec.Struct, frozen=True):
     """The state of the source as a manifest states it, in entries. `unread_bytes`: of files that were read in part, if known."""
 
     unreadable: int = 0

@@ -8,9 +8,9 @@ all. The set of parameters has a name, on which both ends agree: other parameter
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 from pyfastcdc import Chunk, FastCDC
 
 from evidencesync.delta.rows import ZERO_DIGEST, Row
@@ -42,16 +42,15 @@ def is_compiled() -> bool:
     return FastCDC.__module__.startswith("pyfastcdc.cy")
 
 
-@dataclass(slots=True)
-class Segment:
+class Segment(msgspec.Struct):
     """A run of chunks and zero runs, with the bytes of its chunks kept until the receiver has stored them.
 
     `lengths` has one length for each row. `parts` has the row's bytes, or None for a run of zeros. Chunk digests are computed
     at their first use, because an eager sender never needs them.
     """
 
-    lengths: list[int] = field(default_factory=list)
-    parts: list[memoryview | None] = field(default_factory=list)
+    lengths: list[int] = msgspec.field(default_factory=list)
+    parts: list[memoryview | None] = msgspec.field(default_factory=list)
     literal_bytes: int = 0
     _rows: list[Row] | None = None
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
+
+import msgspec
 
 from evidencesync.delta.rows import ROW, ZERO_DIGEST, RecipeSegment, Row, cut_segments, mark_segment, single_segment
 from evidencesync.errors import LimitExceededError, MalformedDocumentError
@@ -31,8 +32,7 @@ ReadAt = Callable[[int, int], bytes]
 """Returns the bytes at an offset, of that length; fewer only at the end of the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeptRows:
+class KeptRows(msgspec.Struct, frozen=True):
     """Packed rows in a file."""
 
     read_at: ReadAt
@@ -62,8 +62,7 @@ class PlacedRow(NamedTuple):
         return self.offset + self.row.length
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(msgspec.Struct, frozen=True):
     """The rows of one content, packed as in `chunks.bin`: in memory or in a file. Rows are checked when they are read."""
 
     content: Blake3Digest

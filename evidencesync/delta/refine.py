@@ -14,10 +14,10 @@ All results are guesses: the digest of the chunk decides whether an assembled ch
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile, zip_longest
 from typing import Final, Generic, TypeVar
 
+import msgspec
 from blake3 import blake3
 from pyfastcdc import FastCDC
 
@@ -34,8 +34,7 @@ _KEY_CONTEXT: Final = "evidencesync 2026 key for digests of pieces"
 _CDC: Final = FastCDC(MEAN_PIECE, min_size=MIN_PIECE, max_size=MAX_PIECE)
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(msgspec.Struct, frozen=True):
     """Consecutive missing rows of a segment: the first, their number, and their total bytes.
 
     `phase` is None for pieces cut by content. For a grid it is the length of the first piece, 0 for a full one: so the other
@@ -126,8 +125,7 @@ _File = TypeVar("_File")
 _MARGIN: Final = 2 * MEAN_CHUNK  # read beyond the gap's own size, for bytes that moved a little
 
 
-@dataclass(frozen=True, slots=True)
-class Anchor(Generic[_File]):
+class Anchor(Generic[_File], msgspec.Struct, frozen=True):
     """An offset in a published file that corresponds to a position in the new content."""
 
     file: _File
@@ -138,8 +136,7 @@ class Anchor(Generic[_File]):
         return Anchor(self.file, self.offset + count)
 
 
-@dataclass(frozen=True, slots=True)
-class BasisRange(Generic[_File]):
+class BasisRange(Generic[_File], msgspec.Struct, frozen=True):
     """A range of a published file to compare with. The file may end before it."""
 
     file: _File
@@ -147,16 +144,14 @@ class BasisRange(Generic[_File]):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class RefinableGap(Generic[_File]):
+class RefinableGap(Generic[_File], msgspec.Struct, frozen=True):
     """A gap, and the ranges to compare it with, in this order."""
 
     gap: Gap
     ranges: tuple[BasisRange[_File], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(msgspec.Struct, frozen=True):
     first: int
     count: int
     size: int
@@ -191,7 +186,7 @@ def find_gaps(
 def by_content(gap: RefinableGap[_File]) -> RefinableGap[_File]:
     """Turns a gap that was compared as a grid into one to compare by content, with the same bytes and those around them."""
     ranges = tuple(_between(part.file, part.offset - _MARGIN, part.offset + part.length + _MARGIN) for part in gap.ranges)
-    return RefinableGap(replace(gap.gap, phase=None), ranges)
+    return RefinableGap(msgspec.structs.replace(gap.gap, phase=None), ranges)
 
 
 def _runs(rows: Sequence[Row], places: Sequence[Anchor[_File] | None]) -> Iterator[_Run]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from typing import Final, NamedTuple
 
+import msgspec
 from blake3 import blake3
 
 from evidencesync.errors import MalformedDocumentError
@@ -28,8 +28,7 @@ _LAST_BYTE: Final = 7  # of a row: where bit 63 of its length is
 _HOOKS: Final = bytes(0 if first & 0x0F else 1 for first in range(256))
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """A chunk of `length` bytes, or (with the all-zero digest) a run of that many zeros."""
 
     length: int

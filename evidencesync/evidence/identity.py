@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.errors import InvalidNameError
 from evidencesync.evidence.display import is_clean, safe_text
@@ -56,8 +57,7 @@ def likeness(title: str) -> str:
     return _LEADING_ZEROS.sub("", _NOT_BETWEEN_DIGITS.sub("", spaced))
 
 
-@dataclass(frozen=True, slots=True)
-class Title:
+class Title(msgspec.Struct, frozen=True):
     """The exact number of a case or an exhibit, as the laboratory writes it.
 
     Any script, spaces and slashes are allowed; control and bidirectional characters are not, nor is a title that is
@@ -87,8 +87,7 @@ class Title:
         return folder_name(self.text)
 
 
-@dataclass(frozen=True, slots=True)
-class ItemName:
+class ItemName(msgspec.Struct, frozen=True):
     """The case and item number of an exhibit."""
 
     case: Title

@@ -7,9 +7,10 @@ import binascii
 import heapq
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, TypeVar
+
+import msgspec
 
 from evidencesync.errors import PathEscapeError
 from evidencesync.evidence.display import is_clean, safe_text
@@ -25,8 +26,7 @@ RUN: Final = 1 << 16
 _SEPARATOR: Final = b"/"  # no name contains it
 
 
-@dataclass(frozen=True, slots=True, order=False)
-class EvidencePath:
+class EvidencePath(msgspec.Struct, frozen=True):
     """A path relative to the source's root, as the exact bytes the file system gave. The root itself is `b""`.
 
     Raises PathEscapeError for anything absolute, empty in the middle, `.` or `..`, with a NUL, or beyond limits.

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.files.disk import CREATE_FLAGS, opened_folder, storing
 from evidencesync.files.folders import names_in, remove_tree
@@ -24,8 +25,7 @@ _ENDS: Final = (b"dot.", b"space ")
 _REFUSED: Final = frozenset({errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.ENOENT})
 
 
-@dataclass(frozen=True, slots=True)
-class KeptNames:
+class KeptNames(msgspec.Struct, frozen=True):
     """What a file system keeps of a name. What it refuses counts as kept."""
 
     letters: bool = True

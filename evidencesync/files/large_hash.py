@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import cycle
 from typing import Final, NamedTuple
 
+import msgspec
 from blake3 import blake3
 
 from evidencesync.evidence.digest import Buffer, new_blake3, new_sha256, update_zeros
@@ -72,8 +72,7 @@ def read_blocks(fd: int, end: int, buffers: Sequence[memoryview]) -> Iterator[Fi
         offset += length
 
 
-@dataclass(frozen=True, slots=True)
-class Hashed:
+class Hashed(msgspec.Struct, frozen=True):
     """The number of bytes that were read, their BLAKE3 and, where requested, their SHA-256, in hexadecimal."""
 
     size: int

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
@@ -43,8 +42,7 @@ _READING_CLAIM: Final = msgspec.json.Decoder(ReadingClaim)
 _C = TypeVar("_C", SessionClaim, ReadingClaim)
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True):
     """An examiner that has proved a trusted key, and the item of the session.
 
     `grant`: what the key might do when the session began. `seen` and `vault_seen`: the numbers of the last records that the
@@ -106,8 +104,7 @@ def _is_served(asked: bytes, vault: Vault) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(msgspec.Struct, frozen=True):
     """Somebody who has proved a trusted key, and reads what the vault has."""
 
     principal: str

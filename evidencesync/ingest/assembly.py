@@ -11,8 +11,9 @@ the disk does not give them back, the read-back finds it, because the new file h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+import msgspec
 
 from evidencesync.delta.recipe import Recipe, RecipeBuilder, RowSpool
 from evidencesync.errors import DigestMismatchError
@@ -46,12 +47,11 @@ class _Followed(NamedTuple):
     shift: int
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(msgspec.Struct):
     """The next bytes of the content, which are known to be in a published file and are not in staging yet."""
 
     followed: _Followed
-    parts: list[bytes] = field(default_factory=list)
+    parts: list[bytes] = msgspec.field(default_factory=list)
     size: int = 0
 
 
@@ -228,8 +228,7 @@ def _between(parts: list[bytes], start: int, stop: int) -> Iterator[memoryview]:
         offset += len(part)
 
 
-@dataclass(frozen=True, slots=True)
-class AssembledContent:
+class AssembledContent(msgspec.Struct, frozen=True):
     """A complete content. Its bytes are in `staged`, or all of them in `existing`, a published file.
 
     `recipe` is None for one that was not cut: a link to `existing` needs none. `shared` counts its bytes in blocks of published

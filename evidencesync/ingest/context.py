@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.ingest.basis import Basis, Lookup, TreeKey
@@ -11,8 +11,7 @@ from evidencesync.protocol.receiver import Receiver
 from evidencesync.vault.layout import Scope
 
 
-@dataclass(frozen=True, slots=True)
-class IngestContext:
+class IngestContext(msgspec.Struct, frozen=True):
     """Gives both intakes the receiver, the lookups with their scope, and the contents that the vault has.
 
     `from_disk`: a basis is read from the disk, for both digests, and so need not be read back later.
@@ -31,8 +30,7 @@ class IngestContext:
     events: Events = NO_EVENTS
 
 
-@dataclass(slots=True)
-class StoredTally:
+class StoredTally(msgspec.Struct):
     """Counts the contents that were stored in one way: files and bytes."""
 
     files: int = 0
@@ -44,14 +42,13 @@ class StoredTally:
         self.bytes += size
 
 
-@dataclass(slots=True)
-class Tallies:
+class Tallies(msgspec.Struct):
     """Counts contents by how they were stored in the new acquisition."""
 
-    written: StoredTally = field(default_factory=StoredTally)
-    linked: StoredTally = field(default_factory=StoredTally)
-    reflinked: StoredTally = field(default_factory=StoredTally)
-    copied: StoredTally = field(default_factory=StoredTally)
+    written: StoredTally = msgspec.field(default_factory=StoredTally)
+    linked: StoredTally = msgspec.field(default_factory=StoredTally)
+    reflinked: StoredTally = msgspec.field(default_factory=StoredTally)
+    copied: StoredTally = msgspec.field(default_factory=StoredTally)
 
     def add_assembled(self, size: int, shared: int) -> None:
         """Counts an assembled content: once as a file, its bytes by whether their blocks are shared with a published file."""

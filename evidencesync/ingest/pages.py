@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.hardlinks import HardLinkCheck
@@ -35,8 +36,7 @@ from evidencesync.vault.layout import Location
 from evidencesync.vault.resume.leftovers import Leftovers, is_leftover
 
 
-@dataclass(slots=True)
-class PreviousManifest:
+class PreviousManifest(msgspec.Struct):
     """A manifest that the vault has: offset and length of each page by its digest, and how to read them.
 
     It is the previous acquisition's, or (with a negative number) one that an interrupted session had received in part.
@@ -55,17 +55,16 @@ class PreviousManifest:
         return (header, footer) if is_header(header) and is_footer(footer) else None
 
 
-@dataclass(slots=True)
-class _Page:
+class _Page(msgspec.Struct):
     lines: bytes | None = None
     known_from: PreviousManifest | None = None
     digest: ChunkDigest | None = None
     with_files: bool = False
     unnamed: bool = False
     read: list[CheckedLine] | None = None
-    contents: list[memoryview | Location | None] = field(default_factory=list)
-    arrived: list[FilesArrived] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
+    contents: list[memoryview | Location | None] = msgspec.field(default_factory=list)
+    arrived: list[FilesArrived] = msgspec.field(default_factory=list)
+    sizes: list[int] = msgspec.field(default_factory=list)
     next_line: int = 0
     next_content: int = 0
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
@@ -62,8 +63,7 @@ _NOT_AT_SOURCE = Point(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TransferFacts:
+class TransferFacts(msgspec.Struct, frozen=True):
     """Facts of the transfer that the receipt states. Sizes are bytes.
 
     `interruptions` counts the links that were lost, and the earlier sessions that this one has continued.
@@ -80,8 +80,7 @@ class TransferFacts:
     sender_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedContents:
+class ReceivedContents(msgspec.Struct, frozen=True):
     """Counts the contents that were received: files, bytes, how they were stored; and whether the disk was read back."""
 
     files: int
@@ -90,8 +89,7 @@ class ReceivedContents:
     tallies: Tallies
 
 
-@dataclass(frozen=True, slots=True)
-class StagedAcquisition:
+class StagedAcquisition(msgspec.Struct, frozen=True):
     """A complete acquisition in staging, which the receipt and the `received` record are about."""
 
     header: ManifestHeader

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.errors import (
@@ -69,8 +70,7 @@ def require_open(vault: Vault, item: VaultItem) -> ItemState:
     return state
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedPush:
+class PlannedPush(msgspec.Struct, frozen=True):
     """A push that somebody plans: under which name, of how many bytes at the least, and of which cases it may be told."""
 
     principal: str

@@ -9,9 +9,10 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from operator import attrgetter
+
+import msgspec
 
 from evidencesync.delta.refine import ABSENT, Anchor, Gap, RefinableGap, by_content, find_gaps, find_pieces, rebuild
 from evidencesync.delta.rows import ZERO_DIGEST, Row
@@ -30,8 +31,7 @@ from evidencesync.vault.staging import Staging
 Place = Anchor[Location]
 
 
-@dataclass(frozen=True, slots=True)
-class RefinedGap:
+class RefinedGap(msgspec.Struct, frozen=True):
     """A gap after its pieces were named: their lengths, and where in its basis each lies."""
 
     basis: RefinableGap[Location]
@@ -119,8 +119,7 @@ class Refiner:
         return b"".join(parts)
 
 
-@dataclass(slots=True)
-class AlignmentHint:
+class AlignmentHint(msgspec.Struct):
     """A content as it is announced, of at most `size` bytes, and its last known alignment with a basis.
 
     Byte `at` of the content corresponds to `place` in the basis.
@@ -132,8 +131,7 @@ class AlignmentHint:
     place: Place | None = None
 
 
-@dataclass(slots=True)
-class OpenSegment:
+class OpenSegment(msgspec.Struct):
     """A segment that is not stored yet: its rows once they are known, where each lies in the vault, and what has arrived.
 
     `refined`: the gaps whose pieces were named, by their number in `gaps`; `named`: the gaps whose pieces come next. `end`: the
@@ -147,17 +145,17 @@ class OpenSegment:
     start: int
     size: int
     rows: list[Row] | None = None
-    places: list[Place | None] = field(default_factory=list)
-    gaps: list[RefinableGap[Location]] = field(default_factory=list)
-    refined: dict[int, RefinedGap] = field(default_factory=dict)
-    named: list[int] = field(default_factory=list)
-    kept: dict[int, memoryview] = field(default_factory=dict)
+    places: list[Place | None] = msgspec.field(default_factory=list)
+    gaps: list[RefinableGap[Location]] = msgspec.field(default_factory=list)
+    refined: dict[int, RefinedGap] = msgspec.field(default_factory=dict)
+    named: list[int] = msgspec.field(default_factory=list)
+    kept: dict[int, memoryview] = msgspec.field(default_factory=dict)
     end: Place | None = None
     lengths: list[int] | None = None
-    blocks: list[memoryview] = field(default_factory=list)
+    blocks: list[memoryview] = msgspec.field(default_factory=list)
     whole: tuple[Location, int] | None = None
     twin: SegmentDigest | None = None
-    promised: set[SegmentDigest] = field(default_factory=set)
+    promised: set[SegmentDigest] = msgspec.field(default_factory=set)
     ready: bool = False
 
     def set_end(self, end: Place | None) -> None:
@@ -185,8 +183,7 @@ def rows_of(lengths: list[int], blocks: list[memoryview]) -> list[Row]:
     return [Row(length, chunk_digest_of(next(parts))) if length > 0 else Row(-length, ZERO_DIGEST) for length in lengths]
 
 
-@dataclass(slots=True)
-class _Stretch:
+class _Stretch(msgspec.Struct):
     """Rows that are handled at once: chunks that lie one behind the other in a published file; or else one row.
 
     `first` is the number of the first row. `data` are the bytes, once they are there; None for zeros.

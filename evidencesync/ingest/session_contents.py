@@ -7,8 +7,9 @@ bounded; a content that was dropped from it is requested again.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.delta.rows import Row, pack_segment, segment_digest_of, unpack_segment
 from evidencesync.errors import MissingOrExtraError
@@ -24,8 +25,7 @@ _OVERHEAD: Final = 400  # bytes of an entry besides rows and paths
 _STAGED: Final = b"\0"  # prefix of a large content's path in a Location here; no path of evidence can contain it
 
 
-@dataclass(slots=True)
-class SessionContent:
+class SessionContent(msgspec.Struct):
     """A larger content of this session: first it is assembled, then it is complete, in the end it has a path in `data/`.
 
     `staged` has its bytes until then; or `existing` is a file that has them all. `is_gone`: no line of the manifest named it.
@@ -41,8 +41,7 @@ class SessionContent:
     segments: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
+class _Segment(msgspec.Struct, frozen=True):
     content: SessionContent
     offset: int
     packed: bytes

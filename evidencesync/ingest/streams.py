@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from evidencesync.delta.refine import Anchor
 from evidencesync.delta.rows import Row, segment_digest
@@ -34,8 +35,7 @@ from evidencesync.vault.staged_files import StagedContent
 from evidencesync.vault.staging import Staging
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCounts:
+class StoredCounts(msgspec.Struct, frozen=True):
     """How many segments and streams are stored, and how many bytes the open stream may still have (None: none is open)."""
 
     segments: int

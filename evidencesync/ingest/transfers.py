@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.connection.session_socket import ResumeRequest, SessionState, ask_state, request_resume
 from evidencesync.errors import EvidenceSyncError, LockedError
@@ -21,8 +22,7 @@ _ENDING_SECONDS: Final = 20.0  # for a session that is just storing something
 _POLL_SECONDS: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(msgspec.Struct, frozen=True):
     """A running session, and the state that it reports. `case` and `item` are folder names."""
 
     case: str

@@ -14,7 +14,6 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -79,8 +78,7 @@ class SeenHead(Document, frozen=True):
     seen: UtcTime
 
 
-@dataclass(frozen=True, slots=True)
-class RememberedHead:
+class RememberedHead(msgspec.Struct, frozen=True):
     """A chain as this machine has seen it last, and the fingerprint of its vault's key."""
 
     subject: ChainSubject

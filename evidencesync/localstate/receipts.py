@@ -12,9 +12,10 @@ import os
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
+
+import msgspec
 
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader
 from evidencesync.custody.manifest import decode_header, decode_last_line
@@ -50,8 +51,7 @@ _MAX_SAME_NAME: Final = 1000
 _HINT: Final = "Name another folder: --receipts DIR"
 
 
-@dataclass(frozen=True, slots=True)
-class KeptManifest:
+class KeptManifest(msgspec.Struct, frozen=True):
     """The manifest beside an earlier receipt, open for reading, with its ends and its record.
 
     `sha256` is its digest as the receipt says: nothing is compared with it yet.
@@ -64,8 +64,7 @@ class KeptManifest:
     acquired: CustodyRecord
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedReceipt:
+class FinishedReceipt(msgspec.Struct, frozen=True):
     """A receipt that was finished. `lacks`: why it has no manifest and no records; None: it has them."""
 
     folder: Path

@@ -6,9 +6,9 @@ A declared length is checked before anything is unpacked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
+import msgspec
 import zstandard
 
 from evidencesync.errors import LimitExceededError, ProtocolError
@@ -187,8 +187,7 @@ def copy_if_small(block: memoryview) -> memoryview:
     return memoryview(bytes(block)) if 10 * len(block) < memoryview(block.obj).nbytes else block
 
 
-@dataclass(slots=True)
-class SenderCounts:
+class SenderCounts(msgspec.Struct):
     """Counts bytes of content: `literal_bytes` were sent, `zero_bytes` lay in runs of zeros.
 
     `stored_bytes`, without zeros, the receiver says it has stored: `acknowledged_bytes` of these were sent, and it had

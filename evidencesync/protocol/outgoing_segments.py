@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
+
+import msgspec
 
 from evidencesync.delta.chunker import Segment
 from evidencesync.delta.refine import Gap, cut_pieces, piece_digests
@@ -17,8 +18,7 @@ from evidencesync.protocol.messages import ChunkData, Chunks, Need, NeedPieces, 
 from evidencesync.protocol.packing import ZERO_BIT, encode_wire_rows, pack_pieces, unpack_bits, unpack_gaps
 
 
-@dataclass(slots=True)
-class _CutGap:
+class _CutGap(msgspec.Struct):
     """A gap as it was cut, and which of its pieces the vault lacks: None until the vault has answered."""
 
     gap: Gap
@@ -58,7 +58,7 @@ class OutgoingPieces:
                 cut_again.append(cut)
         if not cut_again:
             return None
-        cuts, pieces = self._cut([replace(cut.gap, phase=None) for cut in cut_again])
+        cuts, pieces = self._cut([msgspec.structs.replace(cut.gap, phase=None) for cut in cut_again])
         for cut, made in zip(cut_again, cuts, strict=True):
             cut.gap, cut.lengths, cut.lacked = made.gap, made.lengths, None
         return pieces
@@ -91,8 +91,7 @@ def _lacked_pieces(segment: Segment, cut: _CutGap) -> list[memoryview]:
     ]
 
 
-@dataclass(slots=True)
-class _OpenSegment:
+class _OpenSegment(msgspec.Struct):
     segment: Segment
     content: int
     """The number of the content that it is a part of."""
@@ -103,7 +102,7 @@ class _OpenSegment:
     """Whether the same segment seems to have been sent before: then the answer does not show what the vault had at the start."""
     refined: bool = False
     pieces: OutgoingPieces | None = None
-    whole: list[bool] = field(default_factory=list)
+    whole: list[bool] = msgspec.field(default_factory=list)
     """The rows that are requested whole, where pieces of other rows are named first."""
     sent: int = 0
     """How many bytes of its content were sent."""

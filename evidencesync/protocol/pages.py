@@ -9,9 +9,10 @@ because a receiver can read each page by itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
+
+import msgspec
 
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import ChunkDigest, chunk_digest_of
@@ -99,8 +100,7 @@ def held_bytes(contents: Iterable[PageContent]) -> int:
     return sum(len(content) for content in contents if isinstance(content, bytes))
 
 
-@dataclass(slots=True)
-class _OpenPage:
+class _OpenPage(msgspec.Struct):
     lines: bytes
     contents: Sequence[PageContent]
     held_bytes: int

@@ -7,8 +7,9 @@ listed or sent once before it is stored; data frames follow the message that ann
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.delta.refine import Gap
 from evidencesync.delta.rows import Row
@@ -47,16 +48,14 @@ Announcement = Page | Files | SegmentData | ChunkData
 FROM_THE_START: Final = Resumed(0, 0, 0, stream_open=False, concluding=False)
 
 
-@dataclass(frozen=True, slots=True)
-class PageNamed:
+class PageNamed(msgspec.Struct, frozen=True):
     """A page is named by its digest. The answer is `answer_page`."""
 
     number: int
     digest: ChunkDigest
 
 
-@dataclass(frozen=True, slots=True)
-class PageArrived:
+class PageArrived(msgspec.Struct, frozen=True):
     """The lines of a page. With `with_files` all of its small contents follow without being asked for."""
 
     number: int
@@ -64,8 +63,7 @@ class PageArrived:
     with_files: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FilesArrived:
+class FilesArrived(msgspec.Struct, frozen=True):
     """Small contents of a page, one after the other, for those whose bit is set."""
 
     page: int
@@ -73,22 +71,19 @@ class FilesArrived:
     blocks: list[memoryview]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamOpened:
+class StreamOpened(msgspec.Struct, frozen=True):
     """A larger content of at most `size` bytes begins."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamResembles:
+class StreamResembles(msgspec.Struct, frozen=True):
     """The content that begins is the file at this path, and may resemble the previous file there."""
 
     path: EvidencePath
 
 
-@dataclass(frozen=True, slots=True)
-class StreamKept:
+class StreamKept(msgspec.Struct, frozen=True):
     """A larger content is the one at this path in the previous acquisition. Where it is not, the answer is `keep_lost`."""
 
     stream: int
@@ -97,8 +92,7 @@ class StreamKept:
     path: EvidencePath
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentNamed:
+class SegmentNamed(msgspec.Struct, frozen=True):
     """A segment is named by its digest. The answer is `answer_segment`."""
 
     number: int
@@ -106,16 +100,14 @@ class SegmentNamed:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChunksListed:
+class ChunksListed(msgspec.Struct, frozen=True):
     """The rows of a segment. The answer is `need_chunks`."""
 
     number: int
     rows: list[Row]
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentArrived:
+class SegmentArrived(msgspec.Struct, frozen=True):
     """A whole segment: signed row lengths (negative for zeros), and the bytes of its chunks."""
 
     number: int
@@ -123,8 +115,7 @@ class SegmentArrived:
     blocks: list[memoryview]
 
 
-@dataclass(frozen=True, slots=True)
-class PiecesListed:
+class PiecesListed(msgspec.Struct, frozen=True):
     """The pieces of a segment's gaps: the lengths in each, and their digests packed. The answer is `need_pieces`."""
 
     number: int
@@ -132,31 +123,27 @@ class PiecesListed:
     digests: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class ChunksArrived:
+class ChunksArrived(msgspec.Struct, frozen=True):
     """The bytes of the chunks that were requested, one after the other, and then those of the requested pieces."""
 
     number: int
     blocks: list[memoryview]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamClosed:
+class StreamClosed(msgspec.Struct, frozen=True):
     """The open content is complete; its size and digest, as the source read it."""
 
     size: int
     blake3: Blake3Digest
 
 
-@dataclass(frozen=True, slots=True)
-class FinishRequested:
+class FinishRequested(msgspec.Struct, frozen=True):
     """Everything was sent."""
 
     finish: Finish
 
 
-@dataclass(frozen=True, slots=True)
-class WithdrawalRequested:
+class WithdrawalRequested(msgspec.Struct, frozen=True):
     """There will be no acquisition."""
 
 
@@ -181,8 +168,7 @@ Event = (
 Arrival = PageArrived | FilesArrived | SegmentArrived | ChunksArrived
 
 
-@dataclass(slots=True)
-class _Announced:
+class _Announced(msgspec.Struct):
     """Announced data: the message that announced it, the bytes that are still missing, and the frames that have arrived."""
 
     head: Announcement

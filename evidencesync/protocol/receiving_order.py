@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
+
+import msgspec
 
 from evidencesync.delta.refine import Gap
 from evidencesync.delta.rows import Row
@@ -263,7 +264,9 @@ class SegmentOrder:
 
         `again` says which of the gaps are to be cut once more, by content, before anything comes.
         """
-        cut_again = [replace(gap, phase=None) for gap, cut in zip(self._gaps.pop(number), again, strict=True) if cut]
+        cut_again = [
+            msgspec.structs.replace(gap, phase=None) for gap, cut in zip(self._gaps.pop(number), again, strict=True) if cut
+        ]
         if cut_again:
             self._gaps[number] = cut_again
         self._move(number, {_Stage.PIECED}, _Stage.REFINING if cut_again else _Stage.NEEDED)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.delta.chunker import Segment
 from evidencesync.errors import ProtocolError
@@ -37,22 +38,19 @@ from evidencesync.protocol.outgoing_segments import OutgoingSegments
 from evidencesync.protocol.pages import ContentNotRead, OutgoingPages, PageContent
 
 
-@dataclass(frozen=True, slots=True)
-class SentPage:
+class SentPage(msgspec.Struct, frozen=True):
     """A page of manifest lines."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class SentSegment:
+class SentSegment(msgspec.Struct, frozen=True):
     """A segment of the open stream."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedStream:
+class OpenedStream(msgspec.Struct, frozen=True):
     """A stream's beginning. `next_segment` is the number of its first segment."""
 
     stream: int
@@ -61,8 +59,7 @@ class OpenedStream:
     next_segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClosedStream:
+class ClosedStream(msgspec.Struct, frozen=True):
     """A stream's end. `next_segment` is the number of the first segment after it."""
 
     stream: int
@@ -71,8 +68,7 @@ class ClosedStream:
     next_segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class KeptStream:
+class KeptStream(msgspec.Struct, frozen=True):
     """A content that was not read, in place of a stream. `next_page` is the number of the page that lists it."""
 
     stream: int

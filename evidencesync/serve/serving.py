@@ -18,10 +18,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from evidencesync.connection.event_log import Events, EventSink
 from evidencesync.connection.link import ChannelLink, Link
@@ -242,7 +243,7 @@ class WaitingSession:
 def serve_stdio(vault_path: str, *, shows_evidence: bool = True, sink: EventSink | None = None) -> None:
     """Serves one session on standard input and output, as sshd starts it. Raises what ended the session."""
     keep_large_blocks()
-    host = replace(SINGLE_SESSION, shows_evidence=shows_evidence, events=Events(sink, "vault"))
+    host = msgspec.structs.replace(SINGLE_SESSION, shows_evidence=shows_evidence, events=Events(sink, "vault"))
     _serve_link(take_standard_streams(), vault_path, _client(), None, host)
 
 

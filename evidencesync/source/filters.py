@@ -9,8 +9,9 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+import msgspec
 
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
@@ -22,8 +23,7 @@ _CHARACTER_CLASS: Final = re.compile(r"\[[^\]]*\[[:.=]")  # `[[:digit:]]` is not
 _NOTHING: Final = r"Blank patterns, '/', an unclosed '[' and comments do nothing; write \# for a name that begins so."
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(msgspec.Struct, frozen=True):
     """A parsed pattern. `keeps`: it began with `!`. `folders_only`: it ended with `/`.
 
     `steps` are its parts between slashes, from the root on, with None for `**`. A pattern whose only slash is at its end begins
@@ -197,8 +197,7 @@ class _Answer(NamedTuple):
 _ROOT: Final = _Answer(included=False, keeps_all=False, left_out=False)
 
 
-@dataclass(frozen=True, slots=True)
-class FilterRules:
+class FilterRules(msgspec.Struct, frozen=True, eq=False):
     """The rules of one source: the patterns of --exclude and --include, in gitignore syntax, and other limits.
 
     The rule for an entry: what an include matches is kept, with all that is in it, whatever the excludes say. For the rest, the
@@ -218,9 +217,9 @@ class FilterRules:
     one_file_system: bool = False
     listed: ListedNames | None = None
     own: tuple[OwnFolder, ...] = ()
-    _excluding: tuple[Pattern, ...] = field(default=(), compare=False, repr=False)
-    _including: tuple[Pattern, ...] = field(default=(), compare=False, repr=False)
-    _answers: dict[str, _Answer] = field(default_factory=dict, compare=False, repr=False)
+    _excluding: tuple[Pattern, ...] = ()
+    _including: tuple[Pattern, ...] = ()
+    _answers: dict[str, _Answer] = msgspec.field(default_factory=dict)
 
     @classmethod
     def none(cls) -> FilterRules:

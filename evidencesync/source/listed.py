@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.errors import PathEscapeError, UsageError
 from evidencesync.evidence.digest import sha256_of
@@ -36,8 +37,7 @@ EVERYTHING: Final = ListedPaths(whole=True)
 """For a source without a list. Never changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedNames:
+class ListedNames(msgspec.Struct, frozen=True):
     """A list of paths below the source's root. A listed folder is wanted with all that is in it.
 
     `count` is the number of names in the list, `sha256` the digest of the list's exact bytes, in hexadecimal. `hint` names what

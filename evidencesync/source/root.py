@@ -9,9 +9,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from evidencesync.errors import NotThereError, PathEscapeError, SourceNotFoundError, UsageError
 from evidencesync.evidence.display import safe_text
@@ -33,8 +34,7 @@ _NOT_OFFERED: Final = "this machine offers another source than the one that was 
 _HINT: Final = "Ask for the path that was offered there (serve --source PATH), or for one below it."
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRoot:
+class SourceRoot(msgspec.Struct, frozen=True):
     """The source's place on this machine. `named` is the absolute path the user gave, `path` the one that is read.
 
     `file_system`: the number (`st_dev`) of the one on which it must lie, where it was seen before; None: any.
@@ -104,8 +104,7 @@ def source_not_found(path: bytes, error: OSError) -> SourceNotFoundError:
     return SourceNotFoundError(f"cannot open the source {safe_text(path)}: {error.strerror}", hint=hint)
 
 
-@dataclass(frozen=True, slots=True)
-class OwnFolder:
+class OwnFolder(msgspec.Struct, frozen=True):
     """A folder with this run's own state, which is no evidence: `name` in the folder `above` (its device and inode).
 
     `path` is its path. It need not exist yet.
@@ -133,8 +132,7 @@ def own_folders(root: bytes, folders: Iterable[bytes]) -> tuple[OwnFolder, ...]:
     return tuple(found.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Confined:
+class Confined(msgspec.Struct, frozen=True):
     """A place that may be read: `reading` is the path by which it is opened, `source` the path by which it is recorded."""
 
     source: SourceRoot

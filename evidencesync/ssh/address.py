@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
+
+import msgspec
 
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import is_unsafe, safe_text, shell_text
@@ -23,8 +24,7 @@ _ONE_SLASH: Final = re.compile(r"ssh:/([^/].*)", re.DOTALL)
 _HINT: Final = "Write it as a local path, [user@]host:path, or ssh://[user@]host[:port]/path (an IPv6 address in brackets)."
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """A checked address. A local one has a path and nothing else. `host` and `user` can't be taken for an option of a program.
 
     `port` is None if the address has none. A remote `path` that does not begin with `/` is relative to the account's home. It

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.errors import (
     AuthenticationError,
@@ -54,8 +55,7 @@ _CHANGED_HINT: Final = (
 _HOST_KEY: Final = (ConnectFailure.HOST_KEY_REVOKED, ConnectFailure.HOST_KEY_CHANGED, ConnectFailure.HOST_KEY_UNKNOWN)
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """An ssh that has ended: its log of each hop, its exit status, and what it printed on stderr, safe to show."""
 
     route: Sequence[Hop]

@@ -9,10 +9,10 @@ import os
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -38,8 +38,7 @@ _RSA_SHA2_512: Final = 4
 _MAX_AGENT_KEYS: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class AgentSigner:
+class AgentSigner(msgspec.Struct, frozen=True):
     """A key in the agent. Each signature is one request over `SSH_AUTH_SOCK`."""
 
     public_key: PublicKey
@@ -204,12 +203,14 @@ def _default_key() -> Path:
 # --- Key files ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class KeySigner:
+class KeySigner(msgspec.Struct, frozen=True):
     """A private key in this process's memory."""
 
     public_key: PublicKey
     _private: _PrivateKey
+
+    def __repr__(self) -> str:
+        return f"KeySigner({self.public_key.fingerprint})"
 
     @classmethod
     def from_private(cls, private: _PrivateKey) -> KeySigner:

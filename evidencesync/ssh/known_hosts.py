@@ -11,9 +11,10 @@ import os
 import pwd
 import shlex
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from evidencesync.errors import ConfigurationError, HostKeyError, NoHomeError
 from evidencesync.evidence.display import safe_text, shell_text
@@ -30,8 +31,7 @@ def own_known_hosts() -> Path:
     return own_folder("XDG_CONFIG_HOME", ".config") / "evidencesync" / "known_hosts"
 
 
-@dataclass(frozen=True, slots=True)
-class KnownHosts:
+class KnownHosts(msgspec.Struct, frozen=True):
     """The files in which ssh looks for host keys, and the settings that override the configuration for this."""
 
     users: tuple[str, ...]

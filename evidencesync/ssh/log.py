@@ -8,9 +8,10 @@ at the latest at the end of the login. So a fact that is stated in two different
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
+
+import msgspec
 
 from evidencesync.evidence.display import safe_text
 
@@ -104,8 +105,7 @@ def is_for_people(line: str) -> bool:
     return bool(line.strip()) and not re.match(f"{_IS_DEBUG}|{_IS_IDLE}", line)
 
 
-@dataclass(frozen=True, slots=True)
-class ServerKey:
+class ServerKey(msgspec.Struct, frozen=True):
     """A host key that a server has shown. The fingerprint of a certificate is that of the key in it."""
 
     type: str
@@ -113,14 +113,13 @@ class ServerKey:
     is_certificate: bool
 
 
-@dataclass(slots=True)
-class SshLog:
+class SshLog(msgspec.Struct):
     """What the log of one ssh has stated so far."""
 
     host_key: ServerKey | None = None
     destination: tuple[str, str, str] | None = None
     """Host, port and user, as ssh has used them."""
-    algorithms: dict[str, str] = field(default_factory=dict)
+    algorithms: dict[str, str] = msgspec.field(default_factory=dict)
     is_connected: bool = False
     is_host_verified: bool = False
     is_authenticated: bool = False
@@ -129,12 +128,12 @@ class SshLog:
     """The remote command's exit status, if the server has sent it."""
     contradiction: str | None = None
     """The name of a fact that was stated in two different ways."""
-    refusals: dict[ConnectFailure, str] = field(default_factory=dict)
-    offending: list[str] = field(default_factory=list)
+    refusals: dict[ConnectFailure, str] = msgspec.field(default_factory=dict)
+    offending: list[str] = msgspec.field(default_factory=list)
     """Where another host key is recorded: `file:line`."""
-    messages: list[str] = field(default_factory=list)
+    messages: list[str] = msgspec.field(default_factory=list)
     """The last messages of ssh for a person, safe to show."""
-    _stated: dict[str, str] = field(default_factory=dict)
+    _stated: dict[str, str] = msgspec.field(default_factory=dict)
     _is_login_over: bool = False
     _rest: bytes = b""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Final, Protocol
+
+import msgspec
 
 from evidencesync.errors import ConfigurationError
 from evidencesync.evidence.display import safe_text
@@ -18,8 +19,7 @@ _REFUSED: Final = frozenset("fnsDEGLNOQRVWwy")
 _HINT: Final = "Write it as for rsync -e: a program, and options of ssh that say how the server is reached (-o, -i, -J, -p ...)."
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(msgspec.Struct, frozen=True):
     """The program that is started. `words` end with ssh itself; `arguments` are its options, except -F and -J.
 
     -F and -J are kept apart because `evidencesync.ssh.route` makes the way through jump hosts.
@@ -87,8 +87,7 @@ class TerminalUser(Protocol):
         """Shows a line from ssh or the server before the login is complete (a banner, a request to touch a key)."""
 
 
-@dataclass(frozen=True, slots=True)
-class SshOptions:
+class SshOptions(msgspec.Struct, frozen=True):
     """The options of every command whose address may be remote. None: the user's ssh decides.
 
     `config` is the file to read instead of `~/.ssh/config` and the system's (`none`: no file). `known_hosts`, if given, is the
@@ -102,5 +101,5 @@ class SshOptions:
     known_hosts: Path | None = None
     remote_command: str = "evidencesync"
     timeout_seconds: float = 60.0
-    program: Program = field(default_factory=Program)
+    program: Program = msgspec.field(default_factory=Program)
     person: TerminalUser | None = None

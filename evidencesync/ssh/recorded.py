@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import dataclasses
 import hashlib
 import subprocess
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from evidencesync.errors import HostKeyError
 from evidencesync.evidence.display import safe_text
@@ -43,7 +44,7 @@ def held_to_revocations(hop: Hop, stack: contextlib.ExitStack) -> Hop:
     with writing_temporary():
         file.write_text("".join(f"{_MARKER.decode()} * {key}\n" for key in sorted(keys)), "ascii")
     files = " ".join(map(quoted, [*hop.system_known_hosts, str(file)]))
-    return dataclasses.replace(hop, arguments=("-o", f"GlobalKnownHostsFile={files}", *hop.arguments))
+    return msgspec.structs.replace(hop, arguments=("-o", f"GlobalKnownHostsFile={files}", *hop.arguments))
 
 
 def is_recorded(hop: Hop, fingerprint: str) -> bool:

@@ -15,9 +15,10 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from evidencesync.errors import ConfigurationError, HostKeyError, ResourcesError, SigningKeyError, UsageError
 from evidencesync.evidence.display import safe_text
@@ -91,8 +92,7 @@ _BESIDE_KEYS: Final = ("", ".pub", "-cert.pub")
 _KEEPALIVES: Final = 4  # in the time after which a silent link is lost
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(msgspec.Struct, frozen=True):
     """One server on the route, as ssh resolves it. `lookup` is the name under which its host key is recorded.
 
     `known_hosts` are the files that ssh searches for it, by ssh's names; `system_known_hosts` those of them that are passed to
@@ -186,8 +186,7 @@ def _find_jump(jump: str, onward: Hop, options: SshOptions) -> tuple[Hop, str | 
     return _resolve(_HopRequest((options.program.ssh,), host, user, port, (), (), further or None, is_target=False), options)
 
 
-@dataclass(frozen=True, slots=True)
-class _HopRequest:
+class _HopRequest(msgspec.Struct, frozen=True):
     """One server to resolve: its name for ssh, and its arguments, `more` first. `jump` is the value of -J."""
 
     program: tuple[str, ...]

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
 _IP6_PREFIX = 64  # what one customer usually has: any address of it may be the same customer
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """How many of one origin (an address, a key) may wait at a time."""
 
     origin: str

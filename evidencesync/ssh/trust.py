@@ -6,9 +6,10 @@ fingerprint.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.errors import ConnectError, EvidenceSyncError, HostKeyError
 from evidencesync.files.temporary import temporary_folder
@@ -56,7 +57,7 @@ def _fetch_unknown(address: Address, options: SshOptions) -> FetchedHostKey:
         fields = line.split()
         if key is not None and len(fields) >= 3 and fingerprint_of(fields[2]) == key.fingerprint:
             kind = fields[1]
-            return FetchedHostKey(hop, dataclasses.replace(key, type=kind), f"{kind} {fields[2]}")
+            return FetchedHostKey(hop, msgspec.structs.replace(key, type=kind), f"{kind} {fields[2]}")
     raise ConnectError(f"ssh does not say which host key {hop.where} has shown")
 
 

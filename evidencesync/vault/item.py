@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from evidencesync.custody.chain import ChainChecker, ChainSubject
 from evidencesync.custody.documents import CustodyRecord, ManifestHeader
@@ -32,8 +33,7 @@ _PATIENCE_SECONDS: Final = 0.5  # for a chain that does not match its acquisitio
 _LOOK_SECONDS: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class ItemState:
+class ItemState(msgspec.Struct, frozen=True):
     """What the next acquisition and the next record must follow. Digests are hexadecimal; None where there is nothing.
 
     The previous digests are those that the chain states: files on the disk are hashed before they are used.

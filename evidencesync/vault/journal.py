@@ -16,8 +16,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Final
+
+import msgspec
 
 from evidencesync.delta.rows import Row, pack_segment
 from evidencesync.files.disk import storage_error, storing, write_all
@@ -74,8 +75,7 @@ class Journal:
             raise storage_error(error, "write the journal") from error
 
 
-@dataclass(frozen=True, slots=True)
-class JournaledSegment:
+class JournaledSegment(msgspec.Struct, frozen=True):
     """A segment of a staged content, its rows still packed. `position` is where its record lies in the journal."""
 
     content: int
@@ -88,16 +88,14 @@ class JournaledSegment:
         return sum(length for (length,) in _LENGTHS.iter_unpack(self.packed))
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedContent:
+class PlacedContent(msgspec.Struct, frozen=True):
     """A content that has left `contents/` for an evidence path, or was about to."""
 
     content: int
     path: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TakenContent:
+class TakenContent(msgspec.Struct, frozen=True):
     """A file of an earlier session, by its path below that session's folder, that has become a content, or was about to."""
 
     content: int

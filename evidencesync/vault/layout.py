@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
+
+import msgspec
 
 from evidencesync.evidence.digest import Blake3Digest
 from evidencesync.evidence.identity import ItemName
@@ -89,8 +90,7 @@ def parse_record_file(name: str) -> tuple[int, str] | None:
     return (int(match[1]), match[2]) if match is not None else None
 
 
-@dataclass(frozen=True, slots=True)
-class ItemLayout:
+class ItemLayout(msgspec.Struct, frozen=True):
     """The paths of one item."""
 
     root: Path
@@ -115,8 +115,7 @@ class ItemLayout:
         return self.acquisitions / acquisition_folder(number)
 
 
-@dataclass(frozen=True, slots=True)
-class VaultLayout:
+class VaultLayout(msgspec.Struct, frozen=True):
     """The paths of one vault."""
 
     root: Path
@@ -163,8 +162,7 @@ class Location(NamedTuple):
     blake3: Blake3Digest
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(msgspec.Struct, frozen=True):
     """The item for which a lookup is made (`case` and `item` are folder names), and how far it may look."""
 
     lookup: LookupScope

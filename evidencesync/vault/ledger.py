@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from hashlib import sha512
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from evidencesync.custody.chain import follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
@@ -66,16 +67,14 @@ class RecordFile(NamedTuple):
         return record_file(self.sequence, self.kind)
 
 
-@dataclass(frozen=True, slots=True)
-class ChainHead:
+class ChainHead(msgspec.Struct, frozen=True):
     """The end of a chain, which the next record must follow. Sequence 0 and no digest for an empty chain."""
 
     sequence: int
     sha256: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
+class StoredRecord(msgspec.Struct, frozen=True):
     """A record and its signature, as their exact bytes; `record` is parsed strictly, but no signature is verified."""
 
     record: CustodyRecord

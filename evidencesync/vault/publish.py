@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from hashlib import sha512
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from evidencesync.custody.chain import ChainSubject, follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
@@ -69,8 +70,7 @@ STEPS: Final = (
 _RECORDS: Final = ((ACQUIRED, ACQUIRED_SIGNATURE, "acquired"), (RECEIVED, RECEIVED_SIGNATURE, "received"))
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedAcquisition:
+class PublishedAcquisition(msgspec.Struct, frozen=True):
     """A published acquisition."""
 
     number: int

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.errors import DigestMismatchError, EvidenceSyncError, InternalError, MissingOrExtraError, StorageError
@@ -28,8 +29,7 @@ Progress = Callable[[int, int], None]
 """Receives the files and bytes that were read since the last call. Called in the calling thread only."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadBack:
+class ReadBack(msgspec.Struct, frozen=True):
     """What was read and found equal to the manifest."""
 
     files: int

@@ -27,8 +27,9 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from evidencesync.custody.chain import ChainSubject, follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
@@ -85,8 +86,7 @@ _END: Final = b"end\n"
 MAX_RESERVATION: Final = MAX_RECORD + MAX_SIGNATURE + len(_END)
 
 
-@dataclass(frozen=True, slots=True)
-class NewRecord:
+class NewRecord(msgspec.Struct, frozen=True):
     """A signed record that is to be added to a chain: its exact bytes, and their meaning."""
 
     record: CustodyRecord

@@ -12,7 +12,6 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -59,8 +58,7 @@ def parse_head(text: str) -> tuple[int, str] | None:
     return (int(match[1]), match[2]) if match is not None else None
 
 
-@dataclass(slots=True)
-class _Statements:
+class _Statements(msgspec.Struct):
     """What the vault's own chain states of one item's chain, in order: the highest head, and those that are out of order.
 
     Each statement is higher than the one before, or the same. Any other says that something was put back in between: then both
@@ -68,7 +66,7 @@ class _Statements:
     """
 
     highest: StatedHead | None = None
-    out_of_order: set[StatedHead] = field(default_factory=set)
+    out_of_order: set[StatedHead] = msgspec.field(default_factory=set)
 
     @classmethod
     def of(cls, texts: list[str]) -> _Statements:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from hashlib import sha512
 from typing import Final
+
+import msgspec
 
 from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
@@ -73,8 +74,7 @@ EXAMINER_NAMESPACES: Final = (SESSION_NAMESPACE, MANIFEST_NAMESPACE, CUSTODY_NAM
 _ATTEMPTS: Final = 5  # to read both lists in one state, while they may be changing
 
 
-@dataclass(frozen=True, slots=True)
-class TrustFiles:
+class TrustFiles(msgspec.Struct, frozen=True):
     """The exact bytes of all lists. `roles` is None in a vault that states none."""
 
     trusted_signers: bytes
@@ -101,8 +101,7 @@ class TrustFiles:
         return TrustLists(TrustedSigners.parse(self.trusted_signers), RevokedKeys.parse(self.revoked_keys), roles)
 
 
-@dataclass(frozen=True, slots=True)
-class KnownSigner:
+class KnownSigner(msgspec.Struct, frozen=True):
     """One trusted signer, for display. `grant`: what the key may do; `told`: whether somebody has said so of an examiner."""
 
     signer: TrustedSigner
@@ -264,7 +263,7 @@ class TrustStore:
     def _with_grant(self, files: TrustFiles, key: PublicKey, grant: Grant) -> TrustFiles:
         """Says what a key may do. In a vault that was made before there were roles, its other keys may go on doing everything."""
         roles = files.parse().roles or Roles(ROLES_FORMAT, self._settings.id, EVERYTHING, {})
-        return replace(files, roles=encode_roles(roles.with_grant(key.fingerprint, grant)))
+        return msgspec.structs.replace(files, roles=encode_roles(roles.with_grant(key.fingerprint, grant)))
 
     def _require_foreign(self, key: PublicKey) -> None:
         if key.fingerprint == self._settings.key:
@@ -351,7 +350,7 @@ def _with_signer(files: TrustFiles, key: PublicKey, principal: str, valid_after_
             hint = "One key has one name, and keeps it. What it may do is altered by: evidencesync trust change"
             raise UsageError(f"the key {key.fingerprint} is known already, as {known}", hint=hint)
     line = signer_line(principal, key, EXAMINER_NAMESPACES, valid_after_ns)
-    return replace(files, trusted_signers=files.trusted_signers + line.encode() + b"\n")
+    return msgspec.structs.replace(files, trusted_signers=files.trusted_signers + line.encode() + b"\n")
 
 
 def _with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
@@ -368,7 +367,7 @@ def _with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
             lines.append(line)
     if not retired:
         raise NotThereError(f"the key {key.fingerprint} is not trusted now", hint=SEE_SIGNERS)
-    return replace(files, trusted_signers=b"\n".join(lines))
+    return msgspec.structs.replace(files, trusted_signers=b"\n".join(lines))
 
 
 def _is_open(signer: TrustedSigner, at: int) -> bool:
@@ -397,7 +396,7 @@ def _require_not_revoked(files: TrustFiles, key: PublicKey) -> None:
 
 def _with_revoked(files: TrustFiles, key: PublicKey) -> TrustFiles:
     _require_not_revoked(files, key)
-    return replace(files, revoked_keys=files.revoked_keys + key.line().encode() + b"\n")
+    return msgspec.structs.replace(files, revoked_keys=files.revoked_keys + key.line().encode() + b"\n")
 
 
 def _now(at_ns: int | None) -> int:

@@ -18,10 +18,11 @@ import re
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
+
+import msgspec
 
 from evidencesync.errors import ConfigurationError, OtherWriterError, VaultNotFoundError
 from evidencesync.evidence.display import safe_text
@@ -88,16 +89,14 @@ _OTHERS: Final[Mapping[int, str]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True):
     """A machine: a unique id, and its name for display."""
 
     id: str
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileSystemKind:
+class FileSystemKind(msgspec.Struct, frozen=True):
     """The kind of a file system, for display, and whether a lock on a folder there holds for all who can write to it."""
 
     name: str

@@ -8,8 +8,10 @@ from its authority to a given root, at the token's own time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from evidencesync.custody.documents import CustodyRecord, Receipt
 from evidencesync.custody.manifest import ManifestReader
@@ -101,7 +103,7 @@ def check_times(
 
     `before` is the acquisition before this one in its chain. The times of signatures are those that the chain states.
     """
-    times = replace(
+    times = msgspec.structs.replace(
         AcquisitionTimes.of(listed.header, listed.footer, receipt=receipt),
         signed_ns=chained.acquired_at if chained is not None else None,
         received_ns=chained.received_at if chained is not None else None,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from evidencesync.custody.documents import Stored, Tally
@@ -165,7 +166,7 @@ def test_another_name_another_time_another_item(image: Image) -> None:
     os.utime(bench.source / "renamed.dd", ns=(found.st_atime_ns, found.st_mtime_ns + 10**9))
     assert bench.push().stored == Stored(NOTHING, NOTHING, Tally(1, SIZE), NOTHING)
     os.unlink(bench.source / "renamed.dd")
-    other = replace(bench, name=replace(bench.name, item=Title("E2")))
+    other = replace(bench, name=msgspec.structs.replace(bench.name, item=Title("E2")))
     stored, took = image.acquire(other)
     assert stored == Stored(NOTHING, NOTHING, Tally(1, SIZE), NOTHING)
     assert took < DOCUMENTS
@@ -214,6 +215,6 @@ def test_where_blocks_cannot_be_shared_they_are_written(kind: str, tmp_path: Pat
         stored, took = image.acquire()
         assert stored == Stored(Tally(1, 26 * UNIT), NOTHING, NOTHING, NOTHING)
         assert 16 * UNIT <= took < 20 * UNIT
-        other = replace(image.bench, name=replace(image.bench.name, item=Title("E2")))
+        other = replace(image.bench, name=msgspec.structs.replace(image.bench.name, item=Title("E2")))
         assert other.push().stored == Stored(NOTHING, NOTHING, NOTHING, Tally(1, 26 * UNIT))
         image.assert_sound()

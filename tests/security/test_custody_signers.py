@@ -69,7 +69,9 @@ class Cast:
         """A key that may open sessions and sign manifests, but no custody records. No command makes one; an admin can."""
         line = signer_line(PRINCIPALS["elsewhere"], self.signers["elsewhere"].public_key, (SESSION_NAMESPACE, MANIFEST_NAMESPACE))
         self.bench.vault.trust._change(
-            lambda files: replace(files, trusted_signers=files.trusted_signers + line.encode() + b"\n"), {}, time.time_ns()
+            lambda files: msgspec.structs.replace(files, trusted_signers=files.trusted_signers + line.encode() + b"\n"),
+            {},
+            time.time_ns(),
         )
 
     def details(self, kind: RecordType, who: str, handed: int) -> dict[str, str]:

@@ -8,6 +8,7 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from evidencesync.connection.sender_connection import SINGLE_SESSION
@@ -195,7 +196,7 @@ def test_a_key_that_the_vault_does_not_trust_gets_no_evidence(bench: Bench) -> N
 
 @pytest.mark.parametrize("asks_for_rows", [False, True])
 def test_a_server_that_shows_no_evidence_shows_none_to_anybody(bench: Bench, *, asks_for_rows: bool) -> None:
-    reader = EvidenceReader(bench, host=replace(SINGLE_SESSION, shows_evidence=False))
+    reader = EvidenceReader(bench, host=msgspec.structs.replace(SINGLE_SESSION, shows_evidence=False))
     if asks_for_rows:
         reader.send(RowsAsk(bench.name.case.text, bench.name.item.text, 1))
     else:

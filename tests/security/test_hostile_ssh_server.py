@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import socket
 import threading
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import asyncssh
+import msgspec
 import pytest
 
 from evidencesync.errors import EvidenceSyncError, HostKeyChangedError, HostKeyError, LinkLostError, ProtocolError
@@ -203,7 +203,7 @@ def test_where_keys_may_be_revoked_elsewhere_sshs_word_counts(tmp_path: Path, se
         known = f"UserKnownHostsFile {options.known_hosts}\n"
         config.write_text(config.read_text() + f"  {known}")
         with pytest.raises(HostKeyChangedError):
-            _go(address, dataclasses.replace(options, config=config, known_hosts=None))
+            _go(address, msgspec.structs.replace(options, config=config, known_hosts=None))
 
 
 @pytest.mark.parametrize("text", REFUSALS.values(), ids=REFUSALS)

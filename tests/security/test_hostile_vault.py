@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,7 +36,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def test_a_vault_that_does_not_read_back_what_it_was_asked_to(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = admission.admit
-    monkeypatch.setattr(vaults_end, "admit", lambda *given: dataclasses.replace(honest(*given), read_back=False))
+    monkeypatch.setattr(vaults_end, "admit", lambda *given: msgspec.structs.replace(honest(*given), read_back=False))
     with pytest.raises(SignatureError, match="did not read its disk back"):
         bench.push()
     assert not bench.push(read_back=False).read_back

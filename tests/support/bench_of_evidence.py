@@ -6,10 +6,11 @@ import os
 import secrets
 import shutil
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evidencesync.acquire.push import push
@@ -57,7 +58,7 @@ class Bench:
             timeout_seconds=60,
             allow_empty=True,
         )
-        return replace(request, **changes)  # type: ignore[arg-type]
+        return msgspec.structs.replace(request, **changes)
 
     def push(self, **changes: object) -> PushOutcome:
         """Pushes through a link inside this process; raises what the push raises."""

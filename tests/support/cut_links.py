@@ -7,8 +7,9 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from evidencesync.acquire.push import push
 from evidencesync.acquire.request import PushOutcome

@@ -8,7 +8,9 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from evidencesync.delta.refine import ABSENT, Gap, find_pieces, rebuild
 from evidencesync.delta.rows import Row, segment_digest

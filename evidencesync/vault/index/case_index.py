@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+import msgspec
 
 from evidencesync.delta.recipe import Recipe
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
@@ -96,8 +97,7 @@ _Place = tuple[bytes, int, int, int, int]
 _Digest = TypeVar("_Digest", bound=bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class RowPlace:
+class RowPlace(msgspec.Struct, frozen=True):
     """The place of a row in a recipe: the content, its recipe, the row's number, and its offset in the content."""
 
     location: Location

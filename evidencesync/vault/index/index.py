@@ -13,7 +13,6 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, Final, TypeVar
 
 import msgspec
@@ -268,8 +267,7 @@ def _lines_at(file: BinaryIO, pages: Iterable[tuple[int, int]]) -> Iterator[byte
         yield file.read(length)
 
 
-@dataclass(frozen=True, slots=True)
-class Reindexed:
+class Reindexed(msgspec.Struct, frozen=True):
     """What was added to the index, and what could not be added."""
 
     cases: int

@@ -6,9 +6,10 @@ import errno
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import accumulate
 from typing import BinaryIO, Final, NamedTuple
+
+import msgspec
 
 from evidencesync.delta.recipe import Recipe, iter_recipes, read_recipe
 from evidencesync.delta.rows import MAX_ROW, ROW, ZERO_DIGEST, RecipeSegment, first_segment, single_segment
@@ -98,7 +99,7 @@ class SegmentReader:
         if segment is None or segment.digest != digest:
             return None
         row = segment.first_row + len(segment.packed) // ROW.size
-        self._next = replace(place, row=row, offset=place.offset + segment.length)
+        self._next = msgspec.structs.replace(place, row=row, offset=place.offset + segment.length)
         return segment
 
     def _segment_at(self, place: RowPlace) -> RecipeSegment | None:

@@ -6,9 +6,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import decode_header
@@ -26,8 +27,7 @@ from evidencesync.vault.staging import ACQUISITION, CONTENTS, is_session_id
 from evidencesync.vault.writer import require_writer
 
 
-@dataclass(slots=True)
-class LeftSession:
+class LeftSession(msgspec.Struct):
     """A staging area. `attempt`: whether it is an attempt at the current acquisition; None while that is unknown."""
 
     name: str
@@ -95,8 +95,7 @@ def left_sessions(item: VaultItem, own_session: str) -> list[LeftSession]:
     return [LeftSession(name, item.layout.incoming / name) for name in sorted(times, key=lambda name: -times[name])]
 
 
-@dataclass(frozen=True, slots=True)
-class Abandoned:
+class Abandoned(msgspec.Struct, frozen=True):
     """One abandoned staging area. `case` and `item` are folder names; `bytes` are those on the disk."""
 
     case: str

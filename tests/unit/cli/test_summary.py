@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import msgspec
@@ -72,7 +71,7 @@ def test_more_is_said_to_whom_asks_for_it() -> None:
 def test_one_line_says_the_verdict_and_hides_no_warning() -> None:
     text = _lines((b"a", "unreadable"), detail="one line")
     assert text == "2024/17 ü / L-1, acquisition 3: published, WITH GAPS; fingerprint 0123 4567 89ab cdef 0123"
-    damaged = dataclasses.replace(make_outcome(), damaged=2)
+    damaged = msgspec.structs.replace(make_outcome(), damaged=2)
     kept = FinishedReceipt(Path("/r"), None)
     _, warning = push_lines(damaged, make_request(), Address.parse("/v"), kept, detail="one line", following=_NEXT)
     assert warning.startswith("  WARNING      2 files of earlier acquisitions damaged")
@@ -87,20 +86,20 @@ def test_one_line_says_the_verdict_and_hides_no_warning() -> None:
     ],
 )
 def test_whoever_wanted_no_unchanged_acquisition_is_told_why_there_is_one(changes: Changes | None, said: str | None) -> None:
-    outcome, kept = dataclasses.replace(make_outcome(), changes=changes, literal_bytes=0), FinishedReceipt(Path("/r"), None)
-    request = dataclasses.replace(make_request(), skip_unchanged=True)
+    outcome, kept = msgspec.structs.replace(make_outcome(), changes=changes, literal_bytes=0), FinishedReceipt(Path("/r"), None)
+    request = msgspec.structs.replace(make_request(), skip_unchanged=True)
     text = "\n".join(push_lines(outcome, request, Address.parse("/v"), kept, following=_NEXT))
     assert ("although --skip-unchanged was given" in text) == (said is not None)
     assert said is None or said in text
     first = "\n".join(
-        push_lines(dataclasses.replace(outcome, acquisition=1), request, Address.parse("/v"), kept, following=_NEXT)
+        push_lines(msgspec.structs.replace(outcome, acquisition=1), request, Address.parse("/v"), kept, following=_NEXT)
     )
     assert "--skip-unchanged" not in first
 
 
 def test_that_the_vault_had_lost_what_is_unchanged_is_why_it_was_published() -> None:
-    outcome = dataclasses.replace(make_outcome(), changes=Changes(0, 0, 0, 0, 0, 0), literal_bytes=1)
-    request = dataclasses.replace(make_request(), skip_unchanged=True)
+    outcome = msgspec.structs.replace(make_outcome(), changes=Changes(0, 0, 0, 0, 0, 0), literal_bytes=1)
+    request = msgspec.structs.replace(make_request(), skip_unchanged=True)
     text = "\n".join(push_lines(outcome, request, Address.parse("/v"), FinishedReceipt(Path("/r"), None), following=_NEXT))
     assert "not all of what acquisition 2 has could be found in the vault" in text
 
@@ -117,14 +116,14 @@ def test_that_the_vault_had_lost_what_is_unchanged_is_why_it_was_published() -> 
     ],
 )
 def test_what_has_changed_is_said_in_a_few_words(changes: Changes | None, said: str | None) -> None:
-    outcome = dataclasses.replace(make_outcome(), changes=changes)
+    outcome = msgspec.structs.replace(make_outcome(), changes=changes)
     text = "\n".join(push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/r"), None), following=_NEXT))
     assert ("acquisition 2" in text) == (said is not None)
     assert said is None or f"  evidence     2 files, 1.0 MB; {said}\n" in text
 
 
 def test_what_was_compressed_or_had_to_travel_whole_is_said_so() -> None:
-    outcome = dataclasses.replace(make_outcome(), literal_bytes=1_000_000, zero_bytes=0, reused_bytes=0)
+    outcome = msgspec.structs.replace(make_outcome(), literal_bytes=1_000_000, zero_bytes=0, reused_bytes=0)
     text = "\n".join(push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/r"), None), following=_NEXT))
     assert "  travelled    120.0 kB (12.0 %), compressed, in 2.0 s, start to receipt; " in text
     assert "not sent" not in text
@@ -214,7 +213,7 @@ def test_a_pulled_machine_whose_clock_is_off_is_said_to_be() -> None:
     ],
 )
 def test_only_the_interruptions_that_there_were_are_told(lost: int, earlier: int, said: str | None) -> None:
-    outcome = dataclasses.replace(make_outcome(), interruptions=lost, leftovers=earlier)
+    outcome = msgspec.structs.replace(make_outcome(), interruptions=lost, leftovers=earlier)
     lines = list(push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/r"), None), following=_NEXT))
     assert [line[15:] for line in lines if line.startswith(("  interrupted", "  resumed"))] == ([said] if said else [])
 
@@ -223,7 +222,7 @@ def test_what_was_not_read_again_is_said_and_why_everything_was() -> None:
     kept = FinishedReceipt(Path("/receipts/x"), None)
 
     def said(why: str | None) -> tuple[list[str], PushOutput]:
-        outcome = dataclasses.replace(make_outcome(), why_all_read=why)
+        outcome = msgspec.structs.replace(make_outcome(), why_all_read=why)
         if why is None:
             outcome.tally.manifest.add(Entry("file", "k", size=500, blake3="ab" * 32, sha256="cd" * 32, read_in=1))
         lines = push_lines(outcome, make_request(), Address.parse("/srv/vault"), kept, following=_NEXT)

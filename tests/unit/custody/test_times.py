@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from evidencesync.custody.documents import Clock, Direction
 from evidencesync.custody.times import BACKWARDS, SECOND, AcquisitionTimes, Step, clock_difference, measured_clocks

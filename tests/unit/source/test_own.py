@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import own_folders

@@ -6,12 +6,12 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from evidencesync.custody.roles import EVERYTHING, USUAL, make_grant
 from evidencesync.errors import (
