@@ -13,8 +13,9 @@ All results are guesses: the digest of the chunk decides whether an assembled ch
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, takewhile, zip_longest
+from itertools import accumulate, zip_longest
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -91,7 +92,8 @@ def find_pieces(key: bytes, gap: Gap, lengths: Sequence[int], digests: bytes, ba
 
 
 def _find_in_place(key: bytes, lengths: Sequence[int], digests: bytes, basis: bytes) -> list[int]:
-    there = list(takewhile(lambda end: end <= len(basis), accumulate(lengths)))
+    ends = list(accumulate(lengths))
+    there = ends[: bisect_right(ends, len(basis))]
     own = _split(piece_digests(key, basis, lengths[: len(there)]))
     return [
         end - length if digest == named else ABSENT

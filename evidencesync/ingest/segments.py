@@ -32,11 +32,12 @@ Place = Anchor[Location]
 
 
 class RefinedGap(msgspec.Struct, frozen=True):
-    """A gap after its pieces were named: their lengths, and where in its basis each lies."""
+    """A gap after its pieces were named: their lengths, and where in its basis each lies. `found`: bytes that are not sent."""
 
     basis: RefinableGap[Location]
     lengths: array[int]
     offsets: array[int]
+    found: int
 
     @property
     def gap(self) -> Gap:
@@ -48,18 +49,14 @@ class RefinedGap(msgspec.Struct, frozen=True):
         return [offset == ABSENT for offset in self.offsets]
 
     @property
-    def found(self) -> int:
-        """How many bytes need not be sent."""
-        return self.gap.size - sum(self.lacked_sizes())
-
-    @property
-    def longest_lack(self) -> int:
-        """The length of the longest run of pieces that have to be sent."""
-        longest = run = 0
-        for length, offset in zip(self.lengths, self.offsets, strict=True):
+    def lacks_a_chunk(self) -> bool:
+        """Whether a run of pieces that have to be sent is as long as a chunk."""
+        run = 0
+        for length, offset in zip(self.lengths, self.offsets, strict=True) if self.gap.size - self.found >= MIN_CHUNK else ():
             run = run + length if offset == ABSENT else 0
-            longest = max(longest, run)
-        return longest
+            if run >= MIN_CHUNK:
+                return True
+        return False
 
     def lacked_sizes(self) -> list[int]:
         """Returns the lengths of the pieces that have to be sent."""
@@ -85,7 +82,8 @@ class Refiner:
     def compare(self, chosen: RefinableGap[Location], lengths: list[int], digests: bytes) -> RefinedGap:
         """Finds the named pieces of a gap in its basis."""
         offsets = find_pieces(self._key, chosen.gap, lengths, digests, self._read(chosen))
-        return RefinedGap(chosen, array("H", lengths), array("i", offsets))
+        found = sum([length for length, offset in zip(lengths, offsets, strict=True) if offset != ABSENT])
+        return RefinedGap(chosen, array("H", lengths), array("i", offsets), found)
 
     def second_look(self, refined: RefinedGap, first: RefinedGap | None) -> RefinableGap[Location] | None:
         """Returns the gap to be cut again, by content, where the grid lacks a run as long as a chunk; else None.
@@ -94,7 +92,7 @@ class Refiner:
         result of the first look, where this is the second.
         """
         size = refined.gap.size
-        if refined.gap.phase is not None and refined.longest_lack >= MIN_CHUNK and self._second_policy.wants_pieces():
+        if refined.gap.phase is not None and refined.lacks_a_chunk and self._second_policy.wants_pieces():
             return by_content(refined.basis)
         if first is not None:
             self._second_policy.record_found(max(refined.found - first.found, 0), size)
