@@ -66,6 +66,11 @@ done
 pkill -KILL -P $! || kill -KILL $! || true
 wait || true
 
+# What was written a minute before is not read again.
+sleep 61
+evidencesync push source/folder $vault --case 2026/11 --item E4 "${ana[@]}"
+evidencesync push source/folder $vault --case 2026/11 --item E4 "${ana[@]}" --quick || echo "$name: no --quick" >&2
+
 evidencesync verify $vault || true # an unfinished transfer is a warning
 rm made/ben
 tar -C made --sort=name --numeric-owner --owner=0 --group=0 -cJf "$here/$name.tar.xz" .
