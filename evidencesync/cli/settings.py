@@ -7,9 +7,10 @@ and a file among evidence is refused: evidence must not control how it is handle
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from evidencesync.errors import ConfigurationError, NoHomeError
 from evidencesync.evidence.display import safe_text
@@ -25,8 +26,7 @@ _NO_FILE: Final = "none"
 CONFIG_VARIABLE: Final = "EVIDENCESYNC_CONFIG"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """The keys of the file (with `-` for `_`); each is the default of the option or argument of its name.
 
     All but `timeout` are texts.
@@ -51,11 +51,10 @@ class Settings:
     tsa_root: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedSettings:
+class LoadedSettings(msgspec.Struct, frozen=True):
     """Settings, and their file (None without one). `notice` says why no file was looked for."""
 
-    values: Settings = field(default_factory=Settings)
+    values: Settings = msgspec.field(default_factory=Settings)
     file: Path | None = None
     notice: str | None = None
 
@@ -161,7 +160,7 @@ def _parse(data: bytes, file: Path) -> Settings:
 
 def setting_keys() -> list[str]:
     """The keys of a settings file, in the file's spelling."""
-    return [one.name.replace("_", "-") for one in fields(Settings)]
+    return [name.replace("_", "-") for name in Settings.__struct_fields__]
 
 
 def _checked(table: dict[str, Any]) -> Settings:

@@ -3,8 +3,7 @@
 These structures are the contract of `docs/formats.md`; the JSON Schemas in `schemas/` are generated from them.
 """
 
-from __future__ import annotations
-
+# No annotations of the __future__ here: msgspec would have to compile each of these texts at every start.
 from typing import Annotated, Literal
 
 import msgspec

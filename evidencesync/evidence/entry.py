@@ -1,7 +1,6 @@
 """Defines the entry: one file, folder, link or device of the source, as the manifest states it."""
 
-from __future__ import annotations
-
+# No annotations of the __future__ here: msgspec would have to compile each of these texts at every start.
 from typing import Annotated, Literal
 
 import msgspec

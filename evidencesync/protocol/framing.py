@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -166,13 +165,12 @@ def frame_of(message: Message) -> bytes:
 _SMALL: Final = 4 * KIB
 
 
-@dataclass(slots=True)
-class _Begun:
+class _Begun(msgspec.Struct):
     """A frame of which only a part has come. A body is put together once, when it is complete: it passes by in megabytes."""
 
     frame_type: int
     size: int
-    parts: list[memoryview | bytearray] = field(default_factory=list)
+    parts: list[memoryview | bytearray] = msgspec.field(default_factory=list)
     filled: int = 0
 
     def fill(self, view: memoryview) -> memoryview:

@@ -4,8 +4,7 @@ A message is a MessagePack array of its fields. Several digests are packed in on
 session gets well-formed messages, and checks their order itself.
 """
 
-from __future__ import annotations
-
+# No annotations of the __future__ here: msgspec would have to compile each of these texts at every start.
 from typing import Annotated, Final, Literal
 
 import msgspec

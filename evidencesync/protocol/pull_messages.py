@@ -1,7 +1,6 @@
 """Defines the messages of a pull, with their bounds: what the vault's side and the source's end say to each other."""
 
-from __future__ import annotations
-
+# No annotations of the __future__ here: msgspec would have to compile each of these texts at every start.
 from typing import Annotated, Literal
 
 import msgspec

@@ -1,7 +1,6 @@
 """Defines the messages with which a vault verifies itself for who asks from afar. `docs/protocol.md` explains their order."""
 
-from __future__ import annotations
-
+# No annotations of the __future__ here: msgspec would have to compile each of these texts at every start.
 from typing import Annotated
 
 import msgspec
