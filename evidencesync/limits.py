@@ -69,6 +69,11 @@ MAX_PREAMBLE: Final = 16 * KIB  # noise a login shell may print before the strea
 MAX_ERROR_TEXT: Final = 4 * KIB  # a message or hint that a peer sends
 MAX_STDERR: Final = 64 * KIB  # kept bytes of the remote end's stderr
 
+# Captures: content that is read once, out of a pipe.
+MAX_COMMAND: Final = 4 * KIB  # characters of a command whose output is captured, all its words together
+MAX_COMMAND_WORDS: Final = 256
+MAX_CAPTURED_ERRORS: Final = 16 * MIB  # bytes of its standard error that are kept, in memory until the command is over
+
 # Contents. Chunk and segment bounds are what the chunker can produce; a peer with other sizes is broken.
 MIN_CHUNK: Final = 16 * KIB
 MEAN_CHUNK: Final = 64 * KIB

@@ -93,6 +93,8 @@ def survey_agentless(
 class _SftpAccess:
     """See `acquire.source_access.SourceAccess`."""
 
+    is_read_once = False
+
     def __init__(self, connection: SftpConnection, request: PushRequest) -> None:
         self._connection = connection
         self._request = request

@@ -137,7 +137,7 @@ def _push(
         try:
             return _push_once(link, request, progress, now, again, source_access, recorder)
         except SessionGoneError:
-            if again is None:
+            if again is None or (source_access is not None and source_access.is_read_once):
                 raise
         except BusyError as busy:
             if again is None:
@@ -225,17 +225,17 @@ class _Push:
         request, connection = self._request, self._connection
         began = format_utc_time(self._now())
         self._recorder.begin()
-        reading = None
-        if not request.quick:
-            reading = self._start_reading()  # its items wait in the inbox, a bounded number of bytes, until the vault is ready
+        # Its items wait in the inbox, a bounded number of bytes, until the vault is ready.
+        reading = None if request.quick or self._source_access.is_read_once else self._start_reading()
+        if reading is not None:
             self._refuse_empty(reading)
         handshake = connection.begin_session(self._recorder)
         self._progress.stage = "reading"
         ready = handshake.ready
         header = make_header(request, self._source_access.provenance(handshake, connection.link.peer), handshake, began)
-        if reading is None:  # which files are to be read is known only now
+        if request.quick:  # which files are to be read is known only now
             self._earlier = earlier_files(self._recorder.draft, request.name, handshake, header)
-            reading = self._start_reading()
+        reading = reading or self._start_reading()
         sender = Sender(
             knows_nothing=ready.known_contents == 0,
             has_previous=ready.previous_manifest_sha256 is not None or ready.leftovers > 0,

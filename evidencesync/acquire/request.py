@@ -24,7 +24,7 @@ class PushRequest(msgspec.Struct, frozen=True):
     is read again; None: as often as is cheap. `allow_empty`: publish even if nothing is there or left. `skip_unchanged`: publish
     nothing if no entry differs from the previous acquisition (UnchangedSource is raised then). `quick`: do not read files that
     look as they did (see `EarlierFiles`). `least_bytes`: the room that the source needs where the vault has nothing of it; 0: not
-    known. `file_system`: see `SourceRoot`.
+    known. `file_system`: see `SourceRoot`. `described`: what the source is called where it has no path.
     """
 
     source: bytes
@@ -50,6 +50,7 @@ class PushRequest(msgspec.Struct, frozen=True):
     quick: bool = False
     least_bytes: int = 0
     file_system: int | None = None
+    described: str = ""
 
 
 class Documents(msgspec.Struct, frozen=True):

@@ -73,8 +73,9 @@ class Provenance(msgspec.Struct, frozen=True):
     """Where the evidence comes from and how it was read, as the manifest's header states it.
 
     `peer` is the SSH server, None where everything is on this machine; `clock_offset` is how far the other machine's clock is
-    ahead of ours, in nanoseconds, where that is known. `on_read_error` is an OnReadError, or `without-content` where a file is
-    recorded whole or without its content. `times` describes a file's times where they are less exact than the source's.
+    ahead of ours, in nanoseconds, where that is known. `on_read_error` is an OnReadError, `without-content` where a file is
+    recorded whole or without its content, or `kept` where what came of a capture is kept and flagged. `times` describes a file's
+    times where they are less exact than the source's.
     """
 
     origin: Origin
@@ -83,7 +84,7 @@ class Provenance(msgspec.Struct, frozen=True):
     peer: SshPeer | None
     clock_offset: int | None
     note: str | None
-    on_read_error: OnReadError | Literal["without-content"]
+    on_read_error: OnReadError | Literal["without-content", "kept"]
     times: str | None = None
 
 
@@ -182,7 +183,7 @@ def _details(request: PushRequest, header: ManifestHeader, tally: SourceTally, c
 
     The record's own facts have the names in `custody.details.EVENT_NAMES`.
     """
-    details = {"source": header.source.path or header.source.path_b64 or "", "host": header.source.host}
+    details = {"source": header.source.path or header.source.path_b64 or request.described, "host": header.source.host}
     if tally.changed_folders:
         details["folders_changed_while_read"] = str(tally.changed_folders)
     if tally.bad_bytes:

@@ -42,7 +42,11 @@ class Reading(Protocol):
 
 
 class SourceAccess(Protocol):
-    """Where a push gets its evidence."""
+    """Where a push gets its evidence. `is_read_once`: it cannot be read again, and is not begun before the vault is ready."""
+
+    @property
+    def is_read_once(self) -> bool:
+        """Whether it must be read once only."""
 
     def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime], earlier: EarlierFiles | None = None) -> Reading:
         """Returns a reading that was not begun yet. `earlier`: files that need not be read, where that can be known."""
@@ -56,6 +60,8 @@ class SourceAccess(Protocol):
 
 class LocalSourceAccess:
     """A folder or a file on this machine. Raises SourceNotFoundError or UsageError."""
+
+    is_read_once = False
 
     def __init__(self, request: PushRequest) -> None:
         self._source = msgspec.structs.replace(resolve_source(request.source), file_system=request.file_system)

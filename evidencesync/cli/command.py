@@ -26,7 +26,15 @@ _REPEATED: Final = "evidencesync.repeated"  # where a parser keeps what it has m
 
 
 class ParsedCommand(HelpfulCommand):
-    """A command whose VAULT may be left out in front of other arguments, which click's parser does not know."""
+    """A command whose VAULT may be left out in front of other arguments, which click's parser does not know.
+
+    `prepare` is given the words behind the command's name first, and returns those that are parsed.
+    """
+
+    @staticmethod
+    def prepare(args: list[str]) -> list[str]:
+        """Returns the words as they are."""
+        return args
 
     def make_parser(self, ctx: Any) -> Any:
         """The parser of click, and behind it the rule for VAULT."""
@@ -36,7 +44,7 @@ class ParsedCommand(HelpfulCommand):
 
         def parse_args(args: list[str]) -> Any:
             try:
-                given, rest, order = parse(args)
+                given, rest, order = parse(self.prepare(args))
             except Exception as error:
                 if getattr(error, "ctx", ctx) is None:  # of an option without its value: the hint is this command's
                     error.ctx = ctx  # type: ignore[attr-defined]
@@ -99,20 +107,26 @@ class OutputChoice:
 
 
 def command(
-    app: typer.Typer, name: str, *examples: str, kind: CommandKind = CommandKind.CHECKS, reads_settings: bool = True
+    app: typer.Typer,
+    name: str,
+    *examples: str,
+    kind: CommandKind = CommandKind.CHECKS,
+    reads_settings: bool = True,
+    prepare: Callable[[list[str]], list[str]] = ParsedCommand.prepare,
 ) -> Callable[[Command], Command]:
     """Adds a function to a typer app. Its docstring is the help, with `examples` below it. `kind` chooses the hints of errors.
 
     A parameter annotated with a dataclass stands for its fields: each is an option, which the help lists under the class's
     GROUP. A parameter annotated with Run is filled in. The exit code is the returned one, or that of the raised error.
     Without `reads_settings`, the file of the settings is only named: a command about the file itself must work if it is broken.
+    `prepare`: see ParsedCommand.
     """
 
     def register(function: Command) -> Command:
         text = inspect.getdoc(function) or ""
         register_as = app.command(
             name,
-            cls=ParsedCommand,
+            cls=type("PreparedCommand", (ParsedCommand,), {"prepare": staticmethod(prepare)}),
             context_settings=dict(HELP_NAMES),
             help=text,
             short_help=_first_sentence(text),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evidencesync.cli.acquire import FilterChoice, HowChoice, Places, PlannedChoice, acquire, make_request
+from evidencesync.cli.capture import CaptureRun, SourceChoice, cut_words, pull_capture
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.defaults import is_vault_here
 from evidencesync.cli.log_choice import about, log_places, logged
@@ -67,6 +68,7 @@ def add_commands(app: typer.Typer) -> None:
         "# In authorized_keys there:",
         'restrict,command="evidencesync serve --source /var/log" ssh-ed25519 AAA...',
         kind=CommandKind.ACQUIRES,
+        prepare=partial(cut_words, is_push=False),
     )(pull_source)
 
 
@@ -78,7 +80,7 @@ def pull_source(
     vault: VaultPath,
     item: ItemChoice,
     sign: SignChoice,
-    what: FilterChoice,
+    what: SourceChoice,
     how: PlannedChoice,
     ssh: SourceMachineChoice,
 ) -> ExitCode:
@@ -96,6 +98,9 @@ def pull_source(
     from evidencesync.cli.terminal import make_asker, person_at
 
     how.check()
+    if what.is_command:
+        return pull_capture(CaptureRun(run, item, sign, what, how, ssh), source, vault)
+    what.refuse_alone()
     address = _remote(source, vault)
     details = how.details(item.name())
     folder = local_vault(vault)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from evidencesync.cli.acquire import (
-    FilterChoice,
     Places,
     PlannedChoice,
     QuickOption,
@@ -19,6 +19,7 @@ from evidencesync.cli.acquire import (
     make_request,
     require_folder_for_list,
 )
+from evidencesync.cli.capture import INPUT, CaptureRun, SourceChoice, cut_words, push_capture
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.log_choice import about, log_places, logged
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
@@ -56,6 +57,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync push /mnt/evidence vault.lab:/srv/vault --case 2024-017 --item LAPTOP-1 --dry-run --itemize",
         "find . -newer /tmp/then -print0 | evidencesync push . /srv/vault --case 2024-017 --item RECENT --files-from0 -",
         kind=CommandKind.ACQUIRES,
+        prepare=partial(cut_words, is_push=True),
     )(push_source)
 
 
@@ -65,7 +67,7 @@ def push_source(
     vault: VaultAddress,
     item: ItemChoice,
     sign: SignChoice,
-    what: FilterChoice,
+    what: SourceChoice,
     how: PushChoice,
     ssh: RemoteChoice,
 ) -> ExitCode:
@@ -89,6 +91,9 @@ def push_source(
     from evidencesync.cli.terminal import make_asker, person_at
 
     how.check()
+    if source == INPUT or what.is_command:
+        return push_capture(CaptureRun(run, item, sign, what, how, ssh), vault)
+    what.refuse_alone()
     address, source = vault_address(vault), at_home(source)
     folders = check_places(run, source, vault, how, what)
     stated = how.details(item.name())

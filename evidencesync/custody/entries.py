@@ -21,6 +21,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import msgspec
 
+from evidencesync.custody.captures import check_capture
 from evidencesync.custody.text import UNREADABLE, check_path_pair, decode_exactly
 from evidencesync.custody.wholeness import FLAG_ORDER
 from evidencesync.errors import MalformedDocumentError
@@ -151,6 +152,7 @@ class FieldRules:
             or entry.inode_flags is not None
             or entry.flags is not None
             or entry.read_in is not None
+            or entry.capture is not None
         ):
             self._check_rare(entry)
         if entry.xattrs is not None or entry.holes is not None or entry.read_errors is not None:
@@ -205,9 +207,11 @@ class FieldRules:
             if not ranks or any(left >= right for left, right in pairwise(ranks)):
                 raise MalformedDocumentError("an entry's flags are empty, repeated or out of order")
         if entry.read_in is not None:
-            is_whole = entry.type == "file" and entry.blake3 is not None and entry.flags is None and entry.read_errors is None
+            is_whole = entry.type == "file" and entry.blake3 is not None and entry.flags is None and entry.read_errors is None and entry.capture is None
             if entry.read_in >= self.acquisition or not is_whole:
                 raise MalformedDocumentError("an entry says that it was read in an earlier acquisition, and cannot have been")
+        if entry.capture is not None:
+            check_capture(entry, entry.capture)
 
     def _check_lists(self, entry: Entry, line: Entry | Continuation) -> None:
         if line.xattrs is not None:

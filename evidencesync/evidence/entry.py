@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from evidencesync.evidence.capture import Capture
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.utc_time import FileTime
 from evidencesync.limits import LIST_CAP_PER_LINE, MAX_FILE_SIZE
@@ -74,6 +75,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     read_errors: Annotated[list[ReadError], msgspec.Meta(max_length=LIST_CAP_PER_LINE)] | None = None
     flags: list[Flag] | None = None
     read_in: ReadIn | None = None
+    capture: Capture | None = None
 
     @property
     def has_content(self) -> bool:

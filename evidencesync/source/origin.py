@@ -9,6 +9,8 @@ import socket
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from evidencesync.custody.documents import Origin
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
@@ -26,14 +28,21 @@ _LONGEST: Final = 200  # characters of a host's or a system's name
 def describe_origin(source: SourceRoot) -> Origin:
     """The facts about the machine, the path and the file system of a source. What can not be told is absent."""
     path, path_b64 = to_json_fields(source.path)
-    return Origin(
-        host=safe_text(socket.gethostname(), _LONGEST),
-        operating_system=safe_text(_operating_system(), _LONGEST),
+    return msgspec.structs.replace(
+        this_machine(),
         path=path,
         path_b64=path_b64,
         file_system=None if source.is_device else file_system_of(source.path),
-        machine_id=_machine_id(),
         device=device_facts(source) if source.is_device else None,
+    )
+
+
+def this_machine() -> Origin:
+    """The facts about this machine alone, for what has no path."""
+    return Origin(
+        host=safe_text(socket.gethostname(), _LONGEST),
+        operating_system=safe_text(_operating_system(), _LONGEST),
+        machine_id=_machine_id(),
     )
 
 

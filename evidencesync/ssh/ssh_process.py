@@ -19,7 +19,7 @@ import subprocess
 import threading
 import time
 import tty
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from evidencesync.custody.documents import SshPeer
@@ -54,8 +54,18 @@ class SshProcess:
     Call `wait_ready` first, `end` after the end of `source`, and `kill` in any case.
     """
 
-    def __init__(self, route: Sequence[Hop], options: SshOptions, wanted: str, *, subsystem: bool = False) -> None:
+    def __init__(
+        self,
+        route: Sequence[Hop],
+        options: SshOptions,
+        wanted: str,
+        *,
+        subsystem: bool = False,
+        on_stderr: Callable[[bytes], None] | None = None,
+    ) -> None:
         """Starts ssh. `wanted` is a command line for the account's shell, or the name of a subsystem.
+
+        `on_stderr` gets all that the remote command prints on stderr, in a thread of its own.
 
         Raises ConfigurationError if there is no such program, ResourcesError if the system cannot start a process, and
         HostKeyError if it cannot be known which host keys are revoked.
@@ -65,6 +75,7 @@ class SshProcess:
         self.has_received = False
         self._options = options
         self._person = options.person
+        self._on_stderr = on_stderr
         self._stderr = bytearray()
         self._shown = 0
         self._lock = threading.RLock()  # entered in place of the condition, which a function of Python enters
@@ -293,6 +304,8 @@ class SshProcess:
             taken += len(data)
             self._stderr += data
             del self._stderr[:-MAX_STDERR]
+            if self._on_stderr is not None and self.logs[-1].is_authenticated:
+                self._on_stderr(data)
             self._show(data)
         return taken >= _READ or data is None
 

@@ -1,0 +1,245 @@
+"""Acquires a capture: what comes on standard input, or what a command prints, here or on another machine.
+
+It is read once, and cannot be read again. So the command starts when the vault is ready, and never twice; and whatever ends it,
+what has come is acquired, flagged where it may not be all. A command's standard error is kept beside its output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Final
+
+from evidencesync.acquire.handshake import Handshake
+from evidencesync.acquire.reading import PageBuilder, SourceRead, SourceTally, StreamBegun, StreamEnded
+from evidencesync.acquire.remote_command import FarShell
+from evidencesync.acquire.signing import Provenance
+from evidencesync.acquire.source_access import Emit, Reading
+from evidencesync.acquire.streaming import Digests
+from evidencesync.connection.progress import Progress
+from evidencesync.custody.documents import Origin, SshPeer
+from evidencesync.custody.manifest import encode_footer
+from evidencesync.delta.chunker import Segment, SegmentCutter
+from evidencesync.errors import SessionGoneError
+from evidencesync.evidence.capture import Capture, CaptureEnd, CaptureSource
+from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, blake3_of, sha256_of
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.path import to_json_fields
+from evidencesync.evidence.utc_time import UtcTime
+from evidencesync.limits import MAX_FILE_SIZE, MIB, SMALL_FILE
+from evidencesync.source.command import CommandEnd, CommandLine, RunningCommand
+from evidencesync.source.origin import this_machine
+from evidencesync.source.pipe import OpenedPipe
+
+ERRORS_SUFFIX: Final = b".stderr"
+_BLOCK: Final = 4 * MIB
+_SHOWN: Final = 200  # characters of what a server says of itself
+Now = Callable[[], UtcTime]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRequest:
+    """What is captured: the command (None: standard input), the name in the acquisition, and when it is given up.
+
+    `idle_seconds`: how long nothing may come; None: for ever. `expected_bytes`: how much must come, where that is known.
+    """
+
+    name: bytes
+    line: CommandLine | None
+    idle_seconds: float | None
+    expected_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One pipe that has ended: what came, when, and how it ended. `beginning` has all of a small content."""
+
+    size: int
+    blake3: Blake3Digest
+    sha256: Sha256Digest
+    beginning: bytes
+    end: CaptureEnd
+    started: UtcTime
+    ended: UtcTime
+
+
+class CaptureReading:
+    """Reads one capture, and emits it as a source with one file, or with a command's two. See `Reading`."""
+
+    def __init__(
+        self, request: CaptureRequest, start: Callable[[], RunningCommand | int], emit: Emit, progress: Progress, now: Now
+    ) -> None:
+        """`start` starts the command, or returns the descriptor of standard input."""
+        self.tally = SourceTally(events=progress.events)
+        self._request = request
+        self._start = start
+        self._emit = emit
+        self._progress = progress
+        self._now = now
+        self._pages = PageBuilder(emit, self.tally, fails=False)
+        self._hashing = ThreadPoolExecutor(1, "sha256")
+        self._command: RunningCommand | None = None
+
+    def run(self) -> None:
+        """Reads and emits everything except the manifest's header. Raises what `start` and `emit` raise."""
+        try:
+            started = self._start()
+            if isinstance(started, int):
+                self._take_input(started)
+            else:
+                self._command = started
+                try:
+                    self._take_command(started)
+                finally:
+                    started.stop()
+            self._pages.flush()
+            self._pages.emit_page(encode_footer(self.tally.manifest.footer(self._now())))
+            self.tally.is_whole = True
+            self._emit(SourceRead(), 0)
+        finally:
+            self._hashing.shutdown(wait=True)
+
+    def stop(self) -> None:
+        """Ends the command, if one runs. May be called by another thread than that of `run`."""
+        if self._command is not None:
+            self._command.stop()
+
+    def _take_input(self, descriptor: int) -> None:
+        came = self._read(OpenedPipe(descriptor, self._request.idle_seconds), self._request.name)
+        self._add(self._request.name, came, "standard-input", CommandEnd(), 0)
+
+    def _take_command(self, command: RunningCommand) -> None:
+        name = self._request.name
+        self._pages.add(b"", Entry("directory", path=""), None)
+        pipe = OpenedPipe(command.output, self._request.idle_seconds, command.is_over)
+        came = self._read(pipe, name)
+        command.begin_receiving()
+        if came.end == "idle":
+            command.stop()
+        ended = command.end(self._request.idle_seconds)
+        if ended.lost and came.end == "end-of-data":
+            came = replace(came, end="link-lost")
+        self._add(name, came, "standard-output", ended, 0)
+        said = self._take_errors(command.errors.data(), name + ERRORS_SUFFIX, came)
+        self._add(name + ERRORS_SUFFIX, said, "standard-error", ended, command.errors.dropped)
+
+    def _read(self, pipe: OpenedPipe, name: bytes) -> Captured:
+        """Reads a pipe to its end, hashes it, and emits its segments as they are complete."""
+        self._progress.path = name
+        started = self._now()
+        self._emit(StreamBegun(MAX_FILE_SIZE, name), 0)
+        cutter, digests, beginning, size = SegmentCutter(), Digests(self._hashing), b"", 0
+        while True:
+            room = cutter.buffer(_BLOCK)
+            length = pipe.read_into(room)
+            if not length:
+                break
+            beginning += bytes(room[: min(length, SMALL_FILE - len(beginning))])
+            size += length
+            digests.update(room[:length])
+            self._emit_segments(cutter.commit(length))
+        self._emit_segments(cutter.finish())
+        blake3, sha256 = digests.finish()
+        self._emit(StreamEnded(size, blake3), 0)
+        self._progress.files += 1
+        return Captured(size, blake3, sha256, beginning, pipe.end, started, self._now())
+
+    def _take_errors(self, said: bytes, name: bytes, came: Captured) -> Captured:
+        """Emits what a command has printed on standard error, which is in memory, and ended as its output did."""
+        blake3, sha256 = blake3_of(said), sha256_of(said)
+        if len(said) > SMALL_FILE:
+            cutter = SegmentCutter()
+            self._emit(StreamBegun(len(said), name), 0)
+            cutter.buffer(len(said))[:] = said
+            self._emit_segments([*cutter.commit(len(said)), *cutter.finish()])
+            self._emit(StreamEnded(len(said), blake3), 0)
+        return Captured(len(said), blake3, sha256, said[:SMALL_FILE], came.end, came.started, came.ended)
+
+    def _add(self, name: bytes, came: Captured, source: CaptureSource, ended: CommandEnd, dropped: int) -> None:
+        """Adds the line of one pipe. What did not come whole is flagged as not read."""
+        line = self._request.line
+        capture = Capture(
+            source,
+            came.started,
+            came.ended,
+            came.end,
+            shell_command=line.shell if line is not None else None,
+            arguments=list(line.words) if line is not None and line.shell is None else None,
+            exit_status=ended.exit_status,
+            signal=ended.signal,
+            expected_bytes=None if source == "standard-error" else self._request.expected_bytes,
+            dropped_bytes=dropped or None,
+        )
+        is_whole = capture.is_whole(came.size)
+        self.tally.partial += not is_whole
+        path, path_b64 = to_json_fields(name)
+        entry = Entry(
+            "file",
+            path,
+            path_b64,
+            size=came.size,
+            blake3=came.blake3.hex(),
+            sha256=came.sha256.hex(),
+            flags=None if is_whole else ["unreadable"],
+            capture=capture,
+        )
+        self._pages.add(name, entry, came.beginning if came.size <= SMALL_FILE else None)
+
+    def _emit_segments(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            self._emit(segment, segment.held_bytes)
+
+
+class CaptureAccess:
+    """See `acquire.source_access.SourceAccess`. `close` in any case: it ends a command that still runs."""
+
+    is_read_once: Final = True
+
+    def __init__(
+        self,
+        request: CaptureRequest,
+        start: Callable[[], RunningCommand | int],
+        provenance: Callable[[Handshake, SshPeer | None], Provenance],
+    ) -> None:
+        """`start`: see CaptureReading. `provenance`: of this machine or of another one."""
+        self._request = request
+        self._start = start
+        self._provenance = provenance
+        self._reading: CaptureReading | None = None
+
+    def reading(self, emit: Emit, progress: Progress, now: Now) -> Reading:
+        """See `SourceAccess`. Raises SessionGoneError the second time."""
+        if self._reading is not None:
+            raise SessionGoneError("what had come is lost at the vault's end, and cannot be read again: nothing was published")
+        self._reading = CaptureReading(self._request, self._start, emit, progress, now)
+        return self._reading
+
+    def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
+        """See `SourceAccess`."""
+        return self._provenance(handshake, peer)
+
+    def count(self, progress: Progress, is_over: Callable[[], bool]) -> None:
+        """See `SourceAccess`."""
+        del is_over
+        progress.total_files, progress.total_bytes = 1, self._request.expected_bytes
+        progress.is_total_unknown = progress.total_bytes is None
+
+    def close(self) -> None:
+        """Ends the command, if it still runs."""
+        if self._reading is not None:
+            self._reading.stop()
+
+
+def from_here(handshake: Handshake, peer: SshPeer | None) -> Provenance:
+    """Returns the provenance of a capture on this machine."""
+    return Provenance(this_machine(), "push" if peer else "local", "source", peer, handshake.clock_offset, None, "kept")
+
+
+def from_far(shell: FarShell) -> Callable[[Handshake, SshPeer | None], Provenance]:
+    """Returns what gives the provenance of a command on another machine: only what SSH shows of that is known."""
+    far = shell.peer
+    system = safe_text(f"not known (SSH, {far.algorithms.get('server_version', '')})", _SHOWN)
+    provenance = Provenance(Origin(host=far.host, operating_system=system), "pull", "arrival", far, None, None, "kept")
+    return lambda _handshake, _peer: provenance

@@ -1,0 +1,135 @@
+"""Runs a command on this machine whose output is evidence: its two streams, how it has ended, and how it is ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from evidencesync.errors import ResourcesError, UsageError
+from evidencesync.evidence.display import safe_text, shell_text
+from evidencesync.limits import KIB, MAX_CAPTURED_ERRORS
+from evidencesync.source.pipe import KeptErrors
+
+_READ: Final = 64 * KIB
+_END_SECONDS: Final = 2.0  # for a command that was told to end
+_ERRORS_SECONDS: Final = 5.0  # for the end of standard error, after that of the command
+_SHELL: Final = "/bin/sh"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """A command: one string for a shell, or a list of words that no shell sees."""
+
+    shell: str | None = None
+    words: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The command for people, safe to show."""
+        return safe_text(self.shell) if self.shell is not None else shell_text(*self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEnd:
+    """How a command has ended: one of both is set, or neither where that is not known. `lost`: the link to it was lost first."""
+
+    exit_status: int | None = None
+    signal: int | None = None
+    lost: bool = False
+
+
+class RunningCommand(Protocol):
+    """A command that runs, here or on another machine. `output` is a descriptor of its standard output."""
+
+    output: int
+    errors: KeptErrors
+
+    def is_over(self) -> bool:
+        """Returns whether it has ended."""
+
+    def begin_receiving(self) -> None:
+        """Is called when the first bytes of its output have come, or it has ended. Raises what forbids to use them."""
+
+    def end(self, seconds: float | None) -> CommandEnd:
+        """Waits for its end, after the end of its output, and returns it. After so many seconds (None: never) it is stopped."""
+
+    def stop(self) -> None:
+        """Ends it, and all that it has started and that has not left it. Repeatable; must be called in any case."""
+
+
+class LocalCommand:
+    """A command on this machine, in a process group of its own. See `RunningCommand`."""
+
+    def __init__(self, line: CommandLine) -> None:
+        """Starts the command. Raises UsageError where it cannot be run, ResourcesError where no process can be started."""
+        self.errors = KeptErrors(MAX_CAPTURED_ERRORS)
+        command = [_SHELL, "-c", line.shell] if line.shell is not None else list(line.words)
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+                restore_signals=True,
+            )
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            hint = "Name the program with its path. What needs a shell (a pipe, a variable) is given as one string: --command"
+            raise UsageError(f"cannot run {safe_text(command[0], 200)}: {error.strerror}", hint=hint) from error
+        except OSError as error:
+            raise ResourcesError(f"a process for the command cannot be started: {error.strerror}") from error
+        self.output = _descriptor(self._process.stdout)
+        self._reader = threading.Thread(target=self._read_errors, name="stderr", daemon=True)
+        self._reader.start()
+
+    def is_over(self) -> bool:
+        """See `RunningCommand`."""
+        return self._process.poll() is not None
+
+    def begin_receiving(self) -> None:
+        """See `RunningCommand`."""
+
+    def end(self, seconds: float | None) -> CommandEnd:
+        """See `RunningCommand`."""
+        try:
+            status = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            status = self._process.wait()
+        self._reader.join(_ERRORS_SECONDS)
+        return CommandEnd(signal=-status) if status < 0 else CommandEnd(exit_status=status)
+
+    def stop(self) -> None:
+        """See `RunningCommand`."""
+        for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, None)):
+            if self._process.poll() is not None:
+                break
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None and (stream is self._process.stdout or not self._reader.is_alive()):
+                stream.close()
+
+    def _read_errors(self) -> None:
+        descriptor = _descriptor(self._process.stderr)
+        with contextlib.suppress(OSError):
+            while data := os.read(descriptor, _READ):
+                self.errors.add(data)
+
+
+def _descriptor(stream: object) -> int:
+    return stream.fileno()  # type: ignore[attr-defined,no-any-return]  # both were asked for
+
+
+def command_words(line: CommandLine) -> Sequence[str]:
+    """Returns what a manifest states of a command, to be checked before it is run."""
+    return line.words if line.shell is None else (line.shell,)
