@@ -18,6 +18,7 @@ from evidencesync.acquire.signing import Provenance
 from evidencesync.acquire.source_access import Emit, Reading
 from evidencesync.acquire.streaming import Digests
 from evidencesync.connection.progress import Progress
+from evidencesync.custody.captures import lacking_words
 from evidencesync.custody.documents import Origin, SshPeer
 from evidencesync.custody.manifest import encode_footer
 from evidencesync.delta.chunker import Segment, SegmentCutter
@@ -173,7 +174,9 @@ class CaptureReading:
             dropped_bytes=dropped or None,
         )
         is_whole = capture.is_whole(came.size)
-        self.tally.partial += not is_whole
+        if not is_whole:
+            self.tally.partial += 1
+            self.tally.lacking.append((name, lacking_words(capture, came.size)))
         path, path_b64 = to_json_fields(name)
         entry = Entry(
             "file",

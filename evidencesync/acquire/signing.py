@@ -25,6 +25,7 @@ from evidencesync.custody.documents import (
     Person,
     SshPeer,
 )
+from evidencesync.custody.labels import CAPTURED
 from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.delta.chunker import PARAMETERS
@@ -128,6 +129,7 @@ def make_header(request: PushRequest, provenance: Provenance, handshake: Handsha
                 "read-back": "yes" if request.read_back else "no",
                 "on-read-error": provenance.on_read_error,
                 **({"times": provenance.times} if provenance.times else {}),
+                **({CAPTURED: request.described} if request.described else {}),
             },
         ),
         ssh=provenance.peer,

@@ -16,6 +16,7 @@ import typer
 
 from evidencesync.cli.acquire import FilterChoice, Places, PlannedChoice, acquire, make_request, owner_warning
 from evidencesync.cli.command import Run
+from evidencesync.cli.help_text import CAPTURED
 from evidencesync.cli.log_choice import about, log_places, logged
 from evidencesync.cli.number_format import parse_size
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault, vault_address
@@ -49,7 +50,7 @@ _KEPT_AS_IT_COMES: Final = "Leave it out: what comes is read once, and kept as i
 class SourceChoice(FilterChoice):
     """What of a source is read; or what is read once, out of a pipe."""
 
-    GROUP: ClassVar = "A command's output, or standard input (SOURCE is -), read once"
+    GROUP: ClassVar = CAPTURED
 
     shell_command: Annotated[
         str | None,
@@ -278,7 +279,7 @@ def _machine(text: str) -> Address:
     """The machine on which a command is run. Raises UsageError for a path."""
     from evidencesync.ssh.address import Address, parse_server
 
-    if text.startswith("ssh://") or ":" in text:
+    if ":" in text or "/" in text:
         address = Address.parse(text)
     else:
         user, host, port = parse_server(text)

@@ -19,6 +19,7 @@ from evidencesync.cli.outputs import (
     ShowOutput,
     transfer_outputs,
 )
+from evidencesync.custody.captures import origin_words
 from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.custody.manifest import WholeEntry, whole_entries
 from evidencesync.custody.record import decode_record
@@ -372,4 +373,6 @@ def _notes(entry: Entry) -> str:
         notes += f" ({entry.device_number})"
     if entry.read_in is not None:
         notes += f" [read in acquisition {entry.read_in}]"
+    if entry.capture is not None:
+        notes += f" <- {safe_text(origin_words(entry.capture), 300)}"
     return notes + (f" [{', '.join(entry.flags)}]" if entry.flags else "")

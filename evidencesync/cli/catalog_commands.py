@@ -169,9 +169,8 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
 
 
 def _show_lines(output: ShowOutput) -> Iterator[str]:
-    from evidencesync.custody.labels import FLAGS, contents_text, device_facts_text, earlier_text
+    from evidencesync.custody.labels import FLAGS, contents_text, device_facts_text, earlier_text, source_text
     from evidencesync.custody.wholeness import SourceState
-    from evidencesync.evidence.path import from_json_fields
 
     header, footer, receipt = output.header, output.footer, output.receipt
     yield f"{safe_text(output.case)} / {safe_text(output.item)}, acquisition {output.acquisition}"
@@ -181,9 +180,7 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     yield f"  examiner      {person_text(header.examiner.name, header.examiner.principal)}{organisation}"
     yield f"  signed with   {header.examiner.key}"
     origin = header.source
-    named = origin.path is not None or origin.path_b64 is not None
-    place = safe_text(from_json_fields(origin.path, origin.path_b64)) if named else "?"
-    yield f"  source        {safe_text(origin.host)}:{place}"
+    yield f"  source        {source_text(header)}"
     yield f"  system        {safe_text(origin.operating_system)}" + (
         f", {safe_text(origin.file_system)}" if origin.file_system else ""
     )

@@ -22,9 +22,24 @@ COMMON: Final = "Common options"
 _ARGUMENTS: Final = "Arguments"
 _MOST_USED: Final = "Most used"
 _HOW: Final = "How it is done"
+CAPTURED: Final = "What is read once, out of a pipe"
 _TRUSTED: Final = "What is trusted"
 _OUTPUT: Final = "Output"
-_ORDER: Final = (_ARGUMENTS, _MOST_USED, WHAT, "What is read", _HOW, _OUTPUT, RECORDED, _TRUSTED, GRANTED, SIGNING, "SSH", COMMON)
+_ORDER: Final = (
+    _ARGUMENTS,
+    _MOST_USED,
+    WHAT,
+    "What is read",
+    CAPTURED,
+    _HOW,
+    _OUTPUT,
+    RECORDED,
+    _TRUSTED,
+    GRANTED,
+    SIGNING,
+    "SSH",
+    COMMON,
+)
 
 _OWN: Final[Mapping[str, str]] = {
     **dict.fromkeys(("case", "item", "acquisition"), WHAT),

@@ -63,7 +63,12 @@ def add_commands(app: typer.Typer) -> None:
 
 def push_source(
     run: Run,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, a file or a block device. It is only read.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A folder, a file or a block device, which is only read; or -, for standard input."
+        ),
+    ],
     vault: VaultAddress,
     item: ItemChoice,
     sign: SignChoice,

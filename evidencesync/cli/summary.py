@@ -407,6 +407,8 @@ def _reading_lines(tally: SourceTally) -> Iterator[str]:
     if tally.bad_bytes:
         bad = f"{size_text(tally.bad_bytes)} in {count_text(tally.bad_ranges, 'range')} of {count_text(tally.partial, 'file')}"
         yield f"  {bad} could not be read: the digests are of what stands there instead (see read_errors in the manifest)"
+    for path, why in tally.lacking:
+        yield f"  {safe_text(path, 300)} may not be all: {safe_text(why, 300)}"
     if tally.read_again:
         yield f"  files that had changed were read again {count_text(tally.read_again, 'time')}"
 

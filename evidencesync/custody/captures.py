@@ -1,16 +1,26 @@
-"""Checks what a manifest says of a capture: a content that was read once, out of a pipe."""
+"""Checks what a manifest says of a capture, a content that was read once out of a pipe, and says it in words."""
 
 from __future__ import annotations
 
+import shlex
+from typing import Final
+
 from evidencesync.custody.text import check_utc_time
 from evidencesync.errors import MalformedDocumentError
-from evidencesync.evidence.capture import Capture
+from evidencesync.evidence.capture import Capture, CaptureEnd
 from evidencesync.evidence.display import is_clean
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.limits import MAX_COMMAND
 
-_WHAT = "a captured entry"
+_WHAT: Final = "a captured entry"
+_ENDS: Final[dict[CaptureEnd, str]] = {
+    "end-of-data": "",
+    "idle": "nothing more came, and it was ended",
+    "link-lost": "the SSH connection was lost",
+    "left-open": "the command was over, and something that it had started kept its output open",
+    "read-error": "the system would not read on",
+}
 
 
 def check_capture(entry: Entry, capture: Capture) -> None:
@@ -30,6 +40,32 @@ def check_capture(entry: Entry, capture: Capture) -> None:
     _check_command(capture)  # 3.
     if not capture.is_whole(entry.size) and "unreadable" not in (entry.flags or ()):  # 4.
         raise MalformedDocumentError(f"{_WHAT} did not come whole, and no flag says so")
+
+
+def origin_words(capture: Capture) -> str:
+    """Returns where a captured content came from, for people. What a document says in it is not safe to show yet."""
+    if not capture.is_of_command:
+        return "standard input"
+    command = capture.shell_command if capture.shell_command is not None else shlex.join(capture.arguments or ())
+    return f"{capture.source.replace('-', ' ')} of: {command}"
+
+
+def lacking_words(capture: Capture, size: int) -> str:
+    """Returns why a captured content may not be all that was to come, for people; empty where it is whole."""
+    if capture.is_whole(size):
+        return ""
+    said = [_ENDS[capture.end]]
+    if capture.signal is not None:
+        said.append(f"the command was ended by signal {capture.signal}")
+    elif capture.exit_status:
+        said.append(f"the command ended with exit status {capture.exit_status}")
+    elif capture.is_of_command and capture.exit_status is None and capture.end == "end-of-data":
+        said.append("it is not known how the command ended")
+    if capture.expected_bytes not in (None, size):
+        said.append(f"{capture.expected_bytes:,} bytes were expected, and {size:,} came")
+    if capture.dropped_bytes:
+        said.append(f"{capture.dropped_bytes:,} more bytes were not kept")
+    return "; ".join(filter(None, said))
 
 
 def _check_command(capture: Capture) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
+from evidencesync.evidence.path import from_json_fields
 
 if TYPE_CHECKING:  # `--help` shows labels, and must not load what documents need
-    from evidencesync.custody.documents import Earlier
+    from evidencesync.custody.documents import Earlier, ManifestHeader
 
 _PLURALS: Final = {
     "file": "files",
@@ -74,12 +75,14 @@ _OPTIONS: Final = {
     "chunking": "How contents were cut",
     "read-back": "Read back from the vault's disk",
     "on-read-error": "In place of what could not be read",
+    "captured": "Captured",
     "times": "Times of files",
 }
 _OPTION_VALUES: Final = {
     ("on-read-error", "zero"): "zeros",
     ("on-read-error", "fail"): "nothing: the transfer ends",
     ("on-read-error", "skip"): "nothing: it is left out",
+    ("on-read-error", "kept"): "nothing: what came is kept, and flagged",
     ("on-read-error", "without-content"): "nothing: the file is kept without content",
     ("times", "whole seconds, modulo 2^32"): "whole seconds, in 32 bits: those before 1970 or after 2106 are not told",
 }
@@ -153,3 +156,17 @@ def options_text(options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """How an acquisition was made: labels and values that are safe to show."""
     for name, value in options.items():
         yield _OPTIONS.get(name, label_text(name.replace("-", " "))), _OPTION_VALUES.get((name, value), safe_text(value, 400))
+
+
+CAPTURED: Final = "captured"
+"""The option in a manifest's header that says what was captured, where the source has no path."""
+
+
+def source_text(header: ManifestHeader, host_limit: int | None = None, limit: int | None = None) -> str:
+    """Where an acquisition came from, as people write it: machine and path, or what was captured on it."""
+    source = header.source
+    host = safe_text(source.host, host_limit)
+    if (source.path, source.path_b64) != (None, None):
+        return f"{host}:{safe_text(from_json_fields(source.path, source.path_b64), limit)}"
+    captured = header.method.options.get(CAPTURED)
+    return f"{host}:?" if captured is None else f"{host}, {safe_text(captured, limit)}"

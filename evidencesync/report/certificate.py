@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Final, Literal
 
-from evidencesync.custody.labels import device_facts_text, digests_text, label_text
+from evidencesync.custody.labels import device_facts_text, digests_text, label_text, source_text
 from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, size_text, time_text
-from evidencesync.evidence.path import from_json_fields
 from evidencesync.report.blocks import Sink
 from evidencesync.report.document import Acquisition, Item, Report
-from evidencesync.report.exhibits import gaps_text, not_read_again, shown_path
+from evidencesync.report.exhibits import gaps_text, not_read_again
+from evidencesync.report.places import shown_path
 from evidencesync.report.texts import WORDS
 from evidencesync.report.verdicts import digests_left
 
@@ -139,9 +139,7 @@ def _known(item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
     header, footer, receipt = one.header, one.footer, one.receipt
     if header is None or footer is None or receipt is None:
         return
-    source = header.source
-    raw = from_json_fields(source.path, source.path_b64) if (source.path or source.path_b64) is not None else b""
-    yield "Source", f"{safe_text(source.host, 400)}:{safe_text(raw, 2000)}"
+    yield "Source", source_text(header, 400, 2000)
     yield "Acquired by", person_text(header.examiner.name, header.examiner.principal, 200, 200)
     yield "Organisation", safe_text(header.examiner.organisation or "", 400)
     yield "Started", time_text(header.started)
@@ -156,7 +154,7 @@ def _known(item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
         yield "Not read again", earlier
     yield "Left out by filters", "; ".join(safe_text(rule, 400) for rule in header.method.filters) or "nothing: no filter was set"
     yield "SHA-256 of the list of all files and their digests", one.contents.manifest_sha256 or ""
-    for label, value in device_facts_text(source.device or {}):
+    for label, value in device_facts_text(header.source.device or {}):
         yield f"Device: {label[:1].lower()}{label[1:]}", value
     for detail in item.known:
         yield f"As stated in custody record {detail.record}, {label_text(detail.name)}", safe_text(detail.value, 1000)

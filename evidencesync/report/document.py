@@ -10,6 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
+from evidencesync.evidence.capture import Capture
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.verify.findings import ByVault, Checked, Finding, Head
@@ -88,6 +89,14 @@ class FlaggedEntry(Part, frozen=True):
     kept: bool
 
 
+class CapturedFile(Part, frozen=True):
+    """A content that was read once, out of a pipe, and how it ended."""
+
+    file: PathPair
+    size: int
+    capture: Capture
+
+
 class Contents(Part, frozen=True):
     """What one pass over a manifest found. Lists are bounded; counts are of all.
 
@@ -105,6 +114,7 @@ class Contents(Part, frozen=True):
     unread_count: int
     unread_bytes: int
     problem: str | None
+    captured: list[CapturedFile] = []
 
 
 class MapRange(Part, frozen=True):

@@ -23,6 +23,7 @@ from evidencesync.report.blocks import (
     Section,
     Table,
 )
+from evidencesync.report.captured import captured_facts
 from evidencesync.report.charts import new_and_reused, sizes_by_type, strip_map
 from evidencesync.report.custody_pages import custody_section, holding_facts, timestamp_text
 from evidencesync.report.document import (
@@ -37,7 +38,7 @@ from evidencesync.report.document import (
     NamedSize,
     PathPair,
 )
-from evidencesync.report.places import evidence_place
+from evidencesync.report.places import evidence_place, shown_path
 from evidencesync.report.record_texts import message_text
 from evidencesync.report.verdicts import errors_about, mark, place_text, some_text
 from evidencesync.report.volumes import ShownItem
@@ -66,12 +67,6 @@ def exhibit_sections(shown: ShownItem, judgement: Judgement) -> Iterator[Section
     for differences in shown.differences:
         title = f"Differences between acquisitions {differences.earlier} and {differences.later}"
         yield Section(title, 3, f"{anchor}-diff-{differences.later}", list(_differences(differences)))
-
-
-def shown_path(pair: PathPair, limit: int | None = None) -> str:
-    """A path for people; the source's root is a full stop."""
-    raw = from_json_fields(pair.path, pair.path_b64)
-    return safe_text(raw, limit) if raw else "."
 
 
 def _overview(anchor: str, item: Item) -> Section:
@@ -145,6 +140,7 @@ def _acquisition(anchor: str, item: Item, one: Acquisition, errors: list[Finding
     picture = sizes_by_type(f"{anchor}-types", one)
     if picture is not None:
         yield picture if charted_in == one.number else Paragraph(texts.TYPES_AS_IN.format(number=charted_in))
+    yield from captured_facts(one.contents)
     yield from _gaps(one)
     for number, file in enumerate(one.maps):
         yield strip_map(f"{anchor}-map-{number}", one.number, file, _damaged(errors, file.file))
@@ -169,8 +165,7 @@ def _header_facts(header: ManifestHeader, footer: ManifestFooter | None) -> Iter
     details = [safe_text(text) for text in (examiner.role, examiner.organisation) if text]
     yield Fact("Examiner", ", ".join([person_text(examiner.name, examiner.principal), *details]))
     yield Fact("Signed with the key", examiner.key, exact=True)
-    raw = from_json_fields(source.path, source.path_b64) if (source.path or source.path_b64) is not None else b""
-    yield Fact("Source", f"{safe_text(source.host)}:{safe_text(raw)}", exact=True)
+    yield Fact("Source", labels.source_text(header), exact=True)
     system = [source.operating_system, source.file_system or ""]
     yield Fact("System at the source", ", ".join(safe_text(part) for part in system if part))
     for label, value in labels.device_facts_text(source.device or {}):

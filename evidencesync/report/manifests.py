@@ -19,6 +19,7 @@ from evidencesync.evidence.path import EvidencePath, to_json_fields
 from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.limits import MAX_REPORT_DIFFERENCES, MAX_REPORT_LISTED
 from evidencesync.report.document import (
+    CapturedFile,
     Contents,
     Difference,
     DifferenceKind,
@@ -47,6 +48,7 @@ def survey(item: ItemLayout, number: int) -> Contents:
     sizes: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     flagged: list[FlaggedEntry] = []
     unread: list[UnreadRange] = []
+    captured: list[CapturedFile] = []
     counts: Counter[str] = Counter()
     filtered: Counter[str] = Counter()
     problem: str | None = None
@@ -58,6 +60,8 @@ def survey(item: ItemLayout, number: int) -> Contents:
                     total = sizes[_type_of(raw)]
                     total[0] += 1
                     total[1] += line.size
+                if line.capture is not None and len(captured) < MAX_REPORT_LISTED:
+                    captured.append(CapturedFile(path_pair(raw), line.size or 0, line.capture))
                 if line.flags == ["skipped"]:
                     filtered[line.type] += 1
                 elif line.flags:
@@ -82,6 +86,7 @@ def survey(item: ItemLayout, number: int) -> Contents:
         unread_count=counts["unread"],
         unread_bytes=counts["unread bytes"],
         problem=problem,
+        captured=captured,
     )
 
 

@@ -1,11 +1,13 @@
-"""Tells of which file of the evidence a finding is."""
+"""Tells of which file of the evidence a finding is, and shows a path."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import from_json_fields
+from evidencesync.report.document import PathPair
 from evidencesync.verify.findings import Finding
 
 _Value = TypeVar("_Value")
@@ -35,6 +37,12 @@ def evidence_place(finding: Finding) -> EvidencePlace | None:
 def acquisition_folder(item_folder: str, number: int) -> bytes:
     """The folder of an acquisition, as an EvidencePlace has it."""
     return f"{item_folder}/acquisitions/{number:04}".encode()
+
+
+def shown_path(pair: PathPair, limit: int | None = None) -> str:
+    """A path for people; the source's root is a full stop."""
+    raw = from_json_fields(pair.path, pair.path_b64)
+    return safe_text(raw, limit) if raw else "."
 
 
 def nearest(found: Mapping[bytes, _Value], path: bytes) -> _Value | None:

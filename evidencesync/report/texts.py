@@ -104,6 +104,7 @@ WHOLE_ELSEWHERE: Final = " The same content is whole in acquisition {number}{the
 WRONG_FILE: Final = "✗ not as it was acquired: see Findings"
 NOT_CHECKED_FILE: Final = "? not checked: see Findings"
 READ_IN_PART: Final = "could only be read in part"
+CAPTURED: Final = "Read once, as it came, from standard input or a command's output. It cannot be read again at the source."
 NOT_KEPT: Final = "could not be read: the vault has no content of it"
 GAPS: Final = "What could not be read is recorded as such: bytes that stand in its place are not evidence."
 FILES_IN_PDF: Final = "The first {shown:,} of {total:,} are shown. The full list is manifest.jsonl, whose SHA-256 is {digest}."

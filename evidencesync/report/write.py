@@ -7,13 +7,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from evidencesync.custody.labels import digests_text
+from evidencesync.custody.labels import digests_text, source_text
 from evidencesync.custody.wholeness import SourceState
 from evidencesync.errors import InternalError
 from evidencesync.evidence.display import person_text, safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.number_format import count_text, duration_text, size_text, time_text
-from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
 from evidencesync.report.annexes import annexes, volume_section
 from evidencesync.report.blocks import Column, Fact, FirstPage, Pages, Sink, Table
@@ -243,9 +242,7 @@ def _collected(one: Acquisition) -> str:
     size = f"{count_text(arrived.files, noun)}, {size_text(arrived.bytes)}" if arrived is not None else "cannot be read"
     if one.header is None:
         return size
-    source = one.header.source
-    path = from_json_fields(source.path, source.path_b64) if (source.path or source.path_b64) is not None else b""
-    return f"{size}, from {safe_text(source.host, 80)}:{safe_text(path, 120)}"
+    return f"{size}, from {source_text(one.header, 80, 120)}"
 
 
 def _acquired(one: Acquisition) -> str:

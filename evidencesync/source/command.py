@@ -7,11 +7,10 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 
-from evidencesync.errors import ResourcesError, UsageError
+from evidencesync.errors import InternalError, ResourcesError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.limits import KIB, MAX_CAPTURED_ERRORS
 from evidencesync.source.pipe import KeptErrors
@@ -85,8 +84,10 @@ class LocalCommand:
             raise UsageError(f"cannot run {safe_text(command[0], 200)}: {error.strerror}", hint=hint) from error
         except OSError as error:
             raise ResourcesError(f"a process for the command cannot be started: {error.strerror}") from error
-        self.output = _descriptor(self._process.stdout)
-        self._reader = threading.Thread(target=self._read_errors, name="stderr", daemon=True)
+        if self._process.stdout is None or self._process.stderr is None:
+            raise InternalError("a process without the pipes that were asked for")
+        self.output = self._process.stdout.fileno()
+        self._reader = threading.Thread(target=self._read_errors, args=(self._process.stderr,), name="stderr", daemon=True)
         self._reader.start()
 
     def is_over(self) -> bool:
@@ -115,21 +116,11 @@ class LocalCommand:
                 os.killpg(self._process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)
-        for stream in (self._process.stdout, self._process.stderr):
-            if stream is not None and (stream is self._process.stdout or not self._reader.is_alive()):
-                stream.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._reader.join(_END_SECONDS)
 
-    def _read_errors(self) -> None:
-        descriptor = _descriptor(self._process.stderr)
-        with contextlib.suppress(OSError):
-            while data := os.read(descriptor, _READ):
+    def _read_errors(self, stream: IO[bytes]) -> None:
+        with stream, contextlib.suppress(OSError):
+            while data := os.read(stream.fileno(), _READ):
                 self.errors.add(data)
-
-
-def _descriptor(stream: object) -> int:
-    return stream.fileno()  # type: ignore[attr-defined,no-any-return]  # both were asked for
-
-
-def command_words(line: CommandLine) -> Sequence[str]:
-    """Returns what a manifest states of a command, to be checked before it is run."""
-    return line.words if line.shell is None else (line.shell,)

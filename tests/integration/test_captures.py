@@ -1,0 +1,241 @@
+"""Standard input, and what a command prints here or behind a real sshd, is acquired once, and never taken for more than it is."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evidencesync.protocol.messages import PREAMBLE
+from tests.integration.cli_program import ITEM, Lab, schema_errors
+from tests.integration.conftest import Sshd, make_key, running_sshd
+from tests.support.patience import PATIENCE_SECONDS
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    made = Lab.make(tmp_path)
+    made.write("memory", os.urandom(3_000_000) + bytes(2_000_000) + b"end")
+    return made
+
+
+def entries(lab: Lab, number: int = 1) -> dict[str, dict[str, Any]]:
+    lines = (lab.acquisition(number) / "manifest.jsonl").read_bytes().splitlines()[1:-1]
+    return {entry.get("path", ""): entry for entry in map(json.loads, lines)}
+
+
+def far(sshd: Sshd) -> tuple[str, ...]:
+    server = ("-p", str(sshd.port), "-F", "none", "--known-hosts", str(sshd.known_hosts))
+    return ("--sign-key", "ana", "-i", str(sshd.identity), *server)
+
+
+def stored(lab: Lab, name: str, number: int = 1) -> bytes:
+    return (lab.acquisition(number) / "data" / name).read_bytes()
+
+
+# Standard input.
+
+
+def test_standard_input_is_acquired_as_one_file_and_verified(lab: Lab) -> None:
+    done = lab.push("--name", "notes.txt", "--expect-bytes", "6", "--json", source="-", answer="hello\n")
+    assert done.code == 0, done
+    assert schema_errors(done.document, "push-output") == []
+    ((name, entry),) = entries(lab).items()
+    capture = entry["capture"]
+    assert (name, entry["size"], capture["source"], capture["end"]) == ("notes.txt", 6, "standard-input", "end-of-data")
+    assert capture["expected_bytes"] == 6
+    assert capture["started"] <= capture["ended"]
+    assert stored(lab, "notes.txt") == b"hello\n"
+    assert lab.header()["method"]["options"]["captured"] == "standard input"
+    assert lab.run("verify", "vault", "--all-digests").code == 0
+
+
+def test_a_large_stream_has_the_digests_of_sha256sum(lab: Lab) -> None:
+    memory = lab.folder / "evidence" / "memory"
+    with memory.open("rb") as stream:
+        process = lab.start("push", "-", "vault", *ITEM, "--sign-key", "ana", "--name", "memory.lime", stdin=stream)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    process.communicate()
+    entry = entries(lab)["memory.lime"]
+    summed = subprocess.run(["sha256sum", memory], check=True, capture_output=True, text=True).stdout.split()[0]
+    assert (entry["sha256"], entry["size"]) == (summed, memory.stat().st_size)
+    assert stored(lab, "memory.lime") == memory.read_bytes()
+
+
+def test_too_little_is_kept_flagged_and_said(lab: Lab) -> None:
+    done = lab.push("--name", "notes", "--expect-bytes", "4kB", source="-", answer="hello")
+    assert done.code == 3
+    assert "notes may not be all: 4,000 bytes were expected, and 5 came" in done.out + done.err
+    assert entries(lab)["notes"]["flags"] == ["unreadable"]
+    assert stored(lab, "notes") == b"hello"
+    shown = lab.run("show", "vault", *ITEM, "--files")
+    assert "notes <- standard input [unreadable]" in shown.out
+    assert lab.run("verify", "vault").code == 0  # as with every gap that the manifest states
+
+
+def test_no_standard_input_is_an_error_with_an_example(lab: Lab) -> None:
+    near, terminal = os.openpty()
+    process = lab.start("push", "-", "vault", *ITEM, "--sign-key", "ana", stdin=terminal)
+    _, said = process.communicate(timeout=PATIENCE_SECONDS)
+    os.close(near)
+    os.close(terminal)
+    assert process.returncode == 2
+    assert b"standard input is a terminal" in said
+    assert b"| evidencesync push - vault" in said
+
+
+# A command here.
+
+
+def test_what_a_command_prints_is_acquired_with_what_it_says_of_it(lab: Lab) -> None:
+    line = f"cat {shlex.quote(str(lab.folder / 'evidence' / 'memory'))}; echo read >&2"
+    done = lab.run("push", "--command", line, "vault", *ITEM, "--sign-key", "ana", "--name", "memory", "--json")
+    assert done.code == 0, done
+    found = entries(lab)
+    assert set(found) == {"", "memory", "memory.stderr"}
+    output, errors = found["memory"]["capture"], found["memory.stderr"]["capture"]
+    assert (output["source"], output["shell_command"], output["exit_status"]) == ("standard-output", line, 0)
+    assert (errors["source"], errors["exit_status"]) == ("standard-error", 0)
+    assert stored(lab, "memory.stderr") == b"read\n"
+    assert stored(lab, "memory") == (lab.folder / "evidence" / "memory").read_bytes()
+    assert lab.run("verify", "vault", "--all-digests").code == 0
+    assert lab.run("restore", "vault", "copy", *ITEM).code == 0
+    assert (lab.folder / "copy" / "memory").read_bytes() == stored(lab, "memory")
+    again = lab.run("push", "--command", line, "vault", *ITEM, "--sign-key", "ana", "--name", "memory", "--json")
+    assert again.document["literal_bytes"] == 0  # an output that has not changed does not travel again
+
+
+def test_words_reach_the_program_as_they_were_typed(lab: Lab) -> None:
+    done = lab.run("push", "--exec", "printf", "%s|", "a  b", "$HOME", "*", "--", "vault", *ITEM, "--sign-key", "ana")
+    assert done.code == 0, done
+    assert stored(lab, "output") == b"a  b|$HOME|*|"
+    assert entries(lab)["output"]["capture"]["arguments"] == ["printf", "%s|", "a  b", "$HOME", "*"]
+
+
+NOT_WHOLE: dict[str, tuple[tuple[str, ...], str]] = {
+    "that fails": (("printf part; echo why >&2; exit 3",), "the command ended with exit status 3"),
+    "that is killed": (("printf part; echo why >&2; kill -9 $$",), "the command was ended by signal 9"),
+    "that goes silent": (
+        ("printf part; echo why >&2; exec sleep 1000", "--idle-timeout", "1"),
+        "nothing more came, and it was ended",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_WHOLE)
+def test_a_command_that_does_not_end_well_gives_what_it_gave_and_never_passes_for_whole(lab: Lab, name: str) -> None:
+    (line, *more), words = NOT_WHOLE[name]
+    done = lab.run("push", "--command", line, "vault", *ITEM, "--sign-key", "ana", *more)
+    assert done.code == 3, done
+    assert f"output may not be all: {words}" in done.out + done.err
+    assert (stored(lab, "output"), stored(lab, "output.stderr")) == (b"part", b"why\n")
+    assert entries(lab)["output"]["flags"] == ["unreadable"]
+    assert lab.run("report", "vault", *ITEM, "-o", "report.html").code == 0
+    page = (lab.folder / "report.html").read_text()
+    assert f"standard output of: {html.escape(line)}" in page
+    assert words in page
+
+
+def test_a_program_that_is_not_there_makes_no_acquisition(lab: Lab) -> None:
+    done = lab.run("push", "--exec", "no-such-program", "--", "vault", *ITEM, "--sign-key", "ana")
+    assert done.code == 2
+    assert "cannot run no-such-program" in done.err
+    assert not (lab.folder / "vault" / "cases" / "2024-017" / "LAPTOP-1" / "acquisitions" / "0001").exists()
+
+
+@pytest.mark.parametrize(
+    "more", [("--exclude", "*"), ("--dry-run",), ("--skip-unchanged",), ("--on-read-error", "fail"), ("--retries-changed", "1")]
+)
+def test_options_that_mean_nothing_here_are_refused(lab: Lab, more: tuple[str, ...]) -> None:
+    done = lab.run("push", "--command", "true", "vault", *ITEM, "--sign-key", "ana", *more)
+    assert done.code == 2, done
+    assert "standard input and commands" in done.err
+
+
+# A command on another machine.
+
+
+def test_a_command_behind_sshd_needs_nothing_there_and_is_acquired(lab: Lab, sshd: Sshd) -> None:
+    memory = lab.folder / "evidence" / "memory"
+    line = f"cat {shlex.quote(str(memory))}; echo slow >&2"
+    done = lab.run("pull", f"{sshd.user}@127.0.0.1", "vault", *ITEM, *far(sshd), "--command", line, "--name", "sda", "--json")
+    assert done.code == 0, done
+    header, found = lab.header(), entries(lab)
+    assert (header["direction"], header["digests_taken_at"]) == ("pull", "arrival")
+    assert header["ssh"]["host_key"] == sshd.host_fingerprint
+    assert "path" not in header["source"]
+    assert found["sda"]["sha256"] == hashlib.sha256(memory.read_bytes()).hexdigest()
+    assert (found["sda"]["capture"]["shell_command"], found["sda"]["capture"]["exit_status"]) == (line, 0)
+    assert stored(lab, "sda.stderr") == b"slow\n"
+    assert lab.run("verify", "vault").code == 0
+
+
+FAR_ENDS: dict[str, tuple[str, dict[str, object]]] = {
+    "fails": ("printf part; exit 7", {"exit_status": 7, "end": "end-of-data"}),
+    "loses its link": ("printf part; kill -9 $PPID; sleep 2", {"end": "link-lost"}),
+}
+
+
+@pytest.mark.parametrize("name", FAR_ENDS)
+def test_a_far_command_that_does_not_end_well_is_started_once_and_kept_in_part(lab: Lab, sshd: Sshd, name: str) -> None:
+    line, facts = FAR_ENDS[name]
+    counted = f"echo x >> {shlex.quote(str(lab.folder / 'starts'))}; {line}"
+    done = lab.run("pull", f"ssh://{sshd.user}@127.0.0.1:{sshd.port}", "vault", *ITEM, *far(sshd), "--command", counted)
+    assert done.code == 3, done
+    assert b"part".startswith(stored(lab, "output"))
+    capture = entries(lab)["output"]["capture"]
+    assert {key: capture.get(key) for key in facts} == facts
+    assert (lab.folder / "starts").read_text() == "x\n"
+
+
+def test_words_reach_a_far_program_as_they_were_typed(lab: Lab, sshd: Sshd) -> None:
+    words = ("printf", "%s|", "a  b", "$HOME", "*")
+    done = lab.run("pull", f"{sshd.user}@127.0.0.1", "vault", *ITEM, *far(sshd), "--exec", *words, "--")
+    assert done.code == 0, done
+    assert stored(lab, "output") == b"a  b|$HOME|*|"
+
+
+@pytest.mark.parametrize("source", ["host:/path", "/dev/sda"])
+def test_a_path_is_no_machine(lab: Lab, source: str) -> None:
+    done = lab.run("pull", source, "vault", *ITEM, "--sign-key", "ana", "--command", "true")
+    assert (done.code, "a command needs a machine" in done.err) == (2, True), done
+
+
+@pytest.fixture(scope="module")
+def talkative(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[Sshd]:
+    folder = tmp_path_factory.mktemp("talkative")
+    make_key(folder / "host_ed25519")
+    greeting = 'ForceCommand echo Welcome; eval "$SSH_ORIGINAL_COMMAND"\n'
+    with running_sshd(folder, require_program("sshd"), greeting) as running:
+        yield running
+
+
+def test_a_greeting_of_the_shell_is_said_and_stated(lab: Lab, talkative: Sshd) -> None:
+    done = lab.run("pull", f"{talkative.user}@127.0.0.1", "vault", *ITEM, *far(talkative), "--command", "printf x")
+    assert done.code == 0, done
+    assert "prints 8 bytes before each command, which begin: Welcome" in done.err
+    assert any("prints 8 bytes before each command" in note for note in lab.header()["notes"])
+    assert stored(lab, "output") == b"Welcome\nx"
+
+
+@pytest.fixture(scope="module")
+def bound(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[Sshd]:
+    folder = tmp_path_factory.mktemp("bound")
+    make_key(folder / "host_ed25519")
+    (folder / "preamble").write_bytes(PREAMBLE)
+    with running_sshd(folder, require_program("sshd"), f"ForceCommand cat {folder}/preamble\n") as running:
+        yield running
+
+
+def test_a_key_that_runs_evidencesync_there_is_told_that_it_runs_nothing_else(lab: Lab, bound: Sshd) -> None:
+    done = lab.run("pull", f"{bound.user}@127.0.0.1", "vault", *ITEM, *far(bound), "--command", "printf x")
+    assert done.code == 20, done
+    assert "runs evidencesync for this key, and no other command" in done.err
