@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
+from evidencesync.acquire.earlier import EarlierFiles
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import PageBuilder, SourceRead, SourceTally, StreamBegun, StreamEnded
 from evidencesync.acquire.remote_command import FarShell
@@ -212,8 +213,9 @@ class CaptureAccess:
         self._provenance = provenance
         self._reading: CaptureReading | None = None
 
-    def reading(self, emit: Emit, progress: Progress, now: Now) -> Reading:
+    def reading(self, emit: Emit, progress: Progress, now: Now, earlier: EarlierFiles | None = None) -> Reading:
         """See `SourceAccess`. Raises SessionGoneError the second time."""
+        del earlier  # nothing of it was there before
         if self._reading is not None:
             raise SessionGoneError("what had come is lost at the vault's end, and cannot be read again: nothing was published")
         self._reading = CaptureReading(self._request, self._start, emit, progress, now)

@@ -207,11 +207,14 @@ class FieldRules:
             if not ranks or any(left >= right for left, right in pairwise(ranks)):
                 raise MalformedDocumentError("an entry's flags are empty, repeated or out of order")
         if entry.read_in is not None:
-            is_whole = entry.type == "file" and entry.blake3 is not None and entry.flags is None and entry.read_errors is None and entry.capture is None
-            if entry.read_in >= self.acquisition or not is_whole:
-                raise MalformedDocumentError("an entry says that it was read in an earlier acquisition, and cannot have been")
+            self._check_read_in(entry, entry.read_in)
         if entry.capture is not None:
             check_capture(entry, entry.capture)
+
+    def _check_read_in(self, entry: Entry, number: int) -> None:
+        is_whole = entry.type == "file" and entry.blake3 is not None and entry.flags is None and entry.read_errors is None
+        if number >= self.acquisition or not is_whole or entry.capture is not None:
+            raise MalformedDocumentError("an entry says that it was read in an earlier acquisition, and cannot have been")
 
     def _check_lists(self, entry: Entry, line: Entry | Continuation) -> None:
         if line.xattrs is not None:
