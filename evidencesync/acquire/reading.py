@@ -105,7 +105,7 @@ class SourceTally(msgspec.Struct):
     bad_ranges: int = 0
     partial: int = 0
     """Contents that have such ranges."""
-    lacking: list[tuple[bytes, str]] = field(default_factory=list)
+    lacking: list[tuple[bytes, str]] = msgspec.field(default_factory=list)
     """Captures that may not be all that was to come, and why: for people."""
     read_again: int = 0
     """How often a file was read once more because it had changed."""
