@@ -25,21 +25,21 @@ from evidencesync.ssh.route import find_route
 from evidencesync.ssh.ssh_process import SshProcess
 
 _NOTHING: Final = "exit 0"  # a command of every shell
-_MAX_GREETING: Final = 16 * KIB
+_MAX_STARTUP_OUTPUT: Final = 16 * KIB
 _END_SECONDS: Final = 5.0
 _SHOWN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class FarShell:
-    """A machine that runs commands for us. `greeting` is what its shell prints before each of them."""
+    """A machine that runs commands for us. `startup_output` is what its shell prints before each of them."""
 
     peer: SshPeer
-    greeting: bytes
+    startup_output: bytes
 
 
 def look_at_shell(address: Address, options: SshOptions) -> FarShell:
-    """Logs in, and lets the account's shell run nothing: so a wrong key or a greeting is known before a command is started.
+    """Logs in, and lets the account's shell run nothing: a wrong key, and what the shell prints first, are known then.
 
     Raises the errors of connecting (20 to 23), and ConnectError where no command can be run.
     """
@@ -47,7 +47,7 @@ def look_at_shell(address: Address, options: SshOptions) -> FarShell:
     try:
         peer = child.wait_ready()
         child.end_input()
-        greeting = _read_all(child.source, time.monotonic() + options.timeout_seconds)
+        printed = _read_all(child.source, time.monotonic() + options.timeout_seconds)
         child.begin_receiving()
         child.wait(_END_SECONDS)
         status, said = child.logs[-1].exit_status, child.stderr_text
@@ -55,15 +55,15 @@ def look_at_shell(address: Address, options: SshOptions) -> FarShell:
         child.kill()
         child.release()
     where = safe_text(address.display(), _SHOWN)
-    if greeting is not None and PREAMBLE in greeting:
+    if printed is not None and PREAMBLE in printed:
         hint = "A command in authorized_keys stands in its way there. Use a key without one, or pull a path."
         raise ConnectError(f"{where} runs evidencesync for this key, and no other command", hint=hint)
-    if greeting is None:
+    if printed is None:
         raise ConnectError(f"{where} prints before a command, and does not end", hint="Look at what its shell does at login.")
     if status != 0:
         reason = f" (stderr: {said})" if said else ""
         raise ConnectError(f"{where} does not run commands for this account{reason}", hint="Has the account a shell there?")
-    return FarShell(peer, greeting)
+    return FarShell(peer, printed)
 
 
 class RemoteCommand:
@@ -114,13 +114,13 @@ class RemoteCommand:
 
 
 def _read_all(source: int, until: float) -> bytes | None:
-    """Returns what comes to the end; None where that is more than any greeting, or has not ended by then."""
+    """Returns what comes to the end; None where that is more than any shell prints at its start, or has not ended by then."""
     poll = select.poll()
     poll.register(source, select.POLLIN)
     came = bytearray()
-    while len(came) <= _MAX_GREETING and (left := until - time.monotonic()) > 0:
+    while len(came) <= _MAX_STARTUP_OUTPUT and (left := until - time.monotonic()) > 0:
         if poll.poll(left * 1000):
-            if not (part := os.read(source, _MAX_GREETING)):
+            if not (part := os.read(source, _MAX_STARTUP_OUTPUT)):
                 return bytes(came)
             came += part
     return None

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
+import msgspec
 import typer
 
 from evidencesync.cli.acquire import FilterChoice, Places, PlannedChoice, acquire, make_request, owner_warning
@@ -43,6 +44,7 @@ _END_OF_WORDS: Final = "--"
 _DEFAULT_NAMES: Final = {True: "input", False: "output"}
 _LONGEST_NAME: Final = MAX_NAME - len(".stderr")
 _SHOWN: Final = 200
+_SHORTER: Final = "Put what is longer into a script, and name that."
 _KEPT_AS_IT_COMES: Final = "Leave it out: what comes is read once, and kept as it comes."
 
 
@@ -100,7 +102,7 @@ class SourceChoice(FilterChoice):
             return None
         words = _given_words(self.words)
         if not words or len(words) > MAX_COMMAND_WORDS or sum(map(len, words)) > MAX_COMMAND:
-            raise UsageError(f"{EXEC} takes 1 to {MAX_COMMAND_WORDS} words, {MAX_COMMAND} characters in all")
+            raise UsageError(f"{EXEC} takes 1 to {MAX_COMMAND_WORDS} words, {MAX_COMMAND} characters in all", hint=_SHORTER)
         return CommandLine(words=tuple(check_text(word, "a word of a command", MAX_COMMAND, may_be_empty=True) for word in words))
 
     def request(self) -> CaptureRequest:
@@ -176,7 +178,7 @@ class CaptureRun:
         asker = None if capture.line is None else make_asker(run.console.terminal)
         stated = self.how.details(self.item.name())
         request = make_request(run, places, self.item, self.sign, self.how, self.ssh, asker, stated)
-        return dataclasses.replace(request, described="standard input" if capture.line is None else capture.line.text)
+        return msgspec.structs.replace(request, described="standard input" if capture.line is None else capture.line.text)
 
 
 def push_capture(asked: CaptureRun, vault: str) -> ExitCode:
@@ -236,13 +238,13 @@ def pull_capture(asked: CaptureRun, source: str, vault: str) -> ExitCode:
             return look_at_shell(far, asked.options())
 
         shell = connect_first(look, look, request.retries, progress)
-        if (note := _about_greeting(shell)) is not None:
+        if (note := _note_on_startup_output(shell)) is not None:
             run.console.warn(note)
-            request = dataclasses.replace(request, notes=[*request.notes, note])
+            request = msgspec.structs.replace(request, notes=[*request.notes, note])
         access = CaptureAccess(capture, lambda: RemoteCommand(far, asked.options(), line, shell), from_far(shell))
         with contextlib.closing(access):
             link = connect_for_pull(str(folder), Pulled(shell.peer.host_key, None), shell.peer, progress.events)
-            request = dataclasses.replace(request, limit_rate=None, retries=0)
+            request = msgspec.structs.replace(request, limit_rate=None, retries=0)
             return push(link, request, progress, source_access=access, recorder=recorder)
 
     def work(logging: Run) -> ExitCode:
@@ -290,9 +292,9 @@ def _machine(text: str) -> Address:
     return address
 
 
-def _about_greeting(shell: FarShell) -> str | None:
-    if not shell.greeting:
+def _note_on_startup_output(shell: FarShell) -> str | None:
+    if not shell.startup_output:
         return None
-    beginning = safe_text(shell.greeting[:80])
-    count = f"the shell there prints {len(shell.greeting)} bytes before each command, which begin: {beginning}"
+    beginning = safe_text(shell.startup_output[:80])
+    count = f"the shell there prints {len(shell.startup_output)} bytes before each command, which begin: {beginning}"
     return f"{count}; they are expected at the beginning of the output"

@@ -156,7 +156,7 @@ def test_a_server_that_does_not_answer_is_an_error_that_names_offline(lab: Lab) 
 def test_an_older_copy_of_a_vault_is_noticed_before_the_push(lab: Lab) -> None:
     assert lab.push().code == 0
     vault = lab.folder / "vault"
-    for path in [*vault.glob("custody/*-heads.json*")][-2:]:
+    for path in sorted(vault.glob("custody/*-heads.json*"))[-2:]:
         path.unlink()
     for item in ("LAPTOP-1", "ANOTHER"):
         assert lab.push("--dry-run", "--item", item).code == ExitCode.CHAIN

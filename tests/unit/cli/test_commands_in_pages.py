@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.cli.capture import cut_words
 from tests.support.every_command import every_command
 
 ROOT = Path(__file__).parents[3]
@@ -31,6 +32,7 @@ def lines_of(page: str) -> Iterator[str]:
 def wrong_in(line: str) -> list[str]:
     """What of a command line does not exist."""
     _, *words = shlex.split(line.partition(" &")[0])
+    words = cut_words(words, is_push=False)
     name = next((found for found in (" ".join(words[:2]), words[0]) if found in COMMANDS), None)
     if name is None:
         return [] if words[0] == "COMMAND" else [words[0]]

@@ -106,6 +106,7 @@ def test_a_push_says_what_belongs_together(monkeypatch: pytest.MonkeyPatch, capf
         "Most used",
         "In detail",
         "What is read",
+        "What is read once, out of a pipe",
         "How it is done",
         "What is recorded",
         "Who signs",

@@ -175,9 +175,9 @@ def test_what_counts_as_nothing(tmp_path: Path, content: bytes | None, rules: di
     assert leaves_nothing(chosen, found.tally.manifest, found.tally.listed_folders) == is_refused
 
 
-def test_nothing_is_left_out_of_what_is_empty(tmp_path: Path) -> None:
+def test_an_empty_source_is_nothing_whatever_the_rules(tmp_path: Path) -> None:
     chosen = FilterRules.from_patterns(["*"], max_size=1, one_file_system=True)
-    assert not leaves_nothing(chosen, plan_acquisition(resolve_source(tmp_path), chosen).tally.manifest)
+    assert leaves_nothing(chosen, plan_acquisition(resolve_source(tmp_path), chosen).tally.manifest)
 
 
 def test_a_single_file_has_nothing_to_list(tmp_path: Path) -> None:

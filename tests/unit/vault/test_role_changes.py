@@ -171,7 +171,7 @@ def test_missing_roles_are_no_permission(vault: Vault, older: Vault, examiner: V
         with pytest.raises(TrustChangedError):
             one.load_trust()
         verdict, slugs = found(one)
-        assert (verdict, slugs - {"roles-not-stated"}) == ("fail", {"missing-document"})
+        assert (verdict, slugs - {"roles-not-stated"}) == ("fail", {"missing-document", "trust-changed"})
 
 
 def test_roles_that_cannot_be_read_are_neither_a_pass_nor_an_accusation(vault: Vault, examiner: VaultSigner) -> None:
