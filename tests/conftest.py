@@ -61,7 +61,7 @@ _OTHER_PEOPLES_WISHES: Final = (
 
 _skipped = pytest.StashKey[list[str]]()
 
-hypothesis.settings.register_profile("local", deadline=None, print_blob=True, max_examples=often(25, 1000))
+hypothesis.settings.register_profile("local", deadline=None, print_blob=True, max_examples=often(15, 1000))
 # In CI the same examples every time, so that a red run is about the change, and can be repeated anywhere.
 hypothesis.settings.register_profile("ci", hypothesis.settings.get_profile("local"), derandomize=True)
 hypothesis.settings.load_profile("ci" if IN_CI else "local")

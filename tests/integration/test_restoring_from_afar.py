@@ -16,7 +16,7 @@ from evidencesync.limits import MIB
 from evidencesync.protocol.evidence_messages import EvidenceAsk
 from evidencesync.protocol.messages import ASKING_VERSION, VERSIONS, Message
 from tests.corpus.lister import differences, list_folder
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench, copy_of, make_bench
 from tests.support.far_restore import restore_far
 from tests.support.link_in_between import LinkInBetween
 
@@ -24,10 +24,10 @@ NOT_SETTABLE = ("ctime", "btime", "inode", "device", "atime")
 LARGE = 5 * MIB + 12_345
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Something of everything that matters for what travels."""
-    made = make_bench(tmp_path)
+    made = make_bench(tmp_path_factory.mktemp("template"))
     source = made.source
     (source / "folder" / "below").mkdir(parents=True)
     (source / "empty folder").mkdir()
@@ -49,6 +49,11 @@ def bench(tmp_path: Path) -> Bench:
     os.utime(source / "folder", ns=(1, 987_654_321_000_000_000))
     made.push()
     return made
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    return copy_of(template, tmp_path)
 
 
 def same(bench: Bench, copy: Path) -> bool:

@@ -24,6 +24,7 @@ from evidencesync.vault.staged_files import StagedContent
 from evidencesync.vault.tree import TreeReader
 from tests.support.file_systems import SHARING, mounted
 from tests.support.rows_in_memory import RowsInMemory
+from tests.support.soak import often
 
 BASIS_SIZE = 700 * KIB + 123  # ends in the middle of a block
 
@@ -41,6 +42,7 @@ class Part:
 offsets = st.one_of(
     st.none(), st.none(), st.just(0), st.integers(0, 150).map(lambda block: block * 4096), st.integers(0, BASIS_SIZE)
 )
+
 lengths = st.one_of(st.integers(1, 10_000), st.integers(15_000, 270_000), st.integers(1, 60).map(lambda block: block * 4096))
 parts = st.builds(Part, st.sampled_from(["kept", "kept", "changed", "new", "zeros"]), st.integers(0, 1), offsets, lengths)
 
@@ -125,7 +127,7 @@ def put(assembly: Assembly, ground: Ground, plan: list[Part]) -> bytes:
 
 
 @pytest.mark.parametrize("held", [64 * KIB, 8 * MIB])
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=often(25, 1200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=st.lists(parts, min_size=1, max_size=12))
 def test_any_sequence_of_parts_comes_to_the_same_bytes(
     ground: Ground, held: int, plan: list[Part], monkeypatch: pytest.MonkeyPatch

@@ -28,6 +28,7 @@ from evidencesync.verify.audit import audit_vault, verified_manifest
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import MOMENT, ROOT, HostileClient, entry_of
 from tests.support.moments import LONG_AFTER_NS
+from tests.support.soak import often
 
 NOW_NS = LONG_AFTER_NS
 NAMES = (b"a", b"b", b"d", b"d/a", b"d/b", b"d/e", b"d/e/a", b"e\xff", b"line\n", b"z" * 255)
@@ -151,7 +152,7 @@ def offer(bench: Bench, source: list[tuple[Entry, bytes]], header: dict[str, Any
         client.link.close()
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=often(20, 800), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(source=sources(), header=seldom(HEADERS), record=seldom(RECORDS))
 def test_what_a_vault_takes_verify_passes_and_everybody_reads(
     bench: Bench, source: list[tuple[Entry, bytes]], header: dict[str, Any], record: dict[str, Any]

@@ -21,6 +21,7 @@ from evidencesync.limits import (
     WINDOW,
     ZERO_WEIGHT,
 )
+from tests.support.soak import often
 
 
 def cut(content: bytes, cuts: list[int]) -> list[Segment]:
@@ -67,7 +68,7 @@ def build(plan: list[tuple[str, int, int]]) -> bytes:
     return bytes(made)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=often(50, 3000), deadline=None)
 @given(plan=pieces, seed=st.integers(0, 2**32))
 def test_any_split_of_the_input_gives_the_same_segments_and_all_bytes(plan: list[tuple[str, int, int]], seed: int) -> None:
     content = build(plan)
@@ -98,7 +99,7 @@ def cut_with_holes(plan: list[tuple[str, int, int]], chance: random.Random) -> l
     return segments + cutter.finish()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=often(80, 6000), deadline=None)
 @given(plan=pieces, seed=st.integers(0, 2**32))
 def test_zeros_that_come_as_a_hole_give_the_same_segments_as_zeros_that_were_read(
     plan: list[tuple[str, int, int]], seed: int
@@ -149,7 +150,7 @@ def test_a_segment_stands_for_no_more_zeros_than_a_receiver_takes() -> None:
     assert segments[1].held_bytes == segments[1].literal_bytes + segments[1].zero_bytes // ZERO_WEIGHT
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=often(30, 1600), deadline=None)
 @given(plan=pieces)
 def test_every_bound_that_a_receiver_enforces_is_kept(plan: list[tuple[str, int, int]]) -> None:
     for segment in cut(build(plan), [100_000, 300_001]):

@@ -18,6 +18,7 @@ from evidencesync.compare.folder import CompareRequest, compare_folder
 from evidencesync.compare.store import Category, Compared
 from evidencesync.verify.context import VerifyProgress
 from tests.support.manifest_of_a_folder import write_manifest
+from tests.support.soak import often
 
 Tree = dict[str, bytes]
 NAMES: Final = ("a", "b", "c", "d", "a-b", "x/a", "x/b", "x/y/a", "x-y", "z")
@@ -82,7 +83,7 @@ def expected_counts(before: Tree, after: Tree) -> Counter[Category]:
     return +counts
 
 
-@settings(max_examples=120)
+@settings(max_examples=often(40, 2400))
 @given(before=st.dictionaries(st.sampled_from(NAMES), CONTENTS), edits=st.lists(EDITS, max_size=8))
 def test_random_edits_are_called_what_an_oracle_calls_them(before: Tree, edits: list[tuple[str, str, str, bytes]]) -> None:
     after = edited(before, edits)
@@ -104,7 +105,7 @@ def test_random_edits_are_called_what_an_oracle_calls_them(before: Tree, edits: 
     assert len(moved_from) == len(set(moved_from))  # a name is left once
 
 
-@settings(max_examples=25)
+@settings(max_examples=often(15, 500))
 @given(before=st.sets(st.sampled_from(NAMES), min_size=1), edits=st.lists(EDITS, max_size=6))
 def test_the_counts_are_those_of_hashdeep_where_no_two_files_are_equal(
     before: set[str], edits: list[tuple[str, str, str, bytes]], hashdeep: str

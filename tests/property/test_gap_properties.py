@@ -21,6 +21,7 @@ from evidencesync.source.filters import FilterRules
 from evidencesync.source.reader import open_file
 from evidencesync.source.walker import walk
 from tests.support.bad_disk import BadFile, bad_disk
+from tests.support.soak import often
 
 SIZE = 5 * MIB + 777
 
@@ -34,7 +35,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, BadFi
         yield mounted.place, file
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=often(20, 800), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.integers(0, SIZE - 1), st.one_of(st.integers(1, 20_000), st.integers(1, 2 * MIB))), max_size=6),
 )

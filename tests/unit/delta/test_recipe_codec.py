@@ -16,6 +16,7 @@ from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.limits import MAX_CHUNK, MAX_FILE_SIZE, MAX_SEGMENT_ROWS, MAX_ZERO_EXTENT
 from tests.support.rows_in_memory import RowsInMemory, encode
+from tests.support.soak import often
 
 LAST = 1 << 63
 HEADS_AT_ONCE = 64 * 1024
@@ -25,6 +26,7 @@ rows = st.one_of(
     st.builds(Row, st.integers(1, MAX_CHUNK), st.binary(min_size=16, max_size=16).map(ChunkDigest)),
     st.builds(Row, st.integers(1, MAX_ZERO_EXTENT), st.just(ZERO_DIGEST)),
 )
+
 segments = st.lists(st.lists(rows, min_size=1, max_size=12), max_size=6)
 contents = st.binary(min_size=32, max_size=32).map(Blake3Digest)
 
@@ -222,7 +224,7 @@ def test_no_more_is_asked_for_at_once_than_a_hundred_kilobytes() -> None:
     assert max(asked) <= 100_000
 
 
-@settings(max_examples=300)
+@settings(max_examples=often(80, 6000))
 @given(data=st.binary(max_size=300))
 def test_any_bytes_are_recipes_or_a_typed_error(data: bytes) -> None:
     try:
@@ -233,7 +235,7 @@ def test_any_bytes_are_recipes_or_a_typed_error(data: bytes) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@settings(max_examples=often(60, 4000))
 @given(parts=segments.filter(bool), at=st.integers(0, 10**6), bit=st.integers(0, 7), cut=st.booleans())
 def test_a_damaged_file_is_recipes_or_a_typed_error(parts: list[list[Row]], at: int, bit: int, cut: bool) -> None:
     data = bytearray(encode(build(CONTENT, parts)))

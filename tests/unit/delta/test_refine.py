@@ -26,6 +26,7 @@ from evidencesync.delta.refine import (
 from evidencesync.delta.rows import ZERO_DIGEST, Row
 from evidencesync.evidence.digest import ChunkDigest
 from evidencesync.limits import GRID_PIECE, KIB, MAX_PIECE, MEAN_CHUNK, MIN_PIECE, PIECE_DIGEST
+from tests.support.soak import often
 
 KEY = piece_key("one session")
 phases = st.one_of(st.none(), st.integers(0, GRID_PIECE - 1))
@@ -66,14 +67,14 @@ def lacked_of(new: bytes, basis: bytes, phase: int | None) -> int:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=often(80, 6000), deadline=None)
 @given(change=changes(), phase=phases)
 def test_the_new_content_comes_out_whatever_the_basis_is(change: tuple[bytes, bytes], phase: int | None) -> None:
     old, new = change
     lacked_of(new, old, phase)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=often(40, 2000), deadline=None)
 @given(content=st.binary(max_size=9000), phase=phases)
 def test_the_same_content_costs_nothing(content: bytes, phase: int | None) -> None:
     assert lacked_of(content, content, phase) == 0
@@ -195,7 +196,7 @@ def test_a_second_look_takes_in_what_lies_around() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@settings(max_examples=often(60, 4000))
 @given(
     lengths=st.lists(st.integers(-50, 50).filter(bool), min_size=1, max_size=12),
     places=st.lists(st.one_of(st.none(), st.integers(0, 500)), min_size=12, max_size=12),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from evidencesync.files.holes import HOLE_STEP, LEAST_HOLE, Extent, HoleFinder, extents
 from evidencesync.limits import KIB, MIB
+from tests.support.soak import often
 
 plans = st.lists(st.tuples(st.booleans(), st.integers(1, 60)), max_size=14)
 
@@ -29,7 +30,7 @@ def sparse(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=often(25, 1200), deadline=None)
 @given(plan=plans, seed=st.integers(0, 2**32), most=st.sampled_from([5000, 64 * KIB, 2**40]))
 def test_data_and_holes_cover_a_range_and_give_its_bytes(
     tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[bool, int]], seed: int, most: int

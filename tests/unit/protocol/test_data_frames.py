@@ -16,6 +16,7 @@ from evidencesync.limits import MAX_FRAME_BODY
 from evidencesync.protocol.data_frames import MAX_DATA, RAW, ZSTD, Compress, ContentCounter, DataDecoder, DataEncoder, Outgoing
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder
 from evidencesync.protocol.messages import PREAMBLE, Alive, ChunkData, Page
+from tests.support.soak import often
 
 CHOICES: list[Compress] = ["auto", "always", "never"]
 
@@ -51,7 +52,7 @@ def test_empty_parts_say_nothing_about_the_others() -> None:
     assert len(frame) < 1000
 
 
-@settings(max_examples=150)
+@settings(max_examples=often(50, 3000))
 @given(parts=parts_of_data, compress=st.sampled_from(CHOICES), rate=st.sampled_from([None, 1e3, 1e12]))
 def test_data_comes_back_whatever_was_chosen(parts: list[bytes], compress: Compress, rate: float | None) -> None:
     if not parts:
@@ -155,7 +156,7 @@ def test_a_bomb_does_not_go_off(bomb: str, said: int) -> None:
     assert peak < 2 * MAX_DATA
 
 
-@settings(max_examples=300)
+@settings(max_examples=often(80, 6000))
 @given(codec=st.sampled_from([RAW, ZSTD]), size=st.integers(0, 3000), payload=st.binary(max_size=300))
 def test_any_bytes_are_data_or_a_typed_error(codec: int, size: int, payload: bytes) -> None:
     try:
@@ -165,7 +166,7 @@ def test_any_bytes_are_data_or_a_typed_error(codec: int, size: int, payload: byt
     assert len(raw) == size
 
 
-@settings(max_examples=150)
+@settings(max_examples=often(50, 3000))
 @given(data=st.binary(min_size=100, max_size=2000), at=st.integers(0, 10**6), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_noticed_or_changes_nothing_of_the_length(data: bytes, at: int, bit: int) -> None:
     frame = bytearray(head(ZSTD, len(data)) + packed(data))

@@ -111,6 +111,7 @@ from evidencesync.protocol.pull_messages import (
     SurveyPage,
 )
 from evidencesync.protocol.verdict_messages import Checking, VerdictShown, VerifyAsk
+from tests.support.soak import often
 
 TYPES = sorted(MESSAGE_TYPES)
 
@@ -422,7 +423,7 @@ def test_data_is_no_message() -> None:
     assert DATA_FRAME not in MESSAGE_TYPES
 
 
-@settings(max_examples=300)
+@settings(max_examples=often(80, 6000))
 @given(number=st.sampled_from(TYPES), body=st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_a_typed_error(number: int, body: bytes) -> None:
     try:
@@ -440,7 +441,7 @@ plain = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=100)
+@settings(max_examples=often(40, 2000))
 @given(number=st.sampled_from(TYPES), fields=st.lists(plain, max_size=8))
 def test_any_values_are_a_message_or_a_typed_error(number: int, fields: list[Any]) -> None:
     try:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.limits import MAX_MANIFEST_LINE, MAX_PAGE, MAX_PAGE_LINES, PAGE_CUT
 from evidencesync.protocol.pages import PageCutter, cut_pages, page_positions
+from tests.support.soak import often
 
 HEADER = b'{"format":"evidencesync-manifest/1","vault_id":"0"}\n'
 FOOTER = b'{"counts":{"file":3},"flags":{},"bytes":5}\n'
@@ -37,7 +38,7 @@ lines_of_manifests = st.lists(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=often(40, 2000))
 @given(lines=lines_of_manifests)
 def test_the_vault_finds_the_pages_that_a_sender_cut(lines: list[bytes]) -> None:
     sent = as_sent(lines)
@@ -45,7 +46,7 @@ def test_the_vault_finds_the_pages_that_a_sender_cut(lines: list[bytes]) -> None
     assert b"".join(sent) == HEADER + b"".join(lines) + FOOTER
 
 
-@settings(max_examples=100)
+@settings(max_examples=often(40, 2000))
 @given(lines=lines_of_manifests)
 def test_every_page_lies_where_it_is_said_to(lines: list[bytes]) -> None:
     manifest = HEADER + b"".join(lines) + FOOTER
@@ -55,7 +56,7 @@ def test_every_page_lies_where_it_is_said_to(lines: list[bytes]) -> None:
         assert manifest[offset : offset + length] == page
 
 
-@settings(max_examples=60)
+@settings(max_examples=often(25, 1200))
 @given(lines=lines_of_manifests)
 def test_no_page_is_larger_than_a_receiver_takes(lines: list[bytes]) -> None:
     for page in as_sent(lines):

@@ -14,6 +14,7 @@ from evidencesync.source.details import DetailReader
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.reader import OpenedFile, open_file, read_small
 from evidencesync.source.walker import Found, walk
+from tests.support.soak import often
 
 AsNobody = Callable[[str, Path], object]
 LIMIT = 128 * 1024
@@ -43,7 +44,7 @@ def tick(path: Path) -> None:
     probe.unlink()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=often(20, 800), deadline=None)
 @given(content=st.binary(max_size=5000), buffer_size=st.integers(1, 6000))
 def test_any_buffer_gives_the_same_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes, buffer_size: int) -> None:
     path = tmp_path_factory.getbasetemp() / "content"

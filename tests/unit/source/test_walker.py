@@ -19,6 +19,7 @@ from evidencesync.source import walker
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import resolve_source
 from evidencesync.source.walker import Found, walk
+from tests.support.soak import often
 
 AsNobody = Callable[[str, Path], object]
 ALL = FilterRules.none()
@@ -107,7 +108,7 @@ TREES = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=often(25, 1200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([b"a", b"a-", b"a.", b"b\n", b"\xff"]), TREES, max_size=5))
 def test_any_tree_is_walked_whole_and_in_order(tree: dict[bytes, object]) -> None:
     def build(folder: bytes, below: dict[bytes, object]) -> None:

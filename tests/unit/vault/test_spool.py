@@ -22,6 +22,7 @@ from evidencesync.vault.item import lock_item
 from evidencesync.vault.staged_files import SpooledRows
 from evidencesync.vault.staging import Staging
 from evidencesync.vault.vault import Vault
+from tests.support.soak import often
 from tests.unit.vault.acquiring import Acquirer
 
 MOST = 256 * 1024 + 512 * 24  # the buffer, and the longest segment
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=often(25, 1000))
 @given(parts=st.lists(st.binary(max_size=50), max_size=30), buffer=st.integers(1, 60), data=st.data())
 def test_what_was_added_comes_back_at_its_place(folder: int, parts: list[bytes], buffer: int, data: st.DataObject) -> None:
     spool, whole = SpooledRows(folder), b""

@@ -29,6 +29,7 @@ from evidencesync.watch.watch import (
     open_observer,
     watch,
 )
+from tests.support.soak import often
 
 HOUR = 3600.0
 PACE = WatchIntervals(settle=10, every=900)
@@ -306,7 +307,7 @@ def test_a_night_without_a_network_does_not_count_where_the_vault_is_not_there_n
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=often(20, 800))
 @given(
     changes=st.lists(st.floats(0.5, 4000), max_size=40),
     settle=st.floats(0.5, 60),
