@@ -11,6 +11,8 @@ import pytest
 
 from evidencesync.cli import app
 from evidencesync.cli.console import Console
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.prepared_program import PreparedProgram, Request
 
 pytestmark = [pytest.mark.usefixtures("measured_processes"), pytest.mark.slow]  # what is started here is seen nowhere else
 
@@ -53,11 +55,8 @@ def test_who_has_no_memory_left_to_say_so_says_so_all_the_same(
 
 
 def _outcome(arguments: list[str], extra: list[str], **environment: str) -> tuple[int, bytes, bytes]:
-    script = "import sys; from evidencesync.cli.app import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments, *extra], capture_output=True, check=False, env={**os.environ, **environment}
-    )
-    return done.returncode, done.stdout, done.stderr
+    request = Request.make([*arguments, *extra], Path.cwd(), {**os.environ, **environment})
+    return PreparedProgram.of_this_run().run(request, b"", PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize(
