@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration.cli_program import ITEM, TIMEOUT_SECONDS, Lab, started_program
 from tests.integration.test_cli_remote import _ssh_options
+from tests.support.patience import wait_until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
@@ -177,7 +178,7 @@ def test_a_vaults_end_killed_while_it_concludes_has_published_once_or_not_at_all
     assert pushing.ended()["acquisition"] == 1  # of a session that came to its end, or of the one after it
     assert_whole(lab)
     assert len(list(lab.folder.glob("vault/cases/*/*/acquisitions/*"))) == 1
-    assert pushing.pids("serve --vault") == []
+    wait_until(lambda: not pushing.pids("serve --vault"))
 
 
 def test_a_sender_killed_while_the_vault_concludes_finds_it_published(lab: Lab, sshd: Sshd) -> None:
