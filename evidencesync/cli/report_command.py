@@ -272,7 +272,8 @@ def _write(
         found = sum(len(item.acquisitions) for item in gathered.report.items)
         if found != counted:  # others were received meanwhile, or some could not be listed before
             places = stack.enter_context(to.opened(root, found, signed=is_signed))
-        choices = Choices(to.files or to.kind != "pdf", signed_by(verifier, gathered.report.trust))
+        key = None if verifier is None else verifier.signer.public_key
+        choices = Choices(to.files or to.kind != "pdf", signed_by(verifier, gathered.report.trust), key)
         made = write_files(gathered, places, to.kind, choices)
         output = made.output
         if verifier is not None:

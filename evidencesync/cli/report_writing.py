@@ -26,10 +26,9 @@ from evidencesync.home import user_name
 from evidencesync.outside import NewFile
 from evidencesync.report.document import Item, Trust
 from evidencesync.report.gather import Gathered
-from evidencesync.report.volumes import SIGNATURE, Choices, volumes, with_digests
+from evidencesync.report.volumes import REPORT_NAMESPACE, SIGNATURE, Choices, volumes, with_digests
 from evidencesync.report.write import write_report
 
-REPORT_NAMESPACE: Final = "report@evidencesync"
 _WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE", "not-verified": "NOT VERIFIED"}
 
 

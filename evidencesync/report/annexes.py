@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from evidencesync.custody.principals import VAULT_PRINCIPAL
+from evidencesync.custody.publickey import PublicKey
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Bullets, Column, Commands, Fact, Facts, FileTable, Paragraph, Section, Table
 from evidencesync.report.document import Acquisition, Report
 from evidencesync.report.exhibits import technical_facts
 from evidencesync.report.verdicts import places_text
-from evidencesync.report.volumes import Choices, Volume
+from evidencesync.report.volumes import REPORT_NAMESPACE, Choices, Volume
 
 _STEPS: Final = (
     'verify() { ssh-keygen -Y verify -f my_signers -r revoked -I "$1" -n "$2" -s "$A/$3.sig" < "$A/$3"; }',
@@ -23,6 +24,7 @@ _STEPS: Final = (
     '(cd "$A" && sha256sum acquired.json manifest.jsonl manifest.jsonl.sig SHA256SUMS BLAKE3SUMS chunks.bin)',
 )
 
+_REPORT_STEP: Final = f'ssh-keygen -Y verify -f my_signers -r revoked -I "$SIGNER" -n {REPORT_NAMESPACE} -s "$R.sig" < "$R"'
 
 _SIGNS: Final = {
     "session@evidencesync": "transfers",
@@ -37,7 +39,7 @@ def annexes(report: Report, volume: Volume, choices: Choices) -> Iterator[Sectio
     is_first = volume.number == 1
     if is_first:
         yield _trust(report)
-    yield _how_to_verify(report, volume)
+    yield _how_to_verify(report, volume, choices)
     yield _technical(volume)
     if is_first:
         yield Section(
@@ -95,14 +97,27 @@ def _validity(after: str | None, before: str | None, *, revoked: bool) -> str:
 
 
 def _signer_lines(report: Report, volume: Volume) -> list[str]:
-    """A line of a list of signers for each examiner's key and the vault's. The keys come from their owners, and not from here."""
+    """The lines of a list of signers for each examiner's key and the vault's. Keys come from their owners, and not from here."""
     headers = [one.header for shown in volume.items for one in shown.acquisitions if one.header is not None]
     wanted = [(header.examiner.principal, "manifest@evidencesync", header.examiner.key) for header in headers]
     algorithms = {signer.key: signer.algorithm for signer in report.trust.signers}
-    return [
-        f'{_quoted(principal)} namespaces="{namespace}" {safe_text(algorithms.get(key, "ALGORITHM"))} KEY {safe_text(key)}'
-        for principal, namespace, key in dict.fromkeys([*wanted, (VAULT_PRINCIPAL, "receipt@evidencesync", report.vault.key)])
-    ]
+    lines = dict.fromkeys([*wanted, (VAULT_PRINCIPAL, "receipt@evidencesync", report.vault.key)])
+    return [line for principal, namespace, key in lines for line in _signer(principal, namespace, key, algorithms.get(key))]
+
+
+def _signer(principal: str, namespace: str, key: str, algorithm: str | None) -> list[str]:
+    """Whose line it is, by the fingerprint, and the line: a page breaks neither, so that they can be copied."""
+    return [f"# {safe_text(key)}", f'{_quoted(principal)} namespaces="{namespace}" {safe_text(algorithm or "ALGORITHM")} KEY']
+
+
+def _own_signature(report: Report, name: str, key: PublicKey) -> Iterator[AnyBlock]:
+    """How the signature of this very file is checked: the line of its signer, and the command."""
+    known = (signer.principals for signer in report.trust.signers if signer.key == key.fingerprint)
+    principal = next(iter(next(known, [])), "signer")
+    yield Paragraph(texts.VERIFY_REPORT_SIGNER)
+    yield Commands(_signer(principal, REPORT_NAMESPACE, key.fingerprint, key.algorithm))
+    yield Paragraph(texts.VERIFY_REPORT)
+    yield Commands([f"R={shell_text(name)} SIGNER={shell_text(principal)}", _REPORT_STEP])
 
 
 def _quoted(principal: str) -> str:
@@ -110,7 +125,7 @@ def _quoted(principal: str) -> str:
     return f'"{shown}"' if " " in shown else shown
 
 
-def _how_to_verify(report: Report, volume: Volume) -> Section:
+def _how_to_verify(report: Report, volume: Volume, choices: Choices) -> Section:
     """The steps once, and for each acquisition the line that says which it is."""
     which = [
         f"A={shell_text(f'{shown.item.folder}/acquisitions/{one.number:04}')} "
@@ -124,6 +139,8 @@ def _how_to_verify(report: Report, volume: Volume) -> Section:
     if which:
         blocks += [Paragraph(texts.VERIFY_WHICH), Commands(which), Paragraph(texts.VERIFY_STEPS), Commands(list(_STEPS))]
     blocks.append(Paragraph(texts.VERIFY_REST))
+    if choices.key is not None:
+        blocks += _own_signature(report, volume.names[volume.number - 1], choices.key)
     return Section("How to verify without evidencesync", 2, "verify", blocks)
 
 

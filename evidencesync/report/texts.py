@@ -182,8 +182,9 @@ LIMITS: Final[list[str]] = [
 VERIFY_INTRO: Final = (
     "With bash, ssh-keygen, sha256sum and b3sum alone, in the vault's folder. Two files must come from you, not from the vault; "
     "write their full paths where my_signers and revoked stand. my_signers has one line for each examiner's key, and one for the "
-    "vault's, as below, where the second word of the owner's .pub file takes the place of KEY. revoked has one line for each key "
-    "that counts for nothing; it may be empty. Compare the keys with their owners, over another channel."
+    "vault's: they stand below, each under the fingerprint of its key. The second word of the owner's .pub file takes the place "
+    "of KEY. revoked has one line for each key that counts for nothing; it may be empty. Compare the keys with their owners, "
+    "over another channel."
 )
 VERIFY_SIGNERS: Final = "The lines of my_signers:"
 VERIFY_WHICH: Final = "For one acquisition after the other, type its line:"
@@ -191,6 +192,9 @@ VERIFY_STEPS: Final = "and after it these steps:"
 VERIFY_REST: Final = (
     "Each of the two lines by ssh-keygen begins with Good. The digests that the last step prints must be those in receipt.json."
 )
+VERIFY_REPORT_SIGNER: Final = "This report is signed, too. my_signers needs the line of its signer:"
+VERIFY_REPORT: Final = "Its signature lies beside it. In the folder of both, this prints a line that begins with Good:"
+WHAT_TO_DO: Final = "For whoever keeps the vault, or has it checked. In commands, VAULT is the vault's folder:"
 
 
 # Found by setting each character in PDF/A with typst 0.15; a test sets all of them again. Left out: scripts that are written

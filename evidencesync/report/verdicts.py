@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from evidencesync.custody import labels
@@ -11,11 +11,12 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, extent_text
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
-from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, Paragraph, Section, Table
+from evidencesync.report.blocks import AnyBlock, Bullets, Column, Fact, Facts, Paragraph, Section, Table
 from evidencesync.report.document import Item, Judgement, PathPair, Report
 from evidencesync.report.places import EvidencePlace, acquisition_folder, evidence_place, path_of
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Finding, leaves_open
+from evidencesync.verify.next_steps import next_steps
 
 _FINDINGS_SHOWN: Final = 500
 _ORDER: Final = {"error": 0, "warning": 1, "info": 2}
@@ -196,6 +197,13 @@ def findings_section(judgement: Judgement, items: Iterable[Item] = ()) -> Sectio
     if heads:
         blocks += [Paragraph("Chain heads that the check saw, to be compared with those that were kept elsewhere:"), Facts(heads)]
     return Section("Findings", 2, "findings", blocks)
+
+
+def what_to_do(judgement: Judgement) -> Iterator[Section]:
+    """What a person does now who has read the findings; nothing after a pass."""
+    steps = next_steps(judgement.findings) if judgement.state in {"fail", "incomplete"} else []
+    if steps:
+        yield Section("What to do", 2, "what-to-do", [Paragraph(texts.WHAT_TO_DO), Bullets(steps)])
 
 
 def _copies_texts(items: Iterable[Item]) -> dict[EvidencePlace, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from evidencesync.custody.publickey import PublicKey
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_PDF_ACQUISITIONS, MAX_PDF_VOLUMES
@@ -15,15 +16,17 @@ from evidencesync.report.gather import Gathered
 from evidencesync.report.verdicts import path_remarks, places_text
 from evidencesync.vault.layout import ItemLayout
 
+REPORT_NAMESPACE: Final = "report@evidencesync"
 SIGNATURE: Final = ".sig"  # behind the name of each file that is signed
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a report has by choice. `signed_by`: who will sign it, safe to show."""
+    """What a report has by choice. `signed_by`: who will sign it, safe to show; `key`: with which key."""
 
     files: bool = True
     signed_by: str | None = None
+    key: PublicKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

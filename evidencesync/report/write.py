@@ -33,6 +33,7 @@ from evidencesync.report.verdicts import (
     places_text,
     some_text,
     touched_text,
+    what_to_do,
 )
 from evidencesync.report.volumes import Choices, Volume
 
@@ -46,7 +47,7 @@ def compose(report: Report, volume: Volume, choices: Choices) -> Pages:
     """All pages of one file. Quoted text is made safe to show here, or in the functions that this one calls."""
     sections = [*([volume_section(volume)] if volume.is_split else [])]
     if volume.number == 1:
-        sections.append(findings_section(report.judgement, report.items))
+        sections += [findings_section(report.judgement, report.items), *what_to_do(report.judgement)]
     for shown in volume.items:
         sections += exhibit_sections(shown, report.judgement)
     sections += annexes(report, volume, choices)

@@ -471,8 +471,9 @@ def test_what_the_report_tells_an_expert_to_type_works(
     (tmp_path / "revoked").touch()
     steps = [line for line in steps if "b3sum" not in line]
     keys = [PublicKey.from_line(line[line.index("ssh-") :]) for line in trusted_lines(whole)]
-    filled = [line.replace(" KEY ", f" {key.line().split()[1]} ") for line in signers for key in keys if key.fingerprint in line]
-    assert len(filled) == len(signers) == 2
+    by_key = {f"# {key.fingerprint}": key.line().split()[1] for key in keys}
+    filled = [line.removesuffix("KEY") + by_key[above] for above, line in zip(signers[::2], signers[1::2], strict=True)]
+    assert len(filled) == 2
     (tmp_path / "my_signers").write_text("\n".join(filled) + "\n")
     script = "\n".join(steps).replace("my_signers", str(tmp_path / "my_signers"))
     script = script.replace("-r revoked", f"-r {tmp_path / 'revoked'}")
@@ -504,6 +505,13 @@ def test_a_signed_report_is_recorded_and_ssh_keygen_checks_it(
     output = json.loads(capfd.readouterr().out)
     assert schema_errors(output, "report-output") == []
     assert "Report signed by Ben, with the key SHA256:" in " ".join(run("pdftotext", "-layout", "-l", "1", file, "-").split())
+    said = [line.strip() for line in run("pdftotext", "-layout", file, "-").splitlines()]
+    signer = next(line for line in said if line.startswith("ben@lab namespaces="))
+    (tmp_path / "my_signers").write_text(signer.removesuffix("KEY") + public.split()[1])
+    (tmp_path / "revoked").touch()
+    typed = "\n".join(line for line in said if line.startswith("R=") or '-s "$R.sig"' in line)
+    answer = subprocess.run(["bash", "-c", typed], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert answer.stdout.startswith('Good "report@evidencesync" signature for ben@lab'), (typed, answer.stderr)
     signers = tmp_path / "signers"
     signers.write_text(f"ben@lab {public}")
     command = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", "ben@lab", "-n", "report@evidencesync"]

@@ -17,13 +17,13 @@ from typing import Final
 import msgspec
 import pytest
 
-from evidencesync.cli.report_writing import REPORT_NAMESPACE
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, Person
 from evidencesync.custody.record import decode_record, encode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.trust import signer_line
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.report.volumes import REPORT_NAMESPACE
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.vault import Vault
 from tests.support.bench_of_evidence import Bench, make_bench

@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from evidencesync.cli.verify_command import verdict_lines
-from evidencesync.cli.verify_next import _NEXT, next_lines
+from evidencesync.cli.verify_next import next_lines
 from evidencesync.exit_codes import ExitCode
 from evidencesync.verify.checks import MEANINGS, Check
 from evidencesync.verify.findings import Asked, Checked, Finding, Head, Verdict
+from evidencesync.verify.next_steps import NEXT
 
 
 def finding(severity: Literal["info", "warning", "error"], message: str) -> Finding:
@@ -69,8 +70,8 @@ def test_of_many_warnings_of_a_kind_the_first_are_shown_and_of_errors_all() -> N
 
 def test_every_kind_of_finding_that_spoils_a_verdict_says_what_to_do_now() -> None:
     spoiling = {slug for slug, one in MEANINGS.items() if one.code is not ExitCode.COMPLETE}
-    assert spoiling - set(_NEXT) == {"vault-not-found", "not-there"}  # which have a hint
-    assert set(_NEXT) <= spoiling
+    assert spoiling - set(NEXT) == {"vault-not-found", "not-there"}  # which have a hint
+    assert set(NEXT) <= spoiling
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from evidencesync.report import texts
-from evidencesync.report.blocks import Table
+from evidencesync.report.blocks import Bullets, Paragraph, Table
 from evidencesync.report.document import HandOver, Item, Judgement, Report, State
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
@@ -20,11 +20,13 @@ from evidencesync.report.verdicts import (
     place_text,
     places_text,
     touched_text,
+    what_to_do,
 )
 from evidencesync.report.volumes import Choices, volumes
 from evidencesync.report.write import compose
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.findings import Finding
+from evidencesync.verify.next_steps import NEXT
 from tests.support.bench_of_evidence import make_bench
 from tests.support.moments import LONG_AFTER_NS
 from tests.support.reported_vault import damage
@@ -55,6 +57,16 @@ def test_page_one_says_which_acquisition_has_failed(gathered: Gathered) -> None:
     place = [column.title for column in first.items.columns].index("Errors")
     assert [row[place].partition(",")[0] for row in first.items.rows] == ["none", "✗ 1 error"]
     assert first.sentence.endswith("The errors are about 1 acquisition (item E1, acquisition 2). They name b.txt.")
+
+
+def test_a_reader_of_findings_is_told_what_to_do_and_where_nothing_holds_is_told_nothing(report: Report) -> None:
+    (section,) = what_to_do(report.judgement)
+    paragraph, steps = section.blocks
+    assert paragraph == Paragraph(texts.WHAT_TO_DO)
+    assert isinstance(steps, Bullets)
+    assert steps.items == [NEXT["file-damaged"]]
+    states: tuple[State, ...] = ("pass", "not-verified")
+    assert not [one for state in states for one in what_to_do(msgspec.structs.replace(report.judgement, state=state))]
 
 
 def test_page_one_says_what_was_collected_from_where_by_whom_and_when(gathered: Gathered) -> None:
