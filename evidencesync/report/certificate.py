@@ -13,6 +13,7 @@ from evidencesync.custody.labels import device_facts_text, digests_text, label_t
 from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, size_text, time_text
 from evidencesync.report.blocks import Sink
+from evidencesync.report.custody_pages import timestamp_text
 from evidencesync.report.document import Acquisition, Item, Report
 from evidencesync.report.exhibits import gaps_text, not_read_again
 from evidencesync.report.places import shown_path
@@ -73,6 +74,7 @@ _LABELS: Final = (
     "Organisation",
     "Started",
     "Received and stored",
+    "Trusted timestamp",
     "Tool",
     "Command",
     "Digests taken",
@@ -144,6 +146,7 @@ def _known(item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
     yield "Organisation", safe_text(header.examiner.organisation or "", 400)
     yield "Started", time_text(header.started)
     yield "Received and stored", time_text(receipt.finished)
+    yield "Trusted timestamp", timestamp_text(item, one)
     yield "Tool", f"{safe_text(header.method.tool, 200)} {safe_text(header.method.version, 200)}"
     yield "Command", shell_text(*header.method.command_line)
     where = {"source": "at the source, while it was read", "arrival": "on arrival, for nothing ran at the source"}

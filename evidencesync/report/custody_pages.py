@@ -10,7 +10,7 @@ from evidencesync.evidence.number_format import time_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import Column, Fact, Paragraph, Section, Table
 from evidencesync.report.charts import custody_timeline
-from evidencesync.report.document import CustodyStep, HandOver, Item
+from evidencesync.report.document import Acquisition, CustodyStep, HandOver, Item
 from evidencesync.report.record_texts import message_text, record_text, value_text
 
 if TYPE_CHECKING:
@@ -41,9 +41,11 @@ def sealing_record(item: Item) -> CustodyRecord | None:
     return next((record for record in _records(item) if record.type == "sealed"), None)
 
 
-def timestamp_text(item: Item, acquisition: int) -> str:
-    """What a timestamp of an acquisition says that is there: when it existed, by whose word, and where that is recorded."""
-    stamps = [one for one in _records(item) if one.type == "timestamped" and one.acquisition == acquisition]
+def timestamp_text(item: Item, one: Acquisition) -> str:
+    """Says when an acquisition existed, by whose word and in which record, by its timestamp; or that it has none."""
+    if not one.timestamped:
+        return "none"
+    stamps = [record for record in _records(item) if record.type == "timestamped" and record.acquisition == one.number]
     if not stamps:
         return "there is one, which no custody record states"
     last = stamps[-1]

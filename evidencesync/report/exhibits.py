@@ -157,7 +157,7 @@ def _manifest_facts(item: Item, one: Acquisition) -> Iterator[Fact]:
         yield Fact("Gaps at the source", gaps_text(one))
         if (earlier := not_read_again(item, one)) is not None:
             yield Fact("Not read again", earlier)
-    yield Fact("Trusted timestamp", timestamp_text(item, one.number) if one.timestamped else "none")
+    yield Fact("Trusted timestamp", timestamp_text(item, one))
 
 
 def _header_facts(header: ManifestHeader, footer: ManifestFooter | None) -> Iterator[Fact]:

@@ -13,6 +13,7 @@ import pytest
 from evidencesync.cli.app import main
 from evidencesync.custody.documents import Earlier
 from evidencesync.report.certificate import ALL_NAMES, BLANK, write_certificate
+from evidencesync.report.custody_pages import timestamp_text
 from evidencesync.report.document import FlaggedEntry, PathPair, Report
 from evidencesync.report.gather import VerdictSource, gather
 from evidencesync.report.judging import ReportScope
@@ -58,6 +59,14 @@ def test_what_was_verified_is_filled_in_and_whoever_will_sign_is_blank(report: R
     for label in ("My name is", "Name:", "Signature:", "Organisation:", "training and experience:"):
         assert f"{label} {BLANK}" in text
     assert ("902(14)" in text, "1746" in text) == ((True, True) if kind == "certificate" else (False, False))
+
+
+def test_the_schedule_says_of_a_timestamp_what_the_report_says(report: Report) -> None:
+    assert "Trusted timestamp: none\\par" in draft(report)
+    (one,) = report.items[0].acquisitions
+    stamped = msgspec.structs.replace(one, timestamped=True)
+    item = msgspec.structs.replace(report.items[0], acquisitions=[stamped])
+    assert f"Trusted timestamp: {timestamp_text(item, stamped)}\\par" in draft(msgspec.structs.replace(report, items=[item]))
 
 
 @pytest.mark.parametrize("state", ["fail", "incomplete", "not-verified"])

@@ -9,7 +9,7 @@ import pytest
 from evidencesync.custody.documents import CustodyRecord, Person, RecordType
 from evidencesync.report.blocks import Table
 from evidencesync.report.custody_pages import custody_section, holding_facts, timestamp_text
-from evidencesync.report.document import CustodyStep, Item, SignatureState
+from evidencesync.report.document import Acquisition, Contents, CustodyStep, Item, SignatureState
 
 _DAY = "2026-06-0{}T10:00:00.000000Z"
 
@@ -37,6 +37,11 @@ def _item(*custody: CustodyStep) -> Item:
     return Item("C", "I", "cases/C/I", None, [], None, None, list(custody), [], [], None)
 
 
+def _acquisition(*, timestamped: bool) -> Acquisition:
+    contents = Contents(None, 0, [], [], 0, {}, [], 0, 0, None)
+    return Acquisition(1, None, None, None, None, contents, [], [], timestamped, None)
+
+
 def test_an_item_that_is_sealed_says_since_when_on_its_own_page() -> None:
     (fact,) = holding_facts(_item(_step(1, "noted"), _step(2, "sealed")))
     assert (fact.label, fact.value) == (
@@ -62,4 +67,6 @@ def test_a_record_that_was_corrected_names_each_correction() -> None:
     ],
 )
 def test_a_timestamp_is_shown_with_its_time_and_authority(details: Mapping[str, str] | None, said: str) -> None:
-    assert timestamp_text(_item(*([_step(1, "timestamped", details)] if details else [])), 1) == said
+    item = _item(*([_step(1, "timestamped", details)] if details else []))
+    assert timestamp_text(item, _acquisition(timestamped=True)) == said
+    assert timestamp_text(item, _acquisition(timestamped=False)) == "none"
