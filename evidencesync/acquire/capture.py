@@ -83,6 +83,7 @@ class CaptureReading:
         self._pages = PageBuilder(emit, self.tally, fails=False)
         self._hashing = ThreadPoolExecutor(1, "sha256")
         self._command: RunningCommand | None = None
+        self._pipe: OpenedPipe | None = None
 
     def run(self) -> None:
         """Reads and emits everything except the manifest's header. Raises what `start` and `emit` raise."""
@@ -108,6 +109,13 @@ class CaptureReading:
         if self._command is not None:
             self._command.stop()
 
+    def end_here(self) -> bool:
+        """Ends the capture after what has come; returns False where none is being read. May be called in a signal's handler."""
+        pipe = self._pipe
+        if pipe is not None:
+            pipe.end_here()
+        return pipe is not None
+
     def _take_input(self, descriptor: int) -> None:
         came = self._read(OpenedPipe(descriptor, self._request.idle_seconds), self._request.name)
         self._add(self._request.name, came, "standard-input", CommandEnd(), 0)
@@ -115,10 +123,9 @@ class CaptureReading:
     def _take_command(self, command: RunningCommand) -> None:
         name = self._request.name
         self._pages.add(b"", Entry("directory", path=""), None)
-        pipe = OpenedPipe(command.output, self._request.idle_seconds, command.is_over)
-        came = self._read(pipe, name)
+        came = self._read(OpenedPipe(command.output, self._request.idle_seconds, command.is_over), name)
         command.begin_receiving()
-        if came.end == "idle":
+        if came.end in ("idle", "interrupted"):
             command.stop()
         ended = command.end(self._request.idle_seconds)
         if ended.lost and came.end == "end-of-data":
@@ -129,7 +136,7 @@ class CaptureReading:
 
     def _read(self, pipe: OpenedPipe, name: bytes) -> Captured:
         """Reads a pipe to its end, hashes it, and emits its segments as they are complete."""
-        self._progress.path = name
+        self._progress.path, self._pipe = name, pipe
         started = self._now()
         self._emit(StreamBegun(MAX_FILE_SIZE, name), 0)
         cutter, digests, beginning, size = SegmentCutter(), Digests(self._hashing), b"", 0
@@ -142,6 +149,9 @@ class CaptureReading:
             size += length
             digests.update(room[:length])
             self._emit_segments(cutter.commit(length))
+        self._pipe = None
+        if pipe.end == "interrupted":
+            self._progress.notify("ended here: what has come is acquired; Ctrl-C once more stops the run")
         self._emit_segments(cutter.finish())
         blake3, sha256 = digests.finish()
         self._emit(StreamEnded(size, blake3), 0)
@@ -230,6 +240,10 @@ class CaptureAccess:
         del is_over
         progress.total_files, progress.total_bytes = 1, self._request.expected_bytes
         progress.is_total_unknown = progress.total_bytes is None
+
+    def end_here(self) -> bool:
+        """See CaptureReading."""
+        return self._reading is not None and self._reading.end_here()
 
     def close(self) -> None:
         """Ends the command, if it still runs."""

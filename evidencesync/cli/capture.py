@@ -18,6 +18,7 @@ import typer
 from evidencesync.cli.acquire import FilterChoice, Places, PlannedChoice, acquire, make_request, owner_warning
 from evidencesync.cli.command import Run
 from evidencesync.cli.help_text import CAPTURED
+from evidencesync.cli.interrupts import first_interrupt
 from evidencesync.cli.log_choice import about, log_places, logged
 from evidencesync.cli.number_format import parse_size
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault, vault_address
@@ -207,7 +208,8 @@ def push_capture(asked: CaptureRun, vault: str) -> ExitCode:
 
                 def transfer(request: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
                     first = link() if again is None else connect_first(link, again, request.retries, progress)
-                    return push(first, request, progress, again=again, source_access=access, recorder=recorder)
+                    with first_interrupt(access.end_here):
+                        return push(first, request, progress, again=again, source_access=access, recorder=recorder)
 
                 return acquire(logging, own_state, request, address, transfer, sure=how.yes)
 
@@ -245,7 +247,8 @@ def pull_capture(asked: CaptureRun, source: str, vault: str) -> ExitCode:
         with contextlib.closing(access):
             link = connect_for_pull(str(folder), Pulled(shell.peer.host_key, None), shell.peer, progress.events)
             request = msgspec.structs.replace(request, limit_rate=None, retries=0)
-            return push(link, request, progress, source_access=access, recorder=recorder)
+            with first_interrupt(access.end_here):
+                return push(link, request, progress, source_access=access, recorder=recorder)
 
     def work(logging: Run) -> ExitCode:
         with open_own_state(run, how.receipts, folders) as own_state:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
@@ -44,6 +46,27 @@ def ignore_interrupts() -> None:
         for number in _STOP_SIGNALS:
             if signal.getsignal(number) is _interrupt:
                 signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def first_interrupt(ends: Callable[[], bool]) -> Iterator[None]:
+    """Gives the first Ctrl-C to `ends`, which returns whether that was enough; every other one interrupts as ever."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield  # a shell's background process, which no Ctrl-C reaches
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        if not ends():
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is handle:
+            signal.signal(signal.SIGINT, before)
 
 
 def is_interruption(error: BaseException | None) -> bool:

@@ -20,6 +20,7 @@ _ENDS: Final[dict[CaptureEnd, str]] = {
     "link-lost": "the SSH connection was lost",
     "left-open": "the command was over, and something that it had started kept its output open",
     "read-error": "the system would not read on",
+    "interrupted": "a person has ended it",
 }
 
 

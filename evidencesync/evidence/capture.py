@@ -10,9 +10,9 @@ from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_COMMAND, MAX_COMMAND_WORDS, MAX_FILE_SIZE
 
 CaptureSource = Literal["standard-input", "standard-output", "standard-error"]
-CaptureEnd = Literal["end-of-data", "idle", "link-lost", "left-open", "read-error"]
+CaptureEnd = Literal["end-of-data", "idle", "link-lost", "left-open", "read-error", "interrupted"]
 """How the data ended: by itself; nothing came for too long; the SSH connection was lost; the command was over, and something that
-it had started kept its output open; the system would not read on."""
+it had started kept its output open; the system would not read on; a person has ended it."""
 Word = Annotated[str, msgspec.Meta(max_length=MAX_COMMAND)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_SIZE)]
 

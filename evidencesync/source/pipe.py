@@ -31,10 +31,15 @@ class OpenedPipe:
         self._fd = fd
         self._idle = idle_seconds
         self._is_over = is_over
+        self._is_ended = False
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         with contextlib.suppress(OSError):  # no pipe, or a user at the limit: slower, not wrong
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def end_here(self) -> None:
+        """Ends the data after what has come. May be called by another thread, or in a signal's handler."""
+        self._is_ended = True
 
     def read_into(self, room: memoryview) -> int:
         """Fills a buffer with what comes soon, and returns the number of bytes; 0 means the end.
@@ -61,7 +66,10 @@ class OpenedPipe:
         """Waits until there is something to read, or the end; returns False where the pipe is given up, and says why in `end`."""
         silent_since = time.monotonic()
         over_since: float | None = None
-        while not self._poll.poll(_LOOK_SECONDS * 1000):
+        while self._is_ended or not self._poll.poll(_LOOK_SECONDS * 1000):
+            if self._is_ended:
+                self.end = "interrupted"
+                return False
             now = time.monotonic()
             if self._idle is not None and now - silent_since >= self._idle:
                 self.end = "idle"

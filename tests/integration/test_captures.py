@@ -7,6 +7,7 @@ import html
 import json
 import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from evidencesync.protocol.messages import PREAMBLE
 from tests.integration.cli_program import ITEM, Lab, schema_errors
 from tests.integration.conftest import Sshd, make_key, running_sshd
-from tests.support.patience import PATIENCE_SECONDS
+from tests.support.patience import PATIENCE_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -25,6 +26,11 @@ def lab(tmp_path: Path) -> Lab:
     made = Lab.make(tmp_path)
     made.write("memory", os.urandom(3_000_000) + bytes(2_000_000) + b"end")
     return made
+
+
+def hear_interrupts() -> None:
+    """Gives a child Ctrl-C, which a test that runs in the background would take from it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def entries(lab: Lab, number: int = 1) -> dict[str, dict[str, Any]]:
@@ -142,6 +148,20 @@ def test_a_command_that_does_not_end_well_gives_what_it_gave_and_never_passes_fo
     page = (lab.folder / "report.html").read_text()
     assert f"standard output of: {html.escape(line)}" in page
     assert words in page
+
+
+def test_the_first_interrupt_ends_a_capture_and_keeps_what_had_come(lab: Lab) -> None:
+    ready = lab.folder / "ready"
+    line = f"printf part; touch {shlex.quote(str(ready))}; exec sleep 1000"
+    process = lab.start("push", "--command", line, "vault", *ITEM, "--sign-key", "ana", preexec_fn=hear_interrupts)
+    wait_until(ready.exists)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 3, (out, err)
+    assert b"ended here: what has come is acquired" in err
+    assert stored(lab, "output") == b"part"
+    assert entries(lab)["output"]["capture"]["end"] == "interrupted"
+    assert lab.run("verify", "vault").code == 0
 
 
 def test_a_program_that_is_not_there_makes_no_acquisition(lab: Lab) -> None:

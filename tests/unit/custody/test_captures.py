@@ -46,6 +46,7 @@ NOT_WHOLE = {
         changed(PRINTED, end="left-open"),
         "the command was over, and something that it had started kept its output open",
     ),
+    "interrupted": (changed(GIVEN, end="interrupted"), "a person has ended it"),
     "refused": (changed(GIVEN, end="read-error"), "the system would not read on"),
     "failed": (changed(PRINTED, exit_status=3), "the command ended with exit status 3"),
     "killed": (changed(PRINTED, exit_status=None, signal=9), "the command was ended by signal 9"),

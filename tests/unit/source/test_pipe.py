@@ -77,6 +77,16 @@ def test_a_pipe_that_a_command_has_left_to_others_is_given_up_after_it(
     assert opened.end == "left-open"
 
 
+def test_a_pipe_that_a_person_ends_gives_what_had_come(ends: tuple[int, int]) -> None:
+    opened = OpenedPipe(ends[0])
+    os.write(ends[1], b"one")
+    assert read(opened) == b"one"
+    os.write(ends[1], b"two")
+    opened.end_here()
+    assert read(opened) == b""
+    assert opened.end == "interrupted"
+
+
 def test_a_terminal_that_is_closed_ends_with_an_error() -> None:
     near, far = pty.openpty()
     opened = OpenedPipe(near)
