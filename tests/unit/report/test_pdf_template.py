@@ -48,3 +48,20 @@ def test_the_last_row_of_a_table_is_not_alone_on_a_page(tmp_path: Path, height: 
     pages = asked(tmp_path, f"{definition('ended')}\n{page}#table(columns: 2, ..ended({rows}))")
     assert len(pages) == 8
     assert pages[-1] == pages[-2]
+
+
+@pytest.mark.parametrize("above", range(0, 160, 16))
+def test_a_table_that_goes_on_has_two_rows_below_its_heading(tmp_path: Path, above: int) -> None:
+    rules = "\n".join(map(definition, ("ended", "room", "whole")))
+    page = "#set page(width: 200pt, height: 170pt, margin: 5pt)\n#set text(size: 8pt)\n#set table(inset: 3pt)\n"
+    rows = "range(20).map(n => ([#n], context [#metadata(here().page()) <said>]))"
+    table = f"table(columns: 2, table.header[No.][Page], ..ended({rows}))"
+    pages = asked(tmp_path, f"{rules}\n{page}#v({above}pt)\n#whole({table}, 1000)")
+    assert len(pages) == 20
+    assert all(pages.count(number) >= 2 for number in pages)
+
+
+def test_a_row_is_cut_only_where_a_text_of_it_may_not_fit_a_page_and_then_as_a_whole(tmp_path: Path) -> None:
+    rows = [(400, 20, "false"), (5000, 20, "true"), (20, 600, "true")]
+    asks = "".join(f'#metadata(cut(("x" * {a}, "y" * {b}), (8, 4))) <said>' for a, b, _ in rows)
+    assert asked(tmp_path, f"{definition('cut')}\n{asks}") == [each == "true" for _, _, each in rows]
