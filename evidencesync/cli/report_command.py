@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from evidencesync.report.document import Report
     from evidencesync.report.gather import VerdictSource
     from evidencesync.report.judging import ReportScope
-    from evidencesync.vault.vault import Vault
 
 _DRAFTS: Final[dict[str, Format]] = {"certificate": "certificate", "statement": "statement"}
 _FORMATS: Final[dict[str, Format]] = {".html": "html", ".htm": "html", ".pdf": "pdf", ".json": "json"}
@@ -257,6 +256,7 @@ def _write(
     """Opens the places of the files and loads the signer, only then lets the vault be judged, and writes, signs and records."""
     from evidencesync.cli.report_writing import sign_files, signed_by, write_files
     from evidencesync.cli.verify_afar import append_to
+    from evidencesync.cli.verify_record import require_recorder
     from evidencesync.report.gather import count_acquisitions, gather
     from evidencesync.report.volumes import Choices
 
@@ -267,7 +267,7 @@ def _write(
         places = stack.enter_context(to.opened(root, counted, signed=is_signed))
         verifier = signing.verifier() if is_signed else None
         if verifier is not None:
-            _require_recorder(vault, verifier, shown.case)
+            require_recorder(vault.load_trust, verifier, shown.case, "Without --sign nobody signs it.")
         gathered = gather(vault, shown, judge(), now_ns=made_ns)
         found = sum(len(item.acquisitions) for item in gathered.report.items)
         if found != counted:  # others were received meanwhile, or some could not be listed before
@@ -280,30 +280,6 @@ def _write(
             append = append_to(signing.run, readable, signing.ssh, verifier)
             output = sign_files(made, places, gathered, append, verifier)
     return output, gathered.report
-
-
-def _require_recorder(vault: Vault, verifier: Verifier, case: str) -> None:
-    """Raises what the vault will refuse the record of a signed report with, before a check that may take hours.
-
-    A list of signers that cannot be read is left to that check.
-    """
-    import time
-
-    from evidencesync.custody.documents import CUSTODY_NAMESPACE
-    from evidencesync.errors import EvidenceSyncError, UntrustedSignerError
-
-    try:
-        trust = vault.load_trust()
-    except EvidenceSyncError:
-        return
-    key, now_ns = verifier.signer.public_key, time.time_ns()
-    try:
-        trust.principal_for(key, CUSTODY_NAMESPACE, now_ns)
-        trust.check_role(key, ("custody",), case, now_ns)
-    except UntrustedSignerError as error:
-        if error.hint == UntrustedSignerError.default_hint:  # said of the keys of others in another way
-            error.hint = f"Without --sign nobody signs it. {UntrustedSignerError.default_hint}"
-        raise
 
 
 def _print_result(run: Run, to: FileChoice, result: ReportOutput, made: Report) -> None:

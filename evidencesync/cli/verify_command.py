@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from evidencesync.cli.verify_afar import OwnCheck
     from evidencesync.cli.verify_record import Append, Verifier
     from evidencesync.custody.timestamp import Roots
+    from evidencesync.custody.trust import TrustLists
     from evidencesync.verify.findings import Finding, Verdict
 
 _WORST_FIRST: Final = ("error", "warning", "info")
@@ -169,16 +170,25 @@ def _verify_here(
         raise UsageError("-o is for the verdict that a vault on another machine signs", hint="Print this one: --json > FILE")
     from evidencesync.cli.trust_files import load_roots
     from evidencesync.cli.verify_record import verifier_with
+    from evidencesync.vault.vault import Vault
 
     verifier = verifier_with(run, recording, ssh.identity_file(run.settings)) if recording.record else None
     signers = load_trusted(Path(distrust.trusted)) if distrust.trusted is not None else None
     roots = load_roots(run.settings, checks.tsa_root)
     folder = local_vault(vault)
+    if verifier is not None:
+        _require_recorder(lambda: Vault.open(folder).load_trust(), verifier, part)
     verdict = audit(run, folder, part, signers, checks, roots=roots, expect_head=distrust.expect_head)
     _record_verdict(run, verdict)
     shown = _shown(run, verdict, vault, result, recording)
     append = None if verifier is None else partial(verifier.append, folder)
     return _conclude(run, verdict, shown, part, verifier, append)
+
+
+def _require_recorder(load_trust: Callable[[], TrustLists], verifier: Verifier, part: PartChoice) -> None:
+    from evidencesync.cli.verify_record import require_recorder
+
+    require_recorder(load_trust, verifier, part.case, "Without --record it is only checked.")
 
 
 def _conclude(
@@ -228,6 +238,8 @@ def _verify_afar(
         verdict, kept = verify_afar(run, address, part, reader, ssh, all_digests=checks.all_digests, output=result.output)
     else:
         with fetched_vault(run, vault, part, reader, ssh) as readable:
+            if verifier is not None:
+                _require_recorder(readable.vault.load_trust, verifier, part)
             verdict, kept = verify_fetched(run, readable, own, result.output)
     _record_verdict(run, verdict)
     lines = [*by_vault_lines(verdict.by_vault), *_shown(run, verdict, vault, result, recording)]

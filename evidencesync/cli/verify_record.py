@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from evidencesync.cli.options import PartChoice, SignChoice
     from evidencesync.connection.link import Link
     from evidencesync.custody.sshsig import SigningKey
+    from evidencesync.custody.trust import TrustLists
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.verify.findings import ByVault, Finding, Findings, Head, Verdict
 
@@ -115,6 +116,34 @@ def verifier_with(run: Run, choice: SignChoice, identity: Path | None) -> Verifi
         run.console.warn,
         run.console.print_hint,
     )
+
+
+def require_recorder(load_trust: Callable[[], TrustLists], verifier: Verifier, case: str | None, without: str) -> None:
+    """Raises what the vault will refuse a record with, before a check that may take hours.
+
+    `case` is None for a record in any case. `without` says how no record is asked for. Trust that cannot be read is left to
+    that check.
+    """
+    import time
+
+    from evidencesync.custody.documents import CUSTODY_NAMESPACE
+    from evidencesync.errors import UntrustedSignerError
+
+    try:
+        trust = load_trust()
+    except EvidenceSyncError:
+        return
+    key, now_ns = verifier.signer.public_key, time.time_ns()
+    try:
+        trust.principal_for(key, CUSTODY_NAMESPACE, now_ns)
+        if case is None:
+            trust.check_somewhere(key, ("custody",), now_ns)
+        else:
+            trust.check_role(key, ("custody",), case, now_ns)
+    except UntrustedSignerError as error:
+        if error.hint == UntrustedSignerError.default_hint:  # said of the keys of others in another way
+            error.hint = f"{without} {UntrustedSignerError.default_hint}"
+        raise
 
 
 Append = Callable[[ItemName, "RecordDraft"], "ChainRecord"]

@@ -531,16 +531,29 @@ def test_a_failed_verification_is_recorded_as_failed_and_stays_failed(lab: Lab) 
 def test_a_verdict_that_cannot_be_recorded_is_no_pass(lab: Lab) -> None:
     assert lab.push().code == 0
     lab.make_key("eve")
+    may = ("--may", "custody", "--case", "2025-*")
+    assert lab.run("trust", "add", "vault", "eve.pub", "--principal", "eve@lab", *may).code == 0
     done = lab.run("verify", "vault", "--record", "-i", "eve", "--json")
     assert (done.code, done.document["verdict"]) == (32, "pass")
     assert done.document["recorded"][0]["record"] is None
-    assert done.document["recorded"][0]["problem"]["slug"] == "untrusted-signer"
+    assert done.document["recorded"][0]["problem"]["slug"] == "not-allowed"
     assert lab.run("verify", "vault", "--record", "-i", "nobody", "--json").code == 12
     (lab.acquisition() / "receipt.json").unlink()
     worse = lab.run("verify", "vault", "--record", "-i", "eve", "--json")
     assert worse.code == 32
     recorded = lab.run("verify", "vault", "--record", "-i", "ana", "--json")
     assert (recorded.code, recorded.document["recorded"][0]["record"]) == (31, 3)
+
+
+def test_a_key_that_can_record_nothing_is_refused_before_anything_is_verified(lab: Lab) -> None:
+    assert lab.push().code == 0
+    lab.make_key("eve")
+    (lab.acquisition() / "receipt.json").unlink()
+    for part in ((), ITEM):
+        refused = lab.run("verify", "vault", *part, "--record", "-i", "eve", "--json")
+        error = refused.document["error"]
+        assert (refused.code, error["slug"]) == (32, "untrusted-signer")
+        assert "Without --record" in error["hint"]
 
 
 def test_without_record_verify_writes_nothing(lab: Lab) -> None:
