@@ -109,7 +109,7 @@ def test_filters_that_leave_nothing_end_a_pull_before_anything_is_signed(bench: 
     fill(bench.source)
     rules = FilterRules.from_patterns(["*"])
     with pytest.raises(NothingLeftError):
-        pull_from(bench, rules=rules)
+        pull_from(bench, rules=rules, allow_empty=False)
     assert bench.acquisitions() == []
     outcome = pull_from(bench, rules=rules, allow_empty=True)
     assert (outcome.acquisition, outcome.tally.manifest.taken) == (1, 0)
