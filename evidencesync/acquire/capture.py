@@ -36,6 +36,9 @@ from evidencesync.source.origin import this_machine
 from evidencesync.source.pipe import OpenedPipe
 
 ERRORS_SUFFIX: Final = b".stderr"
+_ENDS_ALL: Final = frozenset[CaptureEnd](
+    {"idle", "link-lost", "interrupted"}
+)  # of the command itself, and so of both its streams
 _BLOCK: Final = 4 * MIB
 _SHOWN: Final = 200  # characters of what a server says of itself
 Now = Callable[[], UtcTime]
@@ -131,8 +134,10 @@ class CaptureReading:
         if ended.lost and came.end == "end-of-data":
             came = replace(came, end="link-lost")
         self._add(name, came, "standard-output", ended, 0)
-        said = self._take_errors(command.errors.data(), name + ERRORS_SUFFIX, came)
-        self._add(name + ERRORS_SUFFIX, said, "standard-error", ended, command.errors.dropped)
+        data, dropped = command.errors.taken()
+        end: CaptureEnd = "left-open" if ended.left_open else "end-of-data"
+        said = self._take_errors(data, name + ERRORS_SUFFIX, came.end if came.end in _ENDS_ALL else end, came.started)
+        self._add(name + ERRORS_SUFFIX, said, "standard-error", ended, dropped)
 
     def _read(self, pipe: OpenedPipe, name: bytes) -> Captured:
         """Reads a pipe to its end, hashes it, and emits its segments as they are complete."""
@@ -158,8 +163,8 @@ class CaptureReading:
         self._progress.files += 1
         return Captured(size, blake3, sha256, beginning, pipe.end, started, self._now())
 
-    def _take_errors(self, said: bytes, name: bytes, came: Captured) -> Captured:
-        """Emits what a command has printed on standard error, which is in memory, and ended as its output did."""
+    def _take_errors(self, said: bytes, name: bytes, end: CaptureEnd, started: UtcTime) -> Captured:
+        """Emits what a command has printed on standard error, which is in memory."""
         blake3, sha256 = blake3_of(said), sha256_of(said)
         if len(said) > SMALL_FILE:
             cutter = SegmentCutter()
@@ -167,7 +172,7 @@ class CaptureReading:
             cutter.buffer(len(said))[:] = said
             self._emit_segments([*cutter.commit(len(said)), *cutter.finish()])
             self._emit(StreamEnded(len(said), blake3), 0)
-        return Captured(len(said), blake3, sha256, said[:SMALL_FILE], came.end, came.started, came.ended)
+        return Captured(len(said), blake3, sha256, said[:SMALL_FILE], end, started, self._now())
 
     def _add(self, name: bytes, came: Captured, source: CaptureSource, ended: CommandEnd, dropped: int) -> None:
         """Adds the line of one pipe. What did not come whole is flagged as not read."""

@@ -18,7 +18,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.limits import KIB, MAX_CAPTURED_ERRORS
 from evidencesync.protocol.messages import PREAMBLE
 from evidencesync.source.command import CommandEnd, CommandLine
-from evidencesync.source.pipe import KeptErrors
+from evidencesync.source.pipe import LEFT_OPEN_SECONDS, KeptErrors
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.route import find_route
@@ -102,7 +102,9 @@ class RemoteCommand:
                 self.stop()
         status = self._child.logs[-1].exit_status
         if status is not None:
-            return CommandEnd(exit_status=status)
+            return CommandEnd(exit_status=status, left_open=not self._child.wait(LEFT_OPEN_SECONDS))
+        if self._child.logs[-1].was_signalled:  # by which one, ssh does not say
+            return CommandEnd()
         return CommandEnd(lost=self._is_stopped or self._child.end() is not None)
 
     def stop(self) -> None:

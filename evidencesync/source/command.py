@@ -7,17 +7,18 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from dataclasses import dataclass
 from typing import IO, Final, Protocol
 
 from evidencesync.errors import InternalError, ResourcesError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.limits import KIB, MAX_CAPTURED_ERRORS
-from evidencesync.source.pipe import KeptErrors
+from evidencesync.source.pipe import LEFT_OPEN_SECONDS, KeptErrors
 
 _READ: Final = 64 * KIB
 _END_SECONDS: Final = 2.0  # for a command that was told to end
-_ERRORS_SECONDS: Final = 5.0  # for the end of standard error, after that of the command
+_LOOK_SECONDS: Final = 0.02  # so often it is looked whether it has
 _SHELL: Final = "/bin/sh"
 
 
@@ -36,11 +37,15 @@ class CommandLine:
 
 @dataclass(frozen=True, slots=True)
 class CommandEnd:
-    """How a command has ended: one of both is set, or neither where that is not known. `lost`: the link to it was lost first."""
+    """How a command has ended: one of both is set, or neither where that is not known. `lost`: the link to it was lost first.
+
+    `left_open`: it is over, and something that it had started still has its standard error: more could come there.
+    """
 
     exit_status: int | None = None
     signal: int | None = None
     lost: bool = False
+    left_open: bool = False
 
 
 class RunningCommand(Protocol):
@@ -104,21 +109,32 @@ class LocalCommand:
         except subprocess.TimeoutExpired:
             self.stop()
             status = self._process.wait()
-        self._reader.join(_ERRORS_SECONDS)
-        return CommandEnd(signal=-status) if status < 0 else CommandEnd(exit_status=status)
+        self._reader.join(LEFT_OPEN_SECONDS)
+        is_open = self._reader.is_alive()
+        return CommandEnd(signal=-status, left_open=is_open) if status < 0 else CommandEnd(exit_status=status, left_open=is_open)
 
     def stop(self) -> None:
-        """See `RunningCommand`."""
-        for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, None)):
-            if self._process.poll() is not None:
-                break
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(seconds)
+        """See `RunningCommand`. One that has ended by itself may leave others behind: they are not touched."""
+        if self._process.poll() is None:
+            self._signal_group(signal.SIGTERM)
+            until = time.monotonic() + _END_SECONDS
+            while time.monotonic() < until and self._signal_group(0):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_LOOK_SECONDS)
+                    time.sleep(_LOOK_SECONDS)
+            self._signal_group(signal.SIGKILL)  # it may have heard the first one, and a child of it not
+            self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._reader.join(_END_SECONDS)
+
+    def _signal_group(self, number: int) -> bool:
+        """Returns whether there is somebody left in the group. Its number is nobody else's for as long."""
+        try:
+            os.killpg(self._process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
 
     def _read_errors(self, stream: IO[bytes]) -> None:
         with stream, contextlib.suppress(OSError):

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import select
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -86,19 +87,19 @@ class KeptErrors:
     """Keeps what a command prints on standard error, up to a limit, in memory. `add` is called by one thread."""
 
     def __init__(self, limit: int) -> None:
-        self.dropped = 0
         self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._kept = bytearray()
+        self._dropped = 0
+        self._lock = threading.Lock()
 
     def add(self, data: bytes) -> None:
         """Adds the next bytes; counts what is beyond the limit."""
-        kept = data[: self._limit - self._size]
-        self.dropped += len(data) - len(kept)
-        if kept:
-            self._parts.append(bytes(kept))
-            self._size += len(kept)
+        with self._lock:
+            kept = data[: self._limit - len(self._kept)]
+            self._kept += kept
+            self._dropped += len(data) - len(kept)
 
-    def data(self) -> bytes:
-        """Returns what was kept."""
-        return b"".join(self._parts)
+    def taken(self) -> tuple[bytes, int]:
+        """Returns what was kept until now, and how many bytes were not."""
+        with self._lock:
+            return bytes(self._kept), self._dropped

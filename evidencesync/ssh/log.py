@@ -35,6 +35,7 @@ _AUTHENTICATED: Final = r'Authenticated to .* ?(?:\(\[.*\]:\d+\)|\(via proxy\))(
 _ACCEPTED_KEY: Final = r"debug1: Server accepts key: .*? (SHA256:[A-Za-z0-9+/]{43})(?: .*)?"
 _HOST_VERIFIED: Final = frozenset({"debug1: SSH2_MSG_NEWKEYS received", "debug1: SSH2_MSG_SERVICE_ACCEPT received"})
 _EXIT_STATUS: Final = r"debug1: Exit status (\d{1,10})"
+_EXIT_SIGNAL: Final = r"debug1: client_input_channel_req: channel \d{1,10} rtype exit-signal reply \d"
 _IS_IDLE: Final = r"@|Transferred: |Bytes per second: |OpenSSH_"
 _IS_DEBUG: Final = r"debug\d: "
 _OFFENDING: Final = r"Offending (?:key for IP|.* key) in (?P<place>.*:\d+)"
@@ -126,6 +127,8 @@ class SshLog(msgspec.Struct):
     login_key: str | None = None
     exit_status: int | None = None
     """The remote command's exit status, if the server has sent it."""
+    was_signalled: bool = False
+    """Whether the server has said that a signal has ended the remote command."""
     contradiction: str | None = None
     """The name of a fact that was stated in two different ways."""
     refusals: dict[ConnectFailure, str] = msgspec.field(default_factory=dict)
@@ -187,6 +190,8 @@ class SshLog(msgspec.Struct):
             self._forget_refusals()
         elif (status := re.fullmatch(_EXIT_STATUS, line)) is not None and self.is_authenticated:
             self.exit_status = int(status[1])
+        elif re.fullmatch(_EXIT_SIGNAL, line) and self.is_authenticated:
+            self.was_signalled = True
         elif not re.match(_IS_DEBUG, line):
             self._record_message(line)
 

@@ -164,6 +164,20 @@ def test_the_first_interrupt_ends_a_capture_and_keeps_what_had_come(lab: Lab) ->
     assert lab.run("verify", "vault").code == 0
 
 
+def test_standard_error_that_is_left_open_is_never_said_to_be_whole(lab: Lab) -> None:
+    os.mkfifo(lab.folder / "end")
+    line = f"printf all; echo first >&2; {{ cat {shlex.quote(str(lab.folder / 'end'))}; echo late >&2; }} >/dev/null & exit 0"
+    done = lab.run("push", "--command", line, "vault", *ITEM, "--sign-key", "ana")
+    (lab.folder / "end").write_bytes(b"")
+    assert done.code == 3, done
+    found = entries(lab)
+    assert (found["output"].get("flags"), found["output.stderr"]["flags"]) == (None, ["unreadable"])
+    output, errors = found["output"]["capture"], found["output.stderr"]["capture"]
+    assert (output["end"], errors["end"]) == ("end-of-data", "left-open")
+    assert errors["ended"] > output["ended"]
+    assert stored(lab, "output.stderr") == b"first\n"
+
+
 def test_a_program_that_is_not_there_makes_no_acquisition(lab: Lab) -> None:
     done = lab.run("push", "--exec", "no-such-program", "--", "vault", *ITEM, "--sign-key", "ana")
     assert done.code == 2
@@ -200,6 +214,7 @@ def test_a_command_behind_sshd_needs_nothing_there_and_is_acquired(lab: Lab, ssh
 
 FAR_ENDS: dict[str, tuple[str, dict[str, object]]] = {
     "fails": ("printf part; exit 7", {"exit_status": 7, "end": "end-of-data"}),
+    "is killed": ("printf part; kill -9 $$", {"end": "end-of-data", "exit_status": None, "signal": None}),
     "loses its link": ("printf part; kill -9 $PPID; sleep 2", {"end": "link-lost"}),
 }
 

@@ -33,7 +33,7 @@ def test_what_it_prints_and_how_it_ends_is_known(line: CommandLine, printed: byt
     try:
         assert output(command) == printed
         assert command.end(None) == end
-        assert command.errors.data() == said
+        assert command.errors.taken() == (said, 0)
         assert command.is_over()
     finally:
         command.stop()
@@ -62,6 +62,32 @@ def test_a_command_that_hears_no_signal_and_its_children_end_with_us(tmp_path: P
     command.stop()
     command.stop()
     assert command.is_over()
+    await_end_of(child)
+
+
+def test_a_child_that_hears_no_signal_ends_with_a_command_that_hears_it(tmp_path: Path) -> None:
+    line = f"(trap '' TERM PIPE; echo ready; exec sleep 1000) & echo $! > {tmp_path}/child; wait"
+    command = LocalCommand(CommandLine(shell=line))
+    assert os.read(command.output, 10) == b"ready\n"
+    while not (child := (tmp_path / "child").read_text() if (tmp_path / "child").exists() else ""):
+        os.sched_yield()
+    command.stop()
+    await_end_of(int(child))
+
+
+def test_standard_error_that_others_keep_open_is_not_said_to_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.source.command.LEFT_OPEN_SECONDS", 0.05)
+    os.mkfifo(tmp_path / "end")
+    command = LocalCommand(CommandLine(shell=f"echo said >&2; cat {tmp_path}/end >/dev/null & exit 0"))
+    try:
+        assert output(command) == b""
+        assert command.end(None) == CommandEnd(exit_status=0, left_open=True)
+    finally:
+        command.stop()
+        (tmp_path / "end").write_bytes(b"")
+
+
+def await_end_of(child: int) -> None:
     with pytest.raises(ProcessLookupError):
         while True:  # until the system has taken it away
             os.kill(child, 0)

@@ -102,4 +102,4 @@ def test_of_standard_error_so_much_is_kept_and_the_rest_counted() -> None:
     kept = KeptErrors(10)
     for part in (b"1234567", b"89abc", b"def"):
         kept.add(part)
-    assert (kept.data(), kept.dropped) == (b"123456789a", 5)
+    assert kept.taken() == (b"123456789a", 5)
