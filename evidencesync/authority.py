@@ -105,7 +105,9 @@ def _check_url(url: str) -> str:
         parts = urlsplit(url)
         named = parts.hostname, parts.port
     except ValueError as error:
-        raise UsageError("the authority's address is not a valid URL", hint="It looks like https://tsa.example/path") from error
+        raise UsageError(
+            "the authority's address is not a valid URL", hint="It looks like this: https://tsa.example/path"
+        ) from error
     if parts.scheme not in ("http", "https") or not named[0] or len(url) > _MAX_URL or any(map(is_unsafe, url)) or " " in url:
         raise UsageError(
             "the authority's address must begin with https:// or http://, and name a host",

@@ -229,7 +229,7 @@ class VaultNotFoundError(NotThereError):
     """The path is not a vault, or not the vault that this server serves."""
 
     slug = "vault-not-found"
-    default_hint = "Make one with: evidencesync init VAULT. A vault on a server is written host:/path"
+    default_hint = "Make one with: evidencesync init VAULT. A vault on a server is written: host:/path"
     other_hints = _hints(changes=_NO_VAULT_HINT, reads=_NO_VAULT_HINT)
 
 
@@ -420,7 +420,9 @@ class NotAllowedError(UntrustedSignerError):
     """The key is trusted, and may not do this in this case now: its roles do not say so, or have ended."""
 
     slug = "not-allowed"
-    default_hint = "On the vault's machine: evidencesync trust list VAULT says what each key may do, trust change alters it."
+    default_hint = (
+        "trust change alters, on the vault's machine, what each key may do. What that is shows: evidencesync trust list VAULT"
+    )
     other_hints = _hints()
 
 

@@ -97,7 +97,7 @@ def expand_new_file(text: str) -> Path:
     """Expands the path of a file that will be made. Also raises UsageError for a folder's path, and for `-`."""
     shown = safe_text(text, 200)
     if text == "-":
-        raise UsageError("this is not written to standard output", hint="Name a file. One that is called - is written ./-")
+        raise UsageError("this is not written to standard output", hint="Name a file. One that is called - is written: ./-")
     if text.rpartition("/")[2] in ("", ".", "..") and text:
         raise UsageError(f"{shown} is the name of a folder, and a file is needed", hint="Name the file itself.")
     return expand(text)

@@ -131,7 +131,7 @@ def note(
     if not stated:
         raise UsageError(
             "there is nothing to note",
-            hint="Say it: evidencesync custody note VAULT --case CASE --item ITEM --text TEXT; or give --detail, or --case-file.",
+            hint="Give --detail or --case-file, or say it: evidencesync custody note VAULT --case CASE --item ITEM --text TEXT",
         )
     return _append(run, vault, item, sign, ssh, _fixed("noted", stated, acquisition), ("noted", stated, acquisition))
 

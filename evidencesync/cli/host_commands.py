@@ -99,7 +99,9 @@ def _parse_server(text: str) -> Address:
         with contextlib.suppress(UsageError):  # no name of a host
             parsed = Address.parse(f"{text}:")
     if parsed.local:
-        raise UsageError(f"{parsed.display()} is a local path, not a server", hint="Write [user@]host, or ssh://[user@]host:port")
+        raise UsageError(
+            f"{parsed.display()} is a local path, not a server", hint="Write: [user@]host, or ssh://[user@]host:port"
+        )
     if parsed.port is None and parsed.path.isascii() and parsed.path.isdigit():
         written = msgspec.structs.replace(parsed, port=int(parsed.path), path="").display()
         raise UsageError(f"{parsed.display()} names a path, and no port", hint=f"A port is written so: {written}")

@@ -126,7 +126,7 @@ class Token:
             body = _open(response, "the timestamp response")
             status = body.enter(SEQUENCE)
         except TimestampError as error:  # a request, the page of a web server, any other file
-            hint = "RESPONSE is the file into which the authority's answer was written, as by curl -o ANSWER.tsr"
+            hint = "RESPONSE is the file into which the authority's answer was written, as by: curl -o ANSWER.tsr"
             raise TimestampError(f"this is no authority's answer (.tsr, RFC 3161): {error.message}", hint=hint) from error
         _check_status(status)  # 1
         signed = read_signed(body.enter(SEQUENCE), _TST_INFO)  # 2

@@ -141,7 +141,7 @@ def _check_free(parent_fd: int, name: bytes, shown: str) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise UsageError(f"{shown} is there, and is no folder", hint="Name a new folder.")
     if found.st_dev != os.fstat(parent_fd).st_dev:
-        raise UsageError(f"{shown} is where a file system is mounted", hint=f"Name a new folder in it, such as {shown}/copy")
+        raise UsageError(f"{shown} is where a file system is mounted", hint=f"Name a new folder in it, such as: {shown}/copy")
     try:
         fd = os.open(name, FOLDER_FLAGS, dir_fd=parent_fd)
         try:

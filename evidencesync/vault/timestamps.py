@@ -123,7 +123,7 @@ def lost_file(record: StoredRecord | None, answer: Answer | None) -> TimestampEr
     lost = "timestamp" if answer is None else "request of its timestamp"
     return TimestampError(
         f"record {record.record.sequence} of the custody chain names a {lost} that is not there",
-        hint="Put it back: evidencesync timestamp attach VAULT RESPONSE --request FILE, if both were kept elsewhere.",
+        hint="If both were kept elsewhere, put it back: evidencesync timestamp attach VAULT RESPONSE --request FILE",
     )
 
 
