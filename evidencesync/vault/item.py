@@ -12,7 +12,15 @@ import msgspec
 
 from evidencesync.custody.chain import ChainChecker, ChainSubject
 from evidencesync.custody.documents import CustodyRecord, ManifestHeader
-from evidencesync.errors import ChainError, InternalError, LimitExceededError, NameClashError, StorageError
+from evidencesync.errors import (
+    ChainError,
+    InternalError,
+    LimitExceededError,
+    MalformedDocumentError,
+    MissingOrExtraError,
+    NameClashError,
+    StorageError,
+)
 from evidencesync.evidence.identity import ItemName
 from evidencesync.limits import MAX_HEADER_LINE
 from evidencesync.vault.absent import choose_acquisition, removed_acquisition
@@ -31,6 +39,8 @@ from evidencesync.vault.writer import locked_for_writing
 
 _PATIENCE_SECONDS: Final = 0.5  # for a chain that does not match its acquisitions, before it is reported as broken
 _LOOK_SECONDS: Final = 0.05
+NO_MANIFEST: Final = (StorageError, MissingOrExtraError, MalformedDocumentError)
+"""What a published manifest raises that is damaged, gone or unreadable: it must keep nobody from adding to its item."""
 
 
 class ItemState(msgspec.Struct, frozen=True):
@@ -147,12 +157,12 @@ class VaultItem:
     def find_session(self, session: str) -> int | None:
         """Returns the acquisition that a session has published, for the repeat after a lost acknowledgement; or None.
 
-        Headers that cannot be read are skipped: a bad sector in an old manifest must not block the item. Only one that has the
-        session's name is decoded: an item has up to 9999 of them.
+        Manifests that are damaged, gone or unreadable are skipped: an old one must not block the item, and `verify` reports it.
+        Only a header that has the session's name is decoded: an item has up to 9999 of them.
         """
         wanted = session.encode()
         for number in reversed(self.acquisitions()):
-            with contextlib.suppress(StorageError), opened_document(self.layout, number, MANIFEST) as manifest:
+            with contextlib.suppress(*NO_MANIFEST), opened_document(self.layout, number, MANIFEST) as manifest:
                 if wanted in manifest.readline(MAX_HEADER_LINE + 1) and self.header(number).session == session:
                     return number
         return None

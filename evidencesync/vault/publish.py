@@ -26,7 +26,6 @@ from evidencesync.errors import (
     MissingOrExtraError,
     SealedError,
     SignatureError,
-    StorageError,
     hinting,
 )
 from evidencesync.evidence.digest import sha256_of
@@ -34,7 +33,7 @@ from evidencesync.files.disk import load_file, opened_folder, remove_if_there, s
 from evidencesync.files.folders import remove_tree
 from evidencesync.files.placing import place_folder
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.vault.item import ItemState, VaultItem
+from evidencesync.vault.item import NO_MANIFEST, ItemState, VaultItem
 from evidencesync.vault.layout import (
     ACQUIRED,
     ACQUIRED_SIGNATURE,
@@ -127,7 +126,7 @@ def complete_unfinished(item: VaultItem) -> int | None:
         with opened_folder(ACQUISITIONS, root) as acquisitions:
             sync_folder(acquisitions, "acquisitions")
         linked = _link_records(item, root, number, _go_on, completing=True)
-    with contextlib.suppress(StorageError):  # the session is unknown: `clean` removes its staging
+    with contextlib.suppress(*NO_MANIFEST):  # the session is unknown: `clean` removes its staging
         _remove_staging(item, item.header(number).session)
     return number if linked else None
 

@@ -134,6 +134,21 @@ def test_a_bad_sector_in_an_old_document_keeps_nobody_out_of_the_case(
     assert "damaged or unreadable in the vault, and not used" in said, said
 
 
+@pytest.mark.parametrize("number", ["0001", "0002"])
+@pytest.mark.parametrize("how", ["gone", "with a hole"])
+def test_a_manifest_that_is_gone_or_damaged_keeps_no_push_out_of_its_item(
+    desk: Path, capfd: pytest.CaptureFixture[str], number: str, how: str
+) -> None:
+    """As `verify` advises: the source may still be at hand."""
+    manifest = desk / "vault" / OLD.replace("0001", number) / "manifest.jsonl"
+    manifest.unlink() if how == "gone" else os.truncate(manifest, 2**20)
+    for name in ("note", "push"):
+        assert main([word.format(folder=desk) for word in COMMANDS[name]]) == 0, capfd.readouterr()
+    third = ("--case", "2024-017", "--item", "LAPTOP-1", "--acquisition", "3")
+    assert main(["restore", f"{desk}/vault", f"{desk}/out/copy", *third]) == 0, capfd.readouterr()
+    assert main(["verify", f"{desk}/vault", "-q"]) == (31 if how == "gone" else 32)
+
+
 def test_a_previous_manifest_that_cannot_be_read_is_no_basis_and_the_push_says_so(
     desk: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,6 +104,25 @@ def test_a_session_is_found_again(acquirer: Acquirer) -> None:
     assert item.find_session("f" * 32) is None
 
 
+@pytest.mark.parametrize("how", ["gone", "a folder", "a named pipe", "with a hole", "empty"])
+def test_an_old_manifest_that_is_damaged_or_gone_blocks_no_session(acquirer: Acquirer, how: str) -> None:
+    acquirer.acquire(FILES, session=SESSION)
+    manifest = acquirer.acquire(FILES).path / "manifest.jsonl"
+    if how == "with a hole":
+        os.truncate(manifest, 2**20)
+    else:
+        manifest.unlink()
+    if how == "a folder":
+        manifest.mkdir()
+    elif how == "a named pipe":
+        os.mkfifo(manifest)
+    elif how == "empty":
+        manifest.touch()
+    item = acquirer.item()
+    assert item.find_session(SESSION) == 1
+    assert item.find_session("f" * 32) is None
+
+
 def test_writing_needs_the_lock(acquirer: Acquirer) -> None:
     item = acquirer.item()
     with pytest.raises(InternalError):
