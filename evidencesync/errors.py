@@ -421,7 +421,7 @@ class NotAllowedError(UntrustedSignerError):
 
     slug = "not-allowed"
     default_hint = (
-        "trust change alters, on the vault's machine, what each key may do. What that is shows: evidencesync trust list VAULT"
+        "On the vault's machine, trust change alters what a key may do, and this shows it: evidencesync trust list VAULT"
     )
     other_hints = _hints()
 
