@@ -130,7 +130,7 @@ def test_a_folder_that_was_moved_is_one_line_and_each_file_of_it_with_v(lab: Lab
 
 
 def test_a_file_that_was_not_read_says_so(lab: Lab) -> None:
-    assert lab.push().code == 0
+    assert lab.push("--allow-empty").code == 0
     lab.write("closed", b"secret").chmod(0)
     assert lab.push(unprivileged=True).code == 3
     assert "+ closed  (file, which was not read)" in diff(lab).out
@@ -178,7 +178,7 @@ def test_files_are_shown_page_by_page(lab: Lab) -> None:
 def test_a_source_with_an_odd_name_is_shown_and_not_obeyed(lab: Lab) -> None:
     source = os.fsencode(lab.folder) + b"/odd \xff\x1b[31m\n"
     os.mkdir(source)
-    assert lab.push(source=source).code == 0
+    assert lab.push("--allow-empty", source=source).code == 0
     shown = lab.run("show", "vault", *ITEM)
     assert shown.code == 0
     assert "/odd \\xff\\x1b[31m\\x0a\n" in shown.out

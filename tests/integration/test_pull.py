@@ -115,7 +115,9 @@ def test_filters_that_leave_nothing_end_a_pull_before_anything_is_signed(bench: 
     assert (outcome.acquisition, outcome.tally.manifest.taken) == (1, 0)
     shutil.rmtree(bench.source)
     bench.source.mkdir()
-    assert pull_from(bench, rules=rules).tally.manifest.counts == {"directory": 1}
+    with pytest.raises(NothingLeftError, match="the source is empty"):
+        pull_from(bench, rules=rules, allow_empty=False)
+    assert pull_from(bench, rules=rules, allow_empty=True).tally.manifest.counts == {"directory": 1}
     assert audit_vault(bench.vault.layout.root, now_ns=time.time_ns()).verdict == "pass"
 
 

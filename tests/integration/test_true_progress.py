@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from evidencesync.acquire.connect import connect_for_pull
@@ -295,9 +296,7 @@ def test_what_is_stored_is_shown_while_the_rest_is_still_asked_for_and_not_sent(
 class StagesSeen(Progress):
     """Progress that remembers each stage it was set to."""
 
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-        super().__init__()
+    stages: list[str] = msgspec.field(default_factory=list)
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
