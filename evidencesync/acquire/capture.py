@@ -23,7 +23,7 @@ from evidencesync.custody.captures import lacking_words
 from evidencesync.custody.documents import Origin, SshPeer
 from evidencesync.custody.manifest import encode_footer
 from evidencesync.delta.chunker import Segment, SegmentCutter
-from evidencesync.errors import SessionGoneError
+from evidencesync.errors import NothingLeftError, SessionGoneError
 from evidencesync.evidence.capture import Capture, CaptureEnd, CaptureSource
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, blake3_of, sha256_of
 from evidencesync.evidence.display import safe_text
@@ -39,6 +39,7 @@ ERRORS_SUFFIX: Final = b".stderr"
 _ENDS_ALL: Final = frozenset[CaptureEnd](
     {"idle", "link-lost", "interrupted"}
 )  # of the command itself, and so of both its streams
+_EMPTY: Final = "Did the program before the pipe start? To acquire nothing on purpose, add --allow-empty."
 _BLOCK: Final = 4 * MIB
 _SHOWN: Final = 200  # characters of what a server says of itself
 Now = Callable[[], UtcTime]
@@ -49,12 +50,14 @@ class CaptureRequest:
     """What is captured: the command (None: standard input), the name in the acquisition, and when it is given up.
 
     `idle_seconds`: how long nothing may come; None: for ever. `expected_bytes`: how much must come, where that is known.
+    `may_be_empty`: whether standard input on which nothing comes is acquired.
     """
 
     name: bytes
     line: CommandLine | None
     idle_seconds: float | None
     expected_bytes: int | None
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,8 @@ class CaptureReading:
 
     def _take_input(self, descriptor: int) -> None:
         came = self._read(OpenedPipe(descriptor, self._request.idle_seconds), self._request.name)
+        if came.size == 0 and came.end == "end-of-data" and not self._request.may_be_empty:
+            raise NothingLeftError("nothing has come on standard input", hint=_EMPTY)
         self._add(self._request.name, came, "standard-input", CommandEnd(), 0)
 
     def _take_command(self, command: RunningCommand) -> None:

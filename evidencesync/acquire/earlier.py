@@ -92,10 +92,19 @@ class EarlierFiles:
     def _keeps_change_times(self, found: Found, device: int) -> bool:
         known = self._change_times.get(device)
         if known is None:
-            name = file_system_of(b"/proc/self/fd/%d/%b" % (found.dir_fd, found.name))
-            known = name is not None and name not in _NO_CHANGE_TIMES and not name.startswith("fuse")
+            path = b"/proc/self/fd/%d/%b" % (found.dir_fd, found.name)
+            name = file_system_of(path)
+            known = name is not None and name not in _NO_CHANGE_TIMES and not name.startswith("fuse") and not _is_read_only(path)
             self._change_times[device] = known
         return known
+
+
+def _is_read_only(path: bytes) -> bool:
+    """Whether nothing moves a time there: those of an image are its maker's, and the next image may have the same ones."""
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return True  # not known: it is read
 
 
 def is_as_it_was(entry: Entry, status: os.stat_result, read_from: int) -> bool:

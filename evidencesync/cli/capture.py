@@ -87,7 +87,8 @@ class SourceChoice(FilterChoice):
 
     def refuse_filters(self) -> None:
         """Raises UsageError for filters of a capture: none is ignored."""
-        if any(getattr(self, field.name) != field.default for field in dataclasses.fields(FilterChoice)):
+        filters = [field for field in dataclasses.fields(FilterChoice) if field.name != "allow_empty" or self.is_command]
+        if any(getattr(self, field.name) != field.default for field in filters):
             raise UsageError("filters are not for standard input and commands", hint=_KEPT_AS_IT_COMES)
 
     def line(self) -> CommandLine | None:
@@ -116,7 +117,7 @@ class SourceChoice(FilterChoice):
             hint = f"A name has up to {_LONGEST_NAME} bytes and no slash: --name memory.lime"
             raise UsageError(f"a file in the acquisition cannot be called {safe_text(name, 80)}", hint=hint)
         expected = None if self.expect_bytes is None else parse_size(self.expect_bytes)
-        return CaptureRequest(name, line, self.idle_timeout, expected)
+        return CaptureRequest(name, line, self.idle_timeout, expected, self.allow_empty or expected == 0)
 
 
 def cut_words(args: Sequence[str], *, is_push: bool) -> list[str]:
@@ -175,7 +176,7 @@ class CaptureRun:
         from evidencesync.source.filters import FilterRules
 
         run = self.run
-        places = Places(b"", os.fsencode(address.path), FilterRules.none())
+        places = Places(b"", os.fsencode(address.path), FilterRules.none(), self.what.allow_empty)
         asker = None if capture.line is None else make_asker(run.console.terminal)
         stated = self.how.details(self.item.name())
         request = make_request(run, places, self.item, self.sign, self.how, self.ssh, asker, stated)
@@ -263,6 +264,7 @@ def _refuse(how: PlannedChoice) -> None:
     given = {
         "--dry-run": how.dry_run,
         "--skip-unchanged": how.skip_unchanged,
+        "--quick": getattr(how, "quick", False),
         "--retries-changed": how.retries_changed is not None,
         "--on-read-error": how.on_read_error is not None,
     }

@@ -87,6 +87,14 @@ def test_too_little_is_kept_flagged_and_said(lab: Lab) -> None:
     assert lab.run("verify", "vault").code == 0  # as with every gap that the manifest states
 
 
+def test_standard_input_on_which_nothing_comes_is_no_acquisition_unless_that_is_meant(lab: Lab) -> None:
+    done = lab.push(source="-", answer="")
+    assert (done.code, "nothing has come on standard input" in done.err) == (2, True), done
+    assert not (lab.folder / "vault" / "cases" / "2024-017" / "LAPTOP-1" / "acquisitions" / "0001").exists()
+    assert lab.push("--allow-empty", source="-", answer="").code == 0
+    assert entries(lab)["input"]["size"] == 0
+
+
 def test_no_standard_input_is_an_error_with_an_example(lab: Lab) -> None:
     near, terminal = os.openpty()
     process = lab.start("push", "-", "vault", *ITEM, "--sign-key", "ana", stdin=terminal)
@@ -186,7 +194,16 @@ def test_a_program_that_is_not_there_makes_no_acquisition(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [("--exclude", "*"), ("--dry-run",), ("--skip-unchanged",), ("--on-read-error", "fail"), ("--retries-changed", "1")]
+    "more",
+    [
+        ("--exclude", "*"),
+        ("--dry-run",),
+        ("--skip-unchanged",),
+        ("--quick",),
+        ("--allow-empty",),
+        ("--on-read-error", "fail"),
+        ("--retries-changed", "1"),
+    ],
 )
 def test_options_that_mean_nothing_here_are_refused(lab: Lab, more: tuple[str, ...]) -> None:
     done = lab.run("push", "--command", "true", "vault", *ITEM, "--sign-key", "ana", *more)

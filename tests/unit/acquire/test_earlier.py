@@ -226,6 +226,20 @@ def test_a_file_system_without_change_times_is_read(source: Path, tmp_path: Path
         assert marked(read(source, earlier_of(kept(tmp_path, lines)))[0]) == {}
 
 
+@pytest.mark.parametrize("answer", [os.ST_RDONLY | os.ST_NOSUID, None])
+def test_what_is_mounted_read_only_is_read_for_another_image_may_have_the_same_times(
+    answer: int | None, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def statvfs(path: bytes) -> Any:
+        if answer is None:
+            raise OSError
+        return type("Status", (), {"f_flag": answer})()
+
+    lines, _ = read(source)
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    assert marked(read(source, earlier_of(kept(tmp_path, lines)))[0]) == {}
+
+
 def test_a_single_file_is_taken_over(source: Path, tmp_path: Path) -> None:
     lines, _ = read(source / "a")
     assert marked(read(source / "a", earlier_of(kept(tmp_path, lines)))[0]) == {"a": 1}
