@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final
@@ -23,7 +23,7 @@ from evidencesync.cli.log_choice import about, log_places, logged
 from evidencesync.cli.number_format import parse_size
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault, vault_address
 from evidencesync.cli.own_state import RunFolders, open_own_state
-from evidencesync.errors import UsageError
+from evidencesync.errors import LinkLostError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode
 from evidencesync.home import rooted
@@ -46,6 +46,7 @@ _DEFAULT_NAMES: Final = {True: "input", False: "output"}
 _LONGEST_NAME: Final = MAX_NAME - len(".stderr")
 _SHOWN: Final = 200
 _SHORTER: Final = "Put what is longer into a script, and name that."
+_GONE: Final = "Nothing was published, and what had come cannot be read again. The same command captures anew."
 _KEPT_AS_IT_COMES: Final = "Leave it out: what comes is read once, and kept as it comes."
 
 
@@ -209,7 +210,7 @@ def push_capture(asked: CaptureRun, vault: str) -> ExitCode:
 
                 def transfer(request: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
                     first = link() if again is None else connect_first(link, again, request.retries, progress)
-                    with first_interrupt(access.end_here):
+                    with first_interrupt(access.end_here), _once():
                         return push(first, request, progress, again=again, source_access=access, recorder=recorder)
 
                 return acquire(logging, own_state, request, address, transfer, sure=how.yes)
@@ -257,6 +258,17 @@ def pull_capture(asked: CaptureRun, source: str, vault: str) -> ExitCode:
 
     of = about(asked.item, f"{far.display()} {line.text}", place)
     return logged(run, how.log, "pull", work, log_places(None, folders), of=of, reads=False)
+
+
+@contextlib.contextmanager
+def _once() -> Iterator[None]:
+    """Says of a lost link that nothing of a capture is left to go on with, where the usual hint says the contrary."""
+    try:
+        yield
+    except LinkLostError as error:
+        if error.hint == error.default_hint:
+            error.hint = _GONE
+        raise
 
 
 def _refuse(how: PlannedChoice) -> None:

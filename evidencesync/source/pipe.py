@@ -68,9 +68,9 @@ class OpenedPipe:
         silent_since = time.monotonic()
         over_since: float | None = None
         while self._is_ended or not self._poll.poll(_LOOK_SECONDS * 1000):
-            if self._is_ended:
-                self.end = "interrupted"
-                return False
+            if self._is_ended:  # what lies in the pipe has come: it is one block
+                is_first, self.end = self.end != "interrupted", "interrupted"
+                return is_first and bool(self._poll.poll(0))
             now = time.monotonic()
             if self._idle is not None and now - silent_since >= self._idle:
                 self.end = "idle"

@@ -83,6 +83,8 @@ def test_a_pipe_that_a_person_ends_gives_what_had_come(ends: tuple[int, int]) ->
     assert read(opened) == b"one"
     os.write(ends[1], b"two")
     opened.end_here()
+    assert read(opened) == b"two"
+    os.write(ends[1], b"three")
     assert read(opened) == b""
     assert opened.end == "interrupted"
 
