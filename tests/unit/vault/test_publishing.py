@@ -123,6 +123,23 @@ def test_an_old_manifest_that_is_damaged_or_gone_blocks_no_session(acquirer: Acq
     assert item.find_session("f" * 32) is None
 
 
+@pytest.mark.parametrize("name", ["acquired.json", "acquired.json.sig", "received.json", "received.json.sig"])
+def test_a_record_that_the_last_acquisition_lacks_and_the_chain_has_keeps_no_push_out(acquirer: Acquirer, name: str) -> None:
+    folder = acquirer.acquire(FILES).path
+    (folder / name).unlink()
+    assert acquirer.acquire(FILES).number == 2
+
+
+@pytest.mark.parametrize("name", ["acquired.json", "received.json.sig"])
+def test_a_record_that_neither_the_last_acquisition_nor_the_chain_has_ends_all_writing(acquirer: Acquirer, name: str) -> None:
+    folder = acquirer.acquire(FILES).path
+    (folder / name).unlink()
+    for path in acquirer.item().layout.custody.glob("*-received.json*"):
+        path.unlink()
+    with pytest.raises(EvidenceSyncError):
+        acquirer.acquire(FILES)
+
+
 def test_writing_needs_the_lock(acquirer: Acquirer) -> None:
     item = acquirer.item()
     with pytest.raises(InternalError):
