@@ -15,7 +15,7 @@ from typing import Final
 
 from evidencesync.cli.console import Console
 from evidencesync.cli.interrupts import ignore_interrupts, repeat_lost_interrupts
-from evidencesync.errors import InterruptedRunError
+from evidencesync.errors import EvidenceSyncError, InterruptedRunError
 from evidencesync.exit_codes import ExitCode
 from evidencesync.files.shortages import unexpected
 
@@ -43,8 +43,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         console.print_error(InterruptedRunError("interrupted"))
         code = ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - raised before a command has begun, mostly by a system without memory
-        failure = unexpected(error)
+    except Exception as error:  # noqa: BLE001 - before a command has begun: bad words, or a system without memory
+        failure = error if isinstance(error, EvidenceSyncError) else unexpected(error)
         console.print_error(failure)
         code = failure.exit_code
     finally:

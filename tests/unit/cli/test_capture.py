@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from evidencesync.cli.app import main
 from evidencesync.cli.capture import SourceChoice, cut_words
 from evidencesync.errors import UsageError
 from evidencesync.source.command import CommandLine
@@ -33,6 +34,13 @@ def test_words_without_an_end_are_refused_with_the_way_to_write_them() -> None:
     with pytest.raises(UsageError, match="no -- behind") as refused:
         cut_words(["--exec", "ps", "vault"], is_push=True)
     assert "--exec avml /dev/stdout -- VAULT" in str(refused.value.hint)
+
+
+def test_words_without_an_end_are_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["push", "--exec", "ps", "vault"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --exec has no --")
+    assert "defect" not in said
 
 
 @pytest.mark.parametrize(
