@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
@@ -135,7 +136,8 @@ def cut_words(args: Sequence[str], *, is_push: bool) -> list[str]:
         end = words.index(_END_OF_WORDS, start)
         words[start + 1 : end + 1] = [json.dumps(words[start + 1 : end])]
     runs = EXEC in words or any(word == "--command" or word.startswith("--command=") for word in words)
-    return [INPUT, *words] if is_push and runs and INPUT not in words else words
+    has_source = any(word == INPUT and before != "--name" for before, word in pairwise(["", *words]))
+    return [INPUT, *words] if is_push and runs and not has_source else words
 
 
 def _given_words(value: str) -> list[str]:

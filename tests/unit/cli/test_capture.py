@@ -17,6 +17,7 @@ from evidencesync.source.command import CommandLine
         (["disk.img", "vault"], ["disk.img", "vault"]),
         (["--command", "avml -", "vault"], ["-", "--command", "avml -", "vault"]),
         (["--command=avml", "vault"], ["-", "--command=avml", "vault"]),
+        (["--command=avml", "vault", "--name", "-"], ["-", "--command=avml", "vault", "--name", "-"]),
         (["-", "vault", "--command", "avml"], ["-", "vault", "--command", "avml"]),
         (["--exec", "dd", "if=/dev/sda", "--", "vault"], ["-", "--exec", '["dd", "if=/dev/sda"]', "vault"]),
         (["vault", "--exec", "ps", "--", "--name", "ps"], ["-", "vault", "--exec", '["ps"]', "--name", "ps"]),
