@@ -70,7 +70,7 @@ def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str
         lists = _load_lists(root, records)
     for one in lists:
         if records.known and not one.unread:
-            _report_state(root, one, relied_on=relied_on)
+            _report_state(root, one, relied_on=relied_on, is_stated=bool(records.newest))
     signers, revoked, roles = lists
     return TrustBytes(
         trusted_signers=signers.data,
@@ -82,9 +82,10 @@ def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str
     )
 
 
-def _report_state(root: CheckedFolder, found: _List, *, relied_on: bool) -> None:
+def _report_state(root: CheckedFolder, found: _List, *, relied_on: bool, is_stated: bool) -> None:
+    """Reports a list that is not the recorded one: also one that is gone, but where no record of it is there either."""
     name, report = found.name, root.report
-    if found.state is FileState.CHANGED:  # also where it is gone: that list is not the recorded one either
+    if found.state is FileState.CHANGED and (found.data is not None or is_stated):
         text = f"{name} is not what the vault's own chain says it is"
         report.report(Check.VAULT, "trust-changed" if relied_on else "trust-not-used", text, name)
     for beside, data in found.beside.items():
