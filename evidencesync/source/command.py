@@ -39,7 +39,8 @@ class CommandLine:
 class CommandEnd:
     """How a command has ended: one of both is set, or neither where that is not known. `lost`: the link to it was lost first.
 
-    `left_open`: it is over, and something that it had started still has its standard error: more could come there.
+    `left_open`: it is over, and something that it had started still has its standard error, or that could not be read to its
+    end: more could come there.
     """
 
     exit_status: int | None = None
@@ -92,6 +93,7 @@ class LocalCommand:
         if self._process.stdout is None or self._process.stderr is None:
             raise InternalError("a process without the pipes that were asked for")
         self.output = self._process.stdout.fileno()
+        self._errors_are_cut = False
         self._reader = threading.Thread(target=self._read_errors, args=(self._process.stderr,), name="stderr", daemon=True)
         self._reader.start()
 
@@ -110,7 +112,7 @@ class LocalCommand:
             self.stop()
             status = self._process.wait()
         self._reader.join(LEFT_OPEN_SECONDS)
-        is_open = self._reader.is_alive()
+        is_open = self._reader.is_alive() or self._errors_are_cut
         return CommandEnd(signal=-status, left_open=is_open) if status < 0 else CommandEnd(exit_status=status, left_open=is_open)
 
     def stop(self) -> None:
@@ -137,6 +139,9 @@ class LocalCommand:
         return True
 
     def _read_errors(self, stream: IO[bytes]) -> None:
-        with stream, contextlib.suppress(OSError):
-            while data := os.read(stream.fileno(), _READ):
-                self.errors.add(data)
+        with stream:
+            try:
+                while data := os.read(stream.fileno(), _READ):
+                    self.errors.add(data)
+            except OSError:
+                self._errors_are_cut = True

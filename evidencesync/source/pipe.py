@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import select
 import threading
@@ -12,9 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from evidencesync.evidence.capture import CaptureEnd
-from evidencesync.limits import MIB
+from evidencesync.files.disk import enlarge_pipe
 
-_PIPE_BYTES: Final = 1 * MIB
 _GATHER_SECONDS: Final = 0.2  # how long a block that has begun waits for more
 _LOOK_SECONDS: Final = 0.5  # so often it is looked whether the command is over
 LEFT_OPEN_SECONDS: Final = 5.0  # how long a pipe may be silent that a command has left open to others when it was over
@@ -35,8 +32,7 @@ class OpenedPipe:
         self._is_ended = False
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
-        with contextlib.suppress(OSError):  # no pipe, or a user at the limit: slower, not wrong
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        enlarge_pipe(fd)
 
     def end_here(self) -> None:
         """Ends the data after what has come. May be called by another thread, or in a signal's handler."""

@@ -9,7 +9,6 @@ goodbye to the other end, and then ends ssh.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import math
 import os
@@ -26,6 +25,7 @@ from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, ResourcesError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.number_format import seconds_text
+from evidencesync.files.disk import enlarge_pipe
 from evidencesync.files.temporary import temporary_folder, writing_temporary
 from evidencesync.limits import KIB, MAX_STDERR
 from evidencesync.ssh.explain import FAILED, Ended, contradicted, explain_end, explain_login, explain_no_output, other_destination
@@ -35,7 +35,6 @@ from evidencesync.ssh.recorded import held_to_revocations
 from evidencesync.ssh.route import Hop, command_of, environment
 
 _LOG: Final = logging.getLogger(__name__)
-_PIPE_BYTES: Final = 1024 * KIB
 _READ: Final = 64 * KIB  # all that the pipe of a log holds
 _SHOWN_STDERR: Final = 600  # characters of the remote end's messages in one of ours
 _LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
@@ -106,7 +105,7 @@ class SshProcess:
                 self._errors, their_stderr = self._error_stream(ours, theirs)
                 self._wake, self._waker = _pipe(ours, ours)
                 for descriptor in (self.source, self.sink):
-                    _enlarge(descriptor)
+                    enlarge_pipe(descriptor)
                 command = command_of(route, [name for _, name in logs], wanted, subsystem=subsystem)
                 ours.callback(self._end_process)
                 _LOG.info("starting: %s", shell_text(*command))
@@ -376,12 +375,6 @@ def _is_open_to_children() -> bool:
         return os.stat(f"/proc/{os.getpid()}/fd").st_uid == os.geteuid()
     except OSError:
         return False
-
-
-def _enlarge(descriptor: int) -> None:
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):  # a user at the limit: slower, not wrong
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _read_some(descriptor: int) -> bytes | None:
