@@ -118,6 +118,7 @@ schemas: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m docs.generate.reference docs
+	$(BIN)/python -m docs.generate.manual docs/man
 
 # Removes what make and the tools made. The folders of `make demo` stay: they may be what you are looking at.
 clean:

@@ -9,12 +9,9 @@ import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import typer.main
-
-from evidencesync.cli.commands import PROGRAM, make_app
-from evidencesync.cli.defaults import takes_default
+from docs.generate.command_tree import Command, all_commands, command_line
 from evidencesync.cli.settings import setting_keys
 from evidencesync.connection.waiting import may_pass
 from evidencesync.errors import CommandKind, EvidenceSyncError
@@ -94,7 +91,7 @@ The verdict is **fail** when any finding has a code other than 0, 2, 3 and 10; e
 all codes is the exit code: see [exit-codes.md](exit-codes.md). 2 is the exit code of an incomplete verdict, and of no other.
 """
 
-_CODE_TEXTS: Final = {
+CODE_TEXTS: Final = {
     ExitCode.COMPLETE: "complete and verified",
     ExitCode.INTERNAL: "an error of our own, or of the machine below",
     ExitCode.USAGE: "usage or configuration",
@@ -131,7 +128,7 @@ def exit_codes_text() -> str:
     """docs/exit-codes.md."""
     order = " > ".join(str(int(code)) for code in SEVERITY_ORDER if code is not ExitCode.COMPLETE)
     lines = [_GENERATED, "", _CODES_HEAD.format(order=order), "| code | meaning |", "|---|---|"]
-    lines += [f"| {int(code)} | {_CODE_TEXTS[code]} |" for code in ExitCode]
+    lines += [f"| {int(code)} | {CODE_TEXTS[code]} |" for code in ExitCode]
     lines += ["", "## Errors", "", "| slug | code | what it means | what to do |", "|---|---|---|---|"]
     # Only those of the tree itself: what a room derives for its own use says nothing more to a script.
     errors = [
@@ -171,66 +168,32 @@ def findings_text() -> str:
 
 def commands_text() -> str:
     """docs/commands.md."""
-    top = typer.main.get_command(make_app())
     lines = [_GENERATED, "", _COMMANDS_HEAD]
-    for path, found in _walk(top, ()):
-        lines += _command_lines(path, found)
+    for command in all_commands():
+        lines += _command_lines(command)
     lines += [_SETTINGS_HEAD]
     lines += [f"- `{key}`" for key in sorted(setting_keys())]
     return "\n".join(lines) + "\n"
 
 
-def _walk(found: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command that does something, by name."""
-    commands: dict[str, Any] | None = getattr(found, "commands", None)
-    if commands is None:
-        yield path, found
-        return
-    for name in sorted(commands):
-        yield from _walk(commands[name], (*path, name))
-
-
-def _command_lines(path: tuple[str, ...], found: Any) -> Iterator[str]:
-    yield f"## {' '.join(path)}"
+def _command_lines(command: Command) -> Iterator[str]:
+    yield f"## {' '.join(command.path)}"
     yield ""
-    arguments = [parameter for parameter in found.params if parameter.param_type_name == "argument"]
-    shown = [_maybe(parameter, parameter.metavar or parameter.name.upper()) for parameter in arguments]
-    required = [
-        _maybe(option, f"{max(option.opts, key=len)} {option.metavar}") for option in found.params if _is_required(option)
-    ]
-    yield f"`{' '.join((PROGRAM, *path, *shown, *required, '[OPTIONS]'))}`"
+    yield f"`{command_line(command)}`"
     yield ""
-    yield inspect.cleandoc(found.help or "")
+    yield command.text
     yield ""
     yield "| | | |"
     yield "|---|---|---|"
-    for parameter in (*arguments, *(one for one in found.params if one.param_type_name == "option" and one.name != "help")):
-        yield f"| {_names(parameter)} | {_cell(parameter.help or '')} | {_environment(parameter)} |"
+    for parameter in command.parameters:
+        names = ", ".join(f"`{_cell(name)}`" for name in parameter.names)
+        value = f" `{_cell(parameter.value)}`" if parameter.value else ""
+        yield f"| {names}{value} | {_cell(parameter.text)} | {f'`{parameter.variable}`' if parameter.variable else ''} |"
     yield ""
-    examples = inspect.cleandoc(found.epilog or "").replace("\b", "").strip().removeprefix("Examples:")
     yield "```"
-    yield inspect.cleandoc(examples)
+    yield command.examples
     yield "```"
     yield ""
-
-
-def _is_required(parameter: Any) -> bool:
-    return parameter.param_type_name == "option" and bool(parameter.required or takes_default(parameter.name, parameter.envvar))
-
-
-def _maybe(parameter: Any, shown: str) -> str:
-    return f"[{shown}]" if takes_default(parameter.name, parameter.envvar) else shown
-
-
-def _names(parameter: Any) -> str:
-    if parameter.param_type_name == "argument":
-        return f"`{_cell(parameter.metavar or parameter.name.upper())}`"
-    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
-    return f"{names} `{_cell(parameter.metavar)}`" if parameter.metavar and not parameter.is_flag else names
-
-
-def _environment(parameter: Any) -> str:
-    return f"`{parameter.envvar}`" if getattr(parameter, "envvar", None) else ""
 
 
 def _cell(text: str) -> str:

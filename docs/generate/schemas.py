@@ -17,6 +17,7 @@ import msgspec
 
 from evidencesync.cli.catalog import FilesOutput
 from evidencesync.cli.comparison_outputs import CompareOutput, DiffOutput
+from evidencesync.cli.completion_outputs import CompletionOutput
 from evidencesync.cli.custody_outputs import (
     CustodyAppendOutput,
     CustodyShowOutput,
@@ -71,6 +72,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "vault-writer-output": ("evidencesync vault writer --json", (VaultWriterOutput,)),
         "host-trust-output": ("evidencesync host trust --json", (HostTrustOutput,)),
         "settings-show-output": ("evidencesync settings show --json", (SettingsOutput,)),
+        "completion-output": ("evidencesync completion show --json", (CompletionOutput,)),
         "settings-path-output": ("evidencesync settings path --json", (SettingsPathOutput,)),
         "settings-edit-output": ("evidencesync settings edit --json", (SettingsEditOutput,)),
         "push-output": ("evidencesync push --json", (PushOutput, UnchangedOutput)),

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+PROGRAM: Final = "evidencesync"
+COMPLETE: Final = "_EVIDENCESYNC_COMPLETE"
+"""The variable by which a shell that completes a line says so."""
+
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "Set up": {
         "init": "vault_commands",
         "trust": "vault_commands",
         "host": "host_commands",
         "settings": "settings_commands",
+        "completion": "completion_commands",
     },
     "Acquire": {"push": "push_command", "pull": "pull_command", "watch": "watch_command", "serve": "serve_command"},
     "Check": {

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import typer
 import typer.main
 
 import evidencesync
-from evidencesync.cli.command_table import GROUPS, MODULES
+from evidencesync.cli.command_table import COMPLETE, GROUPS, MODULES, PROGRAM
 from evidencesync.cli.console import Console, mute
 from evidencesync.cli.help_text import HELP_NAMES, HelpfulGroup
 from evidencesync.exit_codes import ExitCode
 
-PROGRAM: Final = "evidencesync"
 _HELP: Final = "Moves forensic evidence over SSH into a vault, sends only what is missing, and proves what arrived."
 _EPILOG: Final = """Examples:
   evidencesync init /srv/vault --trust ana.pub --principal ana@lab
@@ -77,6 +77,8 @@ def run(given: list[str], console: Console) -> int:
 
     Making the parsers of all commands takes a tenth of a second. If the line begins with a command's name, only that one is made.
     """
+    if os.environ.get(COMPLETE):
+        return _complete()
     names = given[:1] if given and given[0] in MODULES else MODULES
     try:
         code = typer.main.get_command(make_app(names)).main(args=given, prog_name=PROGRAM, standalone_mode=False)
@@ -94,3 +96,18 @@ def run(given: list[str], console: Console) -> int:
     except SystemExit:  # typer raises it when the reader of --help closes the pipe; our commands never raise it
         code = ExitCode.COMPLETE
     return int(code or 0)
+
+
+def _complete() -> int:
+    """Prints how the line may go on that a shell has put into the environment. Returns the code that the shell expects."""
+    from typer import completion  # only for a shell that completes
+
+    init: Any = completion.completion_init  # type: ignore[attr-defined]  # typer has it from a room of its own
+    init()
+    words = (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()
+    names = words[1:2] if words[1:2] and words[1] in MODULES else MODULES
+    try:
+        typer.main.get_command(make_app(names)).main(args=[], prog_name=PROGRAM, complete_var=COMPLETE, standalone_mode=False)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return int(ExitCode.USAGE)

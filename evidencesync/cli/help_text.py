@@ -25,7 +25,7 @@ _HOW: Final = "How it is done"
 CAPTURED: Final = "What is read once, out of a pipe"
 _TRUSTED: Final = "What is trusted"
 _OUTPUT: Final = "Output"
-_ORDER: Final = (
+TITLES: Final = (
     _ARGUMENTS,
     _MOST_USED,
     WHAT,
@@ -81,11 +81,11 @@ class HelpfulCommand(typer.core.TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes arguments and options, group by group; what all commands have comes last."""
         first = _FIRST.get(self.name or "", ())
-        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in _ORDER}
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in TITLES}
         for parameter in sorted(self.get_params(ctx), key=lambda one: first.index(one.name) if one.name in first else 0):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                title = _MOST_USED if parameter.name in first else _title(parameter)
+                title = _MOST_USED if parameter.name in first else title_of(parameter)
                 sections[title].append((record[0], bounds_in_words(record[1])))
         for title, records in sections.items():
             if records:
@@ -158,7 +158,8 @@ def bounds_in_words(text: str) -> str:
     return _BOUNDS.sub(words, text)
 
 
-def _title(parameter: Any) -> str:
+def title_of(parameter: Any) -> str:
+    """The group under which `--help` lists a parameter, where it is not among the most used."""
     if parameter.param_type_name == "argument":
         return _ARGUMENTS
     return getattr(parameter, "rich_help_panel", None) or _OWN.get(parameter.name, _HOW)

@@ -24,13 +24,14 @@ _ELSEWHERE: Final = {"serve", "watch"}  # they take the streams of the whole pro
 _CONNECTING: Final = {"pull", "host trust"}
 _NO_PATHS: Final = {
     *("receipts list", "receipts check", "receipts forget-head", "host trust", "timestamp fetch"),
-    *("settings show", "settings path", "settings edit"),
+    *("settings show", "settings path", "settings edit", "completion install", "completion show"),
 }
 # What looks into the user's own folders: remembered heads, receipts, known hosts.
 _NEED_A_HOME: Final = {
     "host trust",
     "settings path",
     "settings edit",
+    "completion install",
     "push",
     "pull",
     "custody note",

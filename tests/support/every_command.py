@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import typer.main
 
-from evidencesync.cli.commands import PROGRAM, make_app
+from evidencesync.cli.command_table import PROGRAM
+from evidencesync.cli.commands import make_app
 from evidencesync.errors import CommandKind
 
 ITEM: Final = ("--case", "2024-017", "--item", "LAPTOP-1")
@@ -24,6 +25,8 @@ KINDS: Final = {
     "settings show": CommandKind.SHOWS,
     "settings path": CommandKind.SHOWS,
     "settings edit": CommandKind.CHANGES,
+    "completion install": CommandKind.CHANGES,
+    "completion show": CommandKind.SHOWS,
     "push": CommandKind.ACQUIRES,
     "pull": CommandKind.ACQUIRES,
     "watch": CommandKind.ACQUIRES,
@@ -72,6 +75,8 @@ def command_lines(here: str = "") -> dict[str, list[str]]:
         "settings show": [],
         "settings path": [],
         "settings edit": [],
+        "completion install": ["bash"],
+        "completion show": ["bash"],
         "push": [evidence, vault, *ITEM, *sign],
         "pull": [f"ssh://ana@{nobody}/evidence", vault, *ITEM, *sign, "-i", key],
         "watch": [evidence, vault, *ITEM, *sign],

@@ -31,12 +31,14 @@ _PROGRAMS_OF: Final = {
     "fonts-noto-cjk": "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
     "fonts-noto-core": "/usr/share/fonts/truetype/noto/NotoSansArabic-Regular.ttf",
     "gddrescue": "ddrescue",
+    "fish": "fish",
     "git": "git",
     "hashdeep": "hashdeep",
     "jq": "jq",
     "krb5-admin-server": "kadmin.local",
     "krb5-kdc": "kdb5_util krb5kdc",
     "krb5-user": "kinit",
+    "mandoc": "mandoc",
     "mount": "losetup mount umount",
     "openssh-client": "ssh ssh-add ssh-agent ssh-keygen ssh-keyscan",
     "openssh-server": "sshd",
@@ -46,6 +48,7 @@ _PROGRAMS_OF: Final = {
     "rsync": "rsync",
     "util-linux": "nsenter prlimit setpriv unshare",
     "xfsprogs": "mkfs.xfs",
+    "zsh": "zsh",
 }
 PACKAGES: Final = {program: package for package, programs in _PROGRAMS_OF.items() for program in programs.split()}
 
