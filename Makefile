@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONDONTWRITEBYTECODE =
 
 .DELETE_ON_ERROR:
-.PHONY: demo test quick coverage soak differential flips tamper fuzz faults kills check lint format bench bench-dry bench-short profile resume shape schemas docs clean
+.PHONY: demo test quick coverage soak differential flips tamper fuzz faults kills check lint format bench bench-dry bench-short profile resume shape schemas docs bundle bundle-inputs bundle-twice clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m docs.demo
@@ -119,6 +119,19 @@ schemas: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m docs.generate.reference docs
 	$(BIN)/python -m docs.generate.manual docs/man
+
+# One folder that runs on any x86-64 Linux, packed: make bundle KEY=~/.ssh/builder. What it is made of is fetched once, on Debian 12;
+# `packaging/bundle/fetch.py FOLDER --renew` takes today's versions.
+BUNDLE_INPUTS ?= build/bundle/inputs
+bundle: bundle-inputs
+	@$(BIN)/python packaging/bundle/build.py $(BUNDLE_INPUTS) dist $(if $(KEY),--key $(KEY))
+
+bundle-inputs: $(STAMP)
+	@$(BIN)/python packaging/bundle/fetch.py $(BUNDLE_INPUTS)
+
+# Builds it in two places, and compares the bytes; two minutes of one core.
+bundle-twice: bundle-inputs
+	BUNDLE=all $(BIN)/python -m pytest -q tests/integration/test_bundle.py $(PYTEST)
 
 # Removes what make and the tools made. The folders of `make demo` stay: they may be what you are looking at.
 clean:

@@ -3,6 +3,9 @@
 A process may have no home folder: HOME is not set, and the password database does not know the user (containers, systemd's
 dynamic users, `setpriv`). Then everything that needs no home works, and the rest fails with NoHomeError. A relative HOME counts
 as none: it would lead to the current folder, which may hold evidence. The same holds for XDG's folders.
+
+EVIDENCESYNC_HOME names another folder to be the home, or none if it is empty. Then HOME, the password database and XDG's folders
+are not asked: nothing of the account that runs this is read or changed. The bundle sets it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Final
 from evidencesync.errors import NoHomeError, NoWorkingFolderError, UsageError
 from evidencesync.evidence.display import safe_text
 
+HOME_VARIABLE: Final = "EVIDENCESYNC_HOME"
 # Values for libraries that fail without them (see `stand_in_for_libraries`); this module treats them as not set.
 _NO_HOME: Final = "/nonexistent/home-of-evidencesync"
 _NO_USER: Final = "unknown-to-evidencesync"
@@ -28,7 +32,10 @@ NO_REGULAR_FILE: Final = "it is no regular file"
 
 
 def home_folder() -> Path:
-    """HOME, else the folder of the password database. Raises NoHomeError if that is no absolute path to a folder."""
+    """EVIDENCESYNC_HOME, HOME, or the password database's folder. Raises NoHomeError if that is no absolute path to a folder."""
+    named = os.environ.get(HOME_VARIABLE)
+    if named is not None:
+        return _named_home(named)
     home = os.environ.get("HOME", "")
     if home == _NO_HOME:
         home = ""
@@ -47,11 +54,24 @@ def home_folder() -> Path:
     return Path(home)
 
 
+def _named_home(named: str) -> Path:
+    """The folder that EVIDENCESYNC_HOME names. Raises NoHomeError."""
+    hint = f"Name a folder of yours in {HOME_VARIABLE}, such as one on your own disk; or name the file itself."
+    if not named:
+        raise NoHomeError(f"no folder of this account is used: {HOME_VARIABLE} is empty", hint=hint)
+    if not named.startswith("/") or _is_no_folder(named):
+        what = "is no absolute path" if not named.startswith("/") else "is no folder"
+        raise NoHomeError(f"{HOME_VARIABLE} {what}: {safe_text(named, 100)}", hint=hint)
+    return Path(named)
+
+
 def own_folder(variable: str, *fallback: str) -> Path:
     """The user's folder that an environment variable names, else one below the home folder.
 
     A relative path in the variable counts as none (XDG Base Directory Specification). Raises NoHomeError.
     """
+    if HOME_VARIABLE in os.environ:
+        return home_folder().joinpath(*fallback)
     base = os.environ.get(variable, "")
     if base.startswith("/"):
         return Path(base)

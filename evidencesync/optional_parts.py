@@ -14,6 +14,7 @@ from evidencesync.evidence.display import shell_text
 from evidencesync.files.shortages import is_shortage, unexpected
 
 _PROGRAM: Final = "evidencesync"
+_ELSEWHERE: Final = "Run the same command on a machine where evidencesync is installed with its optional parts."
 
 
 def missing_part(error: ImportError, what: str, extra: str) -> EvidenceSyncError:
@@ -21,6 +22,8 @@ def missing_part(error: ImportError, what: str, extra: str) -> EvidenceSyncError
     if is_shortage(error):  # it is there, and there is no memory for it
         return unexpected(error)
     package = error.name or extra
+    if not sys.executable:  # the bundle
+        return MissingPartError(f"{what} needs the package {package}, which is not part of the bundle", hint=_ELSEWHERE)
     return MissingPartError(f"{what} needs the package {package}, which is not installed", hint=f"Install it: {_command(extra)}")
 
 

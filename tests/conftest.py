@@ -45,6 +45,7 @@ ALLOWED_SKIPS: Final = (
     r"the file system refuses names that are not UTF-8",
     r"the kernel refuses to mount here",
     r"only where the system has \S+",
+    r"the bundle's packages are not here",
 )
 
 # What a child's disposition is inherited from; a test that sends one of them to a child expects what a user at a terminal sees.

@@ -357,16 +357,30 @@ def _log_stream(ours: contextlib.ExitStack) -> tuple[int, str]:
     """A stream for a log: the descriptor to read it, and the name by which ssh opens it: ssh closes inherited ones.
 
     A pipe of ours has a name in /proc, and leaves no trace. If children cannot open that (a program with file privileges, no
-    /proc), a FIFO in a temporary folder is used.
+    /proc), it is a pseudo-terminal, which leaves none either. Where there is none, it is a FIFO in a temporary folder.
     """
     if _is_open_to_children():
         source, sink = _pipe(ours, ours)
         return source, f"/proc/{os.getpid()}/fd/{sink}"
+    with contextlib.suppress(OSError):
+        return _log_terminal(ours)
     name = str(ours.enter_context(temporary_folder()) / "log")
     with writing_temporary():
         os.mkfifo(name, 0o600)
     source = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # O_RDWR: else it would be at its end until ssh opens it
     ours.callback(os.close, source)
+    return source, name
+
+
+def _log_terminal(ours: contextlib.ExitStack) -> tuple[int, str]:
+    """A pseudo-terminal that changes no byte. Raises OSError where there is none, or its name leads nowhere."""
+    source, sink = os.openpty()
+    ours.callback(os.close, source)
+    ours.callback(os.close, sink)  # open until the end: else ssh could be the last one to close it, and what it said be lost
+    tty.setraw(sink)
+    name = os.ttyname(sink)
+    if not os.path.samestat(os.stat(name), os.fstat(sink)):
+        raise FileNotFoundError(name)
     return source, name
 
 

@@ -144,11 +144,18 @@ def test_why_a_key_of_the_configuration_is_not_used_is_said(sshd: Sshd, tmp_path
         child.wait_ready()
 
 
+def _no_terminal() -> tuple[int, int]:
+    raise FileNotFoundError("/dev/ptmx")
+
+
+@pytest.mark.parametrize("terminals", [True, False])
 def test_the_log_is_read_where_proc_is_closed_and_nothing_is_left(
-    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminals: bool
 ) -> None:
     monkeypatch.setattr(child_module, "_is_open_to_children", lambda: False)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder" if terminals else str(tmp_path))
+    if not terminals:
+        monkeypatch.setattr(os, "openpty", _no_terminal)
     with started(sshd.address(), sshd.options(), "echo in") as child:
         assert child.wait_ready().host_key == sshd.host_fingerprint
         assert read_all(child) == b"in\n"

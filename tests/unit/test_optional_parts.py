@@ -58,3 +58,10 @@ def test_without_pip_uv_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_missing_is_named() -> None:
     error = missing_part(ImportError("no", name="typst"), "a PDF", "pdf")
     assert error.message == "a PDF needs the package typst, which is not installed"
+
+
+def test_in_a_bundle_nothing_is_installed_and_another_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "")
+    error = missing_part(ImportError("no", name="typst"), "a PDF", "pdf")
+    assert error.message == "a PDF needs the package typst, which is not part of the bundle"
+    assert "on a machine where evidencesync is installed" in (error.hint or "")
