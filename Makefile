@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONDONTWRITEBYTECODE =
 
 .DELETE_ON_ERROR:
-.PHONY: demo test quick coverage soak differential flips tamper fuzz faults kills check lint format bench bench-dry bench-short profile resume shape schemas docs bundle bundle-inputs bundle-twice clean
+.PHONY: demo test quick coverage soak differential flips tamper fuzz faults kills check lint format bench bench-dry bench-short profile resume shape schemas docs bundle bundle-inputs bundle-twice deb deb-twice clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m docs.demo
@@ -119,6 +119,14 @@ schemas: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m docs.generate.reference docs
 	$(BIN)/python -m docs.generate.manual docs/man
+
+# A package for the Debian or Ubuntu of this machine; it needs dpkg-deb, strip and PyPI. DEBFULLNAME and DEBEMAIL: who maintains it.
+deb: $(STAMP)
+	@packaging/deb/build dist
+
+# Builds it twice, and has lintian look at it; some minutes.
+deb-twice: $(STAMP)
+	DEB=all $(BIN)/python -m pytest -q tests/integration/test_debian_package.py $(PYTEST)
 
 # One folder that runs on any x86-64 Linux, packed: make bundle KEY=~/.ssh/builder. What it is made of is fetched once, on Debian 12;
 # `packaging/bundle/fetch.py FOLDER --renew` takes today's versions.

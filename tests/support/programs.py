@@ -48,6 +48,7 @@ _PROGRAMS_OF: Final = {
     "poppler-utils": "pdfdetach pdffonts pdfimages pdfinfo pdftotext",
     "rsync": "rsync",
     "strace": "strace",
+    "systemd": "systemd-analyze",
     "util-linux": "nsenter prlimit setpriv unshare",
     "xfsprogs": "mkfs.xfs",
     "zsh": "zsh",
