@@ -73,6 +73,8 @@ chain has stated, or that this machine has seen, is 34.
 
 **A damaged record of a chain** is 34 where it is known what the record was: from the record after it, as `verify` looks, from
 the vault's own chain, this machine's memory, or a receipt. A command that stops at the record itself ends with 32.
+The copy of a record that lies with its acquisition is 32 where it is damaged: what counts is what the chain has, and no push
+needs the copy.
 
 **What waiting may end**: slugs with a `*` below may come from what passes by itself. `watch` tries again, and so may a script;
 where only the link is concerned, `push` and `pull` do by themselves, up to `--retries` times. All others need a person first.

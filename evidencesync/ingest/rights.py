@@ -13,7 +13,7 @@ from evidencesync.custody.trust import TrustLists
 from evidencesync.errors import EvidenceSyncError, NotAllowedError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import folder_name, is_derived
-from evidencesync.vault.catalog import is_folder, stored_names
+from evidencesync.vault.catalog import is_folder, readable_names
 from evidencesync.vault.vault import Vault
 
 _FRESH_NS: Final = 1_000_000_000  # who restores asks many times a second, and a vault's own chain may be long
@@ -75,7 +75,7 @@ class Rights:
         """The number of the case in a folder, which does not change; None where it cannot be found out."""
         if self._found is None or self._found[0] != folder:
             with contextlib.suppress(EvidenceSyncError):
-                self._found = next(((folder, name.case.text) for name in stored_names(self._vault.layout, folder)), None)
+                self._found = next(((folder, name.case.text) for name in readable_names(self._vault.layout, folder)), None)
         return self._found[1] if self._found is not None and self._found[0] == folder else None
 
     def _may(self, role: Role, case: str | None) -> bool:

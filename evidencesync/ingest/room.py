@@ -30,7 +30,7 @@ from evidencesync.protocol.failures import failure_of
 from evidencesync.protocol.messages import ASKING_VERSION, Alike
 from evidencesync.vault.alike import find_alike
 from evidencesync.vault.catalog import is_folder, shown_path
-from evidencesync.vault.heads import require_as_stated, require_undamaged
+from evidencesync.vault.heads import state_as_stated
 from evidencesync.vault.item import ItemState, VaultItem
 from evidencesync.vault.layout import VaultLayout
 from evidencesync.vault.space import UNKNOWN_ROOM, check_declared, check_space, free_bytes
@@ -58,12 +58,7 @@ def require_open(vault: Vault, item: VaultItem) -> ItemState:
     Raises SealedError, NameClashError, ChainError, SignatureError, StorageError, NoSpaceError, LimitExceededError.
     """
     item.check_titles()
-    try:
-        state = item.state()
-    except ChainError:
-        require_undamaged(item.ledger, f"the custody chain of {item.name}")  # what a disk has changed was not replaced
-        raise
-    require_as_stated(vault, item.name, item.ledger)
+    state = state_as_stated(vault, item)
     if state.sealed:
         raise SealedError(f"item {item.name} is sealed")
     check_space(item.layout.root, 0)

@@ -15,6 +15,7 @@ from evidencesync.custody.receipt import decode_receipt
 from evidencesync.errors import (
     ChainError,
     InvalidNameError,
+    MalformedDocumentError,
     MissingOrExtraError,
     StorageError,
 )
@@ -103,9 +104,9 @@ def stored_names(vault: VaultLayout, case_folder: str) -> Iterator[ItemName]:
 
 
 def readable_names(vault: VaultLayout, case_folder: str) -> Iterator[ItemName]:
-    """Yields the same without items that cannot be read: a bad sector in one item must not block the others."""
+    """Yields the same without items whose chain or folders are unreadable or damaged: one item must not block the others."""
     for folder in item_folders(vault, case_folder):
-        with contextlib.suppress(StorageError):
+        with contextlib.suppress(StorageError, MissingOrExtraError, MalformedDocumentError, ChainError):
             name = stored_name(ItemLayout(vault.case(case_folder) / folder))
             if name is not None:
                 yield name

@@ -19,6 +19,7 @@ from typing import Final
 from evidencesync.errors import (
     ChainError,
     ForkedError,
+    MalformedDocumentError,
     MissingOrExtraError,
     RolledBackError,
     SignatureError,
@@ -27,6 +28,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import is_there
 from evidencesync.vault.catalog import case_folders, item_folders
+from evidencesync.vault.item import ItemState, VaultItem
 from evidencesync.vault.layout import ItemLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, iter_records, sign_record
 from evidencesync.vault.stated import StatedHead, readable_statements, stated_of
@@ -124,10 +126,23 @@ def require_as_stated(vault: Vault, name: ItemName, ledger: Ledger) -> None:
     require_stated(ledger, f"the custody chain of {name}", stated_of(vault, name.place))
 
 
-def require_undamaged(ledger: Ledger, whose: str) -> None:
-    """Raises SignatureError for the first record of a chain that its signature does not fit: nobody has written it like that."""
-    for stored in iter_records(ledger):
-        stored.require_undamaged(whose)
+def state_as_stated(vault: Vault, item: VaultItem) -> ItemState:
+    """Returns what a writer must follow, of an item whose chain is as the vault states it. Raises as both do.
+
+    A damaged record is SignatureError, for what a disk has changed was not replaced; or ChainError, where the vault states it.
+    """
+    whose = f"the custody chain of {item.name}"
+    try:
+        state = item.state()
+    except ChainError:
+        for stored in iter_records(item.ledger):
+            stored.require_undamaged(whose)
+        raise
+    except MalformedDocumentError:
+        require_as_stated(vault, item.name, item.ledger)
+        raise
+    require_as_stated(vault, item.name, item.ledger)
+    return state
 
 
 def require_stated(ledger: Ledger, whose: str, stated: Iterable[StatedHead]) -> ChainHead:

@@ -66,6 +66,10 @@ STEPS: Final = (
     "custody-synced",
     "staging-removed",
 )
+_NOT_COMPLETED: Final = (
+    "Acquisition {number} is published, and its records are not in the custody chain yet. "
+    "Put back from a backup what is damaged; until then, push into another item."
+)
 _RECORDS: Final = ((ACQUIRED, ACQUIRED_SIGNATURE, "acquired"), (RECEIVED, RECEIVED_SIGNATURE, "received"))
 
 
@@ -115,7 +119,9 @@ def complete_unfinished(item: VaultItem) -> int | None:
     """Completes a publish that a crash interrupted after its commit; returns its number, or None when there was none.
 
     Every writer calls this first, under the item's lock. What is published is durable afterwards, so that it may be
-    acknowledged. Raises ChainError when the last acquisition cannot be one that this vault was publishing.
+    acknowledged. Raises ChainError when the last acquisition cannot be one that this vault was publishing. A power cut leaves no
+    damaged record there: each was durable before the commit. So where the chain lacks one that is damaged, gone or unreadable,
+    nobody knows what the chain's next record is: MalformedDocumentError, MissingOrExtraError, StorageError.
     """
     item.require_lock()
     numbers = item.acquisitions()
@@ -127,10 +133,9 @@ def complete_unfinished(item: VaultItem) -> int | None:
             sync_folder(acquisitions, "acquisitions")
         try:
             linked = _link_records(item, root, number, _go_on, completing=True)
-        except MissingOrExtraError:  # `verify` reports it, and advises to push again
-            if not _is_linked(item, number):
-                raise
-            linked = False
+        except (SignatureError, MissingOrExtraError) as error:
+            error.hint = _NOT_COMPLETED.format(number=number)
+            raise
     with contextlib.suppress(*NO_MANIFEST):  # the session is unknown: `clean` removes its staging
         _remove_staging(item, item.header(number).session)
     return number if linked else None
@@ -211,7 +216,8 @@ def _sync_parents(root_fd: int, acquisitions_fd: int, session_fd: int) -> None:
 def _link_records(item: VaultItem, root_fd: int, number: int, reached: Fault, *, completing: bool = False) -> bool:
     """Puts an acquisition's two records into the chain, where they are missing; returns whether any was missing.
 
-    The signature goes first: a record in the chain always has one. `completing`: an earlier run may have linked them before.
+    The signature goes first: a record in the chain always has one. `completing`: an earlier run may have linked them before;
+    of a record that was linked, the acquisition's own copy is not needed: `verify` reports its damage.
     """
     linked = False
     with (
@@ -220,15 +226,17 @@ def _link_records(item: VaultItem, root_fd: int, number: int, reached: Fault, *,
         opened_folder(CUSTODY, root_fd) as custody,
     ):
         for name, signature_name, kind in _RECORDS:
-            data, signature = _load_record(acquisition, name, signature_name)
-            record = decode_record(data)
-            target = record_file(record.sequence, kind)
-            if load_file(custody, target, MAX_RECORD) != data:
-                _check_next(item, record, number, kind)
+            try:
+                new = NewRecord.of(*_load_record(acquisition, name, signature_name))
+            except NO_MANIFEST:
+                if completing and _is_linked(item, number, kind):
+                    continue
+                raise
+            if load_file(custody, record_file(new.record.sequence, kind), MAX_RECORD) != new.data:
+                _check_next(item, new.record, number, kind)
                 if completing:
-                    _check_never_linked(item, record)
+                    _check_never_linked(item, new.record)
                     _check_vault_signed(item, acquisition)
-                new = NewRecord.of(data, signature)
                 item.ledger.reserve(new)
                 put_record(custody, new, linked_from=acquisition)
                 linked = True
@@ -238,9 +246,9 @@ def _link_records(item: VaultItem, root_fd: int, number: int, reached: Fault, *,
     return linked
 
 
-def _is_linked(item: VaultItem, number: int) -> bool:
-    """Whether the last record of an acquisition, and so both, has joined the chain: then its own copies are not needed."""
-    return any((stored.record.type, stored.record.acquisition) == ("received", number) for stored in iter_records(item.ledger))
+def _is_linked(item: VaultItem, number: int, kind: str) -> bool:
+    """Whether a record of an acquisition has joined the chain, by names alone: whoever adds to the chain reads it."""
+    return [file.kind for file in item.ledger.files()].count(kind) >= number
 
 
 def _load_record(acquisition_fd: int, name: str, signature_name: str) -> tuple[bytes, bytes]:

@@ -17,7 +17,7 @@ from evidencesync.errors import ChainError, ChainGrewError, LockedError, Missing
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import load_file, opened_folder, sync_folder
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
-from evidencesync.vault.heads import require_as_stated, state_head, was_stated
+from evidencesync.vault.heads import state_as_stated, state_head, was_stated
 from evidencesync.vault.item import ItemState, VaultItem, lock_item
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records, recorded, sign_record
@@ -157,8 +157,7 @@ def attach(
     with lock_item(item):
         for _ in range(_MOST_TRIES):
             complete_unfinished(item)  # 3
-            state = item.state()
-            require_as_stated(vault, item.name, item.ledger)
+            state = state_as_stated(vault, item)
             before_writing()
             known = _known(item, number, details)
             _store(item, number, answer, is_recorded=known is not None)  # 4

@@ -134,19 +134,23 @@ def _timestamp_text(token: CheckedToken | None) -> str:
 
 
 def _check_record(context: Context, folder: CheckedFolder, expected: Expected, name: str) -> bytes | None:
-    """Checks one of the two records in the acquisition: it must be the chain's record, with a valid signature."""
+    """Checks one of the two records in the acquisition: it must be the chain's record, with a valid signature.
+
+    A copy that its signature does not fit is damaged, and no other record: for that the finding about the signature is enough.
+    """
     signature_name = ACQUIRED_SIGNATURE if name == ACQUIRED else RECEIVED_SIGNATURE
     data = folder.load(name, MAX_RECORD)
     signature = folder.load(signature_name, MAX_SIGNATURE)
     if data is None:
         return None
-    chained = expected.chained
+    chained, report = expected.chained, folder.report
     stated = None if chained is None else chained.acquired_sha256 if name == ACQUIRED else chained.received_sha256
-    if stated is not None and sha256_of(data).hex() != stated:
-        folder.report.report(Check.CUSTODY, "record-differs", f"{name} is not the record that the custody chain has", name)
     if signature is not None and expected.linked:
-        judge = context.judge
-        judge.check_signature(folder.report, Check.CUSTODY, name, signature, CUSTODY_NAMESPACE, sha512_of(data))
+        of_record = Check.CUSTODY, name, signature, CUSTODY_NAMESPACE, sha512_of(data)
+        if context.judge.check_signature(report, *of_record) is None:
+            return data
+    if stated is not None and sha256_of(data).hex() != stated:
+        report.report(Check.CUSTODY, "record-differs", f"{name} is not the record that the custody chain has", name)
     return data
 
 

@@ -257,7 +257,7 @@ class _Item:
                 continue
             follows = number in (half_linked, last + 1) and self._follow(acquisitions, number, half=number == half_linked)
             if follows is None:
-                continue  # it could not be read: reported when it is checked
+                continue  # it could not be read, or is damaged: reported when it is checked
             if follows:
                 self._unfinished = number
                 if self._was_linked():
@@ -291,7 +291,7 @@ class _Item:
         return self._context.stated_heads.get((self._where.case, self._where.item), {})
 
     def _follow(self, acquisitions: CheckedFolder, number: int, *, half: bool) -> bool | None:
-        """Whether the records in an acquisition follow the chain's head; None where they could not be read."""
+        """Whether the records in an acquisition follow the chain's head; None where they could not be read, or are damaged."""
         chain = self._chain
         name = acquisition_folder(number)
         folder = acquisitions.peek(name)
@@ -309,6 +309,10 @@ class _Item:
             if data is None or signature is None:
                 return False
             chain.add(report, name, sequence, data, signature)
+            if chain.broken:
+                break
+        if chain.broken and sequence in chain.damaged:  # that is a finding already: nobody knows what it would record
+            return None
         return not chain.broken
 
     def _check_published(self, numbers: list[int]) -> None:

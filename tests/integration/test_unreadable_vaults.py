@@ -149,6 +149,33 @@ def test_a_manifest_that_is_gone_or_damaged_keeps_no_push_out_of_its_item(
     assert main(["verify", f"{desk}/vault", "-q"]) == (31 if how == "gone" else 32)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_cut_record_has_one_code_and_keeps_nobody_out_of_the_case(
+    desk: Path, capfd: pytest.CaptureFixture[str], *, kept: bool
+) -> None:
+    """Where the custody chain keeps it whole, the acquisition's own copy is not needed."""
+    places = [f"{OLD.replace('0001', '0002')}/received.json"] + ([] if kept else [f"{CASE}/LAPTOP-1/custody/0004-received.json"])
+    for place in places:
+        os.chmod(desk / "vault" / place, 0o600)
+        os.truncate(desk / "vault" / place, 100)
+    for name in ("note", "push"):
+        assert main([word.format(folder=desk) for word in COMMANDS[name]]) == (0 if kept else 34), capfd.readouterr()
+    assert main(["verify", f"{desk}/vault", "-q"]) == (32 if kept else 34)
+    assert main([word.format(folder=desk) for word in COMMANDS["push into a new item"]]) == 0, capfd.readouterr()
+
+
+@pytest.mark.parametrize("how", ["cut", "read"])
+def test_a_damaged_first_record_keeps_nobody_out_of_the_other_items(
+    desk: Path, capfd: pytest.CaptureFixture[str], how: str
+) -> None:
+    place = f"{CASE}/LAPTOP-1/custody/0001-acquired.json"
+    if how == "cut":
+        os.chmod(desk / "vault" / place, 0o600)
+        os.truncate(desk / "vault" / place, 100)
+    code, said = run(desk, "push into a new item", place, how, capfd)
+    assert code == 0, said
+
+
 def test_a_previous_manifest_that_cannot_be_read_is_no_basis_and_the_push_says_so(
     desk: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

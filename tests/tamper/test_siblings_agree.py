@@ -93,6 +93,9 @@ STATES: Final[dict[str, State]] = {
     "no own chain": State(34, gone("custody"), others={"clean": 1}, afar=of_all(31), why=LOCAL),
     "no item": State(34, gone(E1), others=whole("clean"), why=CLEAN),
     "the first record": State(34, damaged(CHAIN, 0), others={"clean": 0, "receipts": 32}, why="receipts compare documents alone"),
+    "an acquisition's copy of a record": State(
+        32, spoiled(f"{SECOND}/received.json", lambda data: data[:100], inode=False), others=whole(*SHOWING), why=EVIDENCE
+    ),
     "the last record": State(34, damaged(CHAIN, -1), others=whole("clean"), why=CLEAN),
     "the last record of the vault's own chain": State(
         34, damaged("custody", -1), others=whole("clean"), afar={"custody": 32, "verify": 32}, why=LOCAL

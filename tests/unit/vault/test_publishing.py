@@ -5,6 +5,7 @@ import errno
 import os
 import stat
 import subprocess
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -32,6 +33,8 @@ from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.publish import STEPS, complete_unfinished, publish
 from evidencesync.vault.staging import Staging
 from evidencesync.vault.vault import Vault, VaultSigner
+from evidencesync.verify.audit import audit_vault
+from tests.support.unreadable import Unreadable
 from tests.unit.vault.acquiring import Acquirer, check_published, item_name, new_signer
 
 FILES = {b"a/one": b"1", b"a/two": b"2" * 300_000, b"b": b""}
@@ -128,6 +131,47 @@ def test_a_record_that_the_last_acquisition_lacks_and_the_chain_has_keeps_no_pus
     folder = acquirer.acquire(FILES).path
     (folder / name).unlink()
     assert acquirer.acquire(FILES).number == 2
+
+
+@pytest.mark.parametrize("name", ["acquired.json", "received.json"])
+@pytest.mark.parametrize("how", ["cut", "a folder", "unreadable"])
+def test_a_damaged_copy_of_a_record_that_the_chain_has_keeps_no_push_out(
+    acquirer: Acquirer, monkeypatch: pytest.MonkeyPatch, name: str, how: str
+) -> None:
+    file = acquirer.acquire(FILES).path / name
+    data = file.read_bytes()
+    file.unlink()  # the chain's copy has the inode
+    if how == "a folder":
+        file.mkdir()
+    else:
+        file.write_bytes(data[: len(data) // 2])
+    if how == "unreadable":
+        Unreadable(monkeypatch, file, "read")
+    assert acquirer.acquire(FILES).number == 2
+
+
+@pytest.mark.parametrize("name", ["acquired.json", "received.json"])
+def test_a_damaged_record_of_an_unfinished_publish_is_named_as_that_and_ends_writing_to_this_item(
+    acquirer: Acquirer, name: str
+) -> None:
+    """No power cut leaves it: documents are durable before the rename. So nobody knows what the chain's next record is."""
+
+    def stop(step: str) -> None:
+        if step == "parents-synced":
+            raise KeyboardInterrupt
+
+    acquirer.acquire(FILES)
+    with pytest.raises(KeyboardInterrupt):
+        acquirer.acquire(FILES, fault=stop)
+    file = acquirer.item().layout.acquisition(2) / name
+    file.chmod(0o600)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(SignatureError) as caught:
+        acquirer.acquire(FILES)
+    assert "push into another item" in (caught.value.hint or "")
+    verdict = audit_vault(acquirer.vault.layout.root, now_ns=time.time_ns())
+    assert verdict.exit_code == caught.value.exit_code == 32
+    assert "not-in-chain" not in {finding.slug for finding in verdict.findings}
 
 
 @pytest.mark.parametrize("name", ["acquired.json", "received.json.sig"])

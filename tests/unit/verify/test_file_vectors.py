@@ -43,7 +43,7 @@ TAILS: Final[dict[str, tuple[str, int]]] = {
     f"{SECOND}/SHA256SUMS": ("sums-differ", 30),
     f"{SECOND}/BLAKE3SUMS": ("sums-differ", 30),
     f"{SECOND}/chunks.bin": ("document-damaged", 30),
-    f"{SECOND}/acquired.json": ("record-differs", 34),
+    f"{SECOND}/acquired.json": ("bad-signature", 32),
     f"{SECOND}/received.json.sig": ("bad-signature", 32),
     f"{CUSTODY}/0004-received.json": ("malformed-document", 32),
     f"{CUSTODY}/0004-received.json.sig": ("bad-signature", 32),
