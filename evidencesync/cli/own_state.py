@@ -135,6 +135,7 @@ def open_own_state(run: Run, receipts: str | None, folders: RunFolders) -> Itera
     The tested folders stay open until they are used. Raises NoSpaceError, ConfigurationError, UsageError.
     """
     from evidencesync.localstate.receipts import ReceiptDraft, receipts_folder
+    from evidencesync.vault.writer import kind_of_file_system
 
     chosen = chosen_receipts(run, receipts)
     memory = head_memory(run)
@@ -144,6 +145,9 @@ def open_own_state(run: Run, receipts: str | None, folders: RunFolders) -> Itera
         run.console.print_detail(f"heads of vaults are remembered in {safe_text(str(memory.folder))}")
         try:
             memory.require_usable(folders.closed(named=is_state_chosen(run)))
+            if kind_of_file_system(folder.fd).has_real_locks:
+                for left in draft.remove_left():
+                    run.console.print_notice(f"removed what a push that was killed had left: {left}")
             yield OwnState(memory, draft)
         finally:
             memory.close()

@@ -170,7 +170,7 @@ def _restore(
 
     verifier = verifier_with(run, recording, ssh.identity_file(run.settings)) if recording.record else None
     reader = recording if verifier is None else verifier.signer
-    name, progress = item.name(), RestoreProgress()
+    name, progress = item.name(), RestoreProgress(notify=run.console.print_message)
     with contextlib.ExitStack() as stack:
         basis = _open_basis(vault, choice.basis)
         if basis is not None:

@@ -56,7 +56,8 @@ class KeptFolder:
             os.posix_fallocate(descriptor, 0, _ROOM)  # a file system that is full says so, and nothing is written
         finally:
             os.close(descriptor)
-            os.unlink(probe, dir_fd=self.fd)
+            with contextlib.suppress(FileNotFoundError):  # another command may take it for one that was left
+                os.unlink(probe, dir_fd=self.fd)
 
     def close(self) -> None:
         """Closes it. Safe to call again."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,8 @@ from evidencesync.custody.record import decode_record, record_name
 from evidencesync.errors import ConfigurationError, MalformedDocumentError, UnkeptReceiptError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
+from evidencesync.files.disk import close_quietly
+from evidencesync.files.drafts import draft_name, make_draft, remove_left_drafts
 from evidencesync.files.litter import without_litter
 from evidencesync.files.placing import place_folder
 from evidencesync.home import expand
@@ -110,7 +111,8 @@ class ReceiptDraft:
 
     def __init__(self, folder: KeptFolder) -> None:
         self._folder = folder
-        self._draft = f"{DRAFT}{secrets.token_hex(8)}"
+        self._draft = draft_name(DRAFT)
+        self._locked = -1
         self._lacks: str | None = None
         self._manifest: BinaryIO | None = None
         self._size = 0
@@ -125,8 +127,7 @@ class ReceiptDraft:
         self.close()
         self._lacks, self._size = None, 0
         try:
-            with opened_folder(self._draft, self._folder.fd, make=True) as draft:
-                self._manifest = create_file(draft, MANIFEST)
+            self._manifest = create_file(self._made(), MANIFEST)
         except OSError as error:
             self._drop_manifest(error.strerror)
 
@@ -179,12 +180,13 @@ class ReceiptDraft:
         """
         self.sync_manifest()
         try:
-            with opened_folder(self._draft, self._folder.fd, make=True) as draft:
-                for file, data in documents.items():
-                    write_file(draft, file, data)
-                os.fsync(draft)  # before the rename: a receipt under its final name must be whole
+            draft = self._made()
+            for file, data in documents.items():
+                write_file(draft, file, data)
+            os.fsync(draft)  # before the rename: a receipt under its final name must be whole
             final = _take_place(self._draft, self._folder.fd, name, acquisition)
             os.fsync(self._folder.fd)  # the push says "kept" next
+            self._unlock()
         except OSError as error:
             self.close()
             raise UnkeptReceiptError(
@@ -215,6 +217,24 @@ class ReceiptDraft:
             self._manifest = None
         with contextlib.suppress(OSError):
             shutil.rmtree(self._draft, dir_fd=self._folder.fd)
+        self._unlock()
+
+    def remove_left(self) -> list[str]:
+        """Removes the drafts that pushes that were killed have left here; returns their paths. Raises nothing."""
+        parent = self._folder.fd
+        left = remove_left_drafts(parent, DRAFT, lambda name, _: shutil.rmtree(name, dir_fd=parent))
+        return [safe_text(str(self._folder.path / name), 300) for name in left]
+
+    def _made(self) -> int:
+        """Returns the descriptor of the draft, which is made, and is locked until it is closed or finished. Raises OSError."""
+        if self._locked < 0:
+            self._locked = make_draft(self._folder.fd, self._draft)
+        return self._locked
+
+    def _unlock(self) -> None:
+        if self._locked >= 0:
+            descriptor, self._locked = self._locked, -1
+            close_quietly(descriptor)
 
     def _drop_manifest(self, reason: str | None) -> None:
         """Removes the draft's large files, and continues without them: the room is left for the signed documents."""

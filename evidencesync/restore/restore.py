@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from evidencesync.custody.manifest import CheckedLine, WholeEntry
 from evidencesync.errors import DigestMismatchError, NoSpaceError, NotThereError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, opened_folder, sync_file_system
+from evidencesync.files.drafts import draft_name, make_draft, remove_left_drafts
 from evidencesync.files.folders import FolderStack, names_in
 from evidencesync.files.kept_names import KeptNames, try_names
 from evidencesync.outside import closed_vault, look_at, refused_place, require_outside
@@ -34,6 +34,7 @@ from evidencesync.restore.tree import HardLinkTargets, OnDamage, TreeMaker
 from evidencesync.restore.wanted import AcquiredManifest, PathSelection
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.space import check_destination
+from evidencesync.vault.writer import kind_of_file_system
 
 DRAFT_PREFIX: Final = ".evidencesync-restore-"
 _DRAFT_MODE: Final = 0o700  # nobody else looks in while it is made
@@ -41,6 +42,10 @@ _PREPARE: Final = "prepare the folder of the working copy"
 _INHERITED: Final = ("system.posix_acl_default", "system.posix_acl_access")
 _RawPath = bytes
 _NO_ROOM = "Name a destination with more room, or only some paths; nothing was restored."
+
+
+def _say_nothing(_: str) -> None:
+    """Tells nobody."""
 
 
 class TemporaryDestination:
@@ -70,15 +75,18 @@ class TemporaryDestination:
 
 
 @contextlib.contextmanager
-def open_draft(destination: bytes, vault: Path) -> Iterator[TemporaryDestination]:
+def open_draft(destination: bytes, vault: Path, notify: Callable[[str], None] = _say_nothing) -> Iterator[TemporaryDestination]:
     """Yields a draft, and removes it at the end of the `with` if it was not published.
+
+    First it removes those that killed commands have left beside the destination, and `notify` is told of each.
 
     Raises UsageError for a destination that exists and is not empty, that has no parent folder, or that lies in the vault.
     """
     parent_fd, final = _open_parent(destination, vault)
     try:
-        name = f"{DRAFT_PREFIX}{secrets.token_hex(8)}".encode()
-        draft = TemporaryDestination(parent_fd, name, _make_draft(parent_fd, name, safe_text(destination, 200)), final)
+        _remove_left(parent_fd, os.path.dirname(os.path.realpath(destination)), notify)
+        name = draft_name(DRAFT_PREFIX)
+        draft = TemporaryDestination(parent_fd, name.encode(), _make_draft(parent_fd, name, safe_text(destination, 200)), final)
         try:
             _disinherit(draft.fd)
             draft.names = _try_names(draft.fd)
@@ -94,10 +102,20 @@ def open_draft(destination: bytes, vault: Path) -> Iterator[TemporaryDestination
         close_quietly(parent_fd)
 
 
-def _make_draft(parent_fd: int, name: bytes, shown: str) -> int:
+def _remove_left(parent_fd: int, parent: bytes, notify: Callable[[str], None]) -> None:
+    def remove(name: str, fd: int) -> None:
+        with FolderStack(os.dup(fd)) as stack:
+            _empty(stack)
+        os.rmdir(name, dir_fd=parent_fd)
+
+    if kind_of_file_system(parent_fd).has_real_locks:
+        for name in remove_left_drafts(parent_fd, DRAFT_PREFIX, remove):
+            notify(f"removed what a restore that was killed had left: {safe_text(os.path.join(parent, name.encode()), 300)}")
+
+
+def _make_draft(parent_fd: int, name: str, shown: str) -> int:
     try:
-        os.mkdir(name, _DRAFT_MODE, dir_fd=parent_fd)
-        return os.open(name, FOLDER_FLAGS, dir_fd=parent_fd)
+        return make_draft(parent_fd, name)
     except OSError as error:
         raise place_error(error, f"make a folder beside {shown}") from error
 
@@ -247,6 +265,8 @@ class RestoreProgress:
     total_data_bytes: int = 0
     """Of `total_bytes`, those that are to be written: all but holes, and what is written once for several names."""
     path: _RawPath = b""
+    notify: Callable[[str], None] = _say_nothing
+    """Is told, in a sentence, what a person should know meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +289,7 @@ def restore(request: RestoreRequest, progress: RestoreProgress, open_contents: O
     with ExitStack() as stack:
         folder = stack.enter_context(opened_folder(request.folder))
         acquired = AcquiredManifest(folder, request.manifest_sha256)
-        draft = stack.enter_context(open_draft(request.destination, request.vault))
+        draft = stack.enter_context(open_draft(request.destination, request.vault, progress.notify))
         contents = open_contents(_Acquired(folder, draft.fd, lambda: acquired.entries(PathSelection(request.paths))))
         stack.callback(contents.close)
         _survey(acquired, contents, request, progress)

@@ -183,3 +183,17 @@ def test_whatever_has_the_receipts_name_stays_and_the_receipt_gets_another(taken
     assert os.lstat(place).st_ino == before
     assert list((tmp_path / "other").iterdir()) == []
     assert (place.with_name(f"{place.name}-2") / "receipt.json").exists()
+
+
+def test_the_draft_of_a_push_that_was_killed_is_removed_and_no_other(tmp_path: Path) -> None:
+    left = tmp_path / ".new-0123456789abcdef"
+    (left / "custody").mkdir(parents=True)
+    (left / "manifest.jsonl").write_bytes(b"{}")
+    with KeptFolder(tmp_path) as folder:
+        running, draft = ReceiptDraft(folder), ReceiptDraft(folder)
+        running.begin()
+        assert draft.remove_left() == [str(left)]
+        assert [path.name for path in tmp_path.iterdir()] == [running.path.name]
+        running.close()
+        assert draft.remove_left() == []
+    assert list(tmp_path.iterdir()) == []

@@ -197,6 +197,22 @@ def test_a_draft_is_gone_after_an_error_however_protected(tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == ["vault"]
 
 
+def test_the_draft_of_a_restore_that_was_killed_is_removed_by_the_next_and_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "vault").mkdir()
+    left = tmp_path / ".evidencesync-restore-0123456789abcdef"
+    (left / "closed").mkdir(parents=True)
+    (left / "closed" / "file").write_bytes(b"half")
+    (left / "closed").chmod(0o500)
+    said: list[str] = []
+    with open_draft(os.fsencode(tmp_path / "copy"), tmp_path / "vault", said.append) as draft:
+        assert not left.exists()
+        with open_draft(os.fsencode(tmp_path / "other"), tmp_path / "vault", said.append) as other:
+            other.publish()
+        draft.publish()
+    assert said == [f"removed what a restore that was killed had left: {left}"]
+    assert sorted(os.listdir(tmp_path)) == ["copy", "other", "vault"]
+
+
 @pytest.mark.parametrize(("code", "is_made"), [(errno.EPERM, True), (errno.ENOSYS, True), (errno.EIO, False)])
 def test_a_file_system_without_modes_holds_a_working_copy(
     code: int, is_made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
