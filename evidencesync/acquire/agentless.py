@@ -108,6 +108,9 @@ class _SftpAccess:
         fails = self._request.on_read_error == "fail"
         return SftpReading(self._connection, self._root, self._request.rules, emit, progress, now, rate_limit, fails=fails)
 
+    def drop_stored(self, segments: int) -> None:
+        """See `SourceAccess`."""
+
     def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
         """Returns the provenance: of the machine only what SSH shows is known, and nothing of its clock."""
         del handshake, peer  # they are about the vault, which is here

@@ -6,11 +6,13 @@ what has come is acquired, flagged where it may not be all. A command's standard
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
+from evidencesync.acquire.capture_log import CaptureLog
 from evidencesync.acquire.earlier import EarlierFiles
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import PageBuilder, SourceRead, SourceTally, StreamBegun, StreamEnded
@@ -23,7 +25,7 @@ from evidencesync.custody.captures import lacking_words
 from evidencesync.custody.documents import Origin, SshPeer
 from evidencesync.custody.manifest import encode_footer
 from evidencesync.delta.chunker import Segment, SegmentCutter
-from evidencesync.errors import NothingLeftError, SessionGoneError
+from evidencesync.errors import NothingLeftError
 from evidencesync.evidence.capture import Capture, CaptureEnd, CaptureSource
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, blake3_of, sha256_of
 from evidencesync.evidence.display import safe_text
@@ -94,21 +96,25 @@ class CaptureReading:
     def run(self) -> None:
         """Reads and emits everything except the manifest's header. Raises what `start` and `emit` raise."""
         try:
-            started = self._start()
-            if isinstance(started, int):
-                self._take_input(started)
-            else:
-                self._command = started
-                try:
-                    self._take_command(started)
-                finally:
-                    started.stop()
+            self.take()
             self._pages.flush()
             self._pages.emit_page(encode_footer(self.tally.manifest.footer(self._now())))
             self.tally.is_whole = True
             self._emit(SourceRead(), 0)
         finally:
             self._hashing.shutdown(wait=True)
+
+    def take(self) -> None:
+        """Reads what is captured, and adds its lines. Raises as `run` does."""
+        started = self._start()
+        if isinstance(started, int):
+            self._take_input(started)
+            return
+        self._command = started
+        try:
+            self._take_command(started)
+        finally:
+            started.stop()
 
     def stop(self) -> None:
         """Ends the command, if one runs. May be called by another thread than that of `run`."""
@@ -216,6 +222,30 @@ class CaptureReading:
             self._emit(segment, segment.held_bytes)
 
 
+class CaptureEvents:
+    """Emits for one session what was read of a capture, and what comes. See `Reading`."""
+
+    def __init__(self, reading: CaptureReading, log: CaptureLog, emit: Emit, *, begins: bool) -> None:
+        self.tally = reading.tally
+        self._reading = reading
+        self._log = log
+        self._emit = emit
+        self._begins = begins
+
+    def run(self) -> None:
+        """Emits everything. Raises what the reading has raised, and what `emit` raises, as where the session has ended."""
+        if self._begins:
+            threading.Thread(target=self._read, name="capture", daemon=True).start()
+        for event, size in self._log.events():
+            self._emit(event, size)
+
+    def _read(self) -> None:
+        try:
+            self._reading.run()
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread of `run`
+            self._log.fail(error)
+
+
 class CaptureAccess:
     """See `acquire.source_access.SourceAccess`. `close` in any case: it ends a command that still runs."""
 
@@ -226,20 +256,27 @@ class CaptureAccess:
         request: CaptureRequest,
         start: Callable[[], RunningCommand | int],
         provenance: Callable[[Handshake, SshPeer | None], Provenance],
+        *,
+        may_go_on: bool = False,
     ) -> None:
-        """`start`: see CaptureReading. `provenance`: of this machine or of another one."""
+        """`start`: see CaptureReading. `provenance`: of this machine or of another one. `may_go_on`: see CaptureLog."""
         self._request = request
         self._start = start
         self._provenance = provenance
+        self._log = CaptureLog(may_go_on=may_go_on)
         self._reading: CaptureReading | None = None
 
     def reading(self, emit: Emit, progress: Progress, now: Now, earlier: EarlierFiles | None = None) -> Reading:
-        """See `SourceAccess`. Raises SessionGoneError the second time."""
+        """See `SourceAccess`. There is one reading; the second time its events are emitted again, from the first one on."""
         del earlier  # nothing of it was there before
-        if self._reading is not None:
-            raise SessionGoneError("what had come is lost at the vault's end, and cannot be read again: nothing was published")
-        self._reading = CaptureReading(self._request, self._start, emit, progress, now)
-        return self._reading
+        if self._reading is None:
+            self._reading = CaptureReading(self._request, self._start, self._log.add, progress, now)
+            return CaptureEvents(self._reading, self._log, emit, begins=True)
+        return CaptureEvents(self._reading, self._log, emit, begins=False)
+
+    def drop_stored(self, segments: int) -> None:
+        """See `SourceAccess`."""
+        self._log.drop_stored(segments)
 
     def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
         """See `SourceAccess`."""
@@ -257,6 +294,7 @@ class CaptureAccess:
 
     def close(self) -> None:
         """Ends the command, if it still runs."""
+        self._log.close()
         if self._reading is not None:
             self._reading.stop()
 

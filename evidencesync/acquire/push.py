@@ -80,6 +80,7 @@ _ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPiece
 _AFTER_THE_END: Final = (*_ANSWERS, Records, Changes, Published)
 
 _FIRST_LOOK_SECONDS: Final = 3.0
+_LOST: Final = "the vault does not have any more what it had stored, and it cannot be read again: nothing was published"
 _LACKS: Final = "the vault lacks something that was not read, or its copy is damaged"
 
 
@@ -114,6 +115,8 @@ def push(
     try:
         return _push(link, request, progress, now, again, source_access, recorder)
     except ContentNotRead:
+        if source_access is not None and source_access.is_read_once:
+            raise SessionGoneError(_LOST) from None
         if afresh is None:
             raise ProtocolError(_LACKS) from None
     progress.notify(f"{_LACKS}: everything is read")
@@ -132,12 +135,14 @@ def _push(
     source_access: SourceAccess | None,
     recorder: SessionRecorder,
 ) -> PushOutcome:
-    """Makes an acquisition in as many attempts as it takes."""
+    """Makes an acquisition in as many attempts as it takes. What is read once goes on with what an attempt before has stored."""
+    if source_access is not None and source_access.is_read_once:
+        request = msgspec.structs.replace(request, began=request.began or format_utc_time(now()))
     for attempt in range(request.retries):
         try:
             return _push_once(link, request, progress, now, again, source_access, recorder)
         except SessionGoneError:
-            if again is None or (source_access is not None and source_access.is_read_once):
+            if again is None:
                 raise
         except BusyError as busy:
             if again is None:
@@ -223,7 +228,7 @@ class _Push:
         """Handshake, transfer, signatures, acknowledgement."""
         started = time.monotonic()
         request, connection = self._request, self._connection
-        began = format_utc_time(self._now())
+        began = request.began or format_utc_time(self._now())
         self._recorder.begin()
         # Its items wait in the inbox, a bounded number of bytes, until the vault is ready.
         reading = None if request.quick or self._source_access.is_read_once else self._start_reading()
@@ -349,6 +354,8 @@ class _Push:
             self._entries.take_answer(message)
         if sender.stored != before:  # only new storage is progress: a message alone must not renew the attempts
             self._connection.reset_attempts()
+            if self._source_access.is_read_once:
+                self._source_access.drop_stored(sender.stored[1])
 
     def _take_lines(self, lines: bytes) -> None:
         """Digests and keeps the next lines of the manifest, before they are sent."""

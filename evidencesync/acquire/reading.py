@@ -27,6 +27,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry, Flag, ReadError
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_FILE_SIZE, MIB, SMALL_FILE
+from evidencesync.protocol.outgoing_segments import StoredBefore
 from evidencesync.protocol.pages import PageContent, PageCutter, held_bytes
 from evidencesync.source.details import Details
 from evidencesync.source.device import find_device, open_device
@@ -75,7 +76,7 @@ class SourceRead(msgspec.Struct, frozen=True):
     """Everything was read; the manifest's last page has been given."""
 
 
-SourceEvent = PageRead | StreamBegun | Segment | StreamEnded | FileKept | SourceRead
+SourceEvent = PageRead | StreamBegun | Segment | StoredBefore | StreamEnded | FileKept | SourceRead
 
 
 class SourceTally(msgspec.Struct):

@@ -9,6 +9,7 @@ from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.documents import Stored
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.evidence.identity import ItemName
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.localstate.heads import RememberedHead
 from evidencesync.protocol.data_frames import Compress
 from evidencesync.protocol.messages import Alike, Changes
@@ -24,7 +25,8 @@ class PushRequest(msgspec.Struct, frozen=True):
     is read again; None: as often as is cheap. `allow_empty`: publish even if nothing is there or left. `skip_unchanged`: publish
     nothing if no entry differs from the previous acquisition (UnchangedSource is raised then). `quick`: do not read files that
     look as they did (see `EarlierFiles`). `least_bytes`: the room that the source needs where the vault has nothing of it; 0: not
-    known. `file_system`: see `SourceRoot`. `described`: what the source is called where it has no path.
+    known. `file_system`: see `SourceRoot`. `described`: what the source is called where it has no path. `began`: when its reading
+    began, where that was in an earlier session.
     """
 
     source: bytes
@@ -51,6 +53,7 @@ class PushRequest(msgspec.Struct, frozen=True):
     least_bytes: int = 0
     file_system: int | None = None
     described: str = ""
+    began: UtcTime | None = None
 
 
 class Documents(msgspec.Struct, frozen=True):

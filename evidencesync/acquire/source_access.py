@@ -22,6 +22,7 @@ from evidencesync.errors import EvidenceSyncError, NothingLeftError
 from evidencesync.evidence.number_format import count_text
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.files.holes import data_bytes
+from evidencesync.protocol.outgoing_segments import StoredBefore
 from evidencesync.protocol.sender import Sender
 from evidencesync.source.device import geometry_of
 from evidencesync.source.filters import FilterRules
@@ -50,6 +51,9 @@ class SourceAccess(Protocol):
 
     def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime], earlier: EarlierFiles | None = None) -> Reading:
         """Returns a reading that was not begun yet. `earlier`: files that need not be read, where that can be known."""
+
+    def drop_stored(self, segments: int) -> None:
+        """Is told that the vault has stored so many segments: where they are read once only, their bytes need not be kept."""
 
     def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
         """Returns the provenance for the manifest. `peer` is the vault's SSH server, if there is one."""
@@ -81,6 +85,9 @@ class LocalSourceAccess:
         )
         reading.earlier = earlier
         return reading
+
+    def drop_stored(self, segments: int) -> None:
+        """See `SourceAccess`."""
 
     def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
         """See `SourceAccess`."""
@@ -129,6 +136,8 @@ def add_to_sender(sender: Sender, item: SourceEvent) -> bool:
             sender.add_page(item.lines, item.contents)
         case Segment():
             sender.add_segment(item)
+        case StoredBefore():
+            sender.add_stored_before(item)
         case StreamBegun():
             sender.open_stream(item.size, item.path)
         case StreamEnded():

@@ -24,8 +24,9 @@ from evidencesync.cli.log_choice import about, log_places, logged
 from evidencesync.cli.number_format import parse_size
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault, vault_address
 from evidencesync.cli.own_state import RunFolders, open_own_state
-from evidencesync.errors import LinkLostError, UsageError
+from evidencesync.errors import LinkLostError, NotThereError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
+from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode
 from evidencesync.home import rooted
 from evidencesync.limits import MAX_COMMAND, MAX_COMMAND_WORDS, MAX_NAME
@@ -47,7 +48,7 @@ _DEFAULT_NAMES: Final = {True: "input", False: "output"}
 _LONGEST_NAME: Final = MAX_NAME - len(".stderr")
 _SHOWN: Final = 200
 _SHORTER: Final = "Put what is longer into a script, and name that."
-_GONE: Final = "Nothing was published, and what had come cannot be read again. The same command captures anew."
+_GONE: Final = "What the vault has received stays there: on its machine, push - with --recover publishes it as far as it came."
 _KEPT_AS_IT_COMES: Final = "Leave it out: what comes is read once, and kept as it comes."
 
 
@@ -69,6 +70,10 @@ class SourceChoice(FilterChoice):
     expect_bytes: Annotated[
         str | None, typer.Option(metavar="SIZE", help="How much must come; anything else ends with 3, and the manifest says it.")
     ] = None
+    recover: Annotated[
+        bool,
+        typer.Option("--recover", help="Acquire what an earlier capture has left in the vault, which is on this machine."),
+    ] = False
     idle_timeout: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", min=1, help="End it when nothing has come for so long.  [default: never]"),
@@ -81,7 +86,12 @@ class SourceChoice(FilterChoice):
 
     def refuse_alone(self) -> None:
         """Raises UsageError for options of a capture where there is none."""
-        given = {"--name": self.name, "--expect-bytes": self.expect_bytes, "--idle-timeout": self.idle_timeout}
+        given = {
+            "--recover": self.recover or None,
+            "--name": self.name,
+            "--expect-bytes": self.expect_bytes,
+            "--idle-timeout": self.idle_timeout,
+        }
         for option, value in given.items():
             if value is not None:
                 hint = "Name - as SOURCE for standard input, or give a --command."
@@ -193,14 +203,15 @@ def push_capture(asked: CaptureRun, vault: str) -> ExitCode:
     from evidencesync.source.command import LocalCommand
 
     capture, run, how = asked.checked(), asked.run, asked.how
-    line = capture.line
+    line, address = capture.line, vault_address(vault)
+    folders = _folders(run, address)
+    if asked.what.recover:
+        return _recover(asked, capture, address, folders)
     if line is None:
         _require_input()
-    address = vault_address(vault)
-    folders = RunFolders(None, rooted(Path(address.path)) if address.local else None)
-    if folders.vault is not None and (owned := owner_warning(folders.vault, os.geteuid())) is not None:
-        run.console.warn(owned)
-    access = CaptureAccess(capture, sys.stdin.fileno if line is None else partial(LocalCommand, line), from_here)
+    access = CaptureAccess(
+        capture, sys.stdin.fileno if line is None else partial(LocalCommand, line), from_here, may_go_on=not address.local
+    )
 
     def work(logging: Run) -> ExitCode:
         with connecting(address, asked.options(), events=logging.events) as link, contextlib.closing(access):
@@ -221,6 +232,52 @@ def push_capture(asked: CaptureRun, vault: str) -> ExitCode:
     return logged(run, how.log, "push", work, log_places(None, folders), of=of, reads=not address.local)
 
 
+def _folders(run: Run, address: Address) -> RunFolders:
+    folders = RunFolders(None, rooted(Path(address.path)) if address.local else None)
+    if folders.vault is not None and (owned := owner_warning(folders.vault, os.geteuid())) is not None:
+        run.console.warn(owned)
+    return folders
+
+
+def _recover(asked: CaptureRun, capture: CaptureRequest, address: Address, folders: RunFolders) -> ExitCode:
+    """Acquires what an earlier capture has left in a vault on this machine."""
+    from evidencesync.acquire.connect import connect_to_vault
+    from evidencesync.acquire.left_capture import LeftAccess, find_left_capture
+    from evidencesync.acquire.push import push
+    from evidencesync.vault.vault import Vault
+
+    if capture.line is not None or capture.expected_bytes is not None or capture.idle_seconds is not None:
+        raise UsageError(
+            "--recover reads what has come already", hint="Leave out --command, --exec, --expect-bytes and --idle-timeout."
+        )
+    if folders.vault is None:
+        raise UsageError("--recover is for a vault on this machine", hint="Run it on the vault's machine.")
+    left = find_left_capture(Vault.open(folders.vault).item(asked.item.name()))
+    run, name = asked.run, os.fsencode(asked.what.name or _DEFAULT_NAMES[not left.is_of_command])
+    sound, named = left.sizes()
+    began = left.header.started if sound == named else None  # an attempt at the same capture is removed in the end
+    if not sound:
+        raise NotThereError(f"nothing of what a capture has left of {asked.item.name()} is sound", hint="Nothing was changed.")
+    if sound < named:
+        kept = f"{size_text(sound)} are sound; {size_text(named - sound)} from the first damaged byte on stay in the staging area"
+        run.console.warn(kept)
+    if left.others:
+        run.console.print_notice(f"left by {count_text(left.others + 1, 'capture')}: the same command again acquires the next")
+
+    def transfer(request: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
+        request = msgspec.structs.replace(request, described=left.captured, began=began, retries=0)
+        return push(
+            connect_to_vault(address, asked.options()), request, progress, source_access=LeftAccess(left, name), recorder=recorder
+        )
+
+    def work(logging: Run) -> ExitCode:
+        with open_own_state(run, asked.how.receipts, folders) as own_state:
+            return acquire(logging, own_state, asked.request(address, capture), address, transfer, sure=asked.how.yes)
+
+    of = about(asked.item, left.captured, address)
+    return logged(run, asked.how.log, "push", work, log_places(None, folders), of=of, reads=False)
+
+
 def pull_capture(asked: CaptureRun, source: str, vault: str) -> ExitCode:
     """Acquires what a command on another machine prints into a vault on this one; nothing but a shell is needed there."""
     from evidencesync.acquire.capture import CaptureAccess, from_far
@@ -232,7 +289,7 @@ def pull_capture(asked: CaptureRun, source: str, vault: str) -> ExitCode:
 
     capture, run, how = asked.checked(), asked.run, asked.how
     line = capture.line
-    if line is None:
+    if line is None or asked.what.recover:
         raise UsageError("a pull reads no standard input", hint="Push it: evidencesync push - VAULT --case CASE --item ITEM")
     far = _machine(source)
     folder = local_vault(vault)

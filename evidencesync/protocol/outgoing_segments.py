@@ -11,11 +11,13 @@ from evidencesync.delta.chunker import Segment
 from evidencesync.delta.refine import Gap, cut_pieces, piece_digests
 from evidencesync.delta.rows import segment_digest
 from evidencesync.errors import ProtocolError
+from evidencesync.evidence.digest import SegmentDigest
 from evidencesync.limits import MEAN_CHUNK
 from evidencesync.protocol.data_frames import Outgoing
 from evidencesync.protocol.flow import AskPolicy, Key, Opening, RepeatMemory, segment_key
 from evidencesync.protocol.messages import ChunkData, Chunks, Need, NeedPieces, Pieces, SegmentAnswer, SegmentData, SegmentOffer
 from evidencesync.protocol.packing import ZERO_BIT, encode_wire_rows, pack_pieces, unpack_bits, unpack_gaps
+from evidencesync.protocol.pages import ContentNotRead
 
 
 class _CutGap(msgspec.Struct):
@@ -91,6 +93,14 @@ def _lacked_pieces(segment: Segment, cut: _CutGap) -> list[memoryview]:
     ]
 
 
+class StoredBefore(msgspec.Struct, frozen=True):
+    """A segment that an earlier session of the same vault has stored, and whose bytes are not here any more."""
+
+    digest: SegmentDigest
+    total_bytes: int
+    zero_bytes: int
+
+
 class _OpenSegment(msgspec.Struct):
     segment: Segment
     content: int
@@ -106,6 +116,8 @@ class _OpenSegment(msgspec.Struct):
     """The rows that are requested whole, where pieces of other rows are named first."""
     sent: int = 0
     """How many bytes of its content were sent."""
+    before: StoredBefore | None = None
+    """Set where the segment's own bytes are not here: it can be named, and nothing else."""
 
 
 class OutgoingSegments:
@@ -146,6 +158,13 @@ class OutgoingSegments:
         self._out.counts.zero_bytes += segment.zero_bytes
         self.announce(number)
 
+    def add_stored_before(self, before: StoredBefore) -> None:
+        """Names the next segment of the open stream, whose bytes are not here any more."""
+        self._segments[self.count] = _OpenSegment(Segment(), self._content, before=before)
+        self._out.counts.zero_bytes += before.zero_bytes
+        self.announce(self.count)
+        self.count += 1
+
     def end_stream(self) -> None:
         """Ends the open stream: from now on its segments count as sent before."""
         self._content += 1
@@ -157,6 +176,10 @@ class OutgoingSegments:
     def announce(self, number: int) -> None:
         """Announces a segment: for the first time, or again over a new link."""
         before = self._segments[number]
+        if before.before is not None:
+            before.named, before.answered = True, False
+            self._out.send(SegmentOffer(number, before.before.digest, before.before.total_bytes, proof=b""))
+            return
         held = self._segments[number] = _OpenSegment(before.segment, before.content, repeats=before.repeats, sent=before.sent)
         segment = held.segment
         match Opening.NAME if held.repeats else self._policy.opening():
@@ -176,6 +199,10 @@ class OutgoingSegments:
         if not held.named or held.listed or (answer.known and held.answered):
             raise ProtocolError("a segment was answered that was not asked for")
         held.answered = True
+        if held.before is not None:
+            if not answer.known:
+                raise ContentNotRead
+            return
         if held.repeats:
             self._sent.record_answer(known=answer.known)
         if answer.known:
@@ -188,7 +215,7 @@ class OutgoingSegments:
         """Handles a request for rows of a segment. Raises ProtocolError for a request that does not fit its segment."""
         held = self._segment(need.segment)
         parts = held.segment.parts
-        if need.count != len(parts) or held.pieces is not None:
+        if need.count != len(parts) or held.pieces is not None or held.before is not None:
             raise ProtocolError("a request for chunks does not fit its segment")
         missing = unpack_bits(need.missing, need.count)
         if any(wanted and part is None for wanted, part in zip(missing, parts, strict=True)):
@@ -217,10 +244,10 @@ class OutgoingSegments:
             raise ProtocolError("the receiver says it stored segments that were not sent")
         for number in range(self.stored, count):
             held = self._segments.pop(number)
-            segment = held.segment
+            segment = held.before or held.segment
             self._out.counts.add_stored(segment.total_bytes, held.sent, segment.zero_bytes)
-            self.held_bytes -= segment.held_bytes
-            self.rows -= len(segment.lengths)
+            self.held_bytes -= held.segment.held_bytes
+            self.rows -= len(held.segment.lengths)
         self.stored = count
 
     def _send_pieces(self, held: _OpenSegment, need: Need, missing: list[bool]) -> None:

@@ -34,7 +34,7 @@ from evidencesync.protocol.messages import (
     SegmentsStored,
     Want,
 )
-from evidencesync.protocol.outgoing_segments import OutgoingSegments
+from evidencesync.protocol.outgoing_segments import OutgoingSegments, StoredBefore
 from evidencesync.protocol.pages import ContentNotRead, OutgoingPages, PageContent
 
 
@@ -212,6 +212,11 @@ class Sender:
         """The next segment of the open stream."""
         self._log.add(SentSegment(self._segments.count))
         self._segments.add(segment)
+
+    def add_stored_before(self, before: StoredBefore) -> None:
+        """The next segment of the open stream, whose bytes are not here any more: the receiver is expected to have it."""
+        self._log.add(SentSegment(self._segments.count))
+        self._segments.add_stored_before(before)
 
     def close_stream(self, size: int, blake3: Blake3Digest) -> None:
         """The open stream's content ends here; this is its digest as it was read."""

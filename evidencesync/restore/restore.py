@@ -44,8 +44,8 @@ _RawPath = bytes
 _NO_ROOM = "Name a destination with more room, or only some paths; nothing was restored."
 
 
-def _say_nothing(_: str) -> None:
-    """Tells nobody."""
+def _ignore(_: str) -> None:
+    """Drops a sentence."""
 
 
 class TemporaryDestination:
@@ -75,7 +75,7 @@ class TemporaryDestination:
 
 
 @contextlib.contextmanager
-def open_draft(destination: bytes, vault: Path, notify: Callable[[str], None] = _say_nothing) -> Iterator[TemporaryDestination]:
+def open_draft(destination: bytes, vault: Path, notify: Callable[[str], None] = _ignore) -> Iterator[TemporaryDestination]:
     """Yields a draft, and removes it at the end of the `with` if it was not published.
 
     First it removes those that killed commands have left beside the destination, and `notify` is told of each.
@@ -265,7 +265,7 @@ class RestoreProgress:
     total_data_bytes: int = 0
     """Of `total_bytes`, those that are to be written: all but holes, and what is written once for several names."""
     path: _RawPath = b""
-    notify: Callable[[str], None] = _say_nothing
+    notify: Callable[[str], None] = _ignore
     """Is told, in a sentence, what a person should know meanwhile."""
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from evidencesync.protocol.messages import PREAMBLE
+from evidencesync.vault.journal import JournaledSegment, read_journal
 from tests.integration.cli_program import ITEM, Lab, schema_errors
 from tests.integration.conftest import Sshd, make_key, running_sshd
 from tests.support.patience import PATIENCE_SECONDS, wait_until
@@ -291,3 +292,75 @@ def test_a_key_that_runs_evidencesync_there_is_told_that_it_runs_nothing_else(la
     done = lab.run("pull", f"{bound.user}@127.0.0.1", "vault", *ITEM, *far(bound), "--command", "printf x")
     assert done.code == 20, done
     assert "runs evidencesync for this key, and no other command" in done.err
+
+
+# What a capture has left in a vault.
+
+
+def stored_segments(folder: Path) -> list[int]:
+    """The lengths of the segments of a capture that the vault has stored."""
+    lengths = []
+    for path in folder.glob("**/journal"):
+        with path.open("rb") as journal:
+            lengths += [record.length for record in read_journal(journal) if isinstance(record, JournaledSegment)]
+    return lengths
+
+
+def left_behind(lab: Lab, line: str, *more: str) -> None:
+    """A capture whose program is killed when the vault has stored some of it."""
+    lab.write("memory", os.urandom(12_000_000))
+    process = lab.start("push", "--command", line, "vault", *ITEM, "--sign-key", "ana", *more, start_new_session=True)
+    incoming = lab.folder / "vault" / "cases" / "2024-017" / "LAPTOP-1" / "incoming"
+    wait_until(lambda: len(stored_segments(incoming)) > 1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_what_a_capture_has_left_in_a_vault_is_acquired_as_far_as_it_came(lab: Lab) -> None:
+    line = f"cat {shlex.quote(str(lab.folder / 'evidence' / 'memory'))}; exec sleep 1000"
+    left_behind(lab, line)
+    memory = (lab.folder / "evidence" / "memory").read_bytes()
+    done = lab.run("push", "-", "vault", *ITEM, "--sign-key", "ana", "--recover", "--name", "memory.lime", "--json")
+    assert done.code == 3, done
+    entry = entries(lab)["memory.lime"]
+    data = stored(lab, "memory.lime")
+    assert memory.startswith(data)
+    assert len(data) > 500_000
+    assert (entry["sha256"], entry["flags"]) == (hashlib.sha256(data).hexdigest(), ["unreadable"])
+    capture = entry["capture"]
+    assert (capture["end"], capture["source"], capture["shell_command"]) == ("link-lost", "standard-output", line)
+    assert "exit_status" not in capture
+    assert lab.header()["digests_taken_at"] == "arrival"
+    assert "what the vault had received when the link was lost for good" in lab.header()["notes"][-1]
+    assert lab.run("verify", "vault", "--all-digests").code == 0
+    assert lab.run("restore", "vault", "copy", *ITEM).code == 0
+    assert os.listdir(lab.folder / "vault" / "cases" / "2024-017" / "LAPTOP-1" / "incoming") == []
+    again = lab.run("push", "-", "vault", *ITEM, "--sign-key", "ana", "--recover")
+    assert (again.code, "no capture has left anything" in again.err) == (10, True), again
+
+
+def test_what_a_power_cut_has_damaged_of_what_was_left_ends_it_there(lab: Lab) -> None:
+    line = f"cat {shlex.quote(str(lab.folder / 'evidence' / 'memory'))}; exec sleep 1000"
+    left_behind(lab, line)
+    (content,) = (lab.folder / "vault").glob("cases/*/*/incoming/*/contents/00000000")
+    first = stored_segments(lab.folder / "vault")[0]
+    with content.open("r+b") as file:
+        file.seek(first + 10)
+        file.write(b"elsewhere!")
+    done = lab.run("push", "-", "vault", *ITEM, "--sign-key", "ana", "--recover")
+    assert done.code == 3, done
+    assert "from the first damaged byte on stay in the staging area" in done.err
+    assert stored(lab, "output") == (lab.folder / "evidence" / "memory").read_bytes()[:first]
+    assert content.exists()
+    assert lab.run("verify", "vault", "--all-digests").code == 0
+
+
+@pytest.mark.parametrize("more", [("--command", "true"), ("--expect-bytes", "1"), ("--idle-timeout", "5")])
+def test_recover_reads_nothing_but_what_was_left(lab: Lab, more: tuple[str, ...]) -> None:
+    done = lab.run("push", "-", "vault", *ITEM, "--sign-key", "ana", "--recover", *more)
+    assert (done.code, "what has come already" in done.err) == (2, True), done
+
+
+def test_recover_is_for_a_vault_on_this_machine(lab: Lab) -> None:
+    done = lab.run("push", "-", "nobody@127.0.0.1:/srv/vault", *ITEM, "--sign-key", "ana", "--recover")
+    assert (done.code, "a vault on this machine" in done.err) == (2, True), done

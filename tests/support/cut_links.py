@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from evidencesync.acquire.push import push
 from evidencesync.acquire.request import PushOutcome
 from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.acquire.source_access import SourceAccess
 from evidencesync.connection.event_log import Events
 from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.connection.progress import Progress
@@ -78,6 +79,8 @@ class FlakyBench:
         self.may_reconnect = may_reconnect
         self.threads: list[threading.Thread] = []
         self.links = 0
+        self.source_access: SourceAccess | None = None
+        """Where the evidence comes from; None: from the bench's folder."""
         self.recorder = SessionRecorder()
         self.log = KeptEvents()
         """What both ends tell."""
@@ -100,7 +103,8 @@ class FlakyBench:
             return link if cut is None else CutLink(link, **cut)
 
         request = self.bench.request(**{"retries": 100, **changes})
-        return push(again(), request, Progress(events=Events(self.log, "push")), again=again, recorder=self.recorder)
+        progress = Progress(events=Events(self.log, "push"))
+        return push(again(), request, progress, again=again, source_access=self.source_access, recorder=self.recorder)
 
     def push_when_free(self, cuts: list[dict[str, Any] | None], **changes: Any) -> PushOutcome:
         """A push that begins when an earlier session has taken in all that its lost link still brought, and lets the item go."""

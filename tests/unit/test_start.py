@@ -48,7 +48,7 @@ _SERVE = "evidencesync.cli.guard, evidencesync.serve.serving"
     ("modules", "most", "most_dataclasses"),
     [
         pytest.param(_PUSH, 122, 22, id="push, before ssh is started"),
-        pytest.param(f"{_PUSH}, evidencesync.acquire.push, evidencesync.cli.summary", 256, 24, id="push"),
+        pytest.param(f"{_PUSH}, evidencesync.acquire.push, evidencesync.cli.summary", 257, 24, id="push"),
         pytest.param(_SERVE, 174, 0, id="serve, until it says Welcome"),
         pytest.param(f"{_SERVE}, evidencesync.ingest.session", 204, 0, id="serve"),
     ],

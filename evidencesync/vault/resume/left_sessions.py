@@ -12,6 +12,7 @@ from typing import BinaryIO
 import msgspec
 
 from evidencesync.custody.documents import ManifestHeader
+from evidencesync.custody.labels import CAPTURED
 from evidencesync.custody.manifest import decode_header
 from evidencesync.errors import EvidenceSyncError, LockedError
 from evidencesync.files.disk import FOLDER_FLAGS, READ_FLAGS, locked_folder, opened_folder, reading, storing
@@ -51,22 +52,20 @@ class LeftSession(msgspec.Struct):
         return path if path.is_file() and not path.is_symlink() else None
 
     def is_attempt_at(self, header: ManifestHeader) -> bool:
-        """Whether the same examiner was acquiring the same source."""
+        """Whether the same examiner was acquiring the same source. Of a capture, the same one: another run cannot repeat it."""
+        theirs = self.header()
+        return theirs is not None and _attempted(theirs) == _attempted(header)
+
+    def header(self) -> ManifestHeader | None:
+        """The header of its manifest, if one can be read."""
         try:
             manifest = self.manifest()
             if manifest is None:
-                return False
+                return None
             with manifest.open("rb") as file:
-                theirs = decode_header(file.readline(MAX_HEADER_LINE))
+                return decode_header(file.readline(MAX_HEADER_LINE))
         except (EvidenceSyncError, OSError):
-            return False
-        mine = header.source
-        return (theirs.examiner.key, theirs.source.host, theirs.source.path, theirs.source.path_b64) == (
-            header.examiner.key,
-            mine.host,
-            mine.path,
-            mine.path_b64,
-        )
+            return None
 
     def is_empty(self) -> bool:
         """Whether the session ended before anything was staged."""
@@ -84,6 +83,12 @@ class LeftSession(msgspec.Struct):
         except (OSError, ValueError):
             return 0
         return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def _attempted(header: ManifestHeader) -> tuple[str | None, ...]:
+    source = header.source
+    capture = header.started if CAPTURED in header.method.options else None
+    return header.examiner.key, source.host, source.path, source.path_b64, capture
 
 
 def left_sessions(item: VaultItem, own_session: str) -> list[LeftSession]:

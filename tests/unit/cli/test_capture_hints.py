@@ -8,7 +8,7 @@ from evidencesync.cli import capture
 from evidencesync.errors import LinkLostError, SessionGoneError
 
 
-def test_a_capture_whose_vault_has_ended_is_not_said_to_go_on() -> None:
+def test_of_a_capture_whose_vault_has_ended_it_is_said_what_publishes_what_came() -> None:
     with pytest.raises(LinkLostError) as lost, capture._once():
         raise SessionGoneError("the vault's end of this session has ended")
-    assert "captures anew" in (lost.value.hint or "")
+    assert "--recover" in (lost.value.hint or "")

@@ -37,7 +37,7 @@ def wrong_in(line: str) -> list[str]:
     if name is None:
         return [] if words[0] == "COMMAND" else [words[0]]
     known = {option for parameter in COMMANDS[name].params for option in (*parameter.opts, *parameter.secondary_opts)}
-    return [word for word in words if word.startswith("-") and word.partition("=")[0] not in known | {"--help", "-h"}]
+    return [word for word in words if word.startswith("-") and word.partition("=")[0] not in known | {"--help", "-h", "-"}]
 
 
 @pytest.mark.parametrize("page", PAGES)

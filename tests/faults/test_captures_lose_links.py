@@ -1,0 +1,113 @@
+"""A capture over links that are lost: what the vault has stored of it is neither sent again nor lost, whoever serves the next."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evidencesync.acquire.capture import CaptureAccess, CaptureRequest, from_here
+from evidencesync.errors import EvidenceSyncError, SessionGoneError
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.cut_links import FlakyBench
+from tests.support.patience import PATIENCE_SECONDS
+
+MEMORY = os.urandom(9_000_000) + bytes(3_000_000) + os.urandom(8_000_000)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return make_bench(tmp_path)
+
+
+@contextmanager
+def captured(data: bytes, *, expected: int | None = None) -> Iterator[CaptureAccess]:
+    """Standard input on which this comes."""
+    near, far = os.pipe()
+
+    def write() -> None:
+        with open(far, "wb", buffering=0) as pipe:
+            left = memoryview(data)
+            while left:
+                left = left[pipe.write(left) :]
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    request = CaptureRequest(b"memory", None, None, expected)
+    with closing(CaptureAccess(request, lambda: near, from_here, may_go_on=True)) as access:
+        yield access
+    os.close(near)
+    writer.join(PATIENCE_SECONDS)
+
+
+def push(flaky: FlakyBench, cuts: list[dict[str, Any] | None], data: bytes, **changes: Any) -> None:
+    with captured(data) as access:
+        flaky.source_access = access
+        flaky.push_when_free(cuts, described="standard input", **changes)
+    flaky.join()
+
+
+@pytest.mark.parametrize("may_reconnect", [True, False])
+def test_a_link_that_is_cut_ten_times_costs_nothing_of_a_capture(
+    bench: Bench, require_program: Callable[[str], str], *, may_reconnect: bool
+) -> None:
+    """With and without a process of the vault that waits: a further session finds what the one before it has stored."""
+    flaky = FlakyBench(bench, may_reconnect=may_reconnect)
+    push(flaky, [{"sent": 3_000_000}] * 10 + [None], MEMORY)
+    assert flaky.links == 11
+    entry, stored = bench.entries(1)[b"memory"], bench.acquisition(1) / "data" / "memory"
+    summed = subprocess.run([require_program("sha256sum"), stored], check=True, capture_output=True, text=True).stdout.split()[0]
+    assert entry.sha256 == summed == hashlib.sha256(MEMORY).hexdigest()
+    assert (entry.flags, entry.capture and entry.capture.end) == (None, "end-of-data")
+    assert os.listdir(bench.vault.layout.item(bench.name).incoming) == []
+
+
+def test_a_further_session_states_when_the_capture_began(bench: Bench) -> None:
+    flaky = FlakyBench(bench, may_reconnect=False)
+    push(flaky, [{"sent": 3_000_000}, None], MEMORY)
+    began = bench.vault.item(bench.name).header(1).started
+    capture = bench.entries(1)[b"memory"].capture
+    assert capture is not None
+    assert began <= capture.started <= capture.ended
+
+
+def test_what_the_vault_has_lost_of_a_capture_ends_it_and_is_said(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    flaky = FlakyBench(bench, may_reconnect=False)
+    incoming = bench.vault.layout.item(bench.name).incoming
+
+    def lose() -> None:
+        for journal in incoming.glob("*/journal"):
+            journal.unlink()
+
+    with captured(MEMORY) as access:
+        kept, flaky.source_access = access.reading, access
+
+        def reading(*arguments: Any) -> Any:
+            lose()
+            return kept(*arguments)
+
+        monkeypatch.setattr(access, "reading", reading)
+        with pytest.raises(SessionGoneError, match="does not have any more what it had stored"):
+            flaky.push([{"sent": 9_000_000}, None], described="standard input")
+    flaky.join()
+    assert bench.acquisitions() == []
+
+
+def test_another_capture_takes_nothing_of_one_that_was_left(bench: Bench) -> None:
+    """It cannot be collected twice: what the vault has of it stays, however alike it begins."""
+    flaky = FlakyBench(bench, may_reconnect=False)
+    with pytest.raises(EvidenceSyncError):
+        push(flaky, [{"sent": 9_000_000}], MEMORY, retries=1)
+    flaky.join()
+    (left,) = bench.vault.layout.item(bench.name).incoming.glob("*/contents/00000000")
+    before = left.read_bytes()
+    assert MEMORY.startswith(before[:4_000_000])
+    push(flaky, [None], MEMORY[:10_000_000] + b"another end")
+    assert left.read_bytes() == before
