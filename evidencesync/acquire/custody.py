@@ -44,6 +44,7 @@ from evidencesync.vault.heads import require_stated
 from evidencesync.vault.ledger import Ledger, iter_records
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.stamping import Stamping
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.vault.stated import StatedHead
     from evidencesync.vault.vault import Vault
@@ -64,6 +65,7 @@ class RecordDraft:
     kind: RecordType
     details: Mapping[str, str]
     acquisition: int | None = None
+    manifest_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,21 @@ def _inconsistency(at_hand: VaultAtHand, ledger: Ledger, whose: str, stated: Ite
     return None
 
 
+def attach_timestamp(
+    connect: Connect, request: CustodyRequest, stamping: Stamping, now: Callable[[], int] | None = None
+) -> Appended:
+    """Has the vault store a timestamp and append the record that names it, as `append_record` does, and raises as it does.
+
+    Where the chain has that record already, whoever signed it, the vault puts back what is missing. Raises TimestampError where
+    there is another timestamp, VersionError for a vault's end that takes none from afar.
+    """
+
+    def compose(chain: ShownChain) -> RecordDraft:
+        return RecordDraft("timestamped", stamping.details, stamping.number, stamping.manifest_sha256(chain))
+
+    return _Appending(connect, request, compose, now or SteadyClock(), "", stamping).run()
+
+
 def append_record(
     connect: Connect, request: CustodyRequest, compose: Compose, now: Callable[[], int] | None = None, *, statement: str = ""
 ) -> Appended:
@@ -164,7 +181,13 @@ class _Appending:
     """One record, over as many links as it takes."""
 
     def __init__(
-        self, connect: Connect, request: CustodyRequest, compose: Compose, now: Callable[[], int], statement: str
+        self,
+        connect: Connect,
+        request: CustodyRequest,
+        compose: Compose,
+        now: Callable[[], int],
+        statement: str,
+        stamping: Stamping | None = None,
     ) -> None:
         self._connect = connect
         self._statement = statement
@@ -173,6 +196,7 @@ class _Appending:
         self._request = request
         self._compose = compose
         self._now = now
+        self._stamping = stamping
         self._sent: list[str] = []  # the digests of all records that were sent
         self._seen: list[str] = []  # the digests of the chain as it was shown last
 
@@ -207,6 +231,8 @@ class _Appending:
         try:
             if exchange.chain.inconsistency is not None:
                 raise exchange.chain.inconsistency
+            if self._stamping is not None:
+                exchange.require_attach()
             self._compare(exchange.chain)
             self._recall(exchange.chain)
             handed_in: set[str] = set()  # over this link
@@ -222,7 +248,7 @@ class _Appending:
                     self._pending.keep(self._sent)
                 handed_in.add(self._sent[-1])
                 before = exchange.chain.head_sha256
-                exchange.append(document, signature)
+                self._hand_in(exchange, document, signature)
                 if exchange.chain.head_sha256 == before:
                     raise ChainError("the vault took a record and does not show it in the chain")
                 self._seen = [one.sha256 for one in exchange.chain.records]
@@ -247,8 +273,16 @@ class _Appending:
 
         The vault does not append it again, but states it in its own chain, if a crash had kept it from doing so.
         """
-        if found.sha256 == exchange.chain.head_sha256 and exchange.chain.last is not None:  # else a later append has stated it
+        if self._stamping is not None:
+            self._hand_in(exchange)
+        elif found.sha256 == exchange.chain.head_sha256 and exchange.chain.last is not None:  # else a later append has stated it
             exchange.append(*exchange.chain.last)
+
+    def _hand_in(self, exchange: CustodyExchange, document: bytes = b"", signature: bytes = b"") -> None:
+        if self._stamping is None:
+            exchange.append(document, signature)
+        else:
+            exchange.attach(self._stamping.number, self._stamping.answer, document, signature)
 
     def _appended(self, found: ChainRecord, exchange: CustodyExchange) -> Appended:
         unremembered = None
@@ -271,6 +305,8 @@ class _Appending:
         self._seen = shown
 
     def _find(self, chain: ShownChain) -> ChainRecord | None:
+        if self._stamping is not None:
+            return self._stamping.find(chain)
         return next((one for one in reversed(chain.records) if one.sha256 in self._sent), None) if self._sent else None
 
     def _sign(self, exchange: CustodyExchange) -> tuple[bytes, bytes]:
@@ -299,6 +335,7 @@ class _Appending:
             previous_sha256=facts.head_sha256,
             details=dict(draft.details),
             acquisition=draft.acquisition,
+            manifest_sha256=draft.manifest_sha256,
         )
         violation = chain.history.statements.find_violation(record)
         if violation is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from evidencesync.acquire.handshake import begin_custody_session
 from evidencesync.acquire.known_heads import item_subject, recalled_consistency, require_seen
@@ -21,7 +21,15 @@ from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import check_signer
 from evidencesync.custody.sshsig import SigningKey, verify_signature
 from evidencesync.custody.statements import ItemHistory
-from evidencesync.errors import ChainError, EvidenceSyncError, LimitExceededError, LinkLostError, ProtocolError, SignatureError
+from evidencesync.errors import (
+    ChainError,
+    EvidenceSyncError,
+    LimitExceededError,
+    LinkLostError,
+    ProtocolError,
+    SignatureError,
+    VersionError,
+)
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import is_clean
 from evidencesync.evidence.identity import ItemName
@@ -29,8 +37,11 @@ from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_CHAIN, MAX_SHOWN_RECORDS, MAX_TITLE
 from evidencesync.localstate.heads import HeadMemory, RememberedHead
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.messages import SIGNS_VERSION, Append, Message, Records, Standing
+from evidencesync.protocol.messages import ATTACH_VERSION, SIGNS_VERSION, Append, Attach, Message, Records, Standing
 from evidencesync.vault.layout import MAX_SEQUENCE
+
+if TYPE_CHECKING:
+    from evidencesync.vault.timestamps import Answer
 
 _M = TypeVar("_M", bound=Message)
 _LAST_MESSAGES: Final = 64  # read at most, to find the reason why the vault closed the link
@@ -127,8 +138,8 @@ class CustodyExchange:
         self._answers = VaultAnswers(link, request.timeout_seconds)
         self.principal = ""
         try:
-            version = begin_custody_session(request, link, self._answers.expect, now, self._recall_heads)
-            self._answers.may_say_status = version >= SIGNS_VERSION
+            self._version = begin_custody_session(request, link, self._answers.expect, now, self._recall_heads)
+            self._answers.may_say_status = self._version >= SIGNS_VERSION
             self._read_own()
             self._read_more()
             self._compare()
@@ -141,9 +152,24 @@ class CustodyExchange:
 
     def append(self, document: bytes, signature: bytes) -> None:
         """Sends a record, and reads the records that the chain has got."""
+        self._send(Append(document, signature))
+
+    def attach(self, number: int, answer: Answer, document: bytes = b"", signature: bytes = b"") -> None:
+        """Sends an authority's answer with the record that names it, which is left out where the chain has it already."""
+        self._send(Attach(number, answer.response, answer.request, document, signature))
+
+    def require_attach(self) -> None:
+        """Raises VersionError where the vault's end does not know what `attach` sends."""
+        if self._version < ATTACH_VERSION:
+            raise VersionError(
+                "the vault's evidencesync is older, and takes no timestamp from afar",
+                hint="Update it there, or run the command on the vault's machine.",
+            )
+
+    def _send(self, message: Append | Attach) -> None:
         self._answers.begin_waiting()  # until now it was a person who was waited for
         try:
-            self._link.write(frame_of(Append(document, signature)))
+            self._link.write(frame_of(message))
             self._read_more()
         except LinkLostError as lost:
             raise self._answers.reason_for(lost) from lost

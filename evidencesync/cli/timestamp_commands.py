@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
@@ -11,18 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 import typer
 
 from evidencesync.cli.command import Run, command, group
-from evidencesync.cli.options import (
-    DEFAULT_TIMEOUT_SECONDS,
-    ItemChoice,
-    RemoteChoice,
-    SignChoice,
-    TsaRoots,
-    VaultAddress,
-    VaultPath,
-    local_vault,
-)
-from evidencesync.cli.reading import ReaderChoice, readable_vault, unread_is_incomplete
-from evidencesync.errors import CommandKind, EvidenceSyncError, TimestampError, UsageError
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, TsaRoots, VaultAddress, vault_address
+from evidencesync.cli.reading import ReadableVault, ReaderChoice, readable_vault, unread_is_incomplete
+from evidencesync.errors import CommandKind, EvidenceSyncError, InternalError, TimestampError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.home import expand, expand_new_file, read_named
@@ -30,9 +22,11 @@ from evidencesync.limits import MAX_TIMESTAMP
 
 if TYPE_CHECKING:
     from evidencesync.cli.custody_outputs import ShownTimestamp, TimestampOutput, TimestampShowOutput, TokenOutput
+    from evidencesync.cli.verify_record import Verifier
     from evidencesync.custody.timestamp import Request, Roots, Token
     from evidencesync.vault.item import VaultItem
     from evidencesync.vault.timestamps import Answer, Who
+    from evidencesync.vault.vault import Vault
 
 _REQUEST_SUFFIX: Final = ".tsq"
 _Acquisition = Annotated[
@@ -47,9 +41,16 @@ class AskChoice:
 
     tsa: Annotated[str, typer.Option(metavar="URL", help="The authority's address (https or http). Only a digest is sent to it.")]
     digest: _Digest = "sha512"
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, max=3600, help="How long to wait for the authority.")] = (
-        DEFAULT_TIMEOUT_SECONDS
-    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AgainstChoice:
+    """What an authority's answer is compared with."""
+
+    request: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The request.  [default: beside RESPONSE, with .tsq, if it is there]")
+    ] = None
+    tsa_root: TsaRoots = None
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -66,6 +67,7 @@ def add_commands(app: typer.Typer) -> None:
         timestamp,
         "attach",
         "evidencesync timestamp attach /srv/vault laptop.tsr --case 2024-017 --item LAPTOP-1 --tsa-root authority.pem",
+        "evidencesync timestamp attach ana@vault.lab:/srv/vault laptop.tsr --case 2024-017 --item LAPTOP-1 --tsa-root tsa.pem",
         kind=CommandKind.CHANGES,
     )(attach_file)
     command(
@@ -132,63 +134,61 @@ def request(
 
 def attach_file(
     run: Run,
-    vault: VaultPath,
+    vault: VaultAddress,
     response: Annotated[str, typer.Argument(metavar="RESPONSE", help="The authority's answer, as a file (.tsr).")],
     item: ItemChoice,
     sign: SignChoice,
+    ssh: RemoteChoice,
+    against: AgainstChoice,
     acquisition: _Acquisition = None,
-    request_file: Annotated[
-        str | None,
-        typer.Option("--request", metavar="FILE", help="The request.  [default: beside RESPONSE, with .tsq, if it is there]"),
-    ] = None,
-    tsa_root: TsaRoots = None,
 ) -> ExitCode:
     """Checks an authority's answer, stores it beside the manifest's signature, and signs a custody record that names it.
 
     The answer must be granted, cover this manifest's signature, match the request and be validly signed; with --tsa-root, by an
-    authority that you trust. An answer that is there already is never replaced.
+    authority that you trust. An answer that is there already is never replaced. A vault on another machine checks it, too.
     """
     from evidencesync.vault.timestamps import Answer
 
-    found, number = _find(run, vault, item, acquisition)
-    given = expand(response)
-    beside = given.with_suffix(_REQUEST_SUFFIX)
-    asked = expand(request_file) if request_file is not None else beside if os.path.isfile(beside) else None
-    answer = Answer(_read(given), None if asked is None else _read(asked))
-    if asked is None:
-        run.console.warn("there is no request to compare with: whether this answers your request is not checked")
-    return _attach(run, vault, found, number, answer, sign, tsa_root)
+    with _opened(run, vault, item, acquisition, sign, ssh) as stamped:
+        given = expand(response)
+        beside = given.with_suffix(_REQUEST_SUFFIX)
+        named = None if against.request is None else expand(against.request)
+        asked = named or (beside if os.path.isfile(beside) else None)
+        answer = Answer(_read(given), None if asked is None else _read(asked))
+        if asked is None:
+            run.console.warn("there is no request to compare with: whether this answers your request is not checked")
+        return _attach(run, stamped, answer, against.tsa_root)
 
 
 def fetch(
     run: Run,
-    vault: VaultPath,
+    vault: VaultAddress,
     item: ItemChoice,
     sign: SignChoice,
     asking: AskChoice,
+    ssh: RemoteChoice,
     acquisition: _Acquisition = None,
     tsa_root: TsaRoots = None,
 ) -> ExitCode:
     """Asks an authority over the network, and attaches its answer as `attach` does.
 
-    This is the only command that uses a network without SSH. It sends a digest of the manifest's signature and a random
-    number, and nothing about the evidence. Run again after it was cut short, it completes what it began.
+    This is the only command that uses a network without SSH: this machine asks the authority, wherever the vault lies. It sends
+    a digest of the manifest's signature and a random number, and nothing about the evidence. Run again after it was cut short,
+    it completes what it began.
     """
     from evidencesync.authority import ask_authority
-    from evidencesync.vault.timestamps import Answer, is_attached, load_answer
-    from evidencesync.vault.vault import Vault
+    from evidencesync.vault.timestamps import HAS_ONE, Answer, is_attached, load_answer
 
-    found, number = _find(run, vault, item, acquisition)
-    kept = load_answer(found, number)
-    if kept is not None and is_attached(Vault.open(local_vault(vault)), found, number):
-        raise TimestampError(
-            f"acquisition {number} has a timestamp already, and nothing is ever replaced",
-            hint="See it: evidencesync timestamp show VAULT --case CASE --item ITEM",
-        )
-    if kept is None:
-        asked = _make_request(found, number, asking.digest).encode()
-        kept = Answer(ask_authority(asking.tsa, asked, asking.timeout), asked)
-    return _attach(run, vault, found, number, kept, sign, tsa_root)
+    with _opened(run, vault, item, acquisition, sign, ssh) as stamped:
+        found, number = stamped.item, stamped.number
+        kept = load_answer(found, number)
+        if kept is not None and is_attached(stamped.vault, found, number):
+            hint = "See it: evidencesync timestamp show VAULT --case CASE --item ITEM"
+            raise TimestampError(HAS_ONE.format(number=number), hint=hint)
+        if kept is None:
+            asked = _make_request(found, number, asking.digest).encode()
+            kept = Answer(ask_authority(asking.tsa, asked, ssh.timeout_seconds(run.settings)), asked)
+        return _attach(run, stamped, kept, tsa_root)
 
 
 def show(
@@ -223,12 +223,36 @@ def show(
 # --- What the commands share ---------------------------------------------------------------------------------------------
 
 
-def _find(run: Run, vault: str, item: ItemChoice, acquisition: int | None) -> tuple[VaultItem, int]:
-    from evidencesync.cli.own_state import audit_memory, open_known_item
-    from evidencesync.vault.vault import Vault
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Stamped:
+    """The acquisition that a timestamp is for, and who attaches it. `verifier`: who, where the vault is on another machine."""
 
-    found, _ = open_known_item(run, Vault.open(local_vault(vault)), audit_memory(run), item.name())
-    return found, found.choose_acquisition(acquisition)
+    readable: ReadableVault
+    item: VaultItem
+    number: int
+    sign: SignChoice
+    ssh: RemoteChoice
+    verifier: Verifier | None
+
+    @property
+    def vault(self) -> Vault:
+        """The vault; of one on another machine, its documents."""
+        return self.readable.vault
+
+
+@contextlib.contextmanager
+def _opened(
+    run: Run, vault: str, item: ItemChoice, acquisition: int | None, sign: SignChoice, ssh: RemoteChoice
+) -> Iterator[_Stamped]:
+    from evidencesync.cli.own_state import open_known_item
+    from evidencesync.cli.verify_record import verifier_with
+
+    is_here = vault_address(vault).local
+    verifier = None if is_here else verifier_with(run, sign, ssh.identity_file(run.settings))  # this key reads, too
+    reader = sign if verifier is None else verifier.signer
+    with readable_vault(run, vault, reader, ssh, (item.case, item.item)) as opened:
+        found, _ = open_known_item(run, opened.vault, opened.memory, item.name())
+        yield _Stamped(opened, found, found.choose_acquisition(acquisition), sign, ssh, verifier)
 
 
 def _make_request(item: VaultItem, number: int, digest: str) -> Request:
@@ -250,38 +274,58 @@ def _curl(file: Path) -> str:
     return f"{kind} --data-binary {shell_text(f'@{file}')} -o {answer} https://TSA"
 
 
-def _attach(
-    run: Run, vault: str, item: VaultItem, number: int, answer: Answer, sign: SignChoice, tsa_root: Sequence[Path] | None
-) -> ExitCode:
-    import time
-
-    from evidencesync.acquire.known_heads import VaultAtHand
+def _attach(run: Run, stamped: _Stamped, answer: Answer, tsa_root: Sequence[Path] | None) -> ExitCode:
     from evidencesync.cli.custody_outputs import TimestampOutput
-    from evidencesync.cli.own_state import remember_heads, usable_memory
     from evidencesync.cli.trust_files import load_roots
-    from evidencesync.vault.timestamps import attach, load_stamped
-    from evidencesync.vault.vault import Vault
+    from evidencesync.vault.timestamps import load_stamped
 
-    roots = load_roots(run.settings, tsa_root)
-    answer.check(load_stamped(item, number), roots)  # before anybody is asked for a passphrase
+    roots, name = load_roots(run.settings, tsa_root), stamped.item.name
+    token = answer.check(load_stamped(stamped.item, stamped.number), roots)  # before anybody is asked for a passphrase
     if roots is None:
         run.console.warn("no --tsa-root was given: who made the timestamp is not checked")
-    opened = Vault.open(local_vault(vault))
-    with usable_memory(run) as memory:
-        who, seen = _who(run, sign), VaultAtHand(memory, opened, item.name)
-        now_ns = time.time_ns()
-        done = attach(opened, item, number, answer, who, roots, at_ns=now_ns, before_writing=seen.require)
-        remember_heads(run, seen, now_ns)
+    sequence, sha256 = (_attach_here if stamped.verifier is None else _attach_afar)(run, stamped, answer, roots)
     output = TimestampOutput(
-        case=item.name.case.text,
-        item=item.name.item.text,
-        acquisition=number,
-        token=_token_output(done.token, answer, checked=roots is not None),
-        record=done.record.record.sequence,
-        chain_head_sha256=done.record.sha256,
+        case=name.case.text,
+        item=name.item.text,
+        acquisition=stamped.number,
+        token=_token_output(token, answer, checked=roots is not None),
+        record=sequence,
+        chain_head_sha256=sha256,
     )
     run.console.print_result(output, _attached_lines(output))
     return ExitCode.COMPLETE
+
+
+def _attach_here(run: Run, stamped: _Stamped, answer: Answer, roots: Roots | None) -> tuple[int, str]:
+    """Attaches it in a vault on this machine; returns the number and the digest of its record."""
+    import time
+
+    from evidencesync.acquire.known_heads import VaultAtHand
+    from evidencesync.cli.own_state import remember_heads, usable_memory
+    from evidencesync.vault.timestamps import attach
+
+    with usable_memory(run) as memory:
+        who, seen = _who(run, stamped.sign), VaultAtHand(memory, stamped.vault, stamped.item.name)
+        now_ns = time.time_ns()
+        done = attach(stamped.vault, stamped.item, stamped.number, answer, who, roots, at_ns=now_ns, before_writing=seen.require)
+        remember_heads(run, seen, now_ns)
+    return done.record.record.sequence, done.record.sha256
+
+
+def _attach_afar(run: Run, stamped: _Stamped, answer: Answer, roots: Roots | None) -> tuple[int, str]:
+    """The same in a vault on another machine."""
+    from evidencesync.acquire.custody import RETRIES, attach_timestamp
+    from evidencesync.acquire.stamping import Stamping
+    from evidencesync.cli.verify_afar import connecting
+
+    verifier, address = stamped.verifier, stamped.readable.address
+    if verifier is None or address is None:
+        raise InternalError("a timestamp is to be attached afar, and the vault is here")
+    stamping = Stamping.of(stamped.item, stamped.number, answer, roots)
+    timeout_seconds = stamped.ssh.timeout_seconds(run.settings)
+    request = verifier.request(os.fsencode(address.path), stamped.item.name, timeout_seconds=timeout_seconds, retries=RETRIES)
+    taken = verifier.taken(attach_timestamp(connecting(run, address, stamped.ssh), request, stamping))
+    return taken.record.sequence, taken.sha256
 
 
 def _who(run: Run, sign: SignChoice) -> Who:

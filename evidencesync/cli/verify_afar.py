@@ -75,7 +75,7 @@ def verify_afar(
             timeout_seconds=ssh.timeout_seconds(run.settings),
             retries=RETRIES,
         )
-        signed = _ask(run, _connecting(run, address, ssh), request, recalled.recall_before)
+        signed = _ask(run, connecting(run, address, ssh), request, recalled.recall_before)
         verdict = compared(signed.verdict, recalled, time.time_ns())
         return _kept(run, address, verdict, signed, place)
 
@@ -179,7 +179,7 @@ def appending(run: Run, address: Address, ssh: RemoteChoice, verifier: Verifier)
     from evidencesync.acquire.custody import RETRIES
 
     return lambda name, draft: verifier.append_over(
-        _connecting(run, address, ssh),
+        connecting(run, address, ssh),
         os.fsencode(address.path),
         name,
         draft,
@@ -195,7 +195,8 @@ def append_to(run: Run, readable: ReadableVault, ssh: RemoteChoice, verifier: Ve
     return partial(verifier.append, readable.vault.layout.root)
 
 
-def _connecting(run: Run, address: Address, ssh: RemoteChoice) -> Callable[[], Link]:
+def connecting(run: Run, address: Address, ssh: RemoteChoice) -> Callable[[], Link]:
+    """Returns what connects to a far vault."""
     from evidencesync.acquire.connect import connect_to_vault
     from evidencesync.cli.terminal import person_at
 

@@ -24,8 +24,8 @@ from evidencesync.exit_codes import ExitCode, most_severe
 from evidencesync.verify.findings import FarVerdict
 
 if TYPE_CHECKING:
-    from evidencesync.acquire.custody import RecordDraft
-    from evidencesync.acquire.custody_exchange import ChainRecord
+    from evidencesync.acquire.custody import Appended, RecordDraft
+    from evidencesync.acquire.custody_exchange import ChainRecord, CustodyRequest
     from evidencesync.cli.command import Run
     from evidencesync.cli.options import PartChoice, SignChoice
     from evidencesync.connection.link import Link
@@ -76,12 +76,18 @@ class Verifier:
         retries: int = 0,
     ) -> ChainRecord:
         """The same of a vault anywhere; `vault` is its path as the other end knows it."""
+        from evidencesync.acquire.custody import append_record
+
+        request = self.request(vault, name, timeout_seconds=timeout_seconds, retries=retries)
+        return self.taken(append_record(connect, request, lambda _: draft))
+
+    def request(self, vault: bytes, name: ItemName, *, timeout_seconds: float, retries: int) -> CustodyRequest:
+        """Whose chain is asked for, and by whom."""
         import secrets
 
-        from evidencesync.acquire.custody import append_record
         from evidencesync.acquire.custody_exchange import CustodyRequest
 
-        request = CustodyRequest(
+        return CustodyRequest(
             vault=vault,
             name=name,
             examiner=self.examiner,
@@ -92,7 +98,9 @@ class Verifier:
             timeout_seconds=timeout_seconds,
             retries=retries,
         )
-        appended = append_record(connect, request, lambda _: draft)
+
+    def taken(self, appended: Appended) -> ChainRecord:
+        """The record that the vault took. Warns where this machine could not remember the new head."""
         if appended.unremembered is not None:
             self.warn(f"the record is in the chain, but its head was not remembered here: {appended.unremembered}")
         return appended.record

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.sender_connection import SenderConnection
@@ -36,13 +36,16 @@ from evidencesync.ingest.transfers import add_holder
 from evidencesync.limits import MAX_DETAILS, MAX_FRAME_BODY
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message
-from evidencesync.protocol.messages import Append, Failure, Records, Standing
+from evidencesync.protocol.messages import Append, Attach, Failure, Records, Standing
 from evidencesync.vault.absent import SEE_LIST
 from evidencesync.vault.heads import require_as_stated, state_head
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.ledger import iter_records, recorded
 from evidencesync.vault.publish import complete_unfinished
 from evidencesync.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from evidencesync.ingest.stamping import Attached
 
 MOST_APPENDS: Final = 16
 """Records that a client may send over one link. An honest one sends one, and one more for each record that came in between."""
@@ -75,7 +78,10 @@ def serve_custody(
         append = _receive(connection)
         if append is None:
             return
-        _append(vault, item, admitted, append, now)
+        if isinstance(append, Attach) and not append.record:
+            _put_back(vault, item, admitted, append, now)
+        else:
+            _append(vault, item, admitted, append, now)
         events.record("appended")
         shown = _show(connection, item, admitted, shown)
     raise LimitExceededError(f"more than {MOST_APPENDS} records were handed in over one link")
@@ -91,7 +97,7 @@ def _open_item(vault: Vault, admitted: Admitted) -> VaultItem:
         raise NotThereError(f"the vault has no item {admitted.name}", hint=SEE_LIST) from error
 
 
-def _receive(connection: SenderConnection) -> Append | None:
+def _receive(connection: SenderConnection) -> Append | Attach | None:
     """Returns the next record; None when the examiner has closed the link."""
     try:
         frame_type, body = next(connection.frames())
@@ -100,7 +106,7 @@ def _receive(connection: SenderConnection) -> Append | None:
     message = decode_message(frame_type, body) if frame_type != DATA_FRAME else None
     if isinstance(message, Failure):
         raise error_of(message)
-    if not isinstance(message, Append):
+    if not isinstance(message, Append | Attach):
         raise ProtocolError("the message Append was expected")
     return message
 
@@ -123,28 +129,28 @@ def _show(connection: SenderConnection, item: VaultItem, admitted: Admitted, sho
 # --- Appending ---------------------------------------------------------------------------------------------------------
 
 
-def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, now: Callable[[], int]) -> None:
+def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append | Attach, now: Callable[[], int]) -> None:
     """Appends a record, durably. Does nothing where the chain has grown since the record was signed.
 
     1. It is a record in the one strict form, and bounded.
-    2. It is of a type that an examiner signs, and not about a timestamp: the timestamp's files would be missing for ever.
+    2. It is of a type that an examiner signs, and comes with the timestamp that it names, which else would be missing for ever.
     3. The key that opened the session signed it, under its own principal, is trusted for custody records now, and has that role.
     4. It follows the head of this item's chain, which is as the vault has stated it.
     5. The item is not sealed for it, its statements about hand-overs and corrections hold, and a hand-over is to a known
-       principal.
+       principal. What a timestamp's record names is in place, and durable, before the record.
     6. The vault states the new head in its own chain: so there is a time by which the record was there.
 
     Raises MalformedDocumentError, LimitExceededError, SignatureError, UntrustedSignerError, ChainError, SealedError,
-    NotThereError, LockedError.
+    NotThereError, LockedError, TimestampError.
     """
     record = decode_record(append.record)  # 1
     if len(record.details) > MAX_DETAILS:
         raise LimitExceededError(f"a record has {len(record.details)} details; the limit is {MAX_DETAILS}")
     check_signer(record, admitted.key, item.vault_key, None)  # 2
-    if record.type == "timestamped":
+    if (record.type == "timestamped") is not isinstance(append, Attach):
         raise NotThereError(
             f"custody record {record.sequence} is about a timestamp that the vault was not given with it",
-            hint="A timestamp is attached where the vault lies: evidencesync timestamp attach",
+            hint="A timestamp is attached by: evidencesync timestamp attach VAULT RESPONSE",
         )
     with _locked(item):
         at_ns = now()  # one moment for 3 and 6: the trust may change in between, and the record was there when it was trusted
@@ -162,6 +168,8 @@ def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, n
             raise history.violations[-1].error()
         if record.type == "handed-over":
             check_recipient(record.details, vault.load_trust(), at_ns)
+        if isinstance(append, Attach):
+            _attached(item, append).store(item, record)
         try:
             item.ledger.append(append.record, append.signature)
         except ChainGrewError:
@@ -169,12 +177,36 @@ def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, n
         _state_head(vault, item, record, at_ns)  # 6
 
 
-def _check_signature(vault: Vault, admitted: Admitted, record: CustodyRecord, append: Append, at_ns: int) -> None:
+def _put_back(vault: Vault, item: VaultItem, admitted: Admitted, attach: Attach, now: Callable[[], int]) -> None:
+    """Completes a timestamp that the chain records already: its files, and that the vault has stated the record. Appends nothing.
+
+    Raises UntrustedSignerError, ChainError, NotThereError, LockedError, TimestampError.
+    """
+    with _locked(item):
+        at_ns = now()
+        _check_may_write(vault, admitted, at_ns)
+        _read_history(item)
+        require_as_stated(vault, item.name, item.ledger)
+        _attached(item, attach).put_back(item)
+        state_head(vault, item.name, item.ledger.head(), at_ns=at_ns, may_be_stated=True)
+
+
+def _attached(item: VaultItem, attach: Attach) -> Attached:
+    from evidencesync.ingest.stamping import Attached  # what reads timestamps, no other record needs
+
+    return Attached.of(item, attach)
+
+
+def _check_signature(vault: Vault, admitted: Admitted, record: CustodyRecord, append: Append | Attach, at_ns: int) -> None:
     message = sha512_of(append.record)
     if verify_signature(append.signature, CUSTODY_NAMESPACE, message, low_s=vault.low_s) != admitted.key:
         raise UntrustedSignerError("a record is signed by another key than the one that opened the session")
     if record.actor.principal != admitted.principal:
         raise UntrustedSignerError("a record names another signer than the one who opened the session")
+    _check_may_write(vault, admitted, at_ns)
+
+
+def _check_may_write(vault: Vault, admitted: Admitted, at_ns: int) -> None:
     trust = vault.load_trust()
     trust.check_new(admitted.principal, admitted.key, CUSTODY_NAMESPACE, at_ns)
     trust.check_role(admitted.key, ("custody",), admitted.name.case.text, at_ns)

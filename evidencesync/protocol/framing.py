@@ -64,6 +64,7 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     50: messages.Records,
     51: messages.Standing,
     52: messages.Append,
+    53: messages.Attach,
     59: verdict_messages.Checking,
     60: document_messages.DocumentsAsk,
     61: document_messages.DocumentBatch,

@@ -23,6 +23,7 @@ from evidencesync.limits import (
     MAX_SEGMENT_PIECES,
     MAX_SEGMENT_ROWS,
     MAX_SIGNATURE,
+    MAX_TIMESTAMP,
     MAX_TITLE,
     NONCE,
     PIECE_DIGEST,
@@ -53,6 +54,8 @@ MANIFESTS_VERSION: Final = 109
 KEPT_VERSION: Final = 110
 """With its tenth addition: Kept says that a larger content is what the previous acquisition has at its path; manifests
 may say that a file was not read again."""
+ATTACH_VERSION: Final = 111
+"""With its eleventh addition: in a custody session, Attach brings an authority's answer, which a record names."""
 VERSIONS: Final = (
     PROTOCOL_VERSION,
     PATIENT_VERSION,
@@ -65,6 +68,7 @@ VERSIONS: Final = (
     TELLING_VERSION,
     MANIFESTS_VERSION,
     KEPT_VERSION,
+    ATTACH_VERSION,
 )
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""
@@ -85,6 +89,7 @@ ShortText = Annotated[str, msgspec.Meta(max_length=256)]
 Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(max_length=MAX_SIGNATURE)]
 DocumentBytes = Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD - 64 * 1024)]
+Timestamp = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_TIMESTAMP)]
 Digest16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 AlikeTitles = Annotated[list[Annotated[str, msgspec.Meta(max_length=MAX_TITLE)]], msgspec.Meta(max_length=MAX_ALIKE)]
 Bitmap = Annotated[bytes, msgspec.Meta(max_length=128)]  # one bit each for MAX_PAGE_LINES or MAX_SEGMENT_ROWS
@@ -455,6 +460,20 @@ class Append(Message, frozen=True):
     """One more record for the item's chain, and the examiner's signature over it."""
 
     record: DocumentBytes
+    signature: Signature
+
+
+class Attach(Message, frozen=True):
+    """An authority's answer about an acquisition, and the request that it answers where that is known; from ATTACH_VERSION on.
+
+    With the next record of the item's chain, which names both, and the examiner's signature over it. Record and signature are
+    empty where the chain has such a record: then a file that it names and that is not there is put in its place.
+    """
+
+    acquisition: U32
+    response: Timestamp
+    request: Timestamp | None
+    record: Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD // 4)]
     signature: Signature
 
 

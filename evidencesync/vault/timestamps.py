@@ -25,6 +25,7 @@ from evidencesync.vault.publish import complete_unfinished
 from evidencesync.vault.reservations import place_new_file
 from evidencesync.vault.vault import Vault
 
+HAS_ONE: Final = "acquisition {number} has a timestamp already, and nothing is ever replaced"
 _MOST_TRIES: Final = 20
 
 
@@ -159,8 +160,8 @@ def attach(
             complete_unfinished(item)  # 3
             state = state_as_stated(vault, item)
             before_writing()
-            known = _known(item, number, details)
-            _store(item, number, answer, is_recorded=known is not None)  # 4
+            known = known_record(item, number, details)
+            store_answer(item, number, answer, is_recorded=known is not None)  # 4
             if known is not None:
                 state_head(vault, item.name, item.ledger.head(), at_ns=at_ns, may_be_stated=True)
                 return Attached(token, known)
@@ -172,18 +173,18 @@ def attach(
                 continue  # another writer's record was completed first; it may be this one
             with recorded(record.sequence):
                 state_head(vault, item.name, item.ledger.head(), at_ns=at_ns)  # 6
-                stored = _known(item, number, details)
+                stored = known_record(item, number, details)
             if stored is None:
                 raise ChainError("the record of a timestamp was written, and is not there")
             return Attached(token, stored)
     raise LockedError("others add to this custody chain all the time", hint="Run the same command again.")
 
 
-def _known(item: VaultItem, number: int, details: dict[str, str]) -> StoredRecord | None:
+def known_record(item: VaultItem, number: int, details: dict[str, str]) -> StoredRecord | None:
     """Returns the record of this timestamp, if it has one already. Raises TimestampError where there is another timestamp."""
     known = _last_record(item.ledger, number)
     if known is not None and known.record.details != details:
-        raise TimestampError(f"acquisition {number} has a timestamp already, and nothing is ever replaced")
+        raise TimestampError(HAS_ONE.format(number=number))
     return known
 
 
@@ -202,11 +203,11 @@ def _timestamped(
         previous_sha256=state.head_sha256,
         details=details,
         acquisition=number,
-        manifest_sha256=_manifest_sha256(item.ledger, number),
+        manifest_sha256=stated_manifest(item.ledger, number),
     )
 
 
-def _store(item: VaultItem, number: int, answer: Answer, *, is_recorded: bool) -> None:
+def store_answer(item: VaultItem, number: int, answer: Answer, *, is_recorded: bool) -> None:
     """Puts the files in place: the request first, so that a response is never without it. Raises TimestampError.
 
     Where a record names these very bytes, a file that was lost is put back, whichever it is.
@@ -218,12 +219,12 @@ def _store(item: VaultItem, number: int, answer: Answer, *, is_recorded: bool) -
         if any(found not in (None, wanted[name]) for name, found in there.items()) or (
             not is_recorded and there[TIMESTAMP] is not None and answer.request is not None and there[TIMESTAMP_REQUEST] is None
         ):
-            raise TimestampError(f"acquisition {number} has a timestamp already, and nothing is ever replaced")
+            raise TimestampError(HAS_ONE.format(number=number))
         for name, data in wanted.items():
             if data is None or there[name] is not None:
                 continue
             if not place_new_file(custody, name, data, folder) and load_file(folder, name, MAX_TIMESTAMP) != data:
-                raise TimestampError(f"acquisition {number} has a timestamp already, and nothing is ever replaced")
+                raise TimestampError(HAS_ONE.format(number=number))
             sync_folder(folder, "an acquisition's folder")
 
 
@@ -235,7 +236,7 @@ def _last_record(ledger: Ledger, number: int) -> StoredRecord | None:
     return found
 
 
-def _manifest_sha256(ledger: Ledger, number: int) -> str:
+def stated_manifest(ledger: Ledger, number: int) -> str:
     """Returns the digest of the acquisition's manifest that the chain states. Raises ChainError."""
     for stored in iter_records(ledger):
         record = stored.record
