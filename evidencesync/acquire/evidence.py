@@ -8,9 +8,8 @@ from itertools import islice
 from typing import BinaryIO, Final, NamedTuple
 
 from evidencesync.acquire.connect import not_regained, pause_seconds
-from evidencesync.acquire.reading_session import FarReader, ReadingSession
+from evidencesync.acquire.reading_session import FarReader
 from evidencesync.connection.event_log import NO_EVENTS, Events
-from evidencesync.connection.process import SteadyClock
 from evidencesync.connection.waiting import is_of_the_way
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
 from evidencesync.evidence.display import safe_text
@@ -193,19 +192,12 @@ class EvidenceStream:
             time.sleep(pause_seconds(self._attempts))
             self._attempts += 1
             try:
-                session = ReadingSession(self._far.connect(), self._far.request, SteadyClock(), lambda _: None)
+                self._session = self._far.connected_again()
             except EvidenceSyncError as error:
                 if not is_of_the_way(error):
                     raise
                 reason = error
                 continue
-            self._take_session(session)
             self.events.record("resumed")
             return
         raise not_regained(self._attempts, reason) from lost
-
-    def _take_session(self, session: ReadingSession) -> None:
-        before, now = self._far.session.welcome, session.welcome
-        self._session = session
-        if (before.vault_id, before.vault_key) != (now.vault_id, now.vault_key):
-            raise ProtocolError("another vault answers than the one whose documents were read")

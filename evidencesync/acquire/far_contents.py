@@ -29,7 +29,7 @@ from evidencesync.errors import (
     MissingOrExtraError,
     StorageError,
 )
-from evidencesync.evidence.digest import chunk_digest_of, new_blake3, update_zeros
+from evidencesync.evidence.digest import chunk_digest_of, new_blake3, new_sha256, update_zeros
 from evidencesync.files.disk import opened_file, storing
 from evidencesync.files.temporary import writing_temporary
 from evidencesync.limits import KIB, MAX_FETCHED_BYTES, MIB, SMALL_FILE
@@ -79,8 +79,13 @@ class FarContents:
         acquisition: int,
         counts: FarCounts,
         basis: LocalBasis | None = None,
+        *,
+        both_digests: bool = False,
     ) -> None:
-        """Takes over the stream and the basis. `acquired.folder_fd` has the documents alone."""
+        """Takes over the stream and the basis. `acquired.folder_fd` has the documents alone.
+
+        `both_digests`: SHA-256 is compared, too, of what comes.
+        """
         self._acquired = acquired
         self._stream = stream
         self._acquisition = acquisition
@@ -90,8 +95,10 @@ class FarContents:
         self._open.callback(stream.close)
         if basis is not None:
             self._open.callback(basis.close)
-        self._made = TreeReader(os.dup(acquired.draft_fd))
-        self._open.callback(self._made.close)
+        self._both_digests = both_digests
+        self._made = TreeReader(os.dup(acquired.draft_fd)) if acquired.draft_fd is not None else None
+        if self._made is not None:
+            self._open.callback(self._made.close)
         self._expected = 0
         self._sizes: dict[bytes, int] = {}  # of large contents
         self._times: Counter[bytes] = Counter()
@@ -151,9 +158,23 @@ class FarContents:
         except BaseException:
             self._given_up = path
             raise
+        self._let_go()
+        return False
+
+    def read(self, wanted: WholeEntry) -> Iterator[tuple[int, memoryview | None]]:
+        """Yields a content of which no file is made: the length of each part, and its bytes; None for zeros.
+
+        Raises as `fill` does. To be used without a folder in which the copy is made.
+        """
+        for run, data in self._compared(wanted, self._rest_of(self._next_run(wanted.path), wanted)):
+            self._stream.keep_alive()
+            self._count(run)
+            yield run.length, data
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._is_planned and self._stream.is_idle:
             self._stream.close()  # what follows may take hours, and needs no vault
-        return False
 
     # Rows.
 
@@ -194,7 +215,7 @@ class FarContents:
                 continue
             size = entry.size or 0
             earlier = links.target_of(path, entry) or (remembered.get(entry.blake3) if size else None)
-            if earlier is not None:
+            if earlier is not None and self._made is not None:
                 yield _Run(path, 0, size, "again", earlier=earlier)
                 continue
             yield from self._plan_file(wanted)
@@ -281,36 +302,54 @@ class FarContents:
         runs: Iterator[tuple[_Run, Callable[[], memoryview | Lack]]],
         report_bytes: ReportCopied,
     ) -> None:
-        """Writes a file run by run, each after it was compared; the last one after the whole was."""
-        path, entry, _ = wanted
-        size = entry.size or 0
-        os.ftruncate(target_fd, size)
-        whole = new_blake3()
-        for run, take in runs:
-            data = memoryview(run.data)
-            if run.kind == "zeros":
-                for at in range(0, run.length, _ZEROS_AT_ONCE):
-                    length = min(_ZEROS_AT_ONCE, run.length - at)
-                    update_zeros(whole.update, length)
-                    report_bytes(length)
-            else:
-                data = _compared(path, run.rows, take()) if run.kind == "asked" else data
-                whole.update(data)
-            if run.offset + run.length == size and whole.hexdigest() != entry.blake3:
-                raise damaged(path)
-            if run.kind != "zeros":
+        """Writes a file run by run."""
+        os.ftruncate(target_fd, wanted.entry.size or 0)
+        for run, data in self._compared(wanted, runs, report_bytes):
+            if data is not None:
                 write_at(target_fd, data, run.offset)
                 self._count(run)
                 report_bytes(run.length)
 
+    def _compared(
+        self,
+        wanted: WholeEntry,
+        runs: Iterator[tuple[_Run, Callable[[], memoryview | Lack]]],
+        report_zeros: Callable[[int], object] = lambda _size: None,
+    ) -> Iterator[tuple[_Run, memoryview | None]]:
+        """Yields a file run by run, each after it was compared; the last one after the whole was. Of zeros there are no bytes."""
+        path, entry, _ = wanted
+        size, whole = entry.size or 0, new_blake3()
+        second = new_sha256() if self._both_digests else None
+        for run, take in runs:
+            data: memoryview | None = None
+            if run.kind == "zeros":
+                for at in range(0, run.length, _ZEROS_AT_ONCE):
+                    length = min(_ZEROS_AT_ONCE, run.length - at)
+                    update_zeros(whole.update, length)
+                    if second is not None:
+                        update_zeros(second.update, length)
+                    report_zeros(length)
+            else:
+                data = _checked(path, run.rows, take()) if run.kind == "asked" else memoryview(run.data)
+                whole.update(data)
+                if second is not None:
+                    second.update(data)
+            if run.offset + run.length == size and (
+                whole.hexdigest() != entry.blake3 or (second is not None and second.digest().hex() != entry.sha256)
+            ):
+                raise damaged(path)
+            yield run, data
+
     def _count(self, run: _Run) -> None:
         if run.kind == "asked":
             self._counts.received += run.length
-        else:
+        elif run.kind == "here":
             self._counts.basis += run.length
 
     def _copy_again(self, target_fd: int, wanted: WholeEntry, earlier: bytes, report_bytes: ReportCopied) -> bool:
         """Copies a content from an earlier file of the copy; False where that cannot be read, or is not there."""
+        if self._made is None:
+            return False
         try:
             source, _ = self._made.open_file(earlier)
         except (EvidenceSyncError, OSError):
@@ -347,7 +386,7 @@ def _plan_segment(path: bytes, segment: RecipeSegment, basis: BasisFile | None) 
         yield _Run(path, start, offset - start, "asked", tuple(asked))
 
 
-def _compared(path: bytes, rows: tuple[Row, ...], found: memoryview | Lack) -> memoryview:
+def _checked(path: bytes, rows: tuple[Row, ...], found: memoryview | Lack) -> memoryview:
     """Returns what has come if its chunks are those that were asked for. Raises what is wrong with the vault's file."""
     if isinstance(found, Lack):
         match found.kind:

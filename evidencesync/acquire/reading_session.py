@@ -11,8 +11,9 @@ from typing import TypeVar
 from evidencesync.acquire.handshake import ReadingRequest, begin_reading_session
 from evidencesync.connection.inbox import alive_seconds
 from evidencesync.connection.link import Link
+from evidencesync.connection.process import SteadyClock
 from evidencesync.connection.vault_answers import VaultAnswers
-from evidencesync.errors import IncompleteError, LinkLostError, StorageError
+from evidencesync.errors import IncompleteError, LinkLostError, ProtocolError, StorageError
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Alive, Message
 
@@ -110,3 +111,16 @@ class FarReader:
     connect: Callable[[], Link]
     request: ReadingRequest
     session: ReadingSession
+
+    def connected_again(self) -> ReadingSession:
+        """Makes another session with the same vault. Raises ProtocolError where another one answers, and as `connect` does."""
+        session = ReadingSession(self.connect(), self.request, SteadyClock(), lambda _: None)
+        before, now = self.session.welcome, session.welcome
+        if (before.vault_id, before.vault_key) != (now.vault_id, now.vault_key):
+            session.close()
+            raise ProtocolError("another vault answers than the one whose documents were read")
+        return session
+
+    def with_new_session(self) -> FarReader:
+        """The same over a new link, where the one that is open was ended: by a verification, which is a link's last question."""
+        return FarReader(self.connect, self.request, self.connected_again())

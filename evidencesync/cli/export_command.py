@@ -25,6 +25,8 @@ from evidencesync.home import expand, expand_new_file
 if TYPE_CHECKING:
     from evidencesync.cli.file_outputs import ExportOutput, ExportRecord
     from evidencesync.cli.verify_record import Append, Verifier
+    from evidencesync.export.acquisition import AcquisitionReader
+    from evidencesync.export.contents import OpenContents
     from evidencesync.export.destination import Destination
     from evidencesync.export.run import Exported, ExportRequest, Format
     from evidencesync.verify.findings import Finding, Verdict
@@ -68,8 +70,8 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync export /srv/vault /media/out/LAPTOP-1 --case 2024-017 --item LAPTOP-1 --format bagit",
         "evidencesync export /srv/vault known.txt --case 2024-017 --item LAPTOP-1 --format hashdeep",
         "evidencesync export /srv/vault case.jsonld --case 2024-017 --item LAPTOP-1 --acquisition 2 --format case-uco",
-        "# Of a vault on another machine, what needs no evidence here:",
-        "evidencesync export ana@vault.lab:/srv/vault known.txt --case 2024-017 --item LAPTOP-1 --format hashdeep",
+        "# Of a vault on another machine:",
+        "evidencesync export ana@vault.lab:/srv/vault ~/out/LAPTOP-1 --case 2024-017 --item LAPTOP-1 --format bagit",
         "evidencesync export /srv/vault /media/out/LAPTOP-1 --case 2024-017 --item LAPTOP-1 --format bagit"
         " --encrypt-to expert.pub --record -i ~/.ssh/ana",
     )(export)
@@ -90,7 +92,7 @@ def export(
     The acquisition is verified first, with both digests; damaged evidence is not exported (exit 30 and others, as `verify`). DEST
     appears complete or not at all, and never in the vault. Ends with 3 if a name had to be left out of a list; a bag is refused
     (exit 2) if it cannot hold every name. Of a vault on another machine the documents are checked here and the evidence is read
-    there; a bag, which holds the evidence, is made where the vault lies.
+    there; a bag's files are sent, and each is compared here by both digests. A lost link is made again.
     """
     import time
 
@@ -101,8 +103,6 @@ def export(
     from evidencesync.export.run import ExportRequest, Format
 
     format_wanted = _parse_format(what.form)
-    if format_wanted is Format.BAGIT:
-        _require_evidence(vault)
     is_here, name = vault_address(vault).local, item.name()
 
     def load() -> Verifier:
@@ -110,29 +110,20 @@ def export(
 
     verifier = load() if recording.record and not is_here else None  # its key reads, too, and is asked for once
     reader = recording if verifier is None else verifier.signer
-    whole = [what.acquisition or 0]
-    with readable_vault(run, vault, reader, ssh, (item.case, item.item), whole, rows=False, asks_more=True) as opened:
+    whole, rows = [what.acquisition or 0], format_wanted is Format.BAGIT
+    with readable_vault(run, vault, reader, ssh, (item.case, item.item), whole, rows=rows, asks_more=True) as opened:
         found = open_item(opened.memory, opened.vault, name)
         number = found.choose_acquisition(what.acquisition)
         recipients = load_recipients(what.encrypt_to) if what.encrypt_to else []
         is_folder = format_wanted is Format.BAGIT and not recipients
         place = expand(destination) if is_folder else expand_new_file(destination)
-        wanted = ExportRequest(opened.vault, found, number, format_wanted, place, recipients, time.time_ns())
+        wanted = ExportRequest(
+            opened.vault, found, number, format_wanted, place, recipients, time.time_ns(), is_fetched=not is_here
+        )
         with wanted.open_destination() as opened_place:
             verifier = load() if recording.record and is_here else verifier
             append = None if verifier is None else append_to(run, opened, ssh, verifier)
             return _export(run, opened, wanted, opened_place, append, trusted)
-
-
-def _require_evidence(vault: str) -> None:
-    """Raises UsageError where the evidence is on another machine: a bag holds it."""
-    address = vault_address(vault)
-    if not address.local:
-        raise UsageError(
-            f"a bag holds the evidence, which lies on {address.display()}",
-            hint="For the files: evidencesync restore VAULT DIR --case CASE --item ITEM. For a list of them: --format hashdeep. "
-            "For a bag, run the command where the vault lies.",
-        )
 
 
 def _export(
@@ -165,11 +156,31 @@ def _export(
 
     writing = VerifyProgress(total_files=verdict.checked.files, total_bytes=verdict.checked.bytes)
     with shown(run.console, VerifyView(writing, "exporting")):
-        exported = export_acquisition(wanted, place, when_in_place, writing)
+        exported = export_acquisition(wanted, place, when_in_place, writing, _contents(run, readable))
     output = _output(wanted, exported, records[0] if records else None, [one.slug for one in _source(verdict)])
     _warn(run, output)
     run.console.print_result(output, _lines(output, verdict))
     return ExitCode.GAPS if output.left_out else ExitCode.COMPLETE
+
+
+def _contents(run: Run, readable: ReadableVault) -> OpenContents:
+    """Where the bytes of files come from."""
+    from evidencesync.export.contents import FetchedContents, StoredContents
+
+    far = readable.far
+    if far is None:
+        return StoredContents
+
+    def open_fetched(acquisition: AcquisitionReader, data_fd: int | None) -> FetchedContents:
+        from evidencesync.acquire.custody import RETRIES
+        from evidencesync.acquire.evidence import EvidenceStream
+
+        name = acquisition.item.name
+        stream = EvidenceStream(far.with_new_session(), name.case.text, name.item.text, acquisition.number, RETRIES)
+        stream.events = run.events
+        return FetchedContents(acquisition, data_fd, stream)
+
+    return open_fetched
 
 
 def _parse_format(text: str) -> Format:

@@ -39,8 +39,6 @@ FROM_OTHERS: Final[Mapping[str, str]] = {
     "-n": "--dry-run",
     "-c": "--case",
     "-e": "--ssh",
-    "-i": "--sign-key",
-    "--identity": "--sign-key",
     "--rsh": "--ssh",
     "--rsync-path": "--remote-command",
     "--remote-path": "--remote-command",

@@ -24,8 +24,7 @@ _COMMAND: Final = re.compile(r"(?<=evidencesync )((?:[a-z-]+ )+)VAULT\b((?: (?:-
 _ITEM: Final = re.compile(r"--case (?:C|CASE) --item (?:I|ITEM)\b")
 _FROM_AFAR: Final = frozenset(
     {
-        *("push", "watch", "list", "show", "diff", "restore", "verify", "report", "export", "custody"),
-        *("timestamp request", "timestamp show"),
+        *("push", "watch", "list", "show", "diff", "restore", "verify", "report", "export", "custody", "timestamp"),
     }
 )
 """The commands, or their groups, that take the address of a vault on another machine."""

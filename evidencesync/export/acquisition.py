@@ -48,8 +48,12 @@ class ListedEntry(NamedTuple):
 class AcquisitionReader:
     """One acquisition of an item. Close it. Not thread-safe."""
 
-    def __init__(self, item: VaultItem, number: int) -> None:
-        """Reads the manifest once. Raises MissingOrExtraError, MalformedDocumentError, DigestMismatchError, StorageError."""
+    def __init__(self, item: VaultItem, number: int, *, is_fetched: bool = False) -> None:
+        """Reads the manifest once. Raises MissingOrExtraError, MalformedDocumentError, DigestMismatchError, StorageError.
+
+        `is_fetched`: only the documents are here, without the lists for other programs.
+        """
+        self.is_fetched = is_fetched
         self.item = item
         self.number = number
         self._tree: TreeReader | None = None
@@ -74,6 +78,11 @@ class AcquisitionReader:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @property
+    def folder_fd(self) -> int:
+        """The acquisition's folder, which stays this object's."""
+        return self._fd
 
     @property
     def manifest_sha256(self) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 
 import evidencesync
@@ -20,6 +21,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.export.acquisition import AcquisitionReader
+from evidencesync.export.sums import SUMS, remade_sums
 from evidencesync.export.tree import (
     Blocks,
     Content,
@@ -165,6 +167,9 @@ class Bag:
         return joined_lines(lines())
 
     def _stored(self, name: str) -> Blocks:
+        if self._acquisition.is_fetched and name in SUMS:
+            return partial(remade_sums, self._acquisition, name)
+
         def blocks() -> Iterator[bytes]:
             with self._acquisition.open_document(name) as file:
                 yield from document_blocks(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.export.acquisition import NO_ROOM, AcquisitionReader
 from evidencesync.export.bag import Bag
 from evidencesync.export.case_uco import graph_blocks
+from evidencesync.export.contents import OpenContents, StoredContents
 from evidencesync.export.destination import Destination
 from evidencesync.export.encrypt import Recipient, encrypt_blocks
 from evidencesync.export.hashdeep import LeftOut, hashdeep_lines
@@ -37,7 +39,10 @@ class Format(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """Which acquisition is exported, in which format, to which place, and for which recipients; `now_ns` is the date of a bag."""
+    """Which acquisition is exported, in which format, to which place, and for which recipients.
+
+    `now_ns` is the date of a bag. `is_fetched`: of the vault, on another machine, the documents alone are here.
+    """
 
     vault: Vault
     item: VaultItem
@@ -46,6 +51,7 @@ class ExportRequest:
     destination: Path
     recipients: list[Recipient]
     now_ns: int
+    is_fetched: bool = False
 
     def open_destination(self) -> Destination:
         """Opens the destination, before anything is verified. An encrypted file gets a suffix that says so. Raises UsageError."""
@@ -81,15 +87,21 @@ export that exists, and no export stays without its record.
 
 
 def export_acquisition(
-    wanted: ExportRequest, destination: Destination, when_in_place: WhenInPlace, progress: VerifyProgress
+    wanted: ExportRequest,
+    destination: Destination,
+    when_in_place: WhenInPlace,
+    progress: VerifyProgress,
+    open_contents: OpenContents = StoredContents,
 ) -> Exported:
     """Writes an export of an acquisition that was verified. Whole and durable when this returns; nothing when it raises.
+
+    `open_contents`: where the bytes of files come from.
 
     Raises UsageError for the destination, UnrepresentableNameError, DigestMismatchError, MissingOrExtraError, StorageError,
     NoSpaceError, and what `when_in_place` raises.
     """
-    with AcquisitionReader(wanted.item, wanted.acquisition) as acquisition:
-        run = _Run(wanted, destination, acquisition, when_in_place, progress)
+    with AcquisitionReader(wanted.item, wanted.acquisition, is_fetched=wanted.is_fetched) as acquisition:
+        run = _Run(wanted, destination, acquisition, when_in_place, progress, open_contents)
         return run.export_bag() if wanted.format is Format.BAGIT else run.export_file()
 
 
@@ -102,6 +114,7 @@ class _Run:
     acquisition: AcquisitionReader
     when_in_place: WhenInPlace
     progress: VerifyProgress
+    open_contents: OpenContents
 
     def export_bag(self) -> Exported:
         """A folder, or an archive of it that is encrypted as it is made."""
@@ -109,11 +122,11 @@ class _Run:
         bag = Bag(acquisition, format_utc_time(self.wanted.now_ns)[:10])
         survey = bag.survey
         if self.wanted.recipients:
-            blocks = archive_blocks(acquisition, bag.name, bag.parts(), self.progress)
-            return self._write_file(blocks, survey.unrepresented_entries, survey.misread_names, LeftOut())
+            with contextlib.closing(self.open_contents(acquisition, None)) as contents:
+                blocks = archive_blocks(acquisition, contents, bag.name, bag.parts(), self.progress)
+                return self._write_file(blocks, survey.unrepresented_entries, survey.misread_names, LeftOut())
         with self.destination.new_folder() as fd:
-            acquisition.check_room(fd)
-            writer = FolderWriter(acquisition, fd, self.progress)
+            writer = FolderWriter(acquisition, fd, self.open_contents, self.progress)
             try:
                 for part in bag.parts():
                     writer.write(part)

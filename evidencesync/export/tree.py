@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -19,7 +20,8 @@ from evidencesync.evidence.digest import new_sha256
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import parse_utc_time
-from evidencesync.export.acquisition import AcquisitionReader, checked_blocks
+from evidencesync.export.acquisition import AcquisitionReader
+from evidencesync.export.contents import ExportContents, OpenContents
 from evidencesync.files.disk import (
     CREATE_FLAGS,
     FILE_MODE,
@@ -32,15 +34,13 @@ from evidencesync.files.disk import (
 )
 from evidencesync.files.kept_names import try_names
 from evidencesync.vault.layout import DATA
-from evidencesync.vault.tree import TreeReader, TreeWriter
+from evidencesync.vault.tree import TreeWriter
 from evidencesync.verify.context import VerifyProgress
 
 Blocks = Callable[[], Iterator[bytes]]
 """The bytes of a document; each call gives the same from the beginning."""
 
 _GATHERED: Final = 1 << 16
-_WHOLE: Final = 1 << 20
-"""Files up to this size are held in memory; larger ones are copied in the kernel, and the copy is read."""
 _UNIT: Final = tarfile.BLOCKSIZE
 _END: Final = bytes(2 * _UNIT)
 _SECOND: Final = 1_000_000_000
@@ -144,20 +144,26 @@ def document_from(name: str, data: bytes) -> MetadataFile:
 class FolderWriter:
     """Makes an export's folder below an open, empty one. Nothing is synced here. Close it."""
 
-    def __init__(self, acquisition: AcquisitionReader, root_fd: int, progress: VerifyProgress) -> None:
-        """The descriptor stays the caller's."""
-        self._acquisition = acquisition
+    def __init__(
+        self, acquisition: AcquisitionReader, root_fd: int, open_contents: OpenContents, progress: VerifyProgress
+    ) -> None:
+        """The descriptor stays the caller's. Raises NoSpaceError where the contents do not fit."""
         self._root = root_fd
         self._progress = progress
         make_folder(DATA, root_fd)
         with storing("write the export"):
-            self._writer = TreeWriter(os.open(DATA, FOLDER_FLAGS, dir_fd=root_fd), try_names(root_fd))
-            self._copies = TreeReader(os.open(DATA, FOLDER_FLAGS, dir_fd=root_fd))
+            data_fd = os.open(DATA, FOLDER_FLAGS, dir_fd=root_fd)
+        with ExitStack() as stack:
+            self._writer = TreeWriter(data_fd, try_names(root_fd))
+            stack.callback(self._writer.close)
+            self._contents = open_contents(acquisition, data_fd)
+            stack.callback(self._contents.close)
+            self._contents.check_room(root_fd)
+            self._open = stack.pop_all()
 
     def close(self) -> None:
         """Lets go of all descriptors."""
-        self._writer.close()
-        self._copies.close()
+        self._open.close()
 
     def write(self, part: Part) -> None:
         """The next part. Raises NoSpaceError, StorageError, NameClashError, DigestMismatchError, MissingOrExtraError."""
@@ -167,7 +173,7 @@ class FolderWriter:
             self._writer.make_directory(part.path, part.mtime_ns)
         else:
             try:
-                self._write_content(part)
+                self._contents.write(part.path, part.entry, part.mtime_ns, self._writer)
             except NameClashError as error:
                 text = (
                     f"the destination's file system changes the name, or has it already in other letters: {safe_text(part.path)}"
@@ -192,27 +198,10 @@ class FolderWriter:
             finally:
                 os.close(file)
 
-    def _write_content(self, part: Content) -> None:
-        path, entry = part.path, part.entry
-        size = entry.size or 0
-        if size <= _WHOLE:
-            data = b"".join(self._acquisition.content_blocks(path, entry))
-            self._writer.create_file(path, data, part.mtime_ns)
-            return
-        fd = self._acquisition.open_content(path)
-        try:
-            self._writer.copy(path, fd, size, part.mtime_ns)
-        finally:
-            os.close(fd)
-        copy, _ = self._copies.open_file(path)
-        try:
-            for _ in checked_blocks(copy, path, entry):
-                pass
-        finally:
-            os.close(copy)
 
-
-def archive_blocks(acquisition: AcquisitionReader, name: str, parts: Iterable[Part], progress: VerifyProgress) -> Iterator[bytes]:
+def archive_blocks(
+    acquisition: AcquisitionReader, contents: ExportContents, name: str, parts: Iterable[Part], progress: VerifyProgress
+) -> Iterator[bytes]:
     """The archive, in blocks of any size. Everything in it lies in one folder of that name.
 
     Raises DigestMismatchError for what is not what it was when it was verified, MissingOrExtraError, StorageError.
@@ -238,7 +227,7 @@ def archive_blocks(acquisition: AcquisitionReader, name: str, parts: Iterable[Pa
             continue
         size = part.entry.size or 0
         yield _header(path, seconds, size)
-        yield from acquisition.content_blocks(part.path, part.entry)
+        yield from contents.blocks(part.path, part.entry)
         yield bytes(-size % _UNIT)
         progress.files += 1
         progress.bytes += size

@@ -45,7 +45,7 @@ from evidencesync.vault.publish import complete_unfinished
 from evidencesync.vault.vault import Vault
 
 if TYPE_CHECKING:
-    from evidencesync.ingest.stamping import Attached
+    from evidencesync.ingest.stamping import GivenTimestamp
 
 MOST_APPENDS: Final = 16
 """Records that a client may send over one link. An honest one sends one, and one more for each record that came in between."""
@@ -191,10 +191,10 @@ def _put_back(vault: Vault, item: VaultItem, admitted: Admitted, attach: Attach,
         state_head(vault, item.name, item.ledger.head(), at_ns=at_ns, may_be_stated=True)
 
 
-def _attached(item: VaultItem, attach: Attach) -> Attached:
-    from evidencesync.ingest.stamping import Attached  # what reads timestamps, no other record needs
+def _attached(item: VaultItem, attach: Attach) -> GivenTimestamp:
+    from evidencesync.ingest.stamping import GivenTimestamp  # what reads timestamps, no other record needs
 
-    return Attached.of(item, attach)
+    return GivenTimestamp.of(item, attach)
 
 
 def _check_signature(vault: Vault, admitted: Admitted, record: CustodyRecord, append: Append | Attach, at_ns: int) -> None:

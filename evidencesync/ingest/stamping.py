@@ -12,7 +12,7 @@ from evidencesync.vault.item import VaultItem
 from evidencesync.vault.timestamps import Answer, known_record, load_stamped, stated_manifest, store_answer
 
 
-class Attached(NamedTuple):
+class GivenTimestamp(NamedTuple):
     """An authority's answer about an acquisition that was handed in, and what a record has to state of it."""
 
     number: int
@@ -20,7 +20,7 @@ class Attached(NamedTuple):
     details: dict[str, str]
 
     @classmethod
-    def of(cls, item: VaultItem, attach: Attach) -> Attached:
+    def of(cls, item: VaultItem, attach: Attach) -> GivenTimestamp:
         """Checks an answer against the manifest's signature. Which authorities are trusted is for who attaches, and for `verify`.
 
         Raises ChainError for an acquisition that the chain does not record, TimestampError, MissingOrExtraError.

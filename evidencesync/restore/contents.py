@@ -66,8 +66,8 @@ class Acquired(Protocol):
         """The acquisition's folder."""
 
     @property
-    def draft_fd(self) -> int:
-        """The copy, as far as it is made."""
+    def draft_fd(self) -> int | None:
+        """The copy, as far as it is made; None where none is made in a folder."""
 
     def entries(self) -> Iterator[WholeEntry]:
         """Yields the wanted entries, in the manifest's order."""

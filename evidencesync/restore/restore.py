@@ -293,8 +293,8 @@ def restore(request: RestoreRequest, progress: RestoreProgress, open_contents: O
         contents = open_contents(_Acquired(folder, draft.fd, lambda: acquired.entries(PathSelection(request.paths))))
         stack.callback(contents.close)
         _survey(acquired, contents, request, progress)
-        progress.total_data_bytes = contents.bytes_needed()
-        check_destination(draft.fd, contents.bytes_needed(), folder, _NO_ROOM)
+        needed = progress.total_data_bytes = contents.bytes_needed()
+        check_destination(draft.fd, needed, folder, _NO_ROOM)
         return _Restoring(request, progress, acquired, draft).run(contents)
 
 

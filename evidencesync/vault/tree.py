@@ -219,7 +219,7 @@ class TreeWriter:
             copy_file(existing_fd, fd, size)
             return "copied"
 
-        return self._create(path, fill, mtime_ns)
+        return self.create(path, fill, mtime_ns)
 
     def finish(self) -> None:
         """Leaves all folders, so that each gets its time, and closes. Nothing can be made afterwards."""
@@ -244,7 +244,8 @@ class TreeWriter:
     def _folder(self, parent: bytes) -> int:
         return self._stack.fd if parent == self._stack.path else self._stack.enter(parent)
 
-    def _create(self, path: bytes, fill: Callable[[int], _Result], mtime_ns: int | None) -> _Result:
+    def create(self, path: bytes, fill: Callable[[int], _Result], mtime_ns: int | None) -> _Result:
+        """Makes a file, and has it filled by its descriptor; returns what `fill` returns, and raises what it raises."""
         parent, name = self._split(path)
         if self.room is not None:
             self.room.take(0, 1)

@@ -105,7 +105,6 @@ def test_a_missing_signature_is_as_bad_as_a_damaged_file(lab: Lab) -> None:
         (("vault", "out", *ITEM, "--format", "bagit", "--encrypt-to", "ana"), 2, "holds a private key"),
         (("vault", "out", *ITEM, "--format", "bagit", "--acquisition", "3"), 10, "no acquisition 3"),
         (("vault", "out", "--case", "2024-017", "--item", "X", "--format", "bagit"), 10, "no item"),
-        (("host:vault", "out", *ITEM, "--format", "bagit"), 2, "run the command where the vault lies"),
         (("nowhere", "out", *ITEM, "--format", "bagit"), 10, "no vault"),
         (("vault", "out", *ITEM, "--format", "bagit", "--no-verify"), 2, "no such option"),
     ],

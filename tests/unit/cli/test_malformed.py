@@ -136,7 +136,6 @@ def test_an_option_without_its_value_is_explained(capsys: pytest.CaptureFixture[
         (["custody", "note", "v", "-m", "x"], "Did you mean --text x?"),
         (["push", "--tag", "x", "a", "v"], "Did you mean --note x?"),
         (["verify", "--repo", "my v", "-q"], "The vault stands without an option: evidencesync verify 'my v' -q. "),
-        (["timestamp", "fetch", "v", "-i", "ana"], "Did you mean --sign-key ana? "),
         (["restore", "-f", "v"], "Nothing can be forced"),
         (["push", "help"], "The help of this command: evidencesync push --help"),
         (["version"], "The version is shown with: evidencesync --version."),

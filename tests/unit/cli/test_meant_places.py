@@ -81,8 +81,8 @@ def test_a_port_in_front_of_the_path_is_shown_as_a_port(name: str) -> None:
             "See: evidencesync custody show 'ana@lab:/srv/my v' -i ana -p 2222 --case 'C 1' --item I",
         ),
         (
-            "Run: evidencesync timestamp attach VAULT --case CASE --item ITEM. Or not.",
-            "Run: evidencesync timestamp attach '/srv/my v' --case 'C 1' --item I (on the vault's machine). Or not.",
+            "Run: evidencesync reindex VAULT. Or not.",
+            "Run: evidencesync reindex '/srv/my v' (on the vault's machine). Or not.",
         ),
         (
             "On the vault's machine: evidencesync trust add VAULT KEY.pub --principal NAME",
