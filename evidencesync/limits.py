@@ -74,6 +74,10 @@ MAX_COMMAND: Final = 4 * KIB  # characters of a command whose output is captured
 MAX_COMMAND_WORDS: Final = 256
 MAX_CAPTURED_ERRORS: Final = 16 * MIB  # bytes of its standard error that are kept, in memory until the command is over
 
+# A bundle that is brought to another machine; ours has a quarter of each. A false one must not fill that machine.
+MAX_BUNDLE: Final = 512 * MIB
+MAX_BUNDLE_FILES: Final = 20_000
+
 # Contents. Chunk and segment bounds are what the chunker can produce; a peer with other sizes is broken.
 MIN_CHUNK: Final = 16 * KIB
 MEAN_CHUNK: Final = 64 * KIB

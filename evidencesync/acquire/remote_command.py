@@ -5,16 +5,19 @@ The account's shell there is given the command as one string. Nothing goes into 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shlex
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.custody.documents import SshPeer
-from evidencesync.errors import ConnectError, HostKeyChangedError
+from evidencesync.errors import ConnectError, HostKeyChangedError, LinkLostError
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import seconds_text
 from evidencesync.limits import KIB, MAX_CAPTURED_ERRORS
 from evidencesync.protocol.messages import PREAMBLE
 from evidencesync.source.command import CommandEnd, CommandLine
@@ -38,19 +41,32 @@ class FarShell:
     startup_output: bytes
 
 
-def look_at_shell(address: Address, options: SshOptions) -> FarShell:
-    """Logs in, and lets the account's shell run nothing: a wrong key, and what the shell prints first, are known then.
+@dataclass(frozen=True, slots=True)
+class FarRun:
+    """What a command on another machine printed, how it ended, and its last words on standard error, safe to show."""
 
-    Raises the errors of connecting (20 to 23), and ConnectError where no command can be run.
+    peer: SshPeer
+    printed: bytes
+    status: int
+    said: str
+
+
+def run_there(address: Address, options: SshOptions, command: str, feed: Iterable[bytes] = (), seconds: float = 0) -> FarRun:
+    """Logs in, lets the account's shell run a command, and waits for its end. `feed` goes into its standard input.
+
+    What it prints is short. It has `seconds` for it, and ssh's timeout besides. Raises the errors of connecting (20 to 23), and
+    ConnectError where it does not end, prints more, or where evidencesync runs for this key in its place.
     """
-    child = SshProcess(find_route(address, options), options, _NOTHING)
+    child = SshProcess(find_route(address, options), options, command)
     try:
         peer = child.wait_ready()
+        _write_input(child.sink, feed, options.timeout_seconds)
         child.end_input()
-        printed = _read_all(child.source, time.monotonic() + options.timeout_seconds)
+        printed = _read_all(child.source, time.monotonic() + seconds + options.timeout_seconds)
         child.begin_receiving()
         child.wait(_END_SECONDS)
         status, said = child.logs[-1].exit_status, child.stderr_text
+        lost = child.end() if status is None and printed is not None else None
     finally:
         child.kill()
         child.release()
@@ -60,10 +76,22 @@ def look_at_shell(address: Address, options: SshOptions) -> FarShell:
         raise ConnectError(f"{where} runs evidencesync for this key, and no other command", hint=hint)
     if printed is None:
         raise ConnectError(f"{where} prints before a command, and does not end", hint="Look at what its shell does at login.")
-    if status != 0:
-        reason = f" (stderr: {said})" if said else ""
+    if status is None:
+        raise lost or LinkLostError(f"{where} does not say how a command has ended")
+    return FarRun(peer, printed, status, said)
+
+
+def look_at_shell(address: Address, options: SshOptions) -> FarShell:
+    """Logs in, and lets the account's shell run nothing: a wrong key, and what the shell prints first, are known then.
+
+    Raises the errors of connecting (20 to 23), and ConnectError where no command can be run.
+    """
+    ran = run_there(address, options, _NOTHING)
+    if ran.status != 0:
+        reason = f" (stderr: {ran.said})" if ran.said else ""
+        where = safe_text(address.display(), _SHOWN)
         raise ConnectError(f"{where} does not run commands for this account{reason}", hint="Has the account a shell there?")
-    return FarShell(peer, printed)
+    return FarShell(ran.peer, ran.printed)
 
 
 class RemoteCommand:
@@ -113,6 +141,20 @@ class RemoteCommand:
             self._is_stopped = True
             self._child.kill()
             self._child.release()
+
+
+def _write_input(sink: int, feed: Iterable[bytes], seconds: float) -> None:
+    """Writes what a command is given, until it takes no more: why, its end says. Raises LinkLostError where it takes nothing."""
+    poll = select.poll()
+    poll.register(sink, select.POLLOUT)
+    with contextlib.suppress(BrokenPipeError):
+        for block in feed:
+            view = memoryview(block)
+            while view:
+                if not poll.poll(seconds * 1000):
+                    raise LinkLostError(f"the command there has taken nothing for {seconds_text(round(seconds))}")
+                with contextlib.suppress(BlockingIOError):
+                    view = view[os.write(sink, view) :]
 
 
 def _read_all(source: int, until: float) -> bytes | None:

@@ -6,7 +6,7 @@ import msgspec
 
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.custody.consistency import KnownChain
-from evidencesync.custody.documents import Stored
+from evidencesync.custody.documents import BroughtAgent, Stored
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import UtcTime
@@ -26,7 +26,7 @@ class PushRequest(msgspec.Struct, frozen=True):
     nothing if no entry differs from the previous acquisition (UnchangedSource is raised then). `quick`: do not read files that
     look as they did (see `EarlierFiles`). `least_bytes`: the room that the source needs where the vault has nothing of it; 0: not
     known. `file_system`: see `SourceRoot`. `described`: what the source is called where it has no path. `began`: when its reading
-    began, where that was in an earlier session.
+    began, where that was in an earlier session. `agent`: what was brought to the source's machine to read it.
     """
 
     source: bytes
@@ -54,6 +54,7 @@ class PushRequest(msgspec.Struct, frozen=True):
     file_system: int | None = None
     described: str = ""
     began: UtcTime | None = None
+    agent: BroughtAgent | None = None
 
 
 class Documents(msgspec.Struct, frozen=True):

@@ -139,6 +139,7 @@ def make_header(request: PushRequest, provenance: Provenance, handshake: Handsha
             peer_offset_seconds=None if provenance.clock_offset is None else format_file_time(provenance.clock_offset),
         ),
         notes=[*request.notes, *([provenance.note] if provenance.note else [])],
+        agent=request.agent,
     )
 
 

@@ -169,7 +169,7 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
 
 
 def _show_lines(output: ShowOutput) -> Iterator[str]:
-    from evidencesync.custody.labels import FLAGS, contents_text, device_facts_text, earlier_text, source_text
+    from evidencesync.custody.labels import FLAGS, agent_text, contents_text, device_facts_text, earlier_text, source_text
     from evidencesync.custody.wholeness import SourceState
 
     header, footer, receipt = output.header, output.footer, output.receipt
@@ -191,6 +191,8 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
         yield f"  over SSH to   {server}, host key {header.ssh.host_key}"
     yield f"  with          {safe_text(header.method.tool)} {safe_text(header.method.version)}"
     yield f"  command       {shell_text(*header.method.command_line)}"
+    if header.agent is not None:
+        yield f"  brought       {agent_text(header.agent)}"
     for rule in header.method.filters:
         yield f"  filter        {safe_text(rule, 200)}"
     for note in header.notes:

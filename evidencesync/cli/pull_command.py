@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,15 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from evidencesync.cli.acquire import FilterChoice, HowChoice, Places, PlannedChoice, acquire, make_request
+from evidencesync.cli.bring_agent import SourceMachineChoice, bringing
 from evidencesync.cli.capture import CaptureRun, SourceChoice, cut_words, pull_capture
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.defaults import is_vault_here
 from evidencesync.cli.log_choice import about, log_places, logged
 from evidencesync.cli.meant_places import in_other_order
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultPath, local_vault, parse_address
+from evidencesync.cli.options import ItemChoice, SignChoice, VaultPath, local_vault, parse_address
 from evidencesync.cli.own_state import RunFolders, open_own_state
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import shell_text
@@ -43,18 +44,6 @@ if TYPE_CHECKING:
     Work = Callable[[PushRequest, Progress, SessionRecorder], PushOutcome]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class SourceMachineChoice(RemoteChoice):
-    """How the source machine is read."""
-
-    agentless: Annotated[
-        bool,
-        typer.Option(
-            "--agentless", help="Read over SFTP: the other machine needs no evidencesync. All data is sent, and hashed here."
-        ),
-    ] = False
-
-
 def add_commands(app: typer.Typer) -> None:
     """Adds `pull`."""
     command(
@@ -64,6 +53,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync pull ssh://server:2222/home/suspect /srv/vault --case 2024-017 --item HOME --limit-rate 2M",
         "evidencesync pull root@server:/dev/sdb /srv/vault --case 2024-017 --item DISK-2",
         "evidencesync pull admin@nas:/volume1/share /srv/vault --case 2024-017 --item NAS --agentless",
+        "evidencesync pull root@web:/var/log /srv/vault --case 2024-017 --item WEB --bring-agent /dev/shm/agent",
         "evidencesync pull ana@server:/var/log /srv/vault --case 2024-017 --item SERVER-LOGS --dry-run --itemize",
         "# In authorized_keys there:",
         'restrict,command="evidencesync serve --source /var/log" ssh-ed25519 AAA...',
@@ -88,9 +78,12 @@ def pull_source(
 
     Only what is not in the vault yet is sent. The other machine needs evidencesync and no key of the examiner's; with
     --agentless it needs nothing but an SSH server with SFTP, and a file that cannot be read whole is recorded without content.
-    Nothing is written there. Ends like push: 0 when everything was read and is in the vault, 3 when something could not be
-    read, 4 when something changed while it was read. Any other code means that nothing was published, unless the message says
-    that it was. Filters work as for push.
+    Nothing is written there. With --bring-agent a bundle of evidencesync is copied there, into a new folder that you name,
+    reads the source, and is removed again; manifest and receipt say so.
+
+    Ends like push: 0 when everything was read and is in the vault, 3 when something could not be read, 4 when something changed
+    while it was read. Any other code means that nothing was published, unless the message says that it was. Filters work as for
+    push.
 
     --dry-run works as for push, too: it compares with the last acquisition, and asks the vault. The other machine's evidencesync
     names what is there, and reads no content; over SFTP nobody knows beforehand which files can be read.
@@ -98,6 +91,7 @@ def pull_source(
     from evidencesync.cli.terminal import make_asker, person_at
 
     how.check()
+    ssh.check_agent(is_command=what.is_command, dry_run=how.dry_run)
     if what.is_command:
         return pull_capture(CaptureRun(run, item, sign, what, how, ssh), source, vault)
     what.refuse_alone()
@@ -129,13 +123,16 @@ def pull_source(
     folders = RunFolders(None, folder)
 
     def work(logging: Run) -> ExitCode:
-        with (
-            pull(address, options, folder, what, logging.events) as transfer,
-            open_own_state(run, how.receipts, folders) as own_state,
-        ):
+        with contextlib.ExitStack() as stack:
+            opened = None if ssh.bring_agent else stack.enter_context(pull(address, options, folder, what, logging.events))
+            own_state = stack.enter_context(open_own_state(run, how.receipts, folders))
             places = Places(os.fsencode(address.path), b"", rules, what.allow_empty)
             request = make_request(run, places, item, sign, how, ssh, asker, details)
-            return acquire(logging, own_state, request, place, transfer, sure=how.yes, pulled=True)
+            if opened is None:  # nothing is brought before all that is typed was checked
+                there = stack.enter_context(bringing(run, ssh, address, options))
+                request = msgspec.structs.replace(request, agent=there.agent)
+                opened = stack.enter_context(pull(address, there.options, folder, what, logging.events))
+            return acquire(logging, own_state, request, place, opened, sure=how.yes, pulled=True)
 
     return logged(run, how.log, "pull", work, log_places(None, folders), of=about(item, source, place), reads=False)
 

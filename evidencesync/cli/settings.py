@@ -41,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True):
     ssh_config: str | None = None
     known_hosts: str | None = None
     remote_command: str | None = None
+    bundle: str | None = None
     ssh: str | None = None
     compress: str | None = None
     limit_rate: str | None = None

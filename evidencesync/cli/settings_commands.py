@@ -38,6 +38,7 @@ _MEANINGS: Final[dict[str, tuple[str, str | int]]] = {
     "ssh-config": ("The configuration of ssh, or 'none'. Without it: ~/.ssh/config.", "~/.ssh/config"),
     "known-hosts": ("The only known_hosts file. Without it: those of ssh, and our own.", "~/.ssh/known_hosts"),
     "remote-command": ("The path of evidencesync on the other machine.", "/usr/local/bin/evidencesync"),
+    "bundle": ("The bundle that pull --bring-agent brings: a .tar.zst.", "~/evidencesync-0.1.0-linux-x86_64.tar.zst"),
     "ssh": ("The SSH client, with options if needed.", "ssh"),
     "compress": ("auto, always or never.", "auto"),
     "limit-rate": ("At most so many bytes a second.", "2M"),

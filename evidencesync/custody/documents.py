@@ -11,7 +11,7 @@ import msgspec
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count, Remark
 from evidencesync.evidence.utc_time import UtcTime
-from evidencesync.limits import MAX_FREE_TEXT, MAX_TITLE, NONCE
+from evidencesync.limits import MAX_FREE_TEXT, MAX_PATH, MAX_TITLE, NONCE
 
 TitleText = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE)]
 FreeText = Annotated[str, msgspec.Meta(max_length=MAX_FREE_TEXT)]
@@ -80,8 +80,20 @@ class Clock(Document, frozen=True):
     peer_offset_seconds: Seconds | None = None
 
 
+class BroughtAgent(Document, frozen=True):
+    """The program that read the source, where a pull brought it along.
+
+    `path`: its folder there, for as long as the pull took. `sums_sha256`: of the bundle's SHA256SUMS, which lists all its files.
+    `signed_by`: the key that signed the list; absent where it is unsigned.
+    """
+
+    path: Annotated[str, msgspec.Meta(max_length=MAX_PATH)]
+    sums_sha256: HexDigest
+    signed_by: Fingerprint | None = None
+
+
 class ManifestHeader(Document, frozen=True):
-    """First line of a manifest."""
+    """First line of a manifest. `agent` is absent where nothing was brought to the source's machine."""
 
     format: Literal["evidencesync-manifest/1"]
     vault_id: VaultId
@@ -100,6 +112,7 @@ class ManifestHeader(Document, frozen=True):
     started: UtcTime
     clock: Clock
     notes: list[FreeText]
+    agent: BroughtAgent | None = None
 
 
 class Earlier(Document, frozen=True):
@@ -189,7 +202,7 @@ class NotInSums(Document, frozen=True):
 
 
 class Receipt(Document, frozen=True):
-    """The vault's statement of what it holds on its disk."""
+    """The vault's statement of what it holds on its disk. `agent` is what the manifest states."""
 
     format: Literal["evidencesync-receipt/1"]
     vault_id: VaultId
@@ -214,6 +227,7 @@ class Receipt(Document, frozen=True):
     not_in_sums: NotInSums
     received_from: str
     finished: UtcTime
+    agent: BroughtAgent | None = None
 
 
 RecordType = Literal[

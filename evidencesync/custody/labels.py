@@ -10,7 +10,7 @@ from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.evidence.path import from_json_fields
 
 if TYPE_CHECKING:  # `--help` shows labels, and must not load what documents need
-    from evidencesync.custody.documents import Earlier, ManifestHeader
+    from evidencesync.custody.documents import BroughtAgent, Earlier, ManifestHeader
 
 _PLURALS: Final = {
     "file": "files",
@@ -156,6 +156,12 @@ def options_text(options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """How an acquisition was made: labels and values that are safe to show."""
     for name, value in options.items():
         yield _OPTIONS.get(name, label_text(name.replace("-", " "))), _OPTION_VALUES.get((name, value), safe_text(value, 400))
+
+
+def agent_text(agent: BroughtAgent) -> str:
+    """What a pull brought to the source's machine, as people write it."""
+    signed = f"signed by {agent.signed_by}" if agent.signed_by else "unsigned"
+    return f"a bundle in {safe_text(agent.path, 400)}, {signed}; SHA-256 of its SHA256SUMS: {agent.sums_sha256}"
 
 
 CAPTURED: Final = "captured"

@@ -242,6 +242,7 @@ def make_receipt(acquisition: StagedAcquisition, received: ReceivedContents, fac
         not_in_sums=staging.not_in_sums,
         received_from=facts.received_from,
         finished=format_utc_time(now),
+        agent=header.agent,
     )
     return encode_receipt(receipt)
 

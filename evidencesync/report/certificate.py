@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Final, Literal
 
-from evidencesync.custody.labels import device_facts_text, digests_text, label_text, source_text
+from evidencesync.custody.labels import agent_text, device_facts_text, digests_text, label_text, source_text
 from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, size_text, time_text
 from evidencesync.report.blocks import Sink
@@ -149,6 +149,8 @@ def _known(item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
     yield "Trusted timestamp", timestamp_text(item, one)
     yield "Tool", f"{safe_text(header.method.tool, 200)} {safe_text(header.method.version, 200)}"
     yield "Command", shell_text(*header.method.command_line)
+    if header.agent is not None:
+        yield "Brought to the source's machine", agent_text(header.agent)
     where = {"source": "at the source, while it was read", "arrival": "on arrival, for nothing ran at the source"}
     yield "Digests taken", f"{digests_text(header.method.digests)}, {where[header.digests_taken_at]}"
     yield "Contents", f"{count_text(receipt.points.arrival.files, 'file')}, {footer.bytes:,} bytes"

@@ -176,6 +176,8 @@ def _header_facts(header: ManifestHeader, footer: ManifestFooter | None) -> Iter
     yield Fact("Direction", labels.DIRECTIONS[header.direction])
     yield Fact("Tool", f"{safe_text(method.tool)} {safe_text(method.version)}")
     yield Fact("Command", shell_text(*method.command_line), exact=True)
+    if header.agent is not None:
+        yield Fact("Brought to the source's machine", labels.agent_text(header.agent), exact=True)
     chosen = {name: value for name, value in method.options.items() if name not in (*_TECHNICAL, *_IN_TABLE)}
     for label, value in labels.options_text(chosen):
         yield Fact(label, value)

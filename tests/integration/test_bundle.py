@@ -150,6 +150,19 @@ def test_it_pushes_over_ssh_from_such_a_machine_and_verifies_the_vault_there(bar
     assert (done.code, done.out.splitlines()[-1]) == (0, "verdict: PASS"), done.err
 
 
+def test_it_is_brought_to_the_machine_that_is_read_and_removed_again(archive: Path, sshd: Sshd, tmp_path: Path) -> None:
+    lab = Lab.make(tmp_path)
+    lab.write("log", b"what happened")
+    source = sshd.address(f"{lab.folder}/evidence").display()
+    keys = ("-i", sshd.identity, "--known-hosts", sshd.known_hosts, "-F", "none", "--sign-key", "ana")
+    brought = ("--bring-agent", tmp_path / "agent", "--bundle", archive)
+    done = lab.run(*map(str, ("pull", source, "vault", *ITEM, *keys, *brought)))
+    assert done.code == 0, done.err
+    assert lab.header()["agent"]["path"].startswith(f"{tmp_path}/agent/evidencesync-")
+    assert (lab.acquisition() / "data/log").read_bytes() == b"what happened"
+    assert not (tmp_path / "agent").exists()
+
+
 # What changes a name or a file, by strace's names; of what opens, the flags say it.
 _CHANGES: Final = frozenset(
     "creat mkdir mkdirat rmdir rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat mknod "
