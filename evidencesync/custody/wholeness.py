@@ -50,10 +50,12 @@ class ManifestTally:
         if entry.blake3 is not None:
             self.contents += 1
             self.bytes += entry.size or 0
-        self.taken += entry.type != "directory" and _ABSENT.isdisjoint(entry.flags or ())
         if entry.flags:
+            self.taken += entry.type != "directory" and _ABSENT.isdisjoint(entry.flags)
             for flag in entry.flags:
                 self._flags[flag] += 1
+        else:
+            self.taken += entry.type != "directory"
         if entry.read_in is not None:
             files, size, oldest = self._earlier
             self._earlier = files + 1, size + (entry.size or 0), min(oldest or entry.read_in, entry.read_in)

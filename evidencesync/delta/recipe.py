@@ -167,6 +167,11 @@ class RecipeBuilder:
         return self._spool.size - self._start
 
 
+def encode_single(content: Blake3Digest, size: int) -> bytes:
+    """Returns the recipe of a content of one chunk as in `chunks.bin`: it has no rows."""
+    return HEAD.pack(content, size, 0)
+
+
 def most_bytes(contents: int, size: int) -> int:
     """Returns an upper bound for a `chunks.bin` with the recipes of `contents` contents of `size` bytes in total.
 

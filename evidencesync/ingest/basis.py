@@ -39,6 +39,7 @@ class Basis:
         self._open_tree = open_tree
         self._from_disk = from_disk
         self._trees: OrderedDict[TreeKey, TreeReader] = OrderedDict()
+        self._latest: tuple[TreeKey, TreeReader] | None = None
         self._files: OrderedDict[tuple[TreeKey, bytes], int] = OrderedDict()
 
     def close(self) -> None:
@@ -49,15 +50,19 @@ class Basis:
             tree.close()
         self._files.clear()
         self._trees.clear()
+        self._latest = None
 
     def tree(self, key: TreeKey) -> TreeReader:
         """Returns the files of one acquisition: case folder, item folder, number. Raises when it is not there."""
+        if self._latest is not None and self._latest[0] == key:  # nearly always: this is called for each file
+            return self._latest[1]
         found = self._trees.get(key)
         if found is None:
             found = self._trees[key] = self._open_tree(key)
             if len(self._trees) > _MAX_OPEN_TREES:
                 self._trees.popitem(last=False)[1].close()
         self._trees.move_to_end(key)
+        self._latest = key, found
         return found
 
     def fd_of(self, location: Location) -> int | None:
@@ -168,7 +173,7 @@ class Basis:
 
 def tree_key(location: Location) -> TreeKey:
     """Returns which acquisition a location is in."""
-    return location.case, location.item, location.acquisition
+    return location[:3]
 
 
 class Lookup:

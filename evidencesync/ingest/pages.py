@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,11 +22,11 @@ from evidencesync.errors import LimitExceededError, ProtocolError, StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.files.disk import READ_FLAGS, reading, storing
+from evidencesync.files.disk import READ_FLAGS, document_blocks, reading, storing
 from evidencesync.ingest.comparison import ManifestComparison
 from evidencesync.ingest.context import IngestContext
 from evidencesync.ingest.streams import StreamIntake
-from evidencesync.ingest.tree import StagingArea, TreeBuilder, blake3_of_entry
+from evidencesync.ingest.tree import ListedFile, StagingArea, TreeBuilder
 from evidencesync.limits import MAX_HEADER_LINE, MAX_MANIFEST_LINE, MAX_PAGE_LINES, SMALL_FILE
 from evidencesync.protocol.data_frames import split_blocks
 from evidencesync.protocol.pages import is_footer, is_header, page_positions
@@ -62,9 +62,10 @@ class _Page(msgspec.Struct):
     with_files: bool = False
     unnamed: bool = False
     read: list[CheckedLine] | None = None
+    small: list[ListedFile] = msgspec.field(default_factory=list)
     contents: list[memoryview | Location | None] = msgspec.field(default_factory=list)
+    """Of each of the small files: what arrived, or where the vault has it."""
     arrived: list[FilesArrived] = msgspec.field(default_factory=list)
-    sizes: list[int] = msgspec.field(default_factory=list)
     next_line: int = 0
     next_content: int = 0
 
@@ -210,46 +211,41 @@ class PageIntake:
         if self._on_page is not None:
             self._on_page(lines, page.read)
         page.lines = None
-        small = [(path, line) for path, line in page.read if isinstance(line, Entry) and _is_small(line)]
-        page.sizes = [line.size or 0 for _, line in small]
-        page.contents = [None] * len(small)
-        if page.with_files or not small:
-            self._find_repeated(page, small)
+        page.small = [ListedFile.of(path, line) for path, line in page.read if isinstance(line, Entry) and _is_small(line)]
+        page.contents = [None] * len(page.small) if page.with_files or not page.small else list(self._known(page))
+        self._find_repeated(page)
+        if page.with_files:
             return
-        page.contents = list(self._known(page, small))
-        self._find_repeated(page, small)
         missing = [content is None for content in page.contents]
         if any(missing):
             self._receiver.want_files(number, missing)
 
-    def _find_repeated(self, page: _Page, small: list[tuple[bytes, Entry]]) -> None:
+    def _find_repeated(self, page: _Page) -> None:
         """Finds small contents that this session has listed before: they will lie where they were listed first.
 
         Where all contents of a page come unasked, this only remembers where they will lie.
         """
         known = self._context.session_contents
-        for at, (path, entry) in enumerate(small):
+        for at, file in enumerate(page.small):
             if page.contents[at] is not None:
                 continue
-            blake3, size = blake3_of_entry(entry), entry.size or 0
             if not page.with_files:
-                page.contents[at] = known.find_small(blake3, size)
+                page.contents[at] = known.find_small(file.blake3, file.size)
             if page.contents[at] is None:
-                known.add_small(blake3, path, size)
+                known.add_small(file.blake3, file.path, file.size)
 
-    def _known(self, page: _Page, small: list[tuple[bytes, Entry]]) -> list[Location | None]:
-        digests = [blake3_of_entry(entry) for _, entry in small]
+    def _known(self, page: _Page) -> list[Location | None]:
+        small = page.small
         if page.known_from is not None:
             number = page.known_from.acquisition
-            named = [(path, entry.size or 0, digest) for (path, entry), digest in zip(small, digests, strict=True)]
             if number > 0:
-                return [Location(self._scope.case, self._scope.item, number, *file) for file in named]
-            return self._staged([self._leftovers.small_file(number, *file) for file in named], digests)
-        found = self._index.find_contents(digests, self._scope) if self._ask_index else {}
-        places = [found.get(digest) for digest in digests]
-        return [
-            place if place is not None and place.size == size else None for place, size in zip(places, page.sizes, strict=True)
-        ]
+                case, item = self._scope.case, self._scope.item
+                return [Location(case, item, number, file.path, file.size, file.blake3) for file in small]
+            staged = [self._leftovers.small_file(number, file.path, file.size, file.blake3) for file in small]
+            return self._staged(staged, [file.blake3 for file in small])
+        found = self._index.find_contents([file.blake3 for file in small], self._scope) if self._ask_index else {}
+        places = [(found.get(file.blake3), file.size) for file in small]
+        return [place if place is not None and place.size == size else None for place, size in places]
 
     def _staged(self, staged: list[Location | None], digests: list[Blake3Digest]) -> list[Location | None]:
         """Finds files of an interrupted session. It may lack some of them, and some are links to published files."""
@@ -273,10 +269,10 @@ class PageIntake:
     def _unpack(self, page: _Page) -> None:
         """Assigns the small contents that have arrived to their lines."""
         for event in page.arrived:
-            if len(event.present) != len(page.sizes):
+            if len(event.present) != len(page.small):
                 raise ProtocolError("the files of a page do not fit its lines")
             numbers = [number for number, present in enumerate(event.present) if present]
-            parts = split_blocks(event.blocks, [page.sizes[number] for number in numbers])
+            parts = split_blocks(event.blocks, [page.small[number].size for number in numbers])
             for number, part in zip(numbers, list(parts), strict=True):
                 page.contents[number] = part
         page.arrived.clear()
@@ -297,22 +293,22 @@ class PageIntake:
         return True
 
     def _store_content(self, number: int, page: _Page, path: bytes, entry: Entry) -> bool:
-        size = entry.size or 0
-        if size > SMALL_FILE:
-            return self._builder.store_large(path, entry, size)
-        if size == 0:
-            self._builder.write(path, entry, b"")
+        if not _is_small(entry):
+            file = ListedFile.of(path, entry)
+            if file.size:
+                return self._builder.store_large(file)
+            self._builder.write(file, b"")
             return True
-        content = page.contents[page.next_content]
+        file, content = page.small[page.next_content], page.contents[page.next_content]
         if isinstance(content, Location):
-            if self._builder.store_known(path, entry, content):
+            if self._builder.store_known(file, content):
                 page.next_content += 1
                 return True
             self._want_again(number, page, leftover=is_leftover(content))
             content = None
         if content is None:
             return False
-        self._builder.write(path, entry, content)
+        self._builder.write(file, content)
         page.next_content += 1
         return True
 
@@ -363,7 +359,7 @@ def leftover_manifests(leftovers: Leftovers) -> list[PreviousManifest]:
 def _manifest_at(manifest: Path, acquisition: int) -> PreviousManifest:
     shown = f"read {safe_text(os.fsencode(manifest), 300)}"
     with storing(shown), _opened(manifest) as file:
-        positions = page_positions(iter(lambda: _honest_line(file), b""))
+        positions = page_positions(_honest_lines(file))
 
     def read(offset: int, length: int) -> bytes:
         with storing(shown), _opened(manifest) as file:
@@ -377,7 +373,16 @@ def _opened(manifest: Path) -> BinaryIO:
     return reading(os.open(manifest, READ_FLAGS))
 
 
-def _honest_line(file: BinaryIO) -> bytes:
-    """Returns the next line; b"" (the end) where it is too long: then this is no manifest, and no page can be found in it."""
-    line = file.readline(MAX_MANIFEST_LINE + 1)
-    return line if len(line) <= MAX_MANIFEST_LINE else b""
+def _honest_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yields the lines, up to one that is too long: then this is no manifest, and no page can be found behind it."""
+    rest = b""
+    for block in document_blocks(file):
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            if len(line) >= MAX_MANIFEST_LINE:
+                return
+            yield line + b"\n"
+        if len(rest) > MAX_MANIFEST_LINE:
+            return
+    if rest:
+        yield rest

@@ -57,9 +57,9 @@ class SessionContents:
         self._segments: dict[SegmentDigest, _Segment] = {}
         self._segment_bytes = 0
         self._contents: dict[int, SessionContent] = {}
-        self._small: dict[Blake3Digest, Location] = {}
+        self._small: dict[Blake3Digest, tuple[bytes, int]] = {}  # path and size: a Location is made of what is found
         self._small_bytes = 0
-        self._files: dict[tuple[Blake3Digest, int | None], Location] = {}
+        self._files: dict[tuple[Blake3Digest, int | None], tuple[bytes, int]] = {}
         self._file_bytes = 0
         self._count = 0
 
@@ -116,7 +116,7 @@ class SessionContents:
         if content.existing is not None:
             return content.existing
         name = _STAGED + b"%d" % content.number
-        return Location(self._scope.case, self._scope.item, THIS_SESSION, name, content.size, content.blake3)
+        return self._at(name, content.size, content.blake3)
 
     def _forget(self, digest: SegmentDigest) -> None:
         segment = self._segments.pop(digest)
@@ -133,16 +133,16 @@ class SessionContents:
         """Remembers a small content that is listed here: it will be stored at its path before any later one is stored."""
         if blake3 in self._small:
             return
-        self._small[blake3] = Location(self._scope.case, self._scope.item, THIS_SESSION, path, size, blake3)
+        self._small[blake3] = path, size
         self._small_bytes += len(path) + _OVERHEAD
         while self._small_bytes > self._room:
             oldest = next(iter(self._small))
-            self._small_bytes -= len(self._small.pop(oldest).path) + _OVERHEAD
+            self._small_bytes -= len(self._small.pop(oldest)[0]) + _OVERHEAD
 
     def find_small(self, blake3: Blake3Digest, size: int) -> Location | None:
         """Returns where a small content lies, or will lie when it is needed."""
         found = self._small.get(blake3)
-        return found if found is not None and found.size == size else None
+        return self._at(*found, blake3) if found is not None and found[1] == size else None
 
     # Files.
 
@@ -151,15 +151,19 @@ class SessionContents:
         key = blake3, mtime_ns
         if key in self._files:
             return
-        self._files[key] = Location(self._scope.case, self._scope.item, THIS_SESSION, path, size, blake3)
+        self._files[key] = path, size
         self._file_bytes += len(path) + _OVERHEAD
         while self._file_bytes > self._room:
             oldest = next(iter(self._files))
-            self._file_bytes -= len(self._files.pop(oldest).path) + _OVERHEAD
+            self._file_bytes -= len(self._files.pop(oldest)[0]) + _OVERHEAD
 
     def find_file(self, blake3: Blake3Digest, mtime_ns: int | None) -> Location | None:
         """Returns a file of this session with this content and time."""
-        return self._files.get((blake3, mtime_ns))
+        found = self._files.get((blake3, mtime_ns))
+        return None if found is None else self._at(*found, blake3)
+
+    def _at(self, path: bytes, size: int, blake3: Blake3Digest) -> Location:
+        return Location(self._scope.case, self._scope.item, THIS_SESSION, path, size, blake3)
 
     # Reading.
 

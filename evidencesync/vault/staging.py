@@ -19,9 +19,9 @@ from typing import Final, Self
 
 from evidencesync.custody.documents import NotInSums
 from evidencesync.custody.manifest import CheckedLine
-from evidencesync.delta.recipe import MAGIC, Recipe
+from evidencesync.delta.recipe import MAGIC, Recipe, encode_single
 from evidencesync.errors import InternalError, PathEscapeError, UsageError
-from evidencesync.evidence.digest import Buffer
+from evidencesync.evidence.digest import Blake3Digest, Buffer
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import FOLDER_FLAGS, FOLDER_MODE, READ_FLAGS, close_quietly, opened_folder, storing, sync_file_system
 from evidencesync.files.folders import FolderStack, remove_tree
@@ -279,6 +279,10 @@ class Staging:
         """Adds the recipe of a content that the item did not have before."""
         for block in recipe.encoded():
             self.recipes.append(block)
+
+    def append_single(self, content: Blake3Digest, size: int) -> None:
+        """Adds the recipe of a content of one chunk, which the item did not have before."""
+        self.recipes.append(encode_single(content, size))
 
     def add_to_sums(self, lines: Iterable[CheckedLine]) -> None:
         """Adds the files among a manifest's lines to SHA256SUMS and BLAKE3SUMS."""
