@@ -22,7 +22,7 @@ from evidencesync.custody.manifest import encode_entry_lines, encode_footer
 from evidencesync.custody.wholeness import ManifestTally, SourceState
 from evidencesync.delta.chunker import Segment
 from evidencesync.errors import SourceGapsError, SourceReadError
-from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, blake3_of, sha256_of
+from evidencesync.evidence.digest import Blake3Digest, blake3_of, sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry, Flag, ReadError
 from evidencesync.evidence.utc_time import UtcTime
@@ -149,8 +149,8 @@ class _Content(msgspec.Struct, frozen=True, gc=False):
 
     found: Found
     size: int
-    blake3: Blake3Digest
-    sha256: Sha256Digest
+    blake3_hex: str
+    sha256_hex: str
     data: bytes | None
     details: Details | None
     changed: bool
@@ -291,12 +291,14 @@ class SourceReading:
             self._pages.add(found.path, self._entries.make_entry(found), None)
             return
         self._progress.path, self.tally.has_begun = found.path, True
-        if (known := self._known(found)) is not None:
+        if self.earlier is not None and (known := self._known(found, self.earlier)) is not None:
             self._add_known(found, known)
             self._progress.files += 1
             return
         try:
-            content = self._read_again_while_it_changes(found)
+            content = self._read(found)
+            if content.changed:
+                content = self._read_again_while_it_changes(found, content)
         except SourceReadError as error:
             if self._on_read_error == "fail" and not error.vanished:
                 raise SourceGapsError(error.message) from error
@@ -307,8 +309,8 @@ class SourceReading:
             self._add_content(content)
         self._progress.files += 1
 
-    def _known(self, found: Found) -> KnownFile | None:
-        known = None if self.earlier is None else self.earlier.find(found)
+    def _known(self, found: Found, earlier: EarlierFiles) -> KnownFile | None:
+        known = earlier.find(found)
         # A link to what was read with another content: one of both readings is not of now, and only a new one can tell.
         return None if known is None or self._entries.has_another_content(found, known.blake3) else known
 
@@ -326,10 +328,9 @@ class SourceReading:
         content = None if is_large else known.size
         self._pages.add(found.path, msgspec.structs.replace(entry, read_in=known.read_in), content)
 
-    def _read_again_while_it_changes(self, found: Found) -> _Content:
-        """Reads a content, again while it changes; returns the last reading. If a repetition fails, the earlier one stays."""
-        content = self._read(found)
-        for _ in range(self._retries_of(content.size) if content.changed else 0):
+    def _read_again_while_it_changes(self, found: Found, content: _Content) -> _Content:
+        """Reads a changed content again while it changes; returns the last reading. If one fails, the one before it stays."""
+        for _ in range(self._retries_of(content.size)):
             again = look_again(found)
             if again is None:
                 break
@@ -358,8 +359,9 @@ class SourceReading:
                     raise
                 read = None
             if read is not None:
-                blake3, sha256 = blake3_of(read.data), sha256_of(read.data)
-                return _Content(found, len(read.data), blake3, sha256, read.data, read.details, read.changed, read.noatime)
+                data = read.data
+                blake3_hex, sha256_hex = blake3_of(data).hex(), sha256_of(data).hex()
+                return _Content(found, len(data), blake3_hex, sha256_hex, data, read.details, read.changed, read.noatime)
         # It is larger, has grown since the walk looked at it, or has a bad sector.
         return self._read_large(found)
 
@@ -376,7 +378,8 @@ class SourceReading:
             details = opened.details(self._entries.details)
         # A content that is small in the end is sent like any small file: the receiver decides by the size in the manifest.
         data = read.beginning if read.size <= SMALL_FILE else None
-        return _Content(found, read.size, read.blake3, read.sha256, data, details, changed, opened.noatime, read.read_errors)
+        blake3_hex, sha256_hex = read.blake3.hex(), read.sha256.hex()
+        return _Content(found, read.size, blake3_hex, sha256_hex, data, details, changed, opened.noatime, read.read_errors)
 
     def _add_content(self, content: _Content) -> None:
         flags: list[Flag] = ["changed-while-read"] if content.changed else []
@@ -387,8 +390,8 @@ class SourceReading:
         entry = self._entries.make_entry(
             content.found,
             size=content.size,
-            blake3_hex=content.blake3.hex(),
-            sha256_hex=content.sha256.hex(),
+            blake3_hex=content.blake3_hex,
+            sha256_hex=content.sha256_hex,
             flags=flags,
             read_errors=content.read_errors,
             details=content.details,

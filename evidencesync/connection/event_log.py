@@ -141,7 +141,7 @@ class Events:
 
     def read(self, path: bytes, entry: Entry) -> None:
         """Writes that an entry was read, or was read and checked."""
-        if self._reads:
+        if self._reads and self._sink is not None:
             self.entry("read", path, entry)
 
     def refuse(self, error: EvidenceSyncError) -> None:

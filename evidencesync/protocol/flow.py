@@ -108,6 +108,7 @@ _REMEMBERED: Final = 65_536
 """Entries that are remembered of each kind, the latest: about 8 MiB."""
 _MISSES: Final = 8
 _KEY: Final = 8
+_EDGE: Final = 256
 LEAST_CONTENT: Final = 64
 """Size in bytes below which a small content costs more to remember than to send."""
 
@@ -137,8 +138,11 @@ class RepeatMemory:
 
 
 def content_key(content: bytes) -> Key:
-    """Returns the key by which a small content is remembered."""
-    return len(content), crc32(content)
+    """Returns the key by which a small content is remembered: its length, its beginning and its end.
+
+    To take a checksum of all of it would cost as much as its SHA-256.
+    """
+    return len(content), crc32(content[-_EDGE:], crc32(content[:_EDGE]))
 
 
 def segment_key(segment: Segment) -> Key | None:
