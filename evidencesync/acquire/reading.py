@@ -183,7 +183,7 @@ class PageBuilder:
             self._tally.add_flag(path, flag)
         if content:
             self._contents.append(content)
-        for line in encode_entry_lines(entry).splitlines(keepends=True):
+        for line in encode_entry_lines(entry):
             page = self._cutter.add(line)
             if page is not None:
                 self.emit_page(page)

@@ -49,10 +49,10 @@ def encode_continuation(more: Continuation) -> bytes:
     return _ENCODER.encode(more) + b"\n"
 
 
-def encode_entry_lines(entry: Entry) -> bytes:
+def encode_entry_lines(entry: Entry) -> list[bytes]:
     """Encodes an entry with lists of any length, as one line and as many further lines as they need."""
     if entry.xattrs is None and entry.holes is None and entry.read_errors is None:
-        return _ENCODER.encode(entry) + b"\n"
+        return [_ENCODER.encode(entry) + b"\n"]
     lists: list[list[tuple[str, Any]]] = [
         [("xattrs", part) for part in _cut_attributes(entry.xattrs or {})],
         [("holes", part) for part in _cut(entry.holes or [])],
@@ -62,7 +62,7 @@ def encode_entry_lines(entry: Entry) -> bytes:
     first.update(parts[0] for parts in lists if parts)
     lines = [encode_entry(msgspec.structs.replace(entry, **first))]
     lines += [encode_continuation(Continuation(**dict([part]))) for parts in lists for part in parts[1:]]
-    return b"".join(lines)
+    return lines
 
 
 def encode_footer(footer: ManifestFooter) -> bytes:

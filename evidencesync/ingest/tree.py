@@ -15,7 +15,7 @@ from evidencesync.errors import DigestMismatchError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, blake3_of, sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.utc_time import parse_file_time
+from evidencesync.evidence.utc_time import checked_file_time
 from evidencesync.ingest.assembly import AssembledContent
 from evidencesync.ingest.basis import tree_key
 from evidencesync.ingest.context import IngestContext, Tallies
@@ -211,4 +211,4 @@ class TreeBuilder:
 
 
 def _mtime(entry: Entry) -> int | None:
-    return parse_file_time(entry.mtime) if entry.mtime is not None else None
+    return checked_file_time(entry.mtime) if entry.mtime is not None else None

@@ -132,7 +132,10 @@ def offer(bench: Bench, source: list[tuple[Entry, bytes]], header: dict[str, Any
     for entry in entries:
         tally.add(entry)
     first = msgspec.json.encode(client.header(**header)) + b"\n"
-    body, last = b"".join(map(encode_entry_lines, entries)), encode_footer(tally.footer(header.get("started", MOMENT)))
+    body, last = (
+        b"".join(line for entry in entries for line in encode_entry_lines(entry)),
+        encode_footer(tally.footer(header.get("started", MOMENT))),
+    )
     contents = [content for entry, content in source if entry.blake3 is not None and content]
     client.send_page(0, first)
     client.send_page(1, body, contents=contents, with_files=bool(contents))

@@ -55,7 +55,7 @@ def with_a_small_file_missing(client: HostileClient) -> int:
 
 def with_files_promised_that_do_not_come(client: HostileClient) -> int:
     client.send_page(0, msgspec.json.encode(client.header()) + b"\n")
-    line = encode_entry_lines(entry_of(b"f", content=b"x"))
+    (line,) = encode_entry_lines(entry_of(b"f", content=b"x"))
     client.send_page(1, msgspec.json.encode(ROOT) + b"\n" + line, contents=[b"x"], with_files=False)
     return 2
 

@@ -29,7 +29,7 @@ def header_page(client: HostileClient) -> None:
 
 
 def listing(client: HostileClient, *entries: object) -> bytes:
-    return b"".join(encode_entry_lines(entry) for entry in entries)  # type: ignore[arg-type]
+    return b"".join(line for entry in entries for line in encode_entry_lines(entry))  # type: ignore[arg-type]
 
 
 def small_file_of_other_bytes(client: HostileClient) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from evidencesync.connection import session_socket
-from evidencesync.custody.manifest import encode_entry_lines
+from evidencesync.custody.manifest import encode_entry
 from evidencesync.errors import EvidenceSyncError, LimitExceededError, LinkLostError
 from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.protocol.framing import frame_of
@@ -45,7 +45,7 @@ def test_a_sender_cannot_fill_one_window_after_the_other_by_losing_its_link(benc
     client.send_page(0, msgspec.json.encode(first.header()) + b"\n")
     # The first page lacks one file for ever, so that no page after it can be stored.
     lacked = [ROOT, entry_of(b"p0", "directory"), entry_of(b"p0/lacked", content=CONTENTS[0])]
-    pages = [b"".join(map(encode_entry_lines, lacked))]
+    pages = [b"".join(map(encode_entry, lacked))]
     client.send_page(1, pages[0])
     for _ in range(5):
         for _ in range(3):
@@ -66,7 +66,7 @@ def send_full_page(client: HostileClient, pages: list[bytes]) -> None:
     number = len(pages) + 1
     entries = [entry_of(f"p{number}".encode(), "directory")]
     entries += [entry_of(f"p{number}/{at:03}".encode(), content=content) for at, content in enumerate(CONTENTS)]
-    pages.append(b"".join(map(encode_entry_lines, entries)))
+    pages.append(b"".join(map(encode_entry, entries)))
     client.send_bytes(frame_of(Page(number, len(pages[-1]), with_files=True, proofs=b"")) + data_frame(pages[-1]))
     client.send(Files(number, len(CONTENTS), pack_bits([True] * len(CONTENTS)), sum(map(len, CONTENTS))))
     for start in range(0, len(CONTENTS), 7):

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from evidencesync.connection.process import allow_many_files
-from evidencesync.custody.manifest import encode_entry_lines
+from evidencesync.custody.manifest import encode_entry
 from evidencesync.delta.rows import ZERO_DIGEST
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.exit_codes import ExitCode
@@ -36,7 +36,7 @@ def blocked_stream(client: HostileClient) -> None:
 def blocked_page(client: HostileClient) -> None:
     """A small file that the vault will never get."""
     client.send_page(0, msgspec.json.encode(client.header()) + b"\n")
-    client.send_page(1, encode_entry_lines(ROOT) + encode_entry_lines(entry_of(b"a", content=b"never")))
+    client.send_page(1, encode_entry(ROOT) + encode_entry(entry_of(b"a", content=b"never")))
 
 
 def pages_that_wait(client: HostileClient) -> Iterator[bytes]:
@@ -131,7 +131,7 @@ def files_in_tiny_frames(client: HostileClient) -> Iterator[bytes]:
 def files_of_nothing(client: HostileClient) -> Iterator[bytes]:
     """A page's files announced again and again, none of them there."""
     blocked_page(client)
-    client.send_page(2, encode_entry_lines(entry_of(b"b", content=b"never")))
+    client.send_page(2, encode_entry(entry_of(b"b", content=b"never")))
     empty = frame_of(Files(2, 1024, bytes(128), 0))
     for _ in range(2_000):
         yield empty * 100

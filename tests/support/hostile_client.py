@@ -251,7 +251,7 @@ class HostileClient:
         for entry in entries:
             tally.add(entry)
         first = msgspec.json.encode(self.header(**header)) + b"\n"
-        body = b"".join(map(encode_entry_lines, entries))
+        body = b"".join(line for entry in entries for line in encode_entry_lines(entry))
         last = encode_footer(tally.footer(MOMENT))
         self.send_page(0, first)
         self.send_page(1, body, contents=contents, with_files=bool(contents))

@@ -138,7 +138,8 @@ class Asker(HostileClient):
 
     def send_small(self, number: int, entries: list[Entry], proofs: list[bytes]) -> None:
         """A page of small files without their contents."""
-        lines = b"".join(encode_entry_lines(entry) for entry in [*([ROOT] if number == 1 else []), *entries])
+        listed = [*([ROOT] if number == 1 else []), *entries]
+        lines = b"".join(line for entry in listed for line in encode_entry_lines(entry))
         self.send(Page(number, len(lines), with_files=False, proofs=b"".join(proofs)))
         self.send_bytes(data_frame(lines))
 

@@ -79,7 +79,7 @@ def document(entries: Iterable[Entry], header: ManifestHeader = HEADER) -> bytes
     tally = ManifestTally()
     lines = [encode_header(header)]
     for entry in entries:
-        lines.append(encode_entry_lines(entry))
+        lines += encode_entry_lines(entry)
         tally.add(entry)
     return b"".join([*lines, encode_footer(tally.footer(FINISHED))])
 
