@@ -264,6 +264,13 @@ class ChainGrewError(LockedError):
     default_hint = "Somebody else has added a record meanwhile. Run the same command again."
 
 
+class HeadMovedError(LockedError):
+    """A vault's own chain has gone on since a change of trust was asked for. Nothing was changed."""
+
+    slug = "head-moved"
+    default_hint = "Look at what is there now, and run the same command again: evidencesync trust list VAULT"
+
+
 class SealedError(LockedError):
     """The item was closed by a signed record."""
 

@@ -50,6 +50,7 @@ from evidencesync.cli.watch_events import WatchOutput
 from evidencesync.connection.event_log import LogEvent
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.custody.roles import Roles
+from evidencesync.custody.trust_requests import TrustRequest
 from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.localstate.heads import SeenHead
 from evidencesync.localstate.watched import WatchedSource
@@ -65,6 +66,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "manifest-line": ("One line of manifest.jsonl", (ManifestHeader, Entry, Continuation, ManifestFooter)),
         "receipt": ("receipt.json", (Receipt,)),
         "custody-record": ("A custody record", (CustodyRecord,)),
+        "trust-request": ("A signed request to change trust, as the record of the change keeps it", (TrustRequest,)),
         "roles": ("roles.json: what each trusted key may do", (Roles,)),
         "error-output": ("What every command prints with --json when it fails", (ErrorOutput,)),
         "init-output": ("evidencesync init --json", (InitOutput,)),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Literal
 
 from evidencesync.acquire.connect import pause_seconds
 from evidencesync.acquire.reading_session import ReadingSession
@@ -34,7 +34,8 @@ from evidencesync.protocol.document_messages import (
     Stray,
     Unread,
 )
-from evidencesync.protocol.messages import ASKING_VERSION, MANIFESTS_VERSION, Message, Welcome
+from evidencesync.protocol.messages import ASKING_VERSION, MANIFESTS_VERSION, TRUST_VERSION, Message, Welcome
+from evidencesync.protocol.trust_messages import OwnDocumentsAsk
 from evidencesync.vault.documents import LARGE, document_limit, is_folder_place
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, ITEM_FOLDERS, MANIFEST, acquisition_number
 from evidencesync.vault.ledger import is_stray
@@ -70,6 +71,9 @@ class DocumentsRequest:
     least_bytes: int = 0
     timeout_seconds: float = 60.0
     retries: int = 0
+    own: bool = False
+    """Whether only what the vault states about itself is wanted, and of no case anything."""
+    purpose: Literal["read", "trust"] = "read"
 
 
 def fetch_documents(
@@ -105,20 +109,34 @@ def _fetch_once(
     now: Callable[[], int],
     count: Count,
 ) -> tuple[Vault, ReadingSession]:
-    session = ReadingSession(link, request, now, recall, request.least_bytes)
+    session = ReadingSession(link, request, now, recall, request.least_bytes, request.purpose)
     try:
         session.ask(_question(request, session.welcome))
-        copy = _Copy(folder, request.whole, count)
-        while copy.takes(session.expect(DocumentBatch, Unread, Stray), session.data):
-            pass
-        return _opened(folder, session.welcome), session
+        return take_documents(session, folder, request.whole, count), session
     except BaseException:
         session.close()
         raise
 
 
-def _question(request: DocumentsRequest, welcome: Welcome) -> DocumentsAsk | AllManifestsAsk:
-    """Raises VersionError for a vault's end that cannot be asked for all of every manifest."""
+def take_documents(
+    session: ReadingSession, folder: Path, whole: tuple[int, ...] | None = (), count: Count = lambda _documents, _size: None
+) -> Vault:
+    """Stores the documents that are the answer to a question, in an empty folder, and opens it as a vault."""
+    copy = _Copy(folder, whole, count)
+    while copy.takes(session.expect(DocumentBatch, Unread, Stray), session.data):
+        pass
+    return _opened(folder, session.welcome)
+
+
+def _question(request: DocumentsRequest, welcome: Welcome) -> DocumentsAsk | AllManifestsAsk | OwnDocumentsAsk:
+    """Raises VersionError for a vault's end that cannot be asked for all of every manifest, or for its own documents alone."""
+    if request.own:
+        if welcome.version < TRUST_VERSION:
+            raise VersionError(
+                f"the vault's evidencesync ({safe_text(welcome.tool, 60)}) does not show whom it trusts from afar",
+                hint="Update it there, or run the command on the vault's machine.",
+            )
+        return OwnDocumentsAsk()
     if request.whole is None:
         if welcome.version < MANIFESTS_VERSION:
             raise VersionError(

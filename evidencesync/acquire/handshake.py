@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -223,12 +223,14 @@ def begin_reading_session(
     now: Callable[[], int],
     recall: Callable[[str], None],
     least_bytes: int = 0,
+    purpose: Literal["read", "trust"] = "read",
 ) -> Welcome:
     """Runs the handshake of a session that reads documents. `recall` is called with the vault's id before anything is read.
 
-    Raises as `begin_session` does; VersionError for a vault's end that cannot be read from afar.
+    `purpose`: `trust` for one in which trust is changed, too. Raises as `begin_session` does; VersionError for a vault's end that
+    cannot be read from afar.
     """
-    welcome = _introduce(request, link, expect, now(), "read")
+    welcome = _introduce(request, link, expect, now(), purpose)
     if welcome.version < READING_VERSION:
         raise VersionError(
             f"the vault's evidencesync ({safe_text(welcome.tool, 60)}) cannot show its documents from afar",
@@ -237,7 +239,7 @@ def begin_reading_session(
     key = _vault_key(welcome.vault_key)
     recall(_checked_id(welcome.vault_id))
     claim = ReadingClaim(
-        purpose="read",
+        purpose=purpose,
         nonce=welcome.nonce.hex(),
         vault_id=welcome.vault_id,
         vault_key=key.fingerprint,

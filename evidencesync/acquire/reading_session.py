@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from evidencesync.acquire.handshake import ReadingRequest, begin_reading_session
 from evidencesync.connection.inbox import alive_seconds
@@ -30,6 +30,7 @@ class ReadingSession:
         now: Callable[[], int],
         recall: Callable[[str], None],
         least_bytes: int = 0,
+        purpose: Literal["read", "trust"] = "read",
     ) -> None:
         """Takes over the link. `least_bytes`: what a push that is planned needs at the least.
 
@@ -41,7 +42,7 @@ class ReadingSession:
         self._said_at = time.monotonic()
         try:
             with self.explained():
-                self.welcome = begin_reading_session(request, link, self._answers.expect, now, recall, least_bytes)
+                self.welcome = begin_reading_session(request, link, self._answers.expect, now, recall, least_bytes, purpose)
                 self._answers.may_say_status = True
         except BaseException:
             self.close()

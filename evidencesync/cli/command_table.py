@@ -12,7 +12,7 @@ COMPLETE: Final = "_EVIDENCESYNC_COMPLETE"
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "Set up": {
         "init": "vault_commands",
-        "trust": "vault_commands",
+        "trust": "trust_commands",
         "host": "host_commands",
         "settings": "settings_commands",
         "completion": "completion_commands",

@@ -56,6 +56,12 @@ class GrantChange:
         str | None, typer.Option(metavar="DATE", help="YYYY-MM-DD: the last day, by UTC, all of it; or `never`.")
     ] = None
 
+    def check(self) -> None:
+        """Raises UsageError where nothing is to change, or what is named cannot be."""
+        from evidencesync.custody.roles import USUAL
+
+        self.grant(USUAL)
+
     def grant(self, before: Grant) -> Grant:
         """The grant after the change. Raises UsageError, also where nothing is to change."""
         if self == GrantChange():

@@ -24,7 +24,7 @@ _COMMAND: Final = re.compile(r"(?<=evidencesync )((?:[a-z-]+ )+)VAULT\b((?: (?:-
 _ITEM: Final = re.compile(r"--case (?:C|CASE) --item (?:I|ITEM)\b")
 _FROM_AFAR: Final = frozenset(
     {
-        *("push", "watch", "list", "show", "diff", "restore", "verify", "report", "export", "custody", "timestamp"),
+        *("push", "watch", "list", "show", "diff", "restore", "verify", "report", "export", "custody", "timestamp", "trust"),
     }
 )
 """The commands, or their groups, that take the address of a vault on another machine."""
@@ -125,7 +125,8 @@ def _with_vault(hint: str, typed: str | None, reached_by: Sequence[str]) -> str:
     def as_typed(found: re.Match[str]) -> str:
         if address.local:
             return f"{found[1]}{shell_text(typed)}{found[2]}"
-        if takes_address(found[1].strip()):
+        typed_there = is_said and found[1].startswith("trust ")  # by who keeps the vault, for somebody who may not ask from afar
+        if takes_address(found[1].strip()) and not typed_there:
             return f"{found[1]}{shell_text(typed, *reached_by)}{found[2]}"
         there = shell_text(address.path_there) if address.path else "VAULT"
         return f"{found[1]}{there}{found[2]}{'' if is_said else _ON_ITS_MACHINE}"

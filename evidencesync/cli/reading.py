@@ -96,13 +96,15 @@ def readable_vault(  # noqa: PLR0913  # what each command needs of a vault, by i
     rows: bool = True,
     planned: int | None = None,
     asks_more: bool = False,
+    own: bool = False,
 ) -> Iterator[ReadableVault]:
     """Opens a vault; from another machine, the documents of the case and the item with these numbers are fetched.
 
     `whole`: the acquisitions of which all of the manifest is needed, 0 for the last one; without `rows` not the rows of chunks.
     None: all of every manifest, and no rows. `planned`: for a push that needs so many bytes at the least; then without rows, too.
-    `asks_more`: the link stays open for further questions. `reader`: who reads, by the key or by how it was chosen. Raises what
-    opening a vault raises, and what connecting to one and being refused there raise.
+    `asks_more`: the link stays open for further questions. `own`: only what the vault states about itself. `reader`: who reads,
+    by the key or by how it was chosen. Raises what opening a vault raises, and what connecting to one and being refused there
+    raise.
     """
     from evidencesync.vault.vault import Vault
 
@@ -134,6 +136,7 @@ def readable_vault(  # noqa: PLR0913  # what each command needs of a vault, by i
         least_bytes=planned or 0,
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=RETRIES,
+        own=own,
     )
     recalled, fetched = RecalledHeads(memory), VerifyProgress()
 

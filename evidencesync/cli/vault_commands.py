@@ -1,43 +1,31 @@
-"""`init`, `trust` and `vault`: makes a vault, and says whose keys may sign and which machine may write."""
+"""`init` and `vault`: makes a vault, and says which machine may write to it."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evidencesync.cli.command import Run, command, group
-from evidencesync.cli.grants import GrantChange, GrantChoice, may_text
-from evidencesync.cli.lines import wrapped
 from evidencesync.cli.options import VaultPath, local_vault
-from evidencesync.cli.own_state import adding_to_own_chain, audit_memory
-from evidencesync.cli.trust_files import load_public_key, named_key
+from evidencesync.cli.own_state import adding_to_own_chain
+from evidencesync.cli.signers import signer_text, signers_of
+from evidencesync.cli.trust_files import named_key
 from evidencesync.errors import CommandKind, UsageError, hinting
 from evidencesync.evidence.display import safe_text, shell_text
-from evidencesync.evidence.number_format import count_text, time_text
-from evidencesync.exit_codes import ExitCode, most_severe
+from evidencesync.evidence.number_format import count_text
+from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from evidencesync.cli.outputs import SignerOutput, TrustChange
-    from evidencesync.custody.publickey import PublicKey
-    from evidencesync.vault.trust import KnownSigner
     from evidencesync.vault.vault import Vault
-
-_NAME: Final = 24  # characters of a signer's name that has a column
-_MOST_COUNTED: Final = 2000  # records that are read to say how many a key has signed
-_Who = Annotated[str, typer.Argument(metavar="WHO", help="A public key file (.pub), a fingerprint (SHA256:...), or a principal.")]
-_Principal = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="The signer's name for this key, such as ana@lab.  [default: the key's comment]"),
-]
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Adds `init`, and the groups `trust` and `vault`."""
+    """Adds `init`, and the group `vault`."""
     command(
         app,
         "init",
@@ -45,22 +33,6 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync init /srv/vault --name 'Digital lab' --trust ana.pub --principal ana@lab",
         kind=CommandKind.CHANGES,
     )(init)
-    trust = group(app, "trust", "Says who may sign. Each change is a signed record of the vault.")
-    examples = (
-        "evidencesync trust add /srv/vault ana.pub --principal ana@lab",
-        "evidencesync trust add /srv/vault cleo.pub --may read,verify --case '2024-*' --until 2026-12-31",
-    )
-    command(trust, "add", *examples, kind=CommandKind.CHANGES)(add)
-    examples = (
-        "evidencesync trust change /srv/vault ana@lab --case '2024-0??' --case '2025-*'",
-        "evidencesync trust change /srv/vault ana@lab --may read --all-cases --until never",
-    )
-    command(trust, "change", *examples, kind=CommandKind.CHANGES)(change)
-    command(trust, "list", "evidencesync trust list /srv/vault", kind=CommandKind.SHOWS)(list_signers)
-    command(trust, "retire", "evidencesync trust retire /srv/vault ana@lab", kind=CommandKind.CHANGES)(retire)
-    command(trust, "revoke", "evidencesync trust revoke /srv/vault ana.pub --reason 'laptop stolen'", kind=CommandKind.CHANGES)(
-        revoke
-    )
     vault = group(app, "vault", "Says, and changes, which machine writes to a vault on a network file system.")
     examples = ("evidencesync vault writer /mnt/nas/vault", "evidencesync vault writer /mnt/nas/vault --take")
     command(vault, "writer", *examples, kind=CommandKind.CHANGES)(writer)
@@ -101,14 +73,14 @@ def init(
     made = create_vault(folder, name if name is not None else folder.absolute().name, trusted)
     settings = made.settings
     with _was_made(made):
-        signers = _signers(made)
+        signers = signers_of(made)
     root = safe_text(str(made.layout.root))
     lines = [
         f"vault      {root}",
         f"name       {safe_text(settings.name)}",
         f"id         {settings.id}",
         f"key        {settings.key}",
-        *(f"trusts     {_describe(signer)}" for signer in signers[1:]),
+        *(f"trusts     {signer_text(signer)}" for signer in signers[1:]),
     ]
     steps = FirstSteps.into(made.layout.root, trusted)
     lines += steps.lines() if trusted else [f"next       evidencesync trust add {shell_text(str(made.layout.root))} KEY.pub"]
@@ -128,145 +100,6 @@ def _was_made(vault: Vault) -> Iterator[None]:
     hint = f"The vault was made: do not make it again. Look at it when the disk is well: evidencesync verify {root}"
     with hinting(hint), storing("read the new vault"):
         yield
-
-
-def add(
-    run: Run,
-    vault: VaultPath,
-    key: Annotated[str, typer.Argument(metavar="KEY.pub", help="The examiner's public key file.")],
-    grant: GrantChoice,
-    principal: _Principal = None,
-) -> ExitCode:
-    """Trusts an examiner's key from now on: to push, and to sign manifests and custody records.
-
-    It may acquire, read and verify, and add to chains of custody, in every case; or what you say. What comes next is printed, as
-    by `init`.
-    """
-    from evidencesync.cli.first_steps import FirstSteps
-
-    allowed = grant.grant()
-    opened = _open(vault)
-    public, name = named_key(Path(key), principal)
-    from evidencesync.vault.heads import record_heads
-    from evidencesync.vault.ledger import recorded
-
-    steps = FirstSteps.into(opened.layout.root, [(public, name)])
-    if grant == GrantChoice() and _is_trusted(opened, public, name):
-        run.console.print_message("note: the vault trusts this key already, and nothing is changed.")
-        return _give_changed(run, opened, [], steps.lines())  # who adds a key again may look for its line
-    with adding_to_own_chain(run, opened):
-        opened.trust.add(public, name, allowed)
-        change = _change(opened, "added", public)
-        with recorded(change.record):
-            record_heads(opened)
-    return _give_changed(run, opened, [change], steps.lines())
-
-
-def _is_trusted(vault: Vault, key: PublicKey, principal: str) -> bool:
-    """Whether a key is trusted now, and under that name."""
-    return any(
-        known.signer.key == key
-        and known.signer.valid_before is None
-        and not known.revoked
-        and principal in known.signer.principals
-        for known in vault.trust.signers()
-    )
-
-
-def change(run: Run, vault: VaultPath, who: _Who, grant: GrantChange) -> ExitCode:
-    """Says what a trusted key may do from now on, in which cases and until when. What is not named stays as it is.
-
-    What was signed before stays as it was: it is judged by what the key might do then.
-    """
-    opened = _open(vault)
-    public = _find_key(opened, who)
-    allowed = grant.grant(opened.load_trust().grant_of(public))
-    from evidencesync.vault.heads import record_heads
-
-    with adding_to_own_chain(run, opened):
-        record_heads(opened)  # first: what a crash kept from being stated was there before the change
-        opened.trust.change(public, allowed)
-        changed = _change(opened, "changed", public)
-    return _give_changed(run, opened, [changed])
-
-
-def list_signers(run: Run, vault: VaultPath) -> ExitCode:
-    """Lists the trusted keys, how long each is trusted, and what it may do. The vault's own key comes first.
-
-    Ends with 34 if this machine has seen later records of the vault's own chain, or others: a key may be listed that was revoked.
-    """
-    from evidencesync.acquire.known_heads import KnownHeads, code_of
-
-    opened = _open(vault)
-    problems = KnownHeads(audit_memory(run), opened).problems
-    _give_changed(run, opened, [])
-    for error in problems:
-        run.console.warn(f"this may not be the list that was last made: {error.message}")
-    return most_severe({code_of(error) for error in problems})
-
-
-def retire(run: Run, vault: VaultPath, who: _Who) -> ExitCode:
-    """Ends the trust in a key from now on: what it has signed until now stays valid."""
-    opened = _open(vault)
-    public = _find_key(opened, who)
-    from evidencesync.vault.heads import record_heads
-
-    opened.trust.check_retirable(public)
-    with adding_to_own_chain(run, opened):
-        record_heads(opened)  # first: what a crash kept from being stated was there while the key was trusted
-        opened.trust.retire(public)
-        change = _change(opened, "retired", public)
-    if len([one for one in opened.trust.signers() if not one.revoked and one.signer.valid_before is None]) == 1:
-        run.console.warn("the vault trusts nobody now but itself: nobody can push into it, or add to a chain of custody")
-    return _give_changed(run, opened, [change])
-
-
-def revoke(
-    run: Run,
-    vault: VaultPath,
-    who: _Who,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask. (Without a terminal nobody is asked.)")] = False,
-) -> ExitCode:
-    """Ends the trust in everything that a key has ever signed: for a key that somebody else may have used.
-
-    It cannot be undone, so at a terminal you are asked first. For a key that was good until now, see `trust retire`.
-    """
-    from evidencesync.custody.typed import check_text
-
-    reason = check_text(reason.strip(), "--reason", may_be_empty=True)
-    opened = _open(vault)
-    public = _find_key(opened, who)
-    opened.trust.check_revocable(public)
-    fails = f"{_signed_by(opened, public)} from now on"
-    if not yes:
-        other = shell_text("evidencesync", "trust", "retire", vault, who)
-        run.console.print_message(f"note: {fails}; to end the trust from now on alone: {other}")
-        run.console.confirm(f"Revoke {public.fingerprint} for good? Nothing that it has ever signed will be trusted.")
-    from evidencesync.vault.heads import record_heads
-    from evidencesync.vault.ledger import recorded
-
-    with adding_to_own_chain(run, opened):
-        opened.trust.revoke(public, reason)
-        change = _change(opened, "revoked", public)
-        with recorded(change.record):
-            record_heads(opened)
-    return _give_changed(run, opened, [change], [fails])
-
-
-def _signed_by(vault: Vault, key: PublicKey) -> str:
-    """Says that the records fail which a key has signed; how many, unless that takes long or one cannot be read."""
-    from evidencesync.errors import EvidenceSyncError
-    from evidencesync.vault.ledger import iter_records
-
-    records = (stored.record for name in vault.items() for stored in iter_records(vault.item(name).ledger))
-    signed = 0
-    with contextlib.suppress(EvidenceSyncError):
-        for record in itertools.islice(records, _MOST_COUNTED):
-            signed += record.actor.key == key.fingerprint
-        if next(records, None) is None:
-            return count_text(signed, "record signed by this key fails", "records signed by this key fail")
-    return "all records signed by this key fail"
 
 
 def writer(
@@ -315,85 +148,3 @@ def writer(
     lines = [f"writes       {who}", f"file system  {kind.name}: locks {locks}", f"here         {here.name} ({here.id})"]
     run.console.print_result(output, lines)
     return ExitCode.COMPLETE
-
-
-def _open(vault: str) -> Vault:
-    from evidencesync.vault.vault import Vault
-
-    return Vault.open(local_vault(vault))
-
-
-def _find_key(vault: Vault, who: str) -> PublicKey:
-    """The key that a command line names. Raises NotThereError for an unknown signer, UsageError for several keys."""
-    if not who.startswith("SHA256:") and (who.endswith(".pub") or "/" in who):  # base64, too, has a slash in it
-        return load_public_key(Path(who))
-    keys = list(dict.fromkeys(signer.key for signer in vault.trust.find(who)))
-    if len(keys) > 1:
-        raise UsageError(
-            f"'{safe_text(who, 80)}' has more than one key: {', '.join(key.fingerprint for key in keys)}",
-            hint="Name one of them by its fingerprint.",
-        )
-    return keys[0]
-
-
-def _change(vault: Vault, action: Literal["added", "changed", "retired", "revoked"], key: PublicKey) -> TrustChange:
-    from evidencesync.cli.outputs import TrustChange
-
-    return TrustChange(action, key.fingerprint, vault.ledger.head().sequence)
-
-
-def _give_changed(run: Run, vault: Vault, changes: list[TrustChange], steps: Iterable[str] = ()) -> ExitCode:
-    from evidencesync.cli.outputs import TrustOutput
-
-    signers = _signers(vault)
-    lines = [f"{change.action} {change.key}, custody record {change.record}" for change in changes]
-    lines += _signer_lines(signers)
-    run.console.print_result(TrustOutput(vault.settings.id, changes, signers), [*lines, *steps])
-    return ExitCode.COMPLETE
-
-
-def _signers(vault: Vault) -> list[SignerOutput]:
-    return [_signer_output(known) for known in vault.trust.signers()]
-
-
-def _signer_output(known: KnownSigner) -> SignerOutput:
-    from evidencesync.cli.outputs import SignerOutput
-
-    signer = known.signer
-    return SignerOutput(
-        principals=list(signer.principals),
-        key=signer.key.fingerprint,
-        algorithm=signer.key.algorithm,
-        namespaces=list(signer.namespaces) if signer.namespaces is not None else None,
-        valid_after=signer.valid_after,
-        valid_before=signer.valid_before,
-        revoked=known.revoked,
-        may=list(known.grant.may) if known.told else None,
-        cases=list(known.grant.cases) if known.grant.cases is not None else None,
-        until=known.grant.until,
-    )
-
-
-def _describe(signer: SignerOutput) -> str:
-    return "  ".join([safe_text(",".join(signer.principals)), safe_text(signer.algorithm), signer.key])
-
-
-def _signer_lines(signers: list[SignerOutput]) -> Iterator[str]:
-    """A table of signers; a second line says for how long one is trusted, if not always."""
-    names = [safe_text(",".join(signer.principals)) for signer in signers]
-    wide = min(max(map(len, names), default=0), _NAME)
-    kinds = max((len(signer.algorithm) for signer in signers), default=0)
-    for signer, name in zip(signers, names, strict=True):
-        yield from wrapped("", f"{name:<{wide}}  {safe_text(signer.algorithm):<{kinds}}  {signer.key}")
-        yield from (f"    {held}" for held in (_validity(signer), may_text(signer)) if held is not None)
-
-
-def _validity(signer: SignerOutput) -> str | None:
-    from evidencesync.evidence.utc_time import format_utc_time
-
-    def shown(seconds: int) -> str:
-        return time_text(format_utc_time(seconds * 1_000_000_000))
-
-    parts = [f"trusted from {shown(signer.valid_after)}"] if signer.valid_after is not None else []
-    parts += [f"until {shown(signer.valid_before)}"] if signer.valid_before is not None else []
-    return "  ".join([*parts, *(["REVOKED"] if signer.revoked else [])]) or None

@@ -275,12 +275,12 @@ Nonce = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", min_length=2 * NON
 
 
 class ReadingClaim(Document, frozen=True):
-    """The document that is signed before a vault's documents are read from afar (namespace `session@evidencesync`).
+    """The document that is signed before a vault is read, or its trust changed, from afar (namespace `session@evidencesync`).
 
     It names no item, and says what it is for: nobody can take it for a SessionClaim.
     """
 
-    purpose: Literal["read"]
+    purpose: Literal["read", "trust"]
     nonce: Nonce
     vault_id: VaultId
     vault_key: Fingerprint

@@ -221,7 +221,11 @@ class RoleHistory(msgspec.Struct):
             return []
         return [one for one in self.changes.get(key, ()) if one.record < stated_by and one.at_ns > at_ns]
 
-    def was_ever_granted(self, key: str, role: Role, case: str) -> bool:
-        """Whether there was a time at which a key held a role in a case."""
+    def has_told(self, key: str, stated_by: int | None) -> bool:
+        """Whether a record before `stated_by` says what a key may do, or the vault has said it of all keys from its making on."""
+        return self.is_limited or any(stated_by is None or one.record < stated_by for one in self.changes.get(key, ()))
+
+    def was_ever_granted(self, key: str, role: Role, case: str | None) -> bool:
+        """Whether there was a time at which a key held a role in a case (None: in every case)."""
         grants = [self.others, *(one.grant for one in self.changes.get(key, ()))]
-        return any(role in grant.may and grant.covers(case) for grant in grants)
+        return any(role in one.may and (one.cases is None if case is None else one.covers(case)) for one in grants)

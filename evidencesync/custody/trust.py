@@ -229,6 +229,17 @@ class TrustLists(msgspec.Struct, frozen=True):
         grant = self.grant_of(key)
         self._require_one(key, [grant.reason_not_held(role, at_ns) for role in roles], at_ns)
 
+    def check_admin(self, key: PublicKey, at_ns: int) -> None:
+        """Checks that a trusted key may change from afar whom the vault trusts. Raises NotAllowedError.
+
+        That a vault is older than roles says of nobody that they may: somebody must have said so.
+        """
+        if self.roles is None or not self.roles.tells_of(key.fingerprint):
+            self._require_one(
+                key, ["may not change trust from afar: nobody has said so, and the vault is older than roles"], at_ns
+            )
+        self.check_role(key, ("admin",), None, at_ns)
+
     def _require_one(self, key: PublicKey, reasons: Sequence[str | None], at_ns: int) -> None:
         if None not in reasons:
             names = [one.principal or "" for one in self.signers.signers if one.key == key]

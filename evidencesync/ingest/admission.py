@@ -23,7 +23,17 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.files.disk import storing
 from evidencesync.limits import MAX_RECORDS, MIB
 from evidencesync.protocol.failures import version_in_common
-from evidencesync.protocol.messages import PROTOCOL_VERSION, READING_VERSION, Begin, Hello, Records, Welcome, clock_for
+from evidencesync.protocol.messages import (
+    PROTOCOL_VERSION,
+    READING_VERSION,
+    TRUST_VERSION,
+    Begin,
+    Hello,
+    Purpose,
+    Records,
+    Welcome,
+    clock_for,
+)
 from evidencesync.vault.ledger import Ledger, RecordFile
 from evidencesync.vault.vault import Vault
 
@@ -34,9 +44,11 @@ _PATH: Final = (
 _PORT_IN_PATH: Final = re.compile(rb"([0-9]{1,5})(/.*)", re.DOTALL)
 _ADD_KEY: Final = "Have it added, on the vault's machine: evidencesync trust add VAULT KEY.pub --principal NAME"
 _NOT_NOW: Final = (
-    "The vault knows this key, and does not trust it now: ask who keeps the vault. Who is trusted: evidencesync trust list VAULT"
+    "The vault knows this key, and does not trust it now: ask who keeps the vault. On the vault's machine, this shows who is "
+    "trusted: evidencesync trust list VAULT"
 )
-_TO_ASK: Final[tuple[Role, ...]] = ("read", "verify", "acquire")  # who acquires asks for room
+_TO_ASK: Final[tuple[Role, ...]] = ("read", "verify", "acquire", "admin")  # who acquires asks for room, who administers for trust
+_LEAST_VERSION: Final[dict[Purpose, int]] = {"read": READING_VERSION, "trust": TRUST_VERSION}
 _CLAIM: Final = msgspec.json.Decoder(SessionClaim)
 _READING_CLAIM: Final = msgspec.json.Decoder(ReadingClaim)
 _C = TypeVar("_C", SessionClaim, ReadingClaim)
@@ -72,7 +84,7 @@ def _port_hint(asked: bytes, vault: Vault) -> str | None:
 def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
     """Returns the answer to a client's first message. Raises VersionError, or VaultNotFoundError for another vault's path."""
     version = version_in_common(hello.versions)
-    if version is None or (hello.purpose == "read" and version < READING_VERSION):
+    if version is None or version < _LEAST_VERSION.get(hello.purpose, PROTOCOL_VERSION):
         raise VersionError(f"this vault's end speaks version {PROTOCOL_VERSION} of the protocol, the other end does not")
     if hello.parameters != DELTA_PARAMETERS:
         raise VersionError("the two ends cut contents by different parameters")
@@ -105,11 +117,12 @@ def _is_served(asked: bytes, vault: Vault) -> bool:
 
 
 class Reader(msgspec.Struct, frozen=True):
-    """Somebody who has proved a trusted key, and reads what the vault has."""
+    """Somebody who has proved a trusted key, and reads what the vault has, or changes whom it trusts; and the session's nonce."""
 
     principal: str
     key: PublicKey
     session: str
+    nonce: str
 
 
 def admit(begin: Begin, offered: Welcome, vault: Vault, now: int, roles: tuple[Role, ...]) -> Admitted:
@@ -125,11 +138,19 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int, roles: tuple[R
     )
 
 
-def admit_reader(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Reader:
-    """Decides whether somebody may ask for anything. Raises as `_prove` does, and NotAllowedError for who may nowhere."""
+def admit_reader(begin: Begin, offered: Welcome, vault: Vault, now: int, purpose: Purpose = "read") -> Reader:
+    """Decides whether somebody may ask for anything, or with the purpose `trust` administer.
+
+    Raises as `_prove` does, ProtocolError for a claim to something else, and NotAllowedError.
+    """
     claim, principal, key, trust = _prove(_READING_CLAIM, begin, offered, vault, now)
-    trust.check_somewhere(key, _TO_ASK, now)
-    return Reader(principal, key, claim.session)
+    if claim.purpose != purpose:
+        raise ProtocolError("the session's claim is to something else than was asked for")
+    if purpose == "trust":
+        trust.check_admin(key, now)
+    else:
+        trust.check_somewhere(key, _TO_ASK, now)
+    return Reader(principal, key, claim.session, claim.nonce)
 
 
 def _prove(

@@ -28,7 +28,14 @@ from evidencesync.protocol.document_messages import (
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import ROLES_VERSION, TELLING_VERSION
 from evidencesync.vault.catalog import shown_path
-from evidencesync.vault.documents import DocumentFile, WantedDocuments, document_limit, read_ends, wanted_documents
+from evidencesync.vault.documents import (
+    DocumentFile,
+    WantedDocuments,
+    document_limit,
+    own_documents,
+    read_ends,
+    wanted_documents,
+)
 from evidencesync.vault.vault import Vault
 
 _BATCH: Final = MIB  # bytes of small documents in one message
@@ -52,6 +59,15 @@ def send_documents(
     batch.flush()
     connection.send(DocumentBatch([]))
     return batch.files, batch.bytes
+
+
+def send_own_documents(connection: SenderConnection, vault: Vault) -> None:
+    """Sends what the vault states about itself: its settings, its lists of trust and its own chain. Raises StorageError."""
+    batch = _Batch(connection, tells=True)
+    for one in own_documents(vault.layout):
+        _send(batch, vault.layout.root, one)
+    batch.flush()
+    connection.send(DocumentBatch([]))
 
 
 def _wanted(ask: DocumentsAsk | AllManifestsAsk) -> WantedDocuments:

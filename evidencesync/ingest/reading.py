@@ -10,7 +10,7 @@ from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.errors import LinkLostError, ProtocolError
 from evidencesync.ingest.admission import Reader
-from evidencesync.ingest.documents import send_documents
+from evidencesync.ingest.documents import send_documents, send_own_documents
 from evidencesync.ingest.evidence import EvidenceSender
 from evidencesync.ingest.rights import Rights
 from evidencesync.ingest.room import PlannedPush, send_room
@@ -19,6 +19,7 @@ from evidencesync.protocol.evidence_messages import EvidenceAsk, RowsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message
 from evidencesync.protocol.messages import Alive, Failure, Message
+from evidencesync.protocol.trust_messages import OwnDocumentsAsk
 from evidencesync.protocol.verdict_messages import VerifyAsk
 from evidencesync.vault.vault import Vault
 
@@ -44,10 +45,10 @@ def serve_reader(connection: SenderConnection, vault: Vault, reader: Reader, ter
     """
     with closing(EvidenceSender(connection, vault, terms.events, shows_evidence=terms.shows_evidence)) as evidence:
         answers = _Answers(connection, vault, evidence, reader, Rights(vault, reader.key, terms.now), terms)
-        answers.to(_next_message(connection))
+        answers.to(next_message(connection))
         while True:
             try:
-                message = _next_message(connection)
+                message = next_message(connection)
             except LinkLostError:
                 return
             answers.to(message)
@@ -76,6 +77,10 @@ class _Answers:
                 events.record("read", what="documents")  # before the first byte: the link may be lost before the last
                 sent = send_documents(self.connection, self.vault, message, self.rights, self.terms.version)
                 events.record("read", what="documents", files=sent[0], bytes=sent[1])
+            case OwnDocumentsAsk():
+                self.rights.require_somewhere("read", "admin")
+                self.terms.events.record("read", what="trust")
+                send_own_documents(self.connection, self.vault)
             case VerifyAsk():
                 self.rights.require_shown("verify", message.case)
                 from evidencesync.ingest.verdict import send_verdict  # all of `verify`, which other questions do not need
@@ -102,7 +107,7 @@ class _Answers:
                 raise ProtocolError(f"the message {type(message).__name__} is no question of a reader")
 
 
-def _next_message(connection: SenderConnection) -> Message:
+def next_message(connection: SenderConnection) -> Message:
     """Returns the next message. Raises ProtocolError for data, which a reader never sends, and LinkLostError."""
     frame_type, body = next(connection.frames())
     if frame_type == DATA_FRAME:

@@ -163,11 +163,7 @@ class _Session:
         if purpose != "push" and has_signs:
             self._connection.begin_signs_of_life(lambda: AT_WORK)
         if isinstance(admitted, Reader):
-            from evidencesync.ingest.reading import ReadingTerms, serve_reader
-
-            shows_evidence = self._caller.host.shows_evidence
-            asks = ReadingTerms(self._now, shows_evidence, version, self._least_bytes, events)
-            serve_reader(self._connection, self._vault, admitted, asks)
+            self._answer(admitted, purpose, version, events)
             return
         if purpose == "custody":
             from evidencesync.ingest.custody import serve_custody
@@ -204,6 +200,18 @@ class _Session:
         for message in acknowledgement:
             self._connection.try_send(message)
         ingest.catch_up()  # last: the index is a cache
+
+    def _answer(self, reader: Reader, purpose: Purpose, version: int, events: Events) -> None:
+        """Answers who reads, or changes whom the vault trusts."""
+        from evidencesync.ingest.reading import ReadingTerms, serve_reader
+
+        terms = ReadingTerms(self._now, self._caller.host.shows_evidence, version, self._least_bytes, events)
+        if purpose != "trust":
+            serve_reader(self._connection, self._vault, reader, terms)
+            return
+        from evidencesync.ingest.trust import serve_trust
+
+        serve_trust(self._connection, self._vault, reader, terms)
 
     def _begin_events(self, admitted: Admitted | Reader, purpose: Purpose) -> Events:
         """Tells who has proved which key, and what for. Before that, nobody is known, and only a refusal is told."""
@@ -248,8 +256,8 @@ class _Session:
             else:
                 self._connection.set_sign_interval(patience)
         begin, now = self._expect(Begin), self._now()
-        if hello.purpose == "read":
-            admitted: Admitted | Reader = admit_reader(begin, offered, self._vault, now)
+        if hello.purpose in ("read", "trust"):
+            admitted: Admitted | Reader = admit_reader(begin, offered, self._vault, now, hello.purpose)
         else:
             roles: tuple[Role, ...] = ("acquire",) if hello.purpose == "push" else ("custody", "read")  # a chain is shown first
             admitted = admit(begin, offered, self._vault, now, roles)

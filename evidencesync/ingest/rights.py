@@ -49,10 +49,15 @@ class Rights:
         if is_folder(self._vault.layout.case(folder)) and not self._may_in_folder(role, folder):
             raise NotAllowedError(f"the folder {folder} is that of another case than {safe_text(case, 80)}, or that is not known")
 
-    def require_somewhere(self, role: Role) -> None:
-        """Raises NotAllowedError where the key has not this role in any case now."""
+    def require_somewhere(self, *roles: Role) -> None:
+        """Raises NotAllowedError where the key has none of these roles in any case now."""
         now = self._now()
-        self._lists(now).check_somewhere(self._key, (role,), now)
+        self._lists(now).check_somewhere(self._key, roles, now)
+
+    def require_admin(self) -> None:
+        """Raises NotAllowedError where the key may not administer now."""
+        now = self._now()
+        self._lists(now).check_admin(self._key, now)
 
     @property
     def are_bound(self) -> bool:

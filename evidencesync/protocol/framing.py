@@ -14,7 +14,14 @@ import msgspec
 from evidencesync.errors import LimitExceededError, ProtocolError, VersionError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.limits import FRAME_HEADER, KIB, MAX_FRAME_BODY, MAX_PREAMBLE
-from evidencesync.protocol import document_messages, evidence_messages, messages, pull_messages, verdict_messages
+from evidencesync.protocol import (
+    document_messages,
+    evidence_messages,
+    messages,
+    pull_messages,
+    trust_messages,
+    verdict_messages,
+)
 from evidencesync.protocol.messages import PREAMBLE, Message
 
 _HEADER: Final = struct.Struct(">IB")
@@ -88,6 +95,8 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     83: document_messages.Unread,
     84: document_messages.Stray,
     85: document_messages.AllManifestsAsk,
+    90: trust_messages.OwnDocumentsAsk,
+    91: trust_messages.TrustAsk,
 }
 HANDSHAKE: Final = (
     messages.Patience,

@@ -56,6 +56,8 @@ KEPT_VERSION: Final = 110
 may say that a file was not read again."""
 ATTACH_VERSION: Final = 111
 """With its eleventh addition: in a custody session, Attach brings an authority's answer, which a record names."""
+TRUST_VERSION: Final = 112
+"""With its twelfth addition: the purpose `trust`, in which an administrator changes whom a vault trusts."""
 VERSIONS: Final = (
     PROTOCOL_VERSION,
     PATIENT_VERSION,
@@ -69,6 +71,7 @@ VERSIONS: Final = (
     MANIFESTS_VERSION,
     KEPT_VERSION,
     ATTACH_VERSION,
+    TRUST_VERSION,
 )
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""
@@ -84,7 +87,7 @@ def clock_for(version: int | None, clock: int) -> int:
     return clock if version is not None and version >= PATIENT_VERSION else max(-(2**62), min(2**62, clock))
 
 
-Purpose = Literal["push", "custody", "read"]
+Purpose = Literal["push", "custody", "read", "trust"]
 ShortText = Annotated[str, msgspec.Meta(max_length=256)]
 Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(max_length=MAX_SIGNATURE)]

@@ -160,9 +160,7 @@ def wanted_documents(vault: VaultLayout, wanted: WantedDocuments) -> Iterator[Do
     cannot be read hides no other. Raises StorageError for the vault's own folders, and MissingOrExtraError where a symbolic link
     lies in the place of the folder of all cases.
     """
-    yield from _present(vault.root, ".", _OF_THE_VAULT if wanted.roles else _OF_THE_VAULT.keys() - {ROLES})
-    yield from _present(vault.root, INDEX, [STATED_HEADS])
-    yield from _records(vault.root, CUSTODY)
+    yield from own_documents(vault, roles=wanted.roles)
     found = False
     of_case = None if wanted.case is None else wanted.case.folder
     require_no_link(vault)
@@ -175,6 +173,13 @@ def wanted_documents(vault: VaultLayout, wanted: WantedDocuments) -> Iterator[Do
     if wanted.case is not None and not found:
         with contextlib.suppress(StorageError):  # they are told for a hint alone
             yield from _of_near_items(vault, wanted.case, wanted.item, wanted.may_read)
+
+
+def own_documents(vault: VaultLayout, *, roles: bool = True) -> Iterator[DocumentFile]:
+    """Yields the documents in which a vault says something of itself, its own chain last. Raises StorageError."""
+    yield from _present(vault.root, ".", _OF_THE_VAULT if roles else _OF_THE_VAULT.keys() - {ROLES})
+    yield from _present(vault.root, INDEX, [STATED_HEADS])
+    yield from _records(vault.root, CUSTODY)
 
 
 def _or_unread(folder: str, found: Iterator[DocumentFile]) -> Iterator[DocumentFile]:

@@ -63,8 +63,8 @@ def was_stated(vault: Vault, name: ItemName, head: ChainHead) -> bool:
     return _is_stated(vault.ledger, _details(name, head), None)
 
 
-def record_heads(vault: Vault, *, at_ns: int | None = None) -> int:
-    """Appends signed records of the heads of all items' chains; returns the number of items.
+def record_heads(vault: Vault, *, at_ns: int | None = None, only_new: bool = False) -> int:
+    """Appends signed records of the heads of all items' chains; returns the number of items. `only_new`: what is not stated yet.
 
     A detail is `CASE/ITEM` (the folders' names) and `SEQUENCE SHA256`. An item is left out whose chain cannot be read, is not as
     it was stated, or ends with a record that its signature does not vouch for: what was stated of it before still stands,
@@ -74,15 +74,15 @@ def record_heads(vault: Vault, *, at_ns: int | None = None) -> int:
     now = time.time_ns() if at_ns is None else at_ns
     count = 0
     with locked_for_writing(vault.layout, vault.layout.custody, _WHAT, wait=True):
-        heads = _heads(vault)
+        heads = _heads(vault, only_new=only_new)
         while details := dict(islice(heads, _ITEMS_PER_RECORD)):
             _append(vault, details, now)
             count += len(details)
     return count
 
 
-def _heads(vault: Vault) -> Iterator[tuple[str, str]]:
-    """Yields each item that has records: its folders, and its head."""
+def _heads(vault: Vault, *, only_new: bool) -> Iterator[tuple[str, str]]:
+    """Yields each item that has records: its folders, and its head; `only_new`: only where that is not stated."""
     stated = readable_statements(vault)
     for case in case_folders(vault.layout):
         for item in item_folders(vault.layout, case):
@@ -93,7 +93,8 @@ def _heads(vault: Vault) -> Iterator[tuple[str, str]]:
                     ledger.require_undamaged_head(place)
             except (ChainError, MissingOrExtraError, SignatureError, StorageError):
                 continue
-            if head.sequence:
+            is_stated = any(one[:2] == (head.sequence, head.sha256) for one in stated.get(place, ()))
+            if head.sequence and not (only_new and is_stated):
                 yield place, f"{head.sequence} {head.sha256}"
 
 

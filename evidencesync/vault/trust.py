@@ -38,10 +38,12 @@ from evidencesync.custody.trust import (
     signer_line,
     who_is_meant,
 )
+from evidencesync.custody.trust_requests import ChangeOfTrust, added, changed, retired, revoked
 from evidencesync.errors import (
     ChainError,
     ChainGrewError,
     EvidenceSyncError,
+    HeadMovedError,
     MissingOrExtraError,
     NotThereError,
     SignatureError,
@@ -108,6 +110,13 @@ class KnownSigner(msgspec.Struct, frozen=True):
     revoked: bool
     grant: Grant
     told: bool
+
+
+class AskedFor(msgspec.Struct, frozen=True):
+    """Who asked for a change, as its record states it, and the last record of the vault's own chain that they knew."""
+
+    head: ChainHead
+    details: dict[str, str]
 
 
 def first_trust_files(vault_id: str, vault_key: PublicKey, examiners: list[tuple[PublicKey, str]]) -> TrustFiles:
@@ -178,60 +187,57 @@ class TrustStore:
         Raises UsageError when the key is trusted already, was revoked or is the vault's own, and InvalidNameError or
         TrustFileError for a name that cannot be a signer's.
         """
-        now = _now(at_ns)
-        details = {"action": "added", "principal": principal, "key": key.fingerprint, "public_key": key.line()}
-
-        def edit(files: TrustFiles) -> TrustFiles:
-            return self._with_grant(_with_signer(files, key, principal, now), key, grant)
-
-        self._change(edit, details | grant.details(), now)
+        self.apply(added(key, principal, grant), at_ns=at_ns)
 
     def change(self, key: PublicKey, grant: Grant, *, at_ns: int | None = None) -> None:
         """Says anew what a trusted key may do from now on. What it did before stays as it was judged.
 
         Raises NotThereError for a key that is not trusted now, UsageError for the vault's own.
         """
-        self._require_foreign(key)
-
-        def edit(files: TrustFiles) -> TrustFiles:
-            trust = files.parse()
-            if (
-                trust.revoked.refuses(key)
-                or not any(one.key == key for one in trust.signers.signers)
-                or trust.signers.is_retired(key)
-            ):
-                raise NotThereError(f"the key {key.fingerprint} is not trusted now", hint=SEE_SIGNERS)
-            return self._with_grant(files, key, grant)
-
-        self._change(edit, {"action": "changed", "key": key.fingerprint} | grant.details(), _now(at_ns))
-
-    def check_retirable(self, key: PublicKey) -> None:
-        """Raises the error that `retire` would raise, and changes nothing."""
-        self._require_foreign(key)
-        _with_retired(self._load_files(), key, _now(None))
+        self.apply(changed(key.fingerprint, grant), at_ns=at_ns)
 
     def retire(self, key: PublicKey, *, at_ns: int | None = None) -> None:
         """Trusts a key until now and no longer: what it signed before stays valid.
 
         Raises NotThereError for a key that is not trusted now, UsageError for one that was revoked.
         """
-        now = _now(at_ns)
-        self._require_foreign(key)
-        details = {"action": "retired", "key": key.fingerprint}
-        self._change(lambda files: _with_retired(files, key, now), details, now)
+        self.apply(retired(key.fingerprint), at_ns=at_ns)
 
     def revoke(self, key: PublicKey, reason: str = "", *, at_ns: int | None = None) -> None:
         """Accepts nothing that a key has ever signed: for a key that was stolen. Raises UsageError."""
-        now = _now(at_ns)
-        self._require_foreign(key)
-        details = {"action": "revoked", "key": key.fingerprint, "public_key": key.line()}
-        if reason:
-            details["reason"] = reason
-        self._change(lambda files: _with_revoked(files, key), details, now)
+        self.apply(revoked(key, reason), at_ns=at_ns)
 
-    def check_revocable(self, key: PublicKey) -> None:
-        """Raises UsageError for a key that was revoked already, before a person is asked."""
-        _require_not_revoked(self._load_files(), key)
+    def check(self, change: ChangeOfTrust) -> None:
+        """Raises the error that `apply` would raise, and changes nothing."""
+        self._edited(self._load_files(), change, _now(None))
+
+    def apply(self, change: ChangeOfTrust, *, at_ns: int | None = None, asked: AskedFor | None = None) -> None:
+        """Makes a change, and records it. `asked`: by whom it was asked for, from afar, and for which place of the chain.
+
+        Raises NotThereError, UsageError, InvalidNameError, TrustFileError, and HeadMovedError where the chain has gone on.
+        """
+        now = _now(at_ns)
+        details = {"action": change.action, **change.details, **(asked.details if asked is not None else {})}
+        self._change(lambda files: self._edited(files, change, now), details, now, asked.head if asked is not None else None)
+
+    def _edited(self, files: TrustFiles, change: ChangeOfTrust, at_ns: int) -> TrustFiles:
+        """Returns the lists after a change."""
+        if change.action == "added":
+            with_signer = _with_signer(files, change.public_key(), change.details["principal"], at_ns)
+            return self._with_grant(with_signer, change)
+        if change.key == self._settings.key:
+            raise UsageError("that is the vault's own key", hint="Without it the vault can sign nothing. Make a new vault.")
+        if change.action == "revoked":
+            return _with_revoked(files, change.public_key())
+        trust = files.parse()
+        key = next((one.key for one in trust.signers.signers if one.key.fingerprint == change.key), None)
+        if key is None:
+            raise NotThereError(f"the key {change.key} is not trusted now", hint=SEE_SIGNERS)
+        if change.action == "retired":
+            return _with_retired(files, key, at_ns)
+        if trust.revoked.refuses(key) or trust.signers.is_retired(key):
+            raise NotThereError(f"the key {change.key} is not trusted now", hint=SEE_SIGNERS)
+        return self._with_grant(files, change)
 
     def take_writing(self, machine: Machine, *, at_ns: int | None = None) -> None:
         """Makes a machine the only writer of the vault, and records it. The trusted signers stay as they are.
@@ -260,16 +266,14 @@ class TrustStore:
             raise NotThereError(f"the vault trusts no signer called '{safe_text(who, 80)}'", hint=hint)
         return found
 
-    def _with_grant(self, files: TrustFiles, key: PublicKey, grant: Grant) -> TrustFiles:
+    def _with_grant(self, files: TrustFiles, change: ChangeOfTrust) -> TrustFiles:
         """Says what a key may do. In a vault that was made before there were roles, its other keys may go on doing everything."""
         roles = files.parse().roles or Roles(ROLES_FORMAT, self._settings.id, EVERYTHING, {})
-        return msgspec.structs.replace(files, roles=encode_roles(roles.with_grant(key.fingerprint, grant)))
+        return msgspec.structs.replace(files, roles=encode_roles(roles.with_grant(change.key, change.grant())))
 
-    def _require_foreign(self, key: PublicKey) -> None:
-        if key.fingerprint == self._settings.key:
-            raise UsageError("that is the vault's own key", hint="Without it the vault can sign nothing. Make a new vault.")
-
-    def _change(self, edit: Callable[[TrustFiles], TrustFiles], details: dict[str, str], at_ns: int) -> None:
+    def _change(
+        self, edit: Callable[[TrustFiles], TrustFiles], details: dict[str, str], at_ns: int, upon: ChainHead | None = None
+    ) -> None:
         with (
             locked_for_writing(self._layout, self._layout.custody, "the vault's custody chain", wait=True),
             opened_folder(self._layout.root) as root,
@@ -279,6 +283,8 @@ class TrustStore:
 
             def sign(head: ChainHead) -> tuple[bytes, bytes]:
                 signed.clear()
+                if upon is not None and head != upon:
+                    raise HeadMovedError(f"the vault's own chain ends with record {head.sequence} now, not with {upon.sequence}")
                 discard_drafts(root, drafts)  # of an attempt whose record came too late
                 files = self._load_files().by_name()  # read after the head: a change in between makes this record fail
                 complete_change(root, files)

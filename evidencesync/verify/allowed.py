@@ -22,13 +22,13 @@ from evidencesync.verify.signed_at import BY_THE_VAULT, ON_ITS_WAY_NS, SignedAt
 
 
 class Needed(NamedTuple):
-    """The role that a document needs, and the case, by its exact number, that it is about.
+    """The role that a document needs, and the case, by its exact number, that it is about; None: the vault as a whole.
 
     `claimed_ns`: of a record that the vault dates by what it states later: when its signer says that it was made.
     """
 
     role: Role
-    case: str
+    case: str | None
     claimed_ns: int | None = None
 
 
@@ -57,6 +57,8 @@ def refusal(
     stated_ns = statements.get(when.stated_by) if when.stated_by is not None else None
     grant = history.grant_at(key, when.ns, when.stated_by)
     reason = grant.reason_refused(role, case, when.ns)
+    if role == "admin" and not history.has_told(key, when.stated_by):
+        reason = "may not change trust from afar: nobody has said so, and the vault is older than roles"
     changes = history.changed_in_between(key, when.ns, when.stated_by)
     if changes and stated_ns is not None and stated_ns + ON_ITS_WAY_NS < (changed := changes[-1]).at_ns:
         if reason is None and changed.grant.reason_refused(role, case, when.ns) is None:

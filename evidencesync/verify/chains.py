@@ -34,6 +34,7 @@ from evidencesync.vault.interrupted import TEMPORARY, left_by_append, reserved_n
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
 from evidencesync.vault.reservations import MAX_RESERVATION, NewRecord, is_listed, signer_of
 from evidencesync.verify.allowed import Needed
+from evidencesync.verify.asked import TO_ADMINISTER, check_request
 from evidencesync.verify.chain_times import ChainTimes
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, Statement
@@ -103,6 +104,8 @@ class _Signed:
     vault_time_ns: int | None
     needed: Needed | None
     """None for what the vault signs."""
+    stated_by: int | None = None
+    """In the vault's own chain: the record that states it. Else the chain tells when all is read."""
 
 
 @dataclass(slots=True)
@@ -233,6 +236,7 @@ class ChainReader:
         self._remember(record, digest, key, vault_time)
         if self.subject.item is None and record.type in ABOUT_TRUST:
             self._remember_roles(report, name, record, vault_time)
+            self._remember_asker(report, name, record, vault_time)
 
     def finish(self, stated_times: Mapping[int, Statement] = MappingProxyType({})) -> None:
         """Judges the signers, now that the times are known. Call after the last record, and again after later ones.
@@ -251,8 +255,8 @@ class ChainReader:
                 at = SignedAt(stated.at_ns, "the vault signed for it")
             if signed.vault_time_ns is not None:
                 at = SignedAt(signed.vault_time_ns, "the vault signed for it")
-            principal = None if signed.vault_time_ns is not None else signed.principal
-            when = replace(at or judge.at_checking(), stated_by=stated_by.get(signed.sequence))
+            principal = None if signed.needed is None else signed.principal
+            when = replace(at or judge.at_checking(), stated_by=signed.stated_by or stated_by.get(signed.sequence))
             about, timed = (signed.report, self.check, signed.name, signed.key), self.times_known
             trusted = judge.check_signer(*about, CUSTODY_NAMESPACE, principal, when, time_known=timed)
             if trusted and signed.needed is not None:
@@ -439,6 +443,16 @@ class ChainReader:
             self.roles_known = False
             text = f"{name} states roles that this version does not know, so that none were judged: {error.message}"
             report.report(self.check, "not-compared", text, name)
+
+    def _remember_asker(self, report: Reporter, name: str, record: CustodyRecord, vault_time_ns: int | None) -> None:
+        """Has it judged who asked for a change of trust: at the time of the change, by what was so before it."""
+        if vault_time_ns is None:  # its signature is not good, or could not be read
+            return
+        asker = check_request(report, self.check, name, record, low_s=self.context.judge.low_s)
+        if asker is not None:
+            self.context.judge.statements[record.sequence] = vault_time_ns
+            about = (report, name, record.sequence, asker.key, asker.principal, vault_time_ns)
+            self._signed.append(_Signed(*about, TO_ADMINISTER, stated_by=record.sequence))
 
 
 def _needed(record: CustodyRecord) -> Needed | None:

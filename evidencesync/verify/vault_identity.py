@@ -132,8 +132,8 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
     """Checks the vault's own chain, and collects the heads of items' chains that it states."""
     chain = ChainReader(context, ChainSubject(context.identity.vault_id), Check.VAULT)
     chain.read_folder(custody, context.reaching())
-    chain.finish()
     context.judge.roles.is_known = chain.tells_roles
+    chain.finish()
     context.times_known = chain.times_known
     context.record_unread((None, None), chain.unread, chain.damaged)
     if chain.head is None and not chain.broken and chain.listed:

@@ -329,7 +329,7 @@ def test_a_place_to_verify_cannot_be_taken_by_another_account(bench: Bench) -> N
     """It lies in a file that the vault's account alone can open, and it is given back."""
     key = bench.vault.layout.root / "vault_key"
     before = key.stat()
-    reader = Reader("ana@lab", bench.signer.public_key, "0" * 32)
+    reader = Reader("ana@lab", bench.signer.public_key, "0" * 32, "0" * 64)
     with _only_one(bench.vault, reader):
         assert key.stat().st_mode & 0o077 == 0
         with pytest.raises(BusyError), _only_one(bench.vault, reader):
@@ -344,7 +344,7 @@ def test_a_vault_that_cannot_be_written_verifies_itself_all_the_same(bench: Benc
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("evidencesync.ingest.verdict.os.open", refused)
-    reader = Reader("ana@lab", bench.signer.public_key, "0" * 32)
+    reader = Reader("ana@lab", bench.signer.public_key, "0" * 32, "0" * 64)
     with _only_one(bench.vault, reader), _only_one(bench.vault, reader):
         pass
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.cli.trust_commands import _find_key
 from evidencesync.cli.trust_files import load_public_key, load_trusted
-from evidencesync.cli.vault_commands import _find_key
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.trust import TrustedSigners
 from evidencesync.custody.wire import write_string

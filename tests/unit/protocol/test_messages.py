@@ -112,6 +112,7 @@ from evidencesync.protocol.pull_messages import (
     SurveyEnd,
     SurveyPage,
 )
+from evidencesync.protocol.trust_messages import OwnDocumentsAsk, TrustAsk
 from evidencesync.protocol.verdict_messages import Checking, VerdictShown, VerifyAsk
 from tests.support.soak import often
 
@@ -139,6 +140,9 @@ EXAMPLES: list[Message] = [
     ManifestsAsk("c", "i", [0]),
     AllManifestsAsk(None, None),
     AllManifestsAsk("c" * MAX_TITLE, "i" * MAX_TITLE),
+    OwnDocumentsAsk(),
+    TrustAsk(b"", b""),
+    TrustAsk(b"r" * (MAX_RECORD - 65_536), b"s" * MAX_SIGNATURE),
     RoomAsk("c" * MAX_TITLE, "i"),
     RoomShown("ana@lab", 1, None, False, None, Alike([], []), None),  # noqa: FBT003
     RoomShown("p" * 256, None, MAX_FILE_SIZE, True, "h" * 256, Alike(["x"], ["y"]), Failure("sealed", "m", None)),  # noqa: FBT003

@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from evidencesync.custody.roles import EVERYTHING, USUAL, make_grant
+from evidencesync.custody.sshsig import SigningKey
 from evidencesync.errors import (
     NotAllowedError,
     NotThereError,
@@ -32,12 +33,16 @@ READ = make_grant(["read"], ["2024-*"], None)
 
 
 @pytest.fixture
-def older(tmp_path: Path, examiner: VaultSigner, monkeypatch: pytest.MonkeyPatch) -> Vault:
+def older(tmp_path: Path, examiner: VaultSigner) -> Vault:
+    return older_vault(tmp_path / "older", examiner)
+
+
+def older_vault(path: Path, examiner: SigningKey) -> Vault:
     """A vault as versions made it that knew of no roles."""
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(create, "first_trust_files", lambda *given: replace(trust.first_trust_files(*given), roles=None))
         patch.setattr(create, "USUAL", SimpleNamespace(details=dict))
-        return new_vault(tmp_path / "older", examiner)
+        return new_vault(path, examiner)
 
 
 def may(vault: Vault, signer: VaultSigner) -> object:
@@ -95,7 +100,7 @@ def test_an_older_vault_stays_as_it_is_and_says_that_everybody_may_do_everything
     assert found(older) == ("incomplete", {"roles-not-stated"})
     ben = new_signer()
     with pytest.MonkeyPatch.context() as patch:  # as an earlier version adds somebody
-        patch.setattr(trust.TrustStore, "_with_grant", lambda _self, files, _key, _grant: files)
+        patch.setattr(trust.TrustStore, "_with_grant", lambda _self, files, _change: files)
         older.trust.add(ben.public_key, "ben", SimpleNamespace(details=dict), at_ns=NOW)  # type: ignore[arg-type]
     older.trust.retire(ben.public_key, at_ns=NOW + 1)
     assert sorted(os.listdir(older.layout.root)) == before

@@ -1,0 +1,91 @@
+"""Changes whom a vault trusts, for an administrator who asks from afar, and shows what the vault states about itself."""
+
+from __future__ import annotations
+
+from evidencesync.connection.sender_connection import SenderConnection
+from evidencesync.custody.documents import CUSTODY_NAMESPACE
+from evidencesync.custody.trust_requests import ChangeOfTrust, SignedRequest, check_form
+from evidencesync.errors import LinkLostError, ProtocolError, UntrustedSignerError, UsageError
+from evidencesync.ingest.admission import Reader
+from evidencesync.ingest.documents import send_own_documents
+from evidencesync.ingest.reading import ReadingTerms, next_message
+from evidencesync.ingest.rights import Rights
+from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.messages import Alive, Failure
+from evidencesync.protocol.trust_messages import OwnDocumentsAsk, TrustAsk
+from evidencesync.vault.heads import record_heads
+from evidencesync.vault.ledger import ChainHead, recorded
+from evidencesync.vault.trust import AskedFor
+from evidencesync.vault.vault import Vault
+
+
+def serve_trust(connection: SenderConnection, vault: Vault, admin: Reader, terms: ReadingTerms) -> None:
+    """Shows the vault's own documents, and makes the one change that the administrator asks for.
+
+    Returns when the administrator has ended the link, or was shown the change. Raises what a change is refused with.
+    """
+    rights = Rights(vault, admin.key, terms.now)
+    while True:
+        try:
+            message = next_message(connection)
+        except LinkLostError:
+            return
+        match message:
+            case OwnDocumentsAsk():
+                rights.require_admin()
+                record_heads(vault, at_ns=terms.now(), only_new=True)  # what a crash kept from being stated was there before
+                send_own_documents(connection, vault)
+            case TrustAsk():
+                carry_out(vault, admin, message, terms.now())
+                terms.events.record("appended")
+                send_own_documents(connection, vault)
+                return
+            case Alive():
+                continue
+            case Failure():
+                raise error_of(message)
+            case _:
+                raise ProtocolError(f"the message {type(message).__name__} is no question of an administrator")
+
+
+def carry_out(vault: Vault, admin: Reader, ask: TrustAsk, at_ns: int) -> None:
+    """Makes the change that is asked for.
+
+    1. The request is a document in its one form, and so is the change.
+    2. It was made for this vault, and for this session: it names the session's nonce.
+    3. The key that opened the session signed it, under its own principal, is trusted now, and may administer.
+    4. It is no change that would make its own request count for nothing.
+    5. The vault's own chain ends with the record that it names: nothing has changed since the administrator looked.
+    6. It is recorded with the request. Of a new key, and of one that was revoked, all heads are stated after it.
+
+    Raises MalformedDocumentError (1), ProtocolError (2), SignatureError, UntrustedSignerError, NotAllowedError (3),
+    UsageError (4), HeadMovedError (5), and what `TrustStore.apply` raises.
+    """
+    signed = SignedRequest.decode(ask.request, ask.signature)  # 1
+    request, change = signed.request, signed.request.change
+    check_form(change)
+    own = (vault.settings.id, vault.signer.public_key.fingerprint, admin.nonce)
+    if (request.vault_id, request.vault_key, request.nonce) != own:  # 2
+        raise ProtocolError("the request to change trust is about another vault or another time")
+    if signed.signer(low_s=vault.low_s) != admin.key:  # 3
+        raise UntrustedSignerError("the request to change trust is signed by another key than the one that opened the session")
+    if request.actor.principal != admin.principal:
+        raise UntrustedSignerError("the request to change trust names another signer than the one who opened the session")
+    trust = vault.load_trust()
+    trust.check_new(admin.principal, admin.key, CUSTODY_NAMESPACE, at_ns)
+    trust.check_admin(admin.key, at_ns)
+    require_not_own(change, request.actor.key)  # 4
+    head = ChainHead(request.head_sequence, request.head_sha256)
+    vault.trust.apply(change, at_ns=at_ns, asked=AskedFor(head, signed.kept()))  # 5, 6
+    if change.action in ("added", "revoked"):
+        with recorded(request.head_sequence + 1):
+            record_heads(vault, at_ns=at_ns)
+
+
+def require_not_own(change: ChangeOfTrust, key: str) -> None:
+    """Raises UsageError where somebody asks to revoke the key with which they sign the request: nothing it signed would count."""
+    if change.action == "revoked" and change.key == key:
+        raise UsageError(
+            "a key cannot ask for its own revocation: nothing that it has signed would count, this request neither",
+            hint="Ask another administrator, or have it done on the vault's machine. Until then: evidencesync trust retire",
+        )
