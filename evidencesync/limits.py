@@ -140,6 +140,10 @@ MAX_FETCHED_BYTES: Final = 8 * 1024 * MIB  # of all documents but single whole m
 # Evidence that is read from afar.
 MAX_EVIDENCE_PART: Final = 1 * MIB  # of one file; both ends hold one whole in memory
 MAX_EVIDENCE_PARTS: Final = 512  # in one message
+MAX_OLDER_BYTES: Final = 512 * KIB  # of a basis, from which one part is patched
+MAX_PATCHED: Final = 256 * KIB  # bytes of a part that is patched: a chunk, or a few
+MAX_OLDER_PIECES: Final = MAX_OLDER_BYTES // MIN_PIECE + 1
+MAX_PATCH_RUNS: Final = MAX_PATCHED // MIN_PIECE + 2
 MAX_EVIDENCE_PATHS: Final = 512 * KIB  # bytes of all paths in one message: more would not fit into a frame
 MAX_EVIDENCE_AHEAD: Final = 8 * MIB  # asked for and not taken: what fits into what is read ahead never makes a vault wait
 PROOF: Final = 16  # bytes of a proof of possession, which earlier versions send; it is ignored

@@ -11,12 +11,14 @@ from evidencesync.acquire.connect import not_regained, pause_seconds
 from evidencesync.acquire.reading_session import FarReader
 from evidencesync.connection.event_log import NO_EVENTS, Events
 from evidencesync.connection.waiting import is_of_the_way
+from evidencesync.delta.patch import OlderBytes
+from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.temporary import writing_temporary
 from evidencesync.limits import MAX_EVIDENCE_AHEAD, MAX_EVIDENCE_PARTS, MAX_EVIDENCE_PATHS
-from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, LackKind, Rows, RowsAsk
-from evidencesync.protocol.messages import ASKING_VERSION
+from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, LackKind, Patch, PatchAsk, Rows, RowsAsk
+from evidencesync.protocol.messages import ASKING_VERSION, PATCH_VERSION, Message
 
 _OF_A_PART: Final = 4096  # bytes that a part counts for besides its own: so there are never many thousands on the way
 
@@ -27,6 +29,15 @@ class FilePart(NamedTuple):
     path: bytes
     offset: int
     length: int
+    older: OlderBytes | None = None
+    """What it is to be patched from, where the vault's end knows how."""
+
+
+class Came(NamedTuple):
+    """The bytes of a part, and how many of them were not sent, because they are those of the older ones."""
+
+    data: memoryview
+    older: int = 0
 
 
 class Lack(NamedTuple):
@@ -57,7 +68,7 @@ class EvidenceStream:
         self._session = far.session
         self._due: deque[FilePart] = deque()  # asked for, or to be asked for, and not come
         self._sent = 0  # so many of them were asked for over this link
-        self._came: deque[tuple[FilePart, memoryview | Lack]] = deque()
+        self._came: deque[tuple[FilePart, Came | Lack]] = deque()
         self._held = 0
         if self._session.welcome.version < ASKING_VERSION:
             tool = safe_text(self._session.welcome.tool, 60)
@@ -93,16 +104,26 @@ class EvidenceStream:
     def flush(self) -> None:
         """Asks for what was added. A link that is lost is no error here: the next answer is waited for over another one."""
         while self._sent < len(self._due):
-            parts = self._next_parts()
-            if not self._session.try_ask(EvidenceAsk(*self._place, parts)):
+            count, question = self._next_question()
+            if not self._session.try_ask(question):
                 return
-            self._sent += len(parts)
+            self._sent += count
 
     def keep_alive(self) -> None:
         """Keeps the link while this end works for long without a question. To be called often."""
         self._session.keep_alive()
 
-    def take(self) -> memoryview | Lack:
+    @property
+    def may_patch(self) -> bool:
+        """Whether the vault's end sends what differs from older bytes."""
+        return self._session.welcome.version >= PATCH_VERSION
+
+    @property
+    def piece_key(self) -> bytes:
+        """The key of the digests of pieces, which is another one in each session."""
+        return piece_key(self._far.request.session)
+
+    def take(self) -> Came | Lack:
         """Returns what has come for the oldest part."""
         while not self._came:
             self._receive()
@@ -110,7 +131,7 @@ class EvidenceStream:
         self._held -= part.length + _OF_A_PART
         return found
 
-    def take_first(self, part: FilePart) -> memoryview | Lack:
+    def take_first(self, part: FilePart) -> Came | Lack:
         """Returns a part before all that was asked for earlier, which is kept meanwhile: `MAX_EVIDENCE_AHEAD` bytes at most."""
         while self._due:
             self._receive()
@@ -138,15 +159,20 @@ class EvidenceStream:
             else:
                 return size
 
-    def _next_parts(self) -> list[tuple[bytes, int, int]]:
+    def _next_question(self) -> tuple[int, EvidenceAsk | PatchAsk]:
+        """Returns how many parts are asked for at once, and how: those that are patched each by itself."""
         parts: list[tuple[bytes, int, int]] = []
         size = 0
-        for part in islice(self._due, self._sent, self._sent + MAX_EVIDENCE_PARTS):
-            size += len(part.path)
+        for path, offset, length, older in islice(self._due, self._sent, self._sent + MAX_EVIDENCE_PARTS):
+            if older is not None and self.may_patch:
+                if not parts:
+                    return 1, PatchAsk(*self._place, path, offset, length, older.names)
+                break
+            size += len(path)
             if parts and size > MAX_EVIDENCE_PATHS:
                 break
-            parts.append(part)
-        return parts
+            parts.append((path, offset, length))
+        return len(parts), EvidenceAsk(*self._place, parts)
 
     def _receive(self) -> None:
         """Waits for the next answer, over another link where this one is lost."""
@@ -162,10 +188,15 @@ class EvidenceStream:
 
     def _take_answer(self) -> None:
         """Takes an answer whole or not at all: what a lost link has cut off is asked for again."""
-        message = self._session.expect(EvidenceParts)
-        if message.count > self._sent:
-            raise ProtocolError("the vault's end sends evidence that was not asked for")
+        message: Message = self._session.expect(EvidenceParts, Patch)
+        if isinstance(message, Patch):
+            self._take_patch(message)
+            return
+        if not isinstance(message, EvidenceParts):
+            raise ProtocolError("the vault's end answers something else than was asked")
         parts = list(islice(self._due, message.count))
+        if message.count > self._sent or (self.may_patch and any(part.older is not None for part in parts)):
+            raise ProtocolError("the vault's end sends evidence that was not asked for")
         lacks = {place: Lack(kind, safe_text(text, 300)) for place, kind, text in message.lacks}
         if len(lacks) != len(message.lacks) or any(place >= message.count for place in lacks):
             raise ProtocolError("the vault's end lacks evidence that was not asked for")
@@ -175,11 +206,26 @@ class EvidenceStream:
             if place in lacks:
                 self._came.append((part, lacks[place]))
             else:
-                self._came.append((part, data[: part.length]))
+                self._came.append((part, Came(data[: part.length])))
                 data = data[part.length :]
             self._due.popleft()
         self._sent -= message.count
         self.received += size
+
+    def _take_patch(self, message: Patch) -> None:
+        part = self._due[0] if self._sent else None
+        if part is None or part.older is None or (message.lack is not None and (message.size or message.runs)):
+            raise ProtocolError("the vault's end sends evidence that was not asked for")
+        if message.lack is not None:
+            kind, text = message.lack
+            self._came.append((part, Lack(kind, safe_text(text, 300))))
+        else:
+            fresh = memoryview(b"".join(self._session.data(message.size)))
+            data = part.older.patched(message.runs, fresh, part.length)
+            self._came.append((part, Came(memoryview(data), part.length - len(fresh))))
+        self._due.popleft()
+        self._sent -= 1
+        self.received += message.size
 
     def _reconnect(self, lost: LinkLostError) -> None:
         """Makes another session with the same vault; raises where that does not succeed."""

@@ -1,22 +1,19 @@
-"""The contents of a working copy, from a far vault: plans which bytes are needed, and writes what was compared.
-
-Of each file it is known which chunks it has (the rows of chunks), or, of a small one, which digest: so this end decides what
-travels. Runs of zeros do not, nor what a basis on this machine has, nor a content that an earlier file of the copy has.
-"""
+"""The contents of a working copy, or of an export, from a far vault: asks for what is planned, and gives what was compared."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO, Final, Literal, NamedTuple
+from typing import BinaryIO, Final
 
-from evidencesync.acquire.evidence import EvidenceStream, FilePart, Lack
-from evidencesync.acquire.local_basis import BasisFile, LocalBasis
+from evidencesync.acquire.evidence import Came, EvidenceStream, FilePart, Lack
+from evidencesync.acquire.far_plan import FarPlan, PlannedRun
+from evidencesync.acquire.local_basis import LocalBasis
 from evidencesync.custody.manifest import WholeEntry
 from evidencesync.delta.recipe import Recipe, find_recipes
 from evidencesync.delta.rows import ZERO_DIGEST, RecipeSegment, Row
@@ -29,19 +26,17 @@ from evidencesync.errors import (
     MissingOrExtraError,
     StorageError,
 )
-from evidencesync.evidence.digest import chunk_digest_of, new_blake3, new_sha256, update_zeros
+from evidencesync.evidence.digest import blake3_of, chunk_digest_of, new_blake3, new_sha256, update_zeros
+from evidencesync.evidence.entry import Entry
 from evidencesync.files.disk import opened_file, storing
 from evidencesync.files.temporary import writing_temporary
-from evidencesync.limits import KIB, MAX_FETCHED_BYTES, MIB, SMALL_FILE
+from evidencesync.limits import MAX_FETCHED_BYTES, MIB, SMALL_FILE
 from evidencesync.restore.contents import Acquired, ReportCopied, copy_content, damaged, gone, unreadable, write_at
-from evidencesync.restore.tree import HardLinkTargets
 from evidencesync.vault.layout import CHUNKS
 from evidencesync.vault.tree import TreeReader
 
-_PART: Final = 256 * KIB  # is asked for at once: what a lost link cuts off is asked for again
 _MOST_HERE: Final = 32 * MIB  # bytes of the basis that are read ahead
 _MOST_RUNS: Final = 4096  # that are planned ahead
-_MOST_REMEMBERED: Final = 1 << 16  # contents of the copy that are not fetched again
 _WORTH_ROWS: Final = 64 * MIB  # of contents whose rows lie in earlier acquisitions; of less, the rows may be more
 _ZEROS_AT_ONCE: Final = 64 * MIB
 
@@ -52,21 +47,6 @@ class FarCounts:
 
     received: int = 0
     basis: int = 0
-
-
-class _Run(NamedTuple):
-    """A part of a file that comes from one place: `asked` of the vault, `here` (with its bytes), `zeros`, or `again`.
-
-    `rows`: the chunks of which it is made; none where they are not known. `again`: all of the file is that at `earlier`.
-    """
-
-    path: bytes
-    offset: int
-    length: int
-    kind: Literal["asked", "here", "zeros", "again"]
-    rows: tuple[Row, ...] = ()
-    data: bytes = b""
-    earlier: bytes = b""
 
 
 class FarContents:
@@ -103,11 +83,12 @@ class FarContents:
         self._sizes: dict[bytes, int] = {}  # of large contents
         self._times: Counter[bytes] = Counter()
         self._recipes: dict[bytes, Recipe] = {}
-        self._plan = self._plan_all()
+        self._plan = FarPlan(acquired, stream, basis, self._recipes)
+        self._planned = self._plan.runs()
         self._is_planned = False
-        self._runs: deque[_Run] = deque()
+        self._runs: deque[PlannedRun] = deque()
         self._here = 0
-        self._given_up = b""
+        self._patched = 0  # bytes of the run that was taken last that lay here
 
     def close(self) -> None:
         """See ContentSource."""
@@ -156,7 +137,7 @@ class FarContents:
                 os.ftruncate(target_fd, 0)
                 self._write(target_fd, wanted, self._fetch_first(wanted), report)
         except BaseException:
-            self._given_up = path
+            self._plan.given_up = path
             raise
         self._let_go()
         return False
@@ -206,68 +187,23 @@ class FarContents:
 
     # The plan, which runs ahead of what is written.
 
-    def _plan_all(self) -> Iterator[_Run]:
-        links = HardLinkTargets()
-        remembered: OrderedDict[str, bytes] = OrderedDict()
-        for wanted in self._acquired.entries():
-            path, entry, _ = wanted
-            if entry.blake3 is None:
-                continue
-            size = entry.size or 0
-            earlier = links.target_of(path, entry) or (remembered.get(entry.blake3) if size else None)
-            if earlier is not None and self._made is not None:
-                yield _Run(path, 0, size, "again", earlier=earlier)
-                continue
-            yield from self._plan_file(wanted)
-            remembered[entry.blake3] = path
-            if len(remembered) > _MOST_REMEMBERED:
-                remembered.popitem(last=False)
-
-    def _plan_file(self, wanted: WholeEntry) -> Iterator[_Run]:
-        path, entry, _ = wanted
-        size, blake3_hex = entry.size or 0, entry.blake3 or ""
-        if not size:
-            yield _Run(path, 0, 0, "zeros")
-        elif size <= SMALL_FILE:
-            data = self._basis.read_whole(path, size, blake3_hex) if self._basis is not None else None
-            yield _Run(path, 0, size, "asked") if data is None else _Run(path, 0, size, "here", data=data)
-        elif (recipe := self._recipes.get(bytes.fromhex(blake3_hex))) is None:
-            for offset in range(0, size, _PART):
-                if path == self._given_up:
-                    return
-                yield _Run(path, offset, min(_PART, size - offset), "asked")
-        else:
-            yield from self._plan_large(path, recipe)
-
-    def _plan_large(self, path: bytes, recipe: Recipe) -> Iterator[_Run]:
-        basis = self._basis.open_file(path) if self._basis is not None else None
-        try:
-            for segment in recipe.segments():
-                if path == self._given_up:
-                    return
-                self._stream.keep_alive()
-                yield from _plan_segment(path, segment, basis)
-        finally:
-            if basis is not None:
-                basis.close()
-
     def _look_ahead(self) -> None:
         """Plans on while there is room, and asks for what is needed."""
         self._stream.keep_alive()
         if self._runs and not self._stream.has_room:
             return
         while not self._runs or (not self._stream.is_full and self._here < _MOST_HERE and len(self._runs) < _MOST_RUNS):
-            run = next(self._plan, None)
+            run = next(self._planned, None)
             if run is None:
                 self._is_planned = True
                 break
             self._here += len(run.data)
             if run.kind == "asked":
-                self._stream.ask(FilePart(run.path, run.offset, run.length))
+                self._stream.ask(FilePart(run.path, run.offset, run.length, run.older))
             self._runs.append(run)
         self._stream.flush()
 
-    def _next_run(self, path: bytes) -> _Run:
+    def _next_run(self, path: bytes) -> PlannedRun:
         """Returns the next run of a file. Those of files that were not made, or not to their end, are dropped."""
         while True:
             self._look_ahead()
@@ -282,7 +218,7 @@ class FarContents:
 
     # Writing.
 
-    def _rest_of(self, run: _Run, wanted: WholeEntry) -> Iterator[tuple[_Run, Callable[[], memoryview | Lack]]]:
+    def _rest_of(self, run: PlannedRun, wanted: WholeEntry) -> Iterator[tuple[PlannedRun, Callable[[], Came | Lack]]]:
         size = wanted.entry.size or 0
         while True:
             yield run, self._stream.take
@@ -290,16 +226,16 @@ class FarContents:
                 return
             run = self._next_run(wanted.path)
 
-    def _fetch_first(self, wanted: WholeEntry) -> Iterator[tuple[_Run, Callable[[], memoryview | Lack]]]:
+    def _fetch_first(self, wanted: WholeEntry) -> Iterator[tuple[PlannedRun, Callable[[], Came | Lack]]]:
         """Yields the runs of a file that was not planned, because an earlier one was to have its content."""
-        for run in self._plan_file(wanted):
+        for run in self._plan.runs_of(wanted):
             yield run, partial(self._stream.take_first, FilePart(run.path, run.offset, run.length))
 
     def _write(
         self,
         target_fd: int,
         wanted: WholeEntry,
-        runs: Iterator[tuple[_Run, Callable[[], memoryview | Lack]]],
+        runs: Iterator[tuple[PlannedRun, Callable[[], Came | Lack]]],
         report_bytes: ReportCopied,
     ) -> None:
         """Writes a file run by run."""
@@ -313,9 +249,9 @@ class FarContents:
     def _compared(
         self,
         wanted: WholeEntry,
-        runs: Iterator[tuple[_Run, Callable[[], memoryview | Lack]]],
+        runs: Iterator[tuple[PlannedRun, Callable[[], Came | Lack]]],
         report_zeros: Callable[[int], object] = lambda _size: None,
-    ) -> Iterator[tuple[_Run, memoryview | None]]:
+    ) -> Iterator[tuple[PlannedRun, memoryview | None]]:
         """Yields a file run by run, each after it was compared; the last one after the whole was. Of zeros there are no bytes."""
         path, entry, _ = wanted
         size, whole = entry.size or 0, new_blake3()
@@ -330,7 +266,7 @@ class FarContents:
                         update_zeros(second.update, length)
                     report_zeros(length)
             else:
-                data = _checked(path, run.rows, take()) if run.kind == "asked" else memoryview(run.data)
+                data = self._taken(run, entry, take()) if run.kind == "asked" else memoryview(run.data)
                 whole.update(data)
                 if second is not None:
                     second.update(data)
@@ -340,9 +276,21 @@ class FarContents:
                 raise damaged(path)
             yield run, data
 
-    def _count(self, run: _Run) -> None:
+    def _taken(self, run: PlannedRun, entry: Entry, found: Came | Lack) -> memoryview:
+        """Returns what has come for a run; of what was patched, only what is right. Raises what is wrong with the file there."""
+        if isinstance(found, Came) and run.older is not None:
+            is_right = _has_rows(found.data, run.rows) if run.rows else blake3_of(found.data).hex() == entry.blake3
+            self._plan.note_patched(has_helped=is_right and found.older > 0)
+            if not is_right:
+                found = self._stream.take_first(FilePart(run.path, run.offset, run.length))
+        came = _checked(run.path, run.rows, found)
+        self._patched = came.older
+        return came.data
+
+    def _count(self, run: PlannedRun) -> None:
         if run.kind == "asked":
-            self._counts.received += run.length
+            self._counts.received += run.length - self._patched
+            self._counts.basis += self._patched
         elif run.kind == "here":
             self._counts.basis += run.length
 
@@ -363,30 +311,7 @@ class FarContents:
         return True
 
 
-def _plan_segment(path: bytes, segment: RecipeSegment, basis: BasisFile | None) -> Iterator[_Run]:
-    """Yields the runs of a segment: neighbours that have to be asked for are one, up to _PART bytes."""
-    asked: list[Row] = []
-    offset = start = segment.offset
-    for row in segment.rows():
-        data = None if row.is_zeros or basis is None else basis.find(row, offset)
-        is_asked = data is None and not row.is_zeros
-        if asked and (not is_asked or offset + row.length - start > _PART):
-            yield _Run(path, start, offset - start, "asked", tuple(asked))
-            asked = []
-        if not asked:
-            start = offset
-        if is_asked:
-            asked.append(row)
-        elif data is None:
-            yield _Run(path, offset, row.length, "zeros")
-        else:
-            yield _Run(path, offset, row.length, "here", data=data)
-        offset += row.length
-    if asked:
-        yield _Run(path, start, offset - start, "asked", tuple(asked))
-
-
-def _checked(path: bytes, rows: tuple[Row, ...], found: memoryview | Lack) -> memoryview:
+def _checked(path: bytes, rows: tuple[Row, ...], found: Came | Lack) -> Came:
     """Returns what has come if its chunks are those that were asked for. Raises what is wrong with the vault's file."""
     if isinstance(found, Lack):
         match found.kind:
@@ -396,12 +321,18 @@ def _checked(path: bytes, rows: tuple[Row, ...], found: memoryview | Lack) -> me
                 raise unreadable(path, found.text)
             case "shorter":
                 raise damaged(path)
+    if not _has_rows(found.data, rows):
+        raise damaged(path)
+    return found
+
+
+def _has_rows(data: memoryview, rows: tuple[Row, ...]) -> bool:
     at = 0
     for row in rows:
-        if chunk_digest_of(found[at : at + row.length]) != row.digest:
-            raise damaged(path)
+        if chunk_digest_of(data[at : at + row.length]) != row.digest:
+            return False
         at += row.length
-    return found
+    return True
 
 
 def _find(file: BinaryIO, wanted: dict[bytes, int], found: dict[bytes, Recipe]) -> None:

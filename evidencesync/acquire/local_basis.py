@@ -12,11 +12,11 @@ from typing import Final
 from evidencesync.delta.chunker import SegmentCutter
 from evidencesync.delta.rows import Row
 from evidencesync.errors import EvidenceSyncError, UsageError
-from evidencesync.evidence.digest import blake3_of, chunk_digest_of
+from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import close_quietly
 from evidencesync.files.holes import HoleFinder
-from evidencesync.limits import MIB
+from evidencesync.limits import MAX_OLDER_BYTES, MIB, SMALL_FILE
 from evidencesync.vault.tree import TreeReader
 
 _STEP: Final = 1 * MIB
@@ -45,17 +45,16 @@ class LocalBasis:
         """Closes everything."""
         self._reader.close()
 
-    def read_whole(self, path: bytes, size: int, blake3_hex: str) -> bytes | None:
-        """Returns a small file, if it is the one with this BLAKE3."""
+    def read_small(self, path: bytes) -> bytes:
+        """Returns a small file, or the beginning of a larger one; nothing where there is none."""
         try:
-            fd, status = self._reader.open_file(path)
+            fd, _ = self._reader.open_file(path)
             try:
-                data = os.read(fd, size + 1) if status.st_size == size else b""
+                return os.read(fd, SMALL_FILE)
             finally:
                 close_quietly(fd)
         except (EvidenceSyncError, OSError):
-            return None
-        return data if len(data) == size and blake3_of(data).hex() == blake3_hex else None
+            return b""
 
     def open_file(self, path: bytes) -> BasisFile | None:
         """Opens a large file; the caller closes it. None where there is none."""
@@ -78,6 +77,8 @@ class BasisFile:
         """Takes over the descriptor."""
         self._fd = fd
         self._size = size
+        self.place = 0
+        """Where here the next bytes of the newer file may lie: after what was found last, and as far on as was asked since."""
         self._aligned_end = 0  # up to here, where a chunk ended, both files agree, or agreed last
         self._places: OrderedDict[bytes, int] = OrderedDict()
         self._cutter = SegmentCutter()
@@ -90,17 +91,30 @@ class BasisFile:
         close_quietly(self._fd)
 
     def find(self, row: Row, offset: int) -> bytes | None:
-        """Returns the bytes of a chunk that lies at this offset in the newer file; None where they are not found."""
+        """Returns the bytes of a chunk that lies at this offset in the newer file; None where they are not, and for zeros."""
+        self.place += row.length
+        if row.is_zeros:
+            return None
         data = self._read(row, offset)
         if data is not None:
-            self._aligned_end = offset + row.length
+            self._aligned_end = self.place = offset + row.length
             return data
         try:
             self._look_for(row, offset)
         except OSError:  # what lies beyond is looked for at its own offset alone
             self._read_to = self._size
         place = self._places.get(row.digest)
-        return None if place is None else self._read(row, place)
+        data = None if place is None else self._read(row, place)
+        if place is not None and data is not None:
+            self.place = place + row.length
+        return data
+
+    def read_between(self, start: int, end: int) -> bytes:
+        """Returns the bytes from one place to another, as far as there are any."""
+        try:
+            return os.pread(self._fd, min(max(end - start, 0), MAX_OLDER_BYTES), max(start, 0))
+        except OSError:
+            return b""
 
     def _read(self, row: Row, offset: int) -> bytes | None:
         if offset + row.length > self._size:

@@ -10,6 +10,8 @@ from typing import BinaryIO, Final, NamedTuple
 
 from evidencesync.connection.event_log import Events
 from evidencesync.connection.sender_connection import SenderConnection
+from evidencesync.delta.patch import find_patch
+from evidencesync.delta.refine import piece_key
 from evidencesync.errors import (
     EvidenceSyncError,
     InvalidNameError,
@@ -26,7 +28,7 @@ from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, opened_file, st
 from evidencesync.files.folders import FolderStack
 from evidencesync.limits import KIB, MAX_KEPT_MANIFEST
 from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
-from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, LackKind, Rows, RowsAsk
+from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, LackKind, Patch, PatchAsk, Rows, RowsAsk
 from evidencesync.vault.layout import CHUNKS, DATA
 from evidencesync.vault.tree import TreeReader
 from evidencesync.vault.vault import Vault
@@ -96,6 +98,18 @@ class EvidenceSender:
         if count:
             self._answer(count, lacks, parts)
 
+    def send_patch(self, ask: PatchAsk, session: str) -> None:
+        """Sends what a part differs in from the pieces that the reader has. Raises as `send` does."""
+        self._enter(ask)
+        found = self._read(ask.path, ask.offset, ask.length)
+        if isinstance(found, _Lack):
+            self._connection.send(Patch([], 0, (found.kind, found.text)))
+            return
+        runs, fresh = find_patch(piece_key(session), ask.pieces, found)
+        self._bytes += len(fresh)
+        self._connection.send(Patch([*runs], len(fresh), None))
+        self._send_data(fresh)
+
     def send_rows(self, ask: RowsAsk) -> None:
         """Sends the rows of chunks of an acquisition. Where they cannot be opened, that is said: a restore is possible without.
 
@@ -123,11 +137,14 @@ class EvidenceSender:
 
     def _answer(self, count: int, lacks: list[tuple[int, LackKind, str]], parts: list[bytes]) -> None:
         self._connection.send(EvidenceParts(count, lacks))
-        view = memoryview(b"".join(parts))
+        self._send_data(b"".join(parts))
+
+    def _send_data(self, data: bytes) -> None:
+        view = memoryview(data)
         for at in range(0, len(view), MAX_DATA):
             self._connection.write(self._encoder.encode([view[at : at + MAX_DATA]]))
 
-    def _enter(self, ask: EvidenceAsk) -> None:
+    def _enter(self, ask: EvidenceAsk | PatchAsk) -> None:
         """Opens the acquisition that is asked for."""
         place = (ask.case, ask.item, ask.acquisition)
         if self._place == place:
@@ -143,7 +160,7 @@ class EvidenceSender:
         self._place = place
         self._events.record("read", what="evidence", case=ask.case, item=ask.item, acquisition=ask.acquisition)
 
-    def _opened(self, ask: EvidenceAsk | RowsAsk) -> FolderStack:
+    def _opened(self, ask: EvidenceAsk | PatchAsk | RowsAsk) -> FolderStack:
         """Opens the folder of an acquisition from the vault's root on, name by name, following no link."""
         if not self._shows_evidence:
             raise UntrustedSignerError(
@@ -203,7 +220,7 @@ def _read_at(fd: int, offset: int, length: int) -> bytes:
     return data
 
 
-def _not_there(ask: EvidenceAsk | RowsAsk, refused: OSError) -> EvidenceSyncError:
+def _not_there(ask: EvidenceAsk | PatchAsk | RowsAsk, refused: OSError) -> EvidenceSyncError:
     """Makes the error for an acquisition that cannot be opened: it is called gone only where it is."""
     if refused.errno not in _GONE:
         return storage_error(refused, f"open acquisition {ask.acquisition} of {safe_text(ask.case)} / {safe_text(ask.item)}")

@@ -15,7 +15,7 @@ from evidencesync.ingest.evidence import EvidenceSender
 from evidencesync.ingest.rights import Rights
 from evidencesync.ingest.room import PlannedPush, send_room
 from evidencesync.protocol.document_messages import AllManifestsAsk, DocumentsAsk, RoomAsk
-from evidencesync.protocol.evidence_messages import EvidenceAsk, RowsAsk
+from evidencesync.protocol.evidence_messages import EvidenceAsk, PatchAsk, RowsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message
 from evidencesync.protocol.messages import Alive, Failure, Message
@@ -91,6 +91,9 @@ class _Answers:
             case EvidenceAsk():
                 self.rights.require_shown("read", message.case)
                 self.evidence.send(message)
+            case PatchAsk():
+                self.rights.require_shown("read", message.case)
+                self.evidence.send_patch(message, self.reader.session)
             case RowsAsk():
                 self.rights.require_shown("read", message.case)
                 self.evidence.send_rows(message)

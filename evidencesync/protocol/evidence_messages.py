@@ -10,7 +10,11 @@ from evidencesync.limits import (
     MAX_EVIDENCE_PART,
     MAX_EVIDENCE_PARTS,
     MAX_KEPT_MANIFEST,
+    MAX_OLDER_PIECES,
+    MAX_PATCH_RUNS,
+    MAX_PATCHED,
     MAX_PATH,
+    PIECE_DIGEST,
 )
 from evidencesync.protocol.document_messages import Number
 from evidencesync.protocol.messages import U32, Message, Size
@@ -18,6 +22,8 @@ from evidencesync.protocol.messages import U32, Message, Size
 LackKind = Literal["gone", "shorter", "unreadable"]
 _Path = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
 _Length = Annotated[int, msgspec.Meta(ge=1, le=MAX_EVIDENCE_PART)]
+_Fresh = Annotated[int, msgspec.Meta(ge=0, le=MAX_PATCHED)]
+_Piece = Annotated[int, msgspec.Meta(ge=0, le=MAX_OLDER_PIECES)]
 _Place = Annotated[int, msgspec.Meta(ge=0, lt=MAX_EVIDENCE_PARTS)]
 
 
@@ -45,6 +51,32 @@ class EvidenceParts(Message, frozen=True):
         list[tuple[_Place, LackKind, Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TEXT)]]],
         msgspec.Meta(max_length=MAX_EVIDENCE_PARTS),
     ]
+
+
+class PatchAsk(Message, frozen=True):
+    """Asks for a part of a file by what it differs in from older bytes. From PATCH_VERSION on, and in the order of EvidenceAsk.
+
+    `pieces` names these, cut by content: 2 bytes length (little-endian) and 4 bytes digest each.
+    """
+
+    case: Number
+    item: Number
+    acquisition: U32
+    path: _Path
+    offset: Size
+    length: Annotated[int, msgspec.Meta(ge=1, le=MAX_PATCHED)]
+    pieces: Annotated[bytes, msgspec.Meta(min_length=2 + PIECE_DIGEST, max_length=(2 + PIECE_DIGEST) * MAX_OLDER_PIECES)]
+
+
+class Patch(Message, frozen=True):
+    """The answer to PatchAsk: runs of so many bytes of those that follow as data, and then so many older pieces from one on.
+
+    `lack`: in place of all that, why the part cannot be sent, as in EvidenceParts.
+    """
+
+    runs: Annotated[list[tuple[_Fresh, _Piece, _Piece]], msgspec.Meta(max_length=MAX_PATCH_RUNS)]
+    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_PATCHED)]
+    lack: tuple[LackKind, Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TEXT)]] | None
 
 
 class RowsAsk(Message, frozen=True):

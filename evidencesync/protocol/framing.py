@@ -81,6 +81,8 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     65: evidence_messages.EvidenceParts,
     66: evidence_messages.RowsAsk,
     67: evidence_messages.Rows,
+    68: evidence_messages.PatchAsk,
+    69: evidence_messages.Patch,
     70: pull_messages.SourceAsk,
     71: pull_messages.SourceOffer,
     72: pull_messages.Fetch,

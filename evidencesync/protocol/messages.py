@@ -58,6 +58,8 @@ ATTACH_VERSION: Final = 111
 """With its eleventh addition: in a custody session, Attach brings an authority's answer, which a record names."""
 TRUST_VERSION: Final = 112
 """With its twelfth addition: the purpose `trust`, in which an administrator changes whom a vault trusts."""
+PATCH_VERSION: Final = 113
+"""With its thirteenth addition: a reader that has an older state of a file is sent what differs (PatchAsk)."""
 VERSIONS: Final = (
     PROTOCOL_VERSION,
     PATIENT_VERSION,
@@ -72,6 +74,7 @@ VERSIONS: Final = (
     KEPT_VERSION,
     ATTACH_VERSION,
     TRUST_VERSION,
+    PATCH_VERSION,
 )
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""

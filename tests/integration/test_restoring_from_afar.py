@@ -13,8 +13,8 @@ from evidencesync.connection.link import Link, LocalLink
 from evidencesync.errors import DigestMismatchError, LinkLostError, MissingOrExtraError, NotThereError, VersionError
 from evidencesync.exit_codes import ExitCode
 from evidencesync.limits import MIB
-from evidencesync.protocol.evidence_messages import EvidenceAsk
-from evidencesync.protocol.messages import ASKING_VERSION, VERSIONS, Message
+from evidencesync.protocol.evidence_messages import EvidenceAsk, PatchAsk
+from evidencesync.protocol.messages import ASKING_VERSION, PATCH_VERSION, VERSIONS, Message
 from tests.corpus.lister import differences, list_folder
 from tests.support.bench_of_evidence import Bench, copy_of, make_bench
 from tests.support.far_restore import restore_far
@@ -141,6 +141,65 @@ def test_what_was_not_written_in_this_acquisition_is_found_in_a_basis_too(bench:
     done = restore_far(bench, tmp_path / "copy", acquisition=2, basis=tmp_path / "older")
     assert same(bench, tmp_path / "copy")
     assert 0 < done.counts.received <= 256 * 1024
+
+
+def edited(old: bytes) -> bytes:
+    """Here and there another sector, something inserted, and something cut out."""
+    new = bytearray(old)
+    for at in range(MIB // 2, len(old), MIB):
+        new[at : at + 512] = os.urandom(512)
+    new[3 * MIB : 3 * MIB] = b"inserted"
+    del new[2 * MIB : 2 * MIB + 100]
+    return bytes(new)
+
+
+def test_of_small_edits_only_pieces_travel(bench: Bench, tmp_path: Path) -> None:
+    """Of a large file, and of a small one, whatever was inserted or cut out."""
+    text = b"".join(b"line %d of a log\n" % number for number in range(6000))
+    (bench.source / "image").write_bytes(old := os.urandom(8 * MIB))
+    (bench.source / "log").write_bytes(text)
+    bench.push()
+    restore_far(bench, tmp_path / "older", acquisition=2)
+    (bench.source / "image").write_bytes(edited(old))
+    (bench.source / "log").write_bytes(text + b"one more\n")
+    bench.push()
+    done = restore_far(bench, tmp_path / "copy", acquisition=3, basis=tmp_path / "older")
+    assert same(bench, tmp_path / "copy")
+    assert done.counts.received < 10 * 6 * 1024, "some pieces of 1 KiB for each of ten edits; a chunk has 64"
+    whole = sum((bench.source / name).stat().st_size for name in ("image", "log"))
+    assert done.counts.basis > whole - 60 * 1024
+
+
+def test_an_older_vault_is_asked_for_whole_chunks(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    restore_far(bench, tmp_path / "older")
+    old = (bench.source / "folder" / "large").read_bytes()
+    (bench.source / "folder" / "large").write_bytes(new := edited(old))
+    bench.push()
+    monkeypatch.setattr("evidencesync.protocol.failures.VERSIONS", tuple(one for one in VERSIONS if one < PATCH_VERSION))
+    done = restore_far(bench, tmp_path / "copy", acquisition=2, basis=tmp_path / "older", paths=(b"folder/large",))
+    assert (tmp_path / "copy" / "folder" / "large").read_bytes() == new
+    assert 4 * 16 * 1024 < done.counts.received < LARGE
+
+
+def test_where_older_bytes_are_of_no_use_they_are_no_longer_named(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bench.source / "folder" / "large").write_bytes(os.urandom(20 * MIB))
+    bench.push()
+    older = tmp_path / "older" / "folder"
+    older.mkdir(parents=True)
+    (older / "large").write_bytes(os.urandom(20 * MIB))
+    named: list[int] = []
+    whole = PatchAsk
+
+    def counting(*fields: object) -> Message:
+        named.append(1)
+        return whole(*fields)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evidence, "PatchAsk", counting)
+    done = restore_far(bench, tmp_path / "copy", acquisition=2, basis=older.parent, paths=(b"folder/large",))
+    assert (done.counts.received, done.counts.basis) == (20 * MIB, 0)
+    assert 8 <= len(named) < 70  # of more than eighty; what was asked for ahead cannot be taken back
 
 
 @pytest.mark.parametrize("trouble", ["link", "folder", "shorter", "fifo", "none"])

@@ -22,7 +22,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.limits import MAX_EVIDENCE_PART, MAX_EVIDENCE_PARTS, MAX_FILE_SIZE, MIB
 from evidencesync.protocol.document_messages import DocumentsAsk
-from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Rows, RowsAsk
+from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Patch, PatchAsk, Rows, RowsAsk
 from evidencesync.protocol.framing import encode_frame
 from tests.support.bench_of_evidence import Bench, copy_of, make_bench, new_signer
 from tests.support.evidence_reader import EvidenceReader, parts_of
@@ -90,6 +90,22 @@ def test_a_path_that_leads_out_ends_the_session(bench: Bench, path: bytes) -> No
     reader = EvidenceReader(bench)
     reader.ask((path, 0, 1))
     assert isinstance(reader.ended(), PathEscapeError)
+
+
+def patch_ask(bench: Bench, path: bytes, pieces: bytes) -> PatchAsk:
+    return PatchAsk(bench.name.case.text, bench.name.item.text, 1, path, 0, 8, pieces)
+
+
+def test_a_patch_is_made_of_the_evidence_and_of_nothing_else(bench: Bench) -> None:
+    for path, error in ((b"../manifest.jsonl", PathEscapeError), (b"a", ProtocolError)):
+        reader = EvidenceReader(bench)
+        reader.send(patch_ask(bench, path, b"123456" if error is PathEscapeError else b"1234567"))
+        assert isinstance(reader.ended(), error)
+    reader = EvidenceReader(bench)
+    reader.send(patch_ask(bench, b"none", b"123456"), patch_ask(bench, b"a", b"123456"))
+    gone, made = reader.hear(Patch), reader.hear(Patch)
+    assert gone.lack is not None
+    assert (gone.lack[0], made) == ("gone", Patch([(8, 0, 0)], 8, None))
 
 
 @pytest.mark.parametrize("place", ["link", "linked/secret", "linked/../secret"])

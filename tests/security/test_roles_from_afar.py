@@ -16,7 +16,7 @@ from evidencesync.errors import EvidenceSyncError, NotAllowedError
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.ingest.rights import Rights
 from evidencesync.protocol.document_messages import AllManifestsAsk, DocumentBatch, DocumentsAsk, ManifestsAsk, RoomAsk, RoomShown
-from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Rows, RowsAsk
+from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Patch, PatchAsk, Rows, RowsAsk
 from evidencesync.protocol.failures import failure_of
 from evidencesync.protocol.messages import ASKING_VERSION, ROLES_VERSION, Alike, Failure, Message, Patience, Ready
 from evidencesync.protocol.verdict_messages import VerdictShown, VerifyAsk
@@ -56,6 +56,7 @@ def question(name: ItemName, of: str) -> Message:
         "manifests": ManifestsAsk(case, item, [0]),
         "all manifests": AllManifestsAsk(case, item),
         "evidence": EvidenceAsk(case, item, 1, [(b"a", 0, 10)]),
+        "patch": PatchAsk(case, item, 1, b"a", 0, 10, b"123456"),
         "rows": RowsAsk(case, item, 1),
         "room": RoomAsk(case, item),
         "verify": VerifyAsk(bytes(32), case, item, 1, all_digests=False),
@@ -67,6 +68,7 @@ NEEDED: dict[str, tuple[Role, type[Message]]] = {
     "manifests": ("read", DocumentBatch),
     "all manifests": ("read", DocumentBatch),
     "evidence": ("read", EvidenceParts),
+    "patch": ("read", Patch),
     "rows": ("read", Rows),
     "room": ("acquire", RoomShown),
     "verify": ("verify", VerdictShown),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from evidencesync.acquire import evidence
@@ -16,7 +18,7 @@ from evidencesync.errors import DigestMismatchError, EvidenceSyncError, LinkLost
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.limits import MIB
 from evidencesync.protocol.data_frames import DataDecoder
-from evidencesync.protocol.evidence_messages import EvidenceParts
+from evidencesync.protocol.evidence_messages import EvidenceParts, Patch
 from evidencesync.protocol.framing import DATA_FRAME, FrameDecoder, decode_message, encode_frame, frame_of
 from evidencesync.protocol.messages import PREAMBLE, Message, Status
 from evidencesync.vault.create import create_vault
@@ -47,7 +49,7 @@ class AlteredLink(LinkInBetween):
                     came: Message | bytes = bytes(self._decoder.decode(body))
                 else:
                     came = decode_message(number, body)
-                    self._begun = self._begun or isinstance(came, EvidenceParts)
+                    self._begun = self._begun or isinstance(came, EvidenceParts | Patch)
                 said += b"".join(self._alter(came)) if self._begun else encode_frame(number, bytes(body))
             if said:
                 return said
@@ -148,6 +150,79 @@ def test_an_answer_that_was_not_asked_for_ends_it(bench: Bench, tmp_path: Path, 
         yield as_it_is(false) if isinstance(came, EvidenceParts) else as_it_is(came)
 
     with pytest.raises((ProtocolError, LinkLostError)):
+        restore_altered(bench, tmp_path, alter)
+    assert nothing_left(tmp_path)
+
+
+# --- A basis, and patches that are none --------------------------------------------------------------------------------------
+
+
+def with_older(bench: Bench, folder: Path) -> Path:
+    """A folder with the files as they were, each with a few bytes changed."""
+    older = folder / "older"
+    older.mkdir()
+    for name in ("large", "one", "other"):
+        data = bytearray((bench.source / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (older / name).write_bytes(data)
+    return older
+
+
+def altered_patches(change: Callable[[Patch], Message]) -> Alter:
+    return lambda came: iter([as_it_is(change(came) if isinstance(came, Patch) else came)])
+
+
+def other_piece(patch: Patch) -> Message:
+    """Another of our pieces than belongs there, of the same length or not: the patch says so, and nothing shows it."""
+    return msgspec.structs.replace(patch, runs=[(fresh, first and first - 1, count) for fresh, first, count in patch.runs])
+
+
+def test_a_wrong_piece_of_the_basis_is_in_no_copy(bench: Bench, tmp_path: Path) -> None:
+    """It is another chunk than was asked for, and that one is asked for whole; or a part of another length, which ends it."""
+    older = with_older(bench, tmp_path)
+    with contextlib.suppress(ProtocolError):
+        restore_altered(bench, tmp_path, altered_patches(other_piece), basis=older)
+        assert (tmp_path / "copy" / "large").read_bytes() == (bench.source / "large").read_bytes()
+        return
+    assert nothing_left(tmp_path)
+
+
+def test_a_patch_that_makes_another_chunk_is_asked_for_whole(bench: Bench, tmp_path: Path) -> None:
+    """The bytes that follow are others: what is put together has not the chunk's digest, and travels once more, as it is."""
+    lied: list[bytes] = []
+
+    def alter(came: Message | bytes) -> Iterator[bytes]:
+        if isinstance(came, bytes) and not lied:
+            lied.append(came)
+            came = bytes([came[0] ^ 1]) + came[1:]
+        yield as_it_is(came)
+
+    restore_altered(bench, tmp_path, alter, basis=with_older(bench, tmp_path), paths=(b"large",))
+    assert (lied, (tmp_path / "copy" / "large").read_bytes()) == (lied[:1], (bench.source / "large").read_bytes())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: msgspec.structs.replace(patch, runs=[*patch.runs, (0, 0, 1)]),
+        lambda patch: msgspec.structs.replace(patch, runs=patch.runs[:-1]),
+        lambda patch: msgspec.structs.replace(patch, runs=[(0, 2048, 2048)] * 9),
+        lambda patch: msgspec.structs.replace(patch, lack=("gone", "and here it is")),
+        lambda patch: EvidenceParts(1, [(0, "gone", "")]),
+        lambda patch: Status("receiving", 0, 0),
+    ],
+)
+def test_what_is_no_patch_ends_it(bench: Bench, tmp_path: Path, change: Callable[[Patch], Message]) -> None:
+    with pytest.raises((ProtocolError, LinkLostError)):
+        restore_altered(bench, tmp_path, altered_patches(change), basis=with_older(bench, tmp_path))
+    assert nothing_left(tmp_path)
+
+
+def test_a_patch_that_nobody_asked_for_ends_it(bench: Bench, tmp_path: Path) -> None:
+    def alter(came: Message | bytes) -> Iterator[bytes]:
+        yield as_it_is(Patch([], 0, None) if isinstance(came, EvidenceParts) else came)
+
+    with pytest.raises(ProtocolError):
         restore_altered(bench, tmp_path, alter)
     assert nothing_left(tmp_path)
 

@@ -12,8 +12,7 @@ from evidencesync.acquire.local_basis import LocalBasis
 from evidencesync.delta.chunker import SegmentCutter
 from evidencesync.delta.rows import Row
 from evidencesync.errors import UsageError
-from evidencesync.evidence.digest import blake3_of
-from evidencesync.limits import MIB
+from evidencesync.limits import MIB, SMALL_FILE
 
 
 def rows_of(data: bytes) -> list[tuple[int, Row, bytes]]:
@@ -93,15 +92,15 @@ def test_a_read_error_is_no_error(old: bytes, basis: LocalBasis, monkeypatch: py
     monkeypatch.setattr(os, "preadv", failing)
     assert found_in(basis, old) == 0
     monkeypatch.setattr(os, "read", failing)
-    assert basis.read_whole(b"file", len(old), blake3_of(old).hex()) is None
+    assert basis.read_small(b"file") == b""
 
 
-def test_a_small_file_is_given_if_it_is_the_one(tmp_path: Path, basis: LocalBasis) -> None:
+def test_of_a_file_no_more_is_read_than_a_small_one_has(tmp_path: Path, basis: LocalBasis) -> None:
     (tmp_path / "small").write_bytes(b"abc")
-    assert basis.read_whole(b"small", 3, blake3_of(b"abc").hex()) == b"abc"
-    assert basis.read_whole(b"small", 3, blake3_of(b"abd").hex()) is None
-    assert basis.read_whole(b"small", 2, blake3_of(b"ab").hex()) is None
-    assert basis.read_whole(b"none", 3, blake3_of(b"abc").hex()) is None
+    (tmp_path / "larger").write_bytes(bytes(SMALL_FILE + 1))
+    assert basis.read_small(b"small") == b"abc"
+    assert basis.read_small(b"larger") == bytes(SMALL_FILE)
+    assert basis.read_small(b"none") == b""
     assert basis.open_file(b"none") is None
 
 
@@ -111,7 +110,7 @@ def test_nothing_outside_of_the_folder_is_read(tmp_path: Path, path: bytes) -> N
     (tmp_path / "in" / "a").mkdir(parents=True)
     (tmp_path / "in" / "link").symlink_to(tmp_path)
     basis = LocalBasis(os.fsencode(tmp_path / "in"))
-    assert basis.read_whole(path, 3, blake3_of(b"abc").hex()) is None
+    assert basis.read_small(path) == b""
     assert basis.open_file(path) is None
 
 

@@ -27,8 +27,11 @@ from evidencesync.limits import (
     MAX_HEADER_LINE,
     MAX_KEPT_MANIFEST,
     MAX_NAME,
+    MAX_OLDER_PIECES,
     MAX_PAGE,
     MAX_PAGE_LINES,
+    MAX_PATCH_RUNS,
+    MAX_PATCHED,
     MAX_PATH,
     MAX_PATTERN,
     MAX_PATTERNS,
@@ -57,7 +60,7 @@ from evidencesync.protocol.document_messages import (
     Stray,
     Unread,
 )
-from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Rows, RowsAsk
+from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Patch, PatchAsk, Rows, RowsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, HANDSHAKE, MESSAGE_TYPES, decode_message, encode_message
 from evidencesync.protocol.messages import (
@@ -155,6 +158,10 @@ EXAMPLES: list[Message] = [
         "c" * MAX_TITLE, "i" * MAX_TITLE, 2**32 - 1, [(b"p" * 1000, MAX_FILE_SIZE, MAX_EVIDENCE_PART)] * MAX_EVIDENCE_PARTS
     ),
     EvidenceParts(MAX_EVIDENCE_PARTS, []),
+    PatchAsk("c", "i", 1, b"p", 0, 1, b"123456"),
+    PatchAsk("c", "i", 1, b"p" * MAX_PATH, MAX_FILE_SIZE, MAX_PATCHED, bytes(6 * MAX_OLDER_PIECES)),
+    Patch([(0, 0, 1), (MAX_PATCHED, MAX_OLDER_PIECES, 0)], MAX_PATCHED, None),
+    Patch([], 0, ("gone", "m" * MAX_ERROR_TEXT)),
     EvidenceParts(2, [(0, "gone", "it is gone"), (1, "unreadable", "m" * MAX_ERROR_TEXT)]),
     RowsAsk("C1", "I1", 0),
     Rows(MAX_KEPT_MANIFEST),
@@ -343,6 +350,13 @@ BEYOND: list[tuple[Message, int, Any]] = [
     (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 3, [(b"a", -1, 1)]),
     (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 3, [(b"a", 0, 0)]),
     (EvidenceAsk("C1", "I1", 1, [(b"a", 0, 1)]), 3, [(b"a", 0, MAX_EVIDENCE_PART + 1)]),
+    (PatchAsk("c", "i", 1, b"p", 0, 1, b"123456"), 3, b""),
+    (PatchAsk("c", "i", 1, b"p", 0, 1, b"123456"), 5, MAX_PATCHED + 1),
+    (PatchAsk("c", "i", 1, b"p", 0, 1, b"123456"), 6, bytes(6 * MAX_OLDER_PIECES + 1)),
+    (Patch([], 0, None), 0, [(0, 0, 1)] * (MAX_PATCH_RUNS + 1)),
+    (Patch([], 0, None), 0, [(0, -1, 1)]),
+    (Patch([], 0, None), 1, MAX_PATCHED + 1),
+    (Patch([], 0, None), 2, ("secret", "")),
     (EvidenceParts(1, []), 0, 0),
     (EvidenceParts(1, []), 0, MAX_EVIDENCE_PARTS + 1),
     (EvidenceParts(1, []), 1, [(0, "secret", "")]),
