@@ -13,11 +13,11 @@ from evidencesync.custody.labels import agent_text, device_facts_text, digests_t
 from evidencesync.evidence.display import person_text, safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, size_text, time_text
 from evidencesync.report.blocks import Sink
-from evidencesync.report.custody_pages import timestamp_text
-from evidencesync.report.document import Acquisition, Item, Report
+from evidencesync.report.document import Acquisition, Item, Judgement, Report
 from evidencesync.report.exhibits import gaps_text, not_read_again
 from evidencesync.report.places import shown_path
 from evidencesync.report.texts import WORDS
+from evidencesync.report.timestamps import is_checked, timestamp_text
 from evidencesync.report.verdicts import digests_left
 
 Kind = Literal["certificate", "statement"]
@@ -131,13 +131,13 @@ def _checked(report: Report) -> str:
 
 def _facts(report: Report, item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
     """Facts from signed documents that were verified. A blank for each where they were not, or where a document has none."""
-    known = dict(_known(item, one)) if _is_verified(report) and one.problem is None else {}
+    known = dict(_known(report.judgement, item, one)) if _is_verified(report) and one.problem is None else {}
     for label in _LABELS:
         yield label, known.pop(label, "") or BLANK
     yield from known.items()
 
 
-def _known(item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
+def _known(judgement: Judgement, item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
     header, footer, receipt = one.header, one.footer, one.receipt
     if header is None or footer is None or receipt is None:
         return
@@ -146,7 +146,8 @@ def _known(item: Item, one: Acquisition) -> Iterator[tuple[str, str]]:
     yield "Organisation", safe_text(header.examiner.organisation or "", 400)
     yield "Started", time_text(header.started)
     yield "Received and stored", time_text(receipt.finished)
-    yield "Trusted timestamp", timestamp_text(item, one)
+    if not one.timestamped or is_checked(judgement, item, one.number):  # what nobody has checked is no fact
+        yield "Trusted timestamp", timestamp_text(judgement, item, one)
     yield "Tool", f"{safe_text(header.method.tool, 200)} {safe_text(header.method.version, 200)}"
     yield "Command", shell_text(*header.method.command_line)
     if header.agent is not None:

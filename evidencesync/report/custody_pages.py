@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.evidence.display import person_text, safe_text
@@ -10,8 +10,9 @@ from evidencesync.evidence.number_format import time_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import Column, Fact, Paragraph, Section, Table
 from evidencesync.report.charts import custody_timeline
-from evidencesync.report.document import Acquisition, CustodyStep, HandOver, Item
-from evidencesync.report.record_texts import message_text, record_text, value_text
+from evidencesync.report.document import CustodyStep, HandOver, Item, Judgement
+from evidencesync.report.record_texts import message_text, record_text
+from evidencesync.report.timestamps import authority_text
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import CustodyRecord
@@ -41,24 +42,12 @@ def sealing_record(item: Item) -> CustodyRecord | None:
     return next((record for record in _records(item) if record.type == "sealed"), None)
 
 
-def timestamp_text(item: Item, one: Acquisition) -> str:
-    """Says when an acquisition existed, by whose word and in which record, by its timestamp; or that it has none."""
-    if not one.timestamped:
-        return "none"
-    stamps = [record for record in _records(item) if record.type == "timestamped" and record.acquisition == one.number]
-    if not stamps:
-        return "there is one, which no custody record states"
-    last = stamps[-1]
-    when, whose = (value_text(name, last.details.get(name, "")) for name in ("gen_time", "authority"))
-    return f"{when}, stated by {whose} (custody record {last.sequence})"
-
-
-def custody_section(anchor: str, item: Item) -> Section:
+def custody_section(anchor: str, item: Item, judgement: Judgement) -> Section:
     """The time line, and all records."""
     if not item.custody:
         return Section("Custody", 3, f"{anchor}-custody", [Paragraph("The custody records cannot be read.", "warning")])
     corrected = _corrections(item)
-    rows = [_row(step, corrected.get(step.sequence, [])) for step in item.custody]
+    rows = [_row(step, _remark(step, corrected, item, judgement)) for step in item.custody]
     columns = [
         Column("No.", "number", 2),
         Column("Record", "text", 5),
@@ -91,7 +80,16 @@ def _open(handed: HandOver) -> Fact:
     return Fact("Hand-over", f"open since custody record {handed.record}: {who_to_whom}, who has not accepted it")
 
 
-def _row(step: CustodyStep, corrected_by: list[int]) -> list[str]:
+def _remark(step: CustodyStep, corrected: Mapping[int, list[int]], item: Item, judgement: Judgement) -> str:
+    """What is known of a statement beside the record itself: what corrects it, and who checked a timestamp."""
+    record, by = step.record, corrected.get(step.sequence)
+    said = [f"corrected by record {', '.join(map(str, by))}"] if by else []
+    if record is not None and record.type == "timestamped" and record.acquisition is not None:
+        said.append(authority_text(judgement, item, record.acquisition))
+    return "".join(f" [{one}]" for one in said)
+
+
+def _row(step: CustodyStep, remark: str) -> list[str]:
     state = {"good": "✓ good", "refused": "✗ refused", "not-checked": "? not checked"}[step.signature]
     record = step.record
     # a good signature is by the key that the record names
@@ -104,12 +102,11 @@ def _row(step: CustodyStep, corrected_by: list[int]) -> list[str]:
     about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
     organisation = f", {safe_text(record.actor.organisation)}" if record.actor.organisation else ""
     who = f"{person_text(record.actor.name, record.actor.principal)}{organisation}"
-    correction = f" [corrected by record {', '.join(map(str, corrected_by))}]" if corrected_by else ""
     return [
         str(step.sequence),
         f"{record.type.replace('-', ' ')}{about}",
         time_text(record.time).removesuffix(" UTC"),
         who,
-        (record_text(record) or "-") + correction,
+        (record_text(record) or "-") + remark,
         signature,
     ]

@@ -25,7 +25,7 @@ from evidencesync.report.blocks import (
 )
 from evidencesync.report.captured import captured_facts
 from evidencesync.report.charts import new_and_reused, sizes_by_type, strip_map
-from evidencesync.report.custody_pages import custody_section, holding_facts, timestamp_text
+from evidencesync.report.custody_pages import custody_section, holding_facts
 from evidencesync.report.document import (
     Acquisition,
     Contents,
@@ -40,6 +40,7 @@ from evidencesync.report.document import (
 )
 from evidencesync.report.places import evidence_place, shown_path
 from evidencesync.report.record_texts import message_text
+from evidencesync.report.timestamps import timestamp_text
 from evidencesync.report.verdicts import errors_about, mark, place_text, some_text
 from evidencesync.report.volumes import ShownItem
 from evidencesync.verify.findings import Finding
@@ -60,10 +61,10 @@ def exhibit_sections(shown: ShownItem, judgement: Judgement) -> Iterator[Section
     for one in shown.acquisitions:
         name, errors = f"{anchor}-{one.number}", errors_about(judgement, item, one.number)
         charted_in = charted.setdefault(tuple(one.contents.types), one.number)
-        blocks = [*_errors(errors), *_acquisition(name, item, one, errors, charted_in)]
+        blocks = [*_errors(errors), *_acquisition(name, item, one, errors, charted_in, judgement)]
         yield Section(f"Acquisition {one.number}", 3, name, blocks)
     if shown.begins:
-        yield custody_section(anchor, item)
+        yield custody_section(anchor, item, judgement)
     for differences in shown.differences:
         title = f"Differences between acquisitions {differences.earlier} and {differences.later}"
         yield Section(title, 3, f"{anchor}-diff-{differences.later}", list(_differences(differences)))
@@ -124,14 +125,16 @@ def _damaged(errors: list[Finding], pair: PathPair) -> list[tuple[int, int]]:
     ]
 
 
-def _acquisition(anchor: str, item: Item, one: Acquisition, errors: list[Finding], charted_in: int) -> Iterator[AnyBlock]:
+def _acquisition(
+    anchor: str, item: Item, one: Acquisition, errors: list[Finding], charted_in: int, judgement: Judgement
+) -> Iterator[AnyBlock]:
     """What stands on its page. `charted_in`: the first acquisition with the same sizes by type, whose page has the chart."""
     if one.problem is not None:
         yield Paragraph(f"A document of this acquisition cannot be read: {message_text(one.problem)}.", "warning")
     if one.contents.problem is not None:
         yield Paragraph(f"The manifest cannot be read to its end: {message_text(one.contents.problem)}.", "warning")
     header = _header_facts(one.header, one.footer) if one.header is not None else []
-    yield Facts([*_manifest_facts(item, one), *header], texts.MADE)
+    yield Facts([*_manifest_facts(judgement, item, one), *header], texts.MADE)
     if one.header is not None:
         yield from _filters(one.header, one.contents)
     if one.receipt is not None:
@@ -146,7 +149,7 @@ def _acquisition(anchor: str, item: Item, one: Acquisition, errors: list[Finding
         yield strip_map(f"{anchor}-map-{number}", one.number, file, _damaged(errors, file.file))
 
 
-def _manifest_facts(item: Item, one: Acquisition) -> Iterator[Fact]:
+def _manifest_facts(judgement: Judgement, item: Item, one: Acquisition) -> Iterator[Fact]:
     yield Fact("Fingerprint for the notebook", one.fingerprint or "cannot be read", exact=True)
     yield Fact("SHA-256 of the manifest", one.contents.manifest_sha256 or "cannot be read", exact=True)
     if one.footer is not None:
@@ -157,7 +160,7 @@ def _manifest_facts(item: Item, one: Acquisition) -> Iterator[Fact]:
         yield Fact("Gaps at the source", gaps_text(one))
         if (earlier := not_read_again(item, one)) is not None:
             yield Fact("Not read again", earlier)
-    yield Fact("Trusted timestamp", timestamp_text(item, one))
+    yield Fact("Timestamp", timestamp_text(judgement, item, one))
 
 
 def _header_facts(header: ManifestHeader, footer: ManifestFooter | None) -> Iterator[Fact]:

@@ -91,6 +91,12 @@ NOT_TAKEN: Final = {
     "disk": "not taken: SHA-256 is then the statement of the source alone",
 }
 
+AUTHORITY_CHECKED: Final = "its authority was checked: it leads to a root certificate that was given"
+AUTHORITY_BY_VAULT: Final = "its authority was checked by the vault alone"
+AUTHORITY_NO_ROOT: Final = "authority NOT CHECKED (no --tsa-root): anybody can make a timestamp with any name and time"
+AUTHORITY_NOT_CHECKED: Final = "authority NOT CHECKED"
+TIMESTAMP_WRONG: Final = "{mark} not a good timestamp: see Findings"
+
 NO_GAPS: Final = "none: all that was to be read was read whole, and nothing changed while it was read"
 NOT_FILTERED: Final = "nothing: there were no filters"
 FILTERED: Final = "{what}; filters were set for {acquisitions}, whose pages have the rules"
@@ -170,7 +176,7 @@ LIMITS: Final[list[str]] = [
         "A chain of records cannot show that its end was cut off. Compare the chain heads with one that was kept elsewhere: "
         "a receipt, a notebook, an earlier report."
     ),
-    "Times are those of the clocks of the machines that wrote them, unless a timestamp of an authority is named.",
+    "Times are those of the clocks of the machines that wrote them, unless a timestamp is named whose authority was checked.",
     "A signature shows that a key was used, not who used it.",
     "Strip maps are made from the recipes that were stored with an acquisition. They show where to look; they prove nothing.",
     "File types are told by the ending of a name, and by nothing else.",

@@ -103,7 +103,7 @@ def digests_left(report: Report) -> list[str]:
 
 def errors_about(judgement: Judgement, item: Item, number: int) -> list[Finding]:
     """The errors about an acquisition; none where the verdict is not about what is shown."""
-    about = _about(judgement, item, number) if judgement.state != "not-verified" else []
+    about = findings_of(judgement, item, number) if judgement.state != "not-verified" else []
     return [finding for finding in about if finding.severity == "error"]
 
 
@@ -118,7 +118,8 @@ def path_remarks(judgement: Judgement, item: Item, number: int) -> dict[bytes, s
     return remarks
 
 
-def _about(judgement: Judgement, item: Item, number: int | None) -> list[Finding]:
+def findings_of(judgement: Judgement, item: Item, number: int | None) -> list[Finding]:
+    """All findings about an acquisition, or without a number about its item as a whole."""
     case_folder, item_folder = item.folder.split("/")[-2:]
     return [
         finding
@@ -129,7 +130,7 @@ def _about(judgement: Judgement, item: Item, number: int | None) -> list[Finding
 
 def findings_about(judgement: Judgement, item: Item, number: int | None) -> str:
     """The errors and warnings about an acquisition, or without a number about its item as a whole."""
-    about = [finding for finding in _about(judgement, item, number) if finding.severity != "info"]
+    about = [finding for finding in findings_of(judgement, item, number) if finding.severity != "info"]
     if about:
         return f"{mark(about)} {severities_text(about)}"
     if judgement.state == "not-verified":

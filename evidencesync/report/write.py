@@ -24,6 +24,7 @@ from evidencesync.report.gather import Gathered
 from evidencesync.report.html_report import write_html
 from evidencesync.report.manifests import manifest_lines
 from evidencesync.report.pdf_report import write_pdf
+from evidencesync.report.timestamps import timestamps_text
 from evidencesync.report.verdicts import (
     all_findings_text,
     by_vault_text,
@@ -153,6 +154,7 @@ def _first_facts(report: Report) -> list[Fact]:
         *([Fact("Custody", custody)] if (custody := some_text(_held(report.items))) else []),
         Fact("Gaps at the source", _gaps(report.items)),
         Fact("Left out by filters", _filtered(report.items)),
+        Fact("Timestamps", timestamps_text(judgement, report.items)),
         Fact("Trust", texts.OUTSIDE_LIST if judgement.trust == "outside" else texts.OWN_LIST),
         Fact("Vault", f"{safe_text(report.vault.name, 200)} ({report.vault.vault_id})"),
         Fact("Report made", f"{time_text(report.made_at)}, by {report.tool} {report.version}"),

@@ -87,6 +87,11 @@ def test_request_carried_away_answered_attached_shown_and_verified(lab: Lab, aut
     assert lab.run("verify", "vault", "--require-timestamp").code == 2
     assert lab.run("verify", "vault").code == 0
 
+    for name, said in (("checked", ["--tsa-root", "root.pem"]), ("unchecked", [])):
+        assert lab.run("report", "vault", "--case", ITEM[1], "-o", f"{name}.html", *said).code == 0
+        page = (lab.folder / f"{name}.html").read_text("utf-8")
+        assert ("authority NOT CHECKED (no --tsa-root)" in page, "its authority was checked" in page) == (not said, bool(said))
+
     lab.write("more", b"a second acquisition")
     assert lab.push().code == 0, "the chain goes on after a record that is not about a transfer"
     assert lab.run("verify", "vault", "--tsa-root", "root.pem").code == 0

@@ -13,11 +13,11 @@ import pytest
 from evidencesync.cli.app import main
 from evidencesync.custody.documents import Earlier
 from evidencesync.report.certificate import ALL_NAMES, BLANK, write_certificate
-from evidencesync.report.custody_pages import timestamp_text
 from evidencesync.report.document import FlaggedEntry, PathPair, Report
 from evidencesync.report.gather import VerdictSource, gather
 from evidencesync.report.judging import ReportScope
 from evidencesync.verify.audit import audit_vault
+from evidencesync.verify.findings import Finding
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.moments import LONG_AFTER_NS
 
@@ -61,12 +61,21 @@ def test_what_was_verified_is_filled_in_and_whoever_will_sign_is_blank(report: R
     assert ("902(14)" in text, "1746" in text) == ((True, True) if kind == "certificate" else (False, False))
 
 
-def test_the_schedule_says_of_a_timestamp_what_the_report_says(report: Report) -> None:
+def test_the_schedule_states_a_timestamp_only_if_its_authority_was_checked(report: Report) -> None:
     assert "Trusted timestamp: none\\par" in draft(report)
     (one,) = report.items[0].acquisitions
     stamped = msgspec.structs.replace(one, timestamped=True)
     item = msgspec.structs.replace(report.items[0], acquisitions=[stamped])
-    assert f"Trusted timestamp: {timestamp_text(item, stamped)}\\par" in draft(msgspec.structs.replace(report, items=[item]))
+
+    def said(slug: str) -> str:
+        finding = Finding(12, "info", slug, item.case, item.item, 1, None, None, None, None, "said")
+        judgement = msgspec.structs.replace(report.judgement, findings=[finding])
+        text = draft(msgspec.structs.replace(report, items=[item], judgement=judgement))
+        (line,) = [line for line in text.splitlines() if "Trusted timestamp" in line]
+        return line
+
+    assert said("authority-not-checked").endswith(f"Trusted timestamp: {BLANK}\\par")
+    assert "its authority was checked" in said("timestamp")
 
 
 @pytest.mark.parametrize("state", ["fail", "incomplete", "not-verified"])

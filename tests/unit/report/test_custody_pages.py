@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pytest
-
 from evidencesync.custody.documents import CustodyRecord, Person, RecordType
 from evidencesync.report.blocks import Table
-from evidencesync.report.custody_pages import custody_section, holding_facts, timestamp_text
-from evidencesync.report.document import Acquisition, Contents, CustodyStep, Item, SignatureState
+from evidencesync.report.custody_pages import custody_section, holding_facts
+from evidencesync.report.document import CustodyStep, Item, SignatureState
+from tests.unit.report.test_timestamps import judged
 
 _DAY = "2026-06-0{}T10:00:00.000000Z"
 
@@ -37,11 +36,6 @@ def _item(*custody: CustodyStep) -> Item:
     return Item("C", "I", "cases/C/I", None, [], None, None, list(custody), [], [], None)
 
 
-def _acquisition(*, timestamped: bool) -> Acquisition:
-    contents = Contents(None, 0, [], [], 0, {}, [], 0, 0, None)
-    return Acquisition(1, None, None, None, None, contents, [], [], timestamped, None)
-
-
 def test_an_item_that_is_sealed_says_since_when_on_its_own_page() -> None:
     (fact,) = holding_facts(_item(_step(1, "noted"), _step(2, "sealed")))
     assert (fact.label, fact.value) == (
@@ -54,19 +48,6 @@ def test_an_item_that_is_sealed_says_since_when_on_its_own_page() -> None:
 def test_a_record_that_was_corrected_names_each_correction() -> None:
     wrong, right = _step(1, "noted", {"text": "x"}), {"record": "1", "text": "y"}
     item = _item(wrong, _step(2, "corrected", right), _step(3, "corrected", right), _step(4, "corrected", right, "refused"))
-    (table,) = (block for block in custody_section("a", item).blocks if isinstance(block, Table))
+    (table,) = (block for block in custody_section("a", item, judged()).blocks if isinstance(block, Table))
     assert str(table.rows[0][4]).endswith(" [corrected by record 2, 3]")
     assert "[corrected" not in str(table.rows[1:])
-
-
-@pytest.mark.parametrize(
-    ("details", "said"),
-    [
-        ({"gen_time": _DAY.format(1), "authority": "TSA"}, "2026-06-01 10:00:00 UTC, stated by TSA (custody record 1)"),
-        (None, "there is one, which no custody record states"),
-    ],
-)
-def test_a_timestamp_is_shown_with_its_time_and_authority(details: Mapping[str, str] | None, said: str) -> None:
-    item = _item(*([_step(1, "timestamped", details)] if details else []))
-    assert timestamp_text(item, _acquisition(timestamped=True)) == said
-    assert timestamp_text(item, _acquisition(timestamped=False)) == "none"
