@@ -55,6 +55,7 @@ from evidencesync.protocol.pull_messages import (
     SourceEnd,
     SourceOffer,
     SourceSeen,
+    SourceSeenHoles,
 )
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.salvage import OnReadError
@@ -73,7 +74,7 @@ _PASSED_ON: Final = frozenset(
         if kind in (Files, Open, Resembles, SegmentOffer, Chunks, SegmentData, ChunkData, Close, Pieces)
     }
 )
-_SAYS_NOTHING: Final = frozenset(number for number, kind in MESSAGE_TYPES.items() if kind in (Alive, SourceSeen))
+_SAYS_NOTHING: Final = frozenset(number for number, kind in MESSAGE_TYPES.items() if kind in (Alive, SourceSeen, SourceSeenHoles))
 
 
 class RemoteSource:
@@ -193,6 +194,7 @@ class RemoteSource:
         progress.files, progress.hole_bytes, progress.bad_bytes = seen.files, seen.hole_bytes, seen.bad_bytes
         progress.take_stored(seen.stored_bytes, max(seen.stored_bytes - seen.sent_bytes, 0), seen.sent_bytes, 0)
         progress.total_files, progress.total_bytes, progress.path = seen.total_files, seen.total_bytes, seen.path
+        progress.total_hole_bytes = seen.total_hole_bytes if isinstance(seen, SourceSeenHoles) else None
 
 
 def wish_for(

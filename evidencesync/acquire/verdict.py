@@ -20,12 +20,19 @@ from evidencesync.connection.waiting import Standstill
 from evidencesync.custody.documents import VERDICT_NAMESPACE
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import SigningKey, verify_signature
-from evidencesync.errors import BusyError, LinkLostError, ProtocolError, SignatureError, VersionError
+from evidencesync.errors import BusyError, LinkLostError, ProtocolError, SignatureError, UntrustedSignerError, VersionError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import KIB, LEAST_WORK_RATE, MAX_STANDSTILL_SECONDS, NONCE
-from evidencesync.protocol.messages import ASKING_VERSION, Welcome
-from evidencesync.protocol.verdict_messages import Checking, VerdictShown, VerifyAsk
+from evidencesync.protocol.messages import ASKING_VERSION, HOLES_VERSION, Welcome
+from evidencesync.protocol.verdict_messages import (
+    Checking,
+    CheckingHoles,
+    RecordAllowed,
+    RecordAsk,
+    VerdictShown,
+    VerifyAsk,
+)
 from evidencesync.verify.audit import AuditScope
 from evidencesync.verify.context import VerifyProgress
 from evidencesync.verify.vault_verdict import Question, VaultVerdict, decode_verdict
@@ -44,6 +51,8 @@ class VerdictRequest:
     all_digests: bool = False
     timeout_seconds: float = 60.0
     retries: int = 0
+    to_record: str | None = None
+    """The verdict is to be recorded: whether that will be refused is asked first. What to say of it then, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,8 @@ def _ask(opened: ReadingSession, request: VerdictRequest, progress: VerifyProgre
                 f"the vault's evidencesync ({safe_text(session.welcome.tool, 60)}) cannot verify for who asks from afar",
                 hint="Update it there, or run the command on the vault's machine.",
             )
+        if request.to_record is not None and session.welcome.version >= HOLES_VERSION:
+            _require_recorder(session, scope.case, request.to_record)
         session.ask(VerifyAsk(nonce, scope.case, scope.item, scope.acquisition, request.all_digests))
         shown = _await_verdict(session, progress, request.timeout_seconds)
         document = b"".join(session.data(shown.size))
@@ -102,13 +113,30 @@ def _ask(opened: ReadingSession, request: VerdictRequest, progress: VerifyProgre
     return SignedVerdict(_checked(document, shown.signature, session.welcome, request, asked), document, shown.signature)
 
 
+def _require_recorder(session: ReadingSession, case: str | None, said: str) -> None:
+    """Raises what the vault will refuse a record with, before a check that may take hours."""
+    try:
+        session.ask(RecordAsk(case))
+        session.expect(RecordAllowed)
+    except UntrustedSignerError as error:
+        error.hint = said if error.hint is None else f"{said} {error.hint}"
+        raise
+
+
+def note_checking(progress: VerifyProgress, said: Checking) -> None:
+    """Takes over what a vault says of how far it is."""
+    progress.files, progress.bytes = said.files, said.bytes
+    progress.total_files, progress.total_bytes = said.total_files, said.total_bytes
+    if isinstance(said, CheckingHoles):
+        progress.hole_bytes, progress.total_hole_bytes = said.hole_bytes, said.total_hole_bytes
+    progress.place = safe_text(said.place)
+
+
 def _await_verdict(session: ReadingSession, progress: VerifyProgress, timeout_seconds: float) -> VerdictShown:
     """Waits for as long as the vault says that it gets on. Raises LinkLostError for one that says so and does nothing."""
     standstill = Standstill("the vault's end", MAX_STANDSTILL_SECONDS, timeout_seconds)
     while isinstance(said := session.expect(VerdictShown, Checking), Checking):
-        progress.files, progress.bytes = said.files, said.bytes
-        progress.total_files, progress.total_bytes = said.total_files, said.total_bytes
-        progress.place = safe_text(said.place)
+        note_checking(progress, said)
         standstill.show(said.bytes + said.files * _FILE, LEAST_WORK_RATE)
         standstill.go_on()
     if not isinstance(said, VerdictShown):

@@ -49,11 +49,12 @@ def verify_afar(
     *,
     all_digests: bool,
     output: str | None,
+    to_record: str | None = None,
 ) -> tuple[FarVerdict, ExitCode]:
     """Has a far vault verified, and compares its verdict with what this machine remembers of the vault.
 
-    `output`: the file in which the signed verdict is kept; also returns the exit code of keeping it. Raises what the vault
-    refuses us with, and what is wrong with its answer.
+    `to_record`: see VerdictRequest. `output`: the file in which the signed verdict is kept; also returns the exit code of keeping
+    it. Raises what the vault refuses us with, and what is wrong with its answer.
     """
     from evidencesync.acquire.custody import RETRIES
     from evidencesync.acquire.verdict import VerdictRequest
@@ -74,6 +75,7 @@ def verify_afar(
             all_digests=all_digests,
             timeout_seconds=ssh.timeout_seconds(run.settings),
             retries=RETRIES,
+            to_record=to_record,
         )
         signed = _ask(run, connecting(run, address, ssh), request, recalled.recall_before)
         verdict = compared(signed.verdict, recalled, time.time_ns())

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 _WORST_FIRST: Final = ("error", "warning", "info")
 _MANY: Final = {"error": "errors", "warning": "warnings", "info": "info"}
+_ONLY_CHECKED: Final = "Without --record it is only checked."
 _SHOWN_OF_A_KIND: Final = 10  # warnings: one command may have changed the modes of a million files
 _WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE"}
 
@@ -188,7 +189,7 @@ def _verify_here(
 def _require_recorder(load_trust: Callable[[], TrustLists], verifier: Verifier, part: PartChoice) -> None:
     from evidencesync.cli.verify_record import require_recorder
 
-    require_recorder(load_trust, verifier, part.case, "Without --record it is only checked.")
+    require_recorder(load_trust, verifier, part.case, _ONLY_CHECKED)
 
 
 def _conclude(
@@ -235,7 +236,10 @@ def _verify_afar(
     verifier = verifier_with(run, recording, ssh.identity_file(run.settings)) if recording.record else None
     address, reader = vault_address(vault), recording if verifier is None else verifier.signer
     if own is None:
-        verdict, kept = verify_afar(run, address, part, reader, ssh, all_digests=checks.all_digests, output=result.output)
+        said = None if verifier is None else _ONLY_CHECKED
+        verdict, kept = verify_afar(
+            run, address, part, reader, ssh, all_digests=checks.all_digests, output=result.output, to_record=said
+        )
     else:
         with fetched_vault(run, vault, part, reader, ssh) as readable:
             if verifier is not None:

@@ -134,20 +134,14 @@ def require_recorder(load_trust: Callable[[], TrustLists], verifier: Verifier, c
     """
     import time
 
-    from evidencesync.custody.documents import CUSTODY_NAMESPACE
     from evidencesync.errors import UntrustedSignerError
 
     try:
         trust = load_trust()
     except EvidenceSyncError:
         return
-    key, now_ns = verifier.signer.public_key, time.time_ns()
     try:
-        trust.principal_for(key, CUSTODY_NAMESPACE, now_ns)
-        if case is None:
-            trust.check_somewhere(key, ("custody",), now_ns)
-        else:
-            trust.check_role(key, ("custody",), case, now_ns)
+        trust.check_recorder(verifier.signer.public_key, case, time.time_ns())
     except UntrustedSignerError as error:
         if error.hint == UntrustedSignerError.default_hint:  # said of the keys of others in another way
             error.hint = f"{without} {UntrustedSignerError.default_hint}"

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.patterns import fits
 from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64
 from evidencesync.custody.roles import EVERYTHING, Grant, Role, Roles
@@ -239,6 +240,17 @@ class TrustLists(msgspec.Struct, frozen=True):
                 key, ["may not change trust from afar: nobody has said so, and the vault is older than roles"], at_ns
             )
         self.check_role(key, ("admin",), None, at_ns)
+
+    def check_recorder(self, key: PublicKey, case: str | None, at_ns: int) -> None:
+        """Checks that a key may sign custody records of a case now (case None: of any case).
+
+        Raises UntrustedSignerError, NotAllowedError.
+        """
+        self.principal_for(key, CUSTODY_NAMESPACE, at_ns)
+        if case is None:
+            self.check_somewhere(key, ("custody",), at_ns)
+        else:
+            self.check_role(key, ("custody",), case, at_ns)
 
     def _require_one(self, key: PublicKey, reasons: Sequence[str | None], at_ns: int) -> None:
         if None not in reasons:

@@ -73,6 +73,16 @@ class EvidenceSender:
         self._files = self._bytes = 0
         self._reader = self._place = None
 
+    def answer(self, ask: EvidenceAsk | PatchAsk | RowsAsk, session: str) -> None:
+        """Answers one question of a session. Raises as what answers it does."""
+        match ask:
+            case EvidenceAsk():
+                self.send(ask)
+            case PatchAsk():
+                self.send_patch(ask, session)
+            case RowsAsk():
+                self.send_rows(ask)
+
     def send(self, ask: EvidenceAsk) -> None:
         """Sends the parts that are asked for, in their order. What is wrong with one file is said in place of its part.
 

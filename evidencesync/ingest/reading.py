@@ -18,9 +18,9 @@ from evidencesync.protocol.document_messages import AllManifestsAsk, DocumentsAs
 from evidencesync.protocol.evidence_messages import EvidenceAsk, PatchAsk, RowsAsk
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import DATA_FRAME, decode_message
-from evidencesync.protocol.messages import Alive, Failure, Message
+from evidencesync.protocol.messages import HOLES_VERSION, Alive, Failure, Message
 from evidencesync.protocol.trust_messages import OwnDocumentsAsk
-from evidencesync.protocol.verdict_messages import VerifyAsk
+from evidencesync.protocol.verdict_messages import RecordAllowed, RecordAsk, VerifyAsk
 from evidencesync.vault.vault import Vault
 
 
@@ -87,16 +87,14 @@ class _Answers:
 
                 about = {"case": message.case, "item": message.item, "acquisition": message.acquisition}
                 self.terms.events.record("read", what="verdict", **about)
-                send_verdict(self.connection, self.vault, self.reader, message, self.terms.now)
-            case EvidenceAsk():
+                tells_holes = self.terms.version >= HOLES_VERSION
+                send_verdict(self.connection, self.vault, self.reader, message, self.terms.now, tells_holes=tells_holes)
+            case RecordAsk():
+                self.rights.require_recorder(message.case)
+                self.connection.send(RecordAllowed())
+            case EvidenceAsk() | PatchAsk() | RowsAsk():
                 self.rights.require_shown("read", message.case)
-                self.evidence.send(message)
-            case PatchAsk():
-                self.rights.require_shown("read", message.case)
-                self.evidence.send_patch(message, self.reader.session)
-            case RowsAsk():
-                self.rights.require_shown("read", message.case)
-                self.evidence.send_rows(message)
+                self.evidence.answer(message, self.reader.session)
             case RoomAsk():
                 self.rights.require("acquire", message.case)
                 self.terms.events.record("read", what="room", case=message.case, item=message.item)

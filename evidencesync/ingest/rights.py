@@ -59,6 +59,11 @@ class Rights:
         now = self._now()
         self._lists(now).check_admin(self._key, now)
 
+    def require_recorder(self, case: str | None) -> None:
+        """Raises NotAllowedError, UntrustedSignerError where the key may add no custody record in a case now (None: in any)."""
+        now = self._now()
+        self._lists(now).check_recorder(self._key, case, now)
+
     @property
     def are_bound(self) -> bool:
         """Whether the key is bound to some cases."""

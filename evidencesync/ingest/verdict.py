@@ -31,7 +31,7 @@ from evidencesync.ingest.rights import Rights
 from evidencesync.limits import MAX_FILE_SIZE
 from evidencesync.localstate.heads import NoMemory, RememberedHead
 from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
-from evidencesync.protocol.verdict_messages import Checking, VerdictShown, VerifyAsk
+from evidencesync.protocol.verdict_messages import Checking, CheckingHoles, VerdictShown, VerifyAsk
 from evidencesync.vault.absent import SEE_LIST
 from evidencesync.vault.catalog import is_folder
 from evidencesync.vault.layout import VAULT_KEY
@@ -48,8 +48,10 @@ _LOCK: Final = struct.Struct("hhqqi")  # struct flock of fcntl(2)
 _LOCK_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def send_verdict(connection: SenderConnection, vault: Vault, reader: Reader, ask: VerifyAsk, now: Callable[[], int]) -> None:
-    """Verifies what is asked, and sends the signed verdict.
+def send_verdict(
+    connection: SenderConnection, vault: Vault, reader: Reader, ask: VerifyAsk, now: Callable[[], int], *, tells_holes: bool
+) -> None:
+    """Verifies what is asked, and sends the signed verdict. `tells_holes`: the reader knows the message that does.
 
     1. The question is possible.  2. No other verification runs for this key: one of terabytes takes hours.
     3. A reader that ends the link ends the work.  4. The reader's key is still trusted, and may verify, when the vault signs.
@@ -61,7 +63,7 @@ def send_verdict(connection: SenderConnection, vault: Vault, reader: Reader, ask
     _require_case(vault, Rights(vault, reader.key, now), scope.case)
     progress = VerifyProgress(is_wanted=lambda: not connection.has_gone)
     seen, begun = _SeenHeads(), now()
-    with _only_one(vault, reader), connection.saying(lambda: _checking(progress)):  # 2
+    with _only_one(vault, reader), connection.saying(lambda: checking(progress, tells_holes=tells_holes)):  # 2
         begin_counting(vault.layout.root, scope, progress)
         try:
             verdict = _audit(vault, scope, ask, seen, progress, begun)
@@ -121,14 +123,15 @@ def _audit(vault: Vault, scope: AuditScope, ask: VerifyAsk, seen: _SeenHeads, pr
     )
 
 
-def _checking(progress: VerifyProgress) -> Checking:
-    return Checking(
-        progress.files,
-        min(progress.bytes, MAX_FILE_SIZE),
-        min(progress.total_files, MAX_FILE_SIZE),
-        min(progress.total_bytes, MAX_FILE_SIZE),
-        progress.place[:_PLACE],
-    )
+def checking(progress: VerifyProgress, *, tells_holes: bool) -> Checking:
+    """Returns the message that says how far a check is."""
+    counts = (progress.files, progress.bytes, progress.total_files, progress.total_bytes)
+    files, read, total_files, total = (min(count, MAX_FILE_SIZE) for count in counts)
+    place = progress.place[:_PLACE]
+    if not tells_holes:
+        return Checking(files, read, total_files, total, place)
+    holes = min(progress.hole_bytes, MAX_FILE_SIZE), min(progress.total_hole_bytes, MAX_FILE_SIZE)
+    return CheckingHoles(files, read, total_files, total, place, *holes)
 
 
 class _SeenHeads(NoMemory):

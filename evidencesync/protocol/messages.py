@@ -60,6 +60,8 @@ TRUST_VERSION: Final = 112
 """With its twelfth addition: the purpose `trust`, in which an administrator changes whom a vault trusts."""
 PATCH_VERSION: Final = 113
 """With its thirteenth addition: a reader that has an older state of a file is sent what differs (PatchAsk)."""
+HOLES_VERSION: Final = 114
+"""With its fourteenth addition: progress has totals of holes, and a reader asks beforehand whether it may record."""
 VERSIONS: Final = (
     PROTOCOL_VERSION,
     PATIENT_VERSION,
@@ -75,6 +77,7 @@ VERSIONS: Final = (
     ATTACH_VERSION,
     TRUST_VERSION,
     PATCH_VERSION,
+    HOLES_VERSION,
 )
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""

@@ -92,6 +92,12 @@ class SourceSeen(Message, frozen=True):
     path: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
 
 
+class SourceSeenHoles(SourceSeen, frozen=True):
+    """The same with how many bytes of holes there are in all, where they were counted. In its place from HOLES_VERSION on."""
+
+    total_hole_bytes: Size | None
+
+
 class SourceEnd(Message, frozen=True):
     """Everything was read, and sent in `pages` pages, including the header, which the vault's side has made.
 

@@ -35,6 +35,26 @@ class Checking(Message, frozen=True):
     place: ShortText
 
 
+class CheckingHoles(Checking, frozen=True):
+    """The same with how much of these bytes are holes, which are hashed and not read. In its place from HOLES_VERSION on."""
+
+    hole_bytes: Size
+    total_hole_bytes: Size
+
+
+class RecordAsk(Message, frozen=True):
+    """Asks whether the reader's key may add custody records now, in a case, or (None) in any. From HOLES_VERSION on.
+
+    If not, the session ends with the reason.
+    """
+
+    case: Number | None
+
+
+class RecordAllowed(Message, frozen=True):
+    """It may."""
+
+
 class VerdictShown(Message, frozen=True):
     """The vault's verdict follows as data of `size` bytes: a document. `signature` is of the vault's key, over it."""
 

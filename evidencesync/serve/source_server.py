@@ -32,6 +32,7 @@ from evidencesync.limits import HANDSHAKE_SECONDS, MAX_FILE_SIZE, SILENCE_SECOND
 from evidencesync.protocol.failures import another_service, failure_of, version_in_common
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
+    HOLES_VERSION,
     PATIENT_VERSION,
     PREAMBLE,
     PROTOCOL_VERSION,
@@ -47,6 +48,7 @@ from evidencesync.protocol.pull_messages import (
     SourceEnd,
     SourceOffer,
     SourceSeen,
+    SourceSeenHoles,
     SurveyAsk,
 )
 from evidencesync.protocol.sender import Sender
@@ -260,18 +262,21 @@ class _SourceServer:
         """Sends the progress, ahead of gathered frames: it may stand between any two frames, because only a display uses it."""
         self._progress_sent = time.monotonic()
         progress = self._progress
-        self._send_message(
-            SourceSeen(
-                progress.files,
-                progress.stored_bytes,
-                progress.hole_bytes,
-                progress.bad_bytes,
-                progress.stored_bytes - progress.known_bytes,
-                progress.total_files,
-                None if progress.total_bytes is None else min(progress.to_arrive(progress.total_bytes), MAX_FILE_SIZE),
-                progress.path,
-            )
+        seen = (
+            progress.files,
+            progress.stored_bytes,
+            progress.hole_bytes,
+            progress.bad_bytes,
+            progress.stored_bytes - progress.known_bytes,
+            progress.total_files,
+            None if progress.total_bytes is None else min(progress.to_arrive(progress.total_bytes), MAX_FILE_SIZE),
+            progress.path,
         )
+        if self._version is None or self._version < HOLES_VERSION:
+            self._send_message(SourceSeen(*seen))
+        else:
+            holes = progress.total_hole_bytes
+            self._send_message(SourceSeenHoles(*seen, None if holes is None else min(holes, MAX_FILE_SIZE)))
 
     def _send_message(self, message: Message) -> None:
         self._link.write(frame_of(message))

@@ -132,6 +132,19 @@ def test_the_signed_verdict_is_kept_and_verified_by_ssh_keygen(lab: Lab, sshd: S
     assert lab.run("verify", "vault", "-o", "other.json").code == 2
 
 
+def test_who_may_not_record_is_told_before_anything_is_verified(lab: Lab, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not hours later: what the vault reads could not be recorded. An older vault tells it at the end, as it did."""
+    far, options = _far(lab, sshd, forced=True)
+    lab.make_key("ben")
+    words = ("--principal", "ben@lab", "--may", "read,verify")
+    assert lab.run("trust", "add", "vault", "ben.pub", *words).code == 0
+    for fetch in ((), ("--fetch",)):
+        done = lab.run("verify", far, "--record", *fetch, "--json", "--sign-key", "ben", *options)
+        assert (done.code, done.error["slug"]) == (32, "not-allowed"), done
+        assert done.error["hint"].startswith("Without --record it is only checked. ") or fetch
+    assert lab.run("verify", far, "--json", "--sign-key", "ben", *options).code == 0
+
+
 def test_a_verdict_from_afar_is_recorded_over_the_same_way(lab: Lab, sshd: Sshd) -> None:
     far, options = _far(lab, sshd, forced=True)
     done = lab.run("verify", far, "--record", "--json", "--sign-key", "ana", *options)

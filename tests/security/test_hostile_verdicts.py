@@ -26,8 +26,8 @@ from evidencesync.ingest.admission import Reader
 from evidencesync.ingest.verdict import _only_one
 from evidencesync.limits import MAX_FILE_SIZE
 from evidencesync.protocol.framing import encode_frame
-from evidencesync.protocol.messages import ASKING_VERSION, READING_VERSION, Message, Status
-from evidencesync.protocol.verdict_messages import Checking, VerdictShown, VerifyAsk
+from evidencesync.protocol.messages import ASKING_VERSION, HOLES_VERSION, READING_VERSION, Message, Status
+from evidencesync.protocol.verdict_messages import Checking, RecordAsk, VerdictShown, VerifyAsk
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.vault_verdict import ChainEnd, VaultVerdict, encode_verdict
 from tests.support.bench_of_evidence import Bench, copy_of, make_bench, new_signer
@@ -286,6 +286,22 @@ def test_a_vault_that_only_says_that_it_works_is_given_up(bench: Bench, monkeypa
 
     with pytest.raises(LinkLostError, match="has done nothing"):
         answered(bench, answer)
+
+
+def test_a_verification_that_is_to_be_recorded_asks_first_whether_it_may(bench: Bench) -> None:
+    """Only a vault's end that knows the question is asked; and no other answer is taken for a yes."""
+    with pytest.raises(ProtocolError, match="RecordAllowed was expected"):
+
+        def script(made_up: MadeUpVault) -> None:
+            made_up.welcome(version=HOLES_VERSION)
+            made_up.hear(RecordAsk)
+            made_up.say(VerdictShown(4, b""))
+
+        with made_up_vault(bench, script) as link:
+            asked(bench, connect=lambda: link, to_record="Leave it out.")
+    with pytest.raises(ProtocolError, match="malformed"):
+        body = msgspec.msgpack.encode([1 << 30, b""])
+        answered(bench, lambda vault: vault.link.write(encode_frame(63, body)), to_record="Leave it out.")
 
 
 # --- Readers ---------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from evidencesync.protocol.document_messages import AllManifestsAsk, DocumentBat
 from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, Patch, PatchAsk, Rows, RowsAsk
 from evidencesync.protocol.failures import failure_of
 from evidencesync.protocol.messages import ASKING_VERSION, ROLES_VERSION, Alike, Failure, Message, Patience, Ready
-from evidencesync.protocol.verdict_messages import VerdictShown, VerifyAsk
+from evidencesync.protocol.verdict_messages import RecordAllowed, RecordAsk, VerdictShown, VerifyAsk
 from tests.support.bench_of_evidence import Bench, copy_of, make_bench
 from tests.support.custody_client import CustodyClient
 from tests.support.hostile_client import HostileClient, HostileReader
@@ -59,6 +59,7 @@ def question(name: ItemName, of: str) -> Message:
         "patch": PatchAsk(case, item, 1, b"a", 0, 10, b"123456"),
         "rows": RowsAsk(case, item, 1),
         "room": RoomAsk(case, item),
+        "recording": RecordAsk(case),
         "verify": VerifyAsk(bytes(32), case, item, 1, all_digests=False),
     }[of]
 
@@ -71,6 +72,7 @@ NEEDED: dict[str, tuple[Role, type[Message]]] = {
     "patch": ("read", Patch),
     "rows": ("read", Rows),
     "room": ("acquire", RoomShown),
+    "recording": ("custody", RecordAllowed),
     "verify": ("verify", VerdictShown),
 }
 
@@ -93,7 +95,18 @@ def test_each_role_asks_what_it_is_for_and_nothing_else(bench: Bench, role: Role
     only(bench, role)
     for of, (needed, kind) in NEEDED.items():
         found = answer(bench, question(MINE, of), kind)
-        assert found == (kind if role == needed else "untrusted-signer"), of  # this reader is older than roles
+        is_answered = role == needed and of != "recording"  # to ask that, one has to be a reader besides
+        assert found == (kind if is_answered else "untrusted-signer"), of  # this reader is older than roles
+
+
+@pytest.mark.parametrize(("may", "is_allowed"), [(("verify", "custody"), True), (("verify", "read", "acquire"), False)])
+def test_who_verifies_is_told_beforehand_whether_that_can_be_recorded(
+    bench: Bench, may: tuple[Role, ...], *, is_allowed: bool
+) -> None:
+    only(bench, *may, cases=(MINE.case.text,))
+    for message in (RecordAsk(MINE.case.text), RecordAsk(None)):
+        assert answer(bench, message, RecordAllowed) == (RecordAllowed if is_allowed else "untrusted-signer")
+    assert answer(bench, RecordAsk(OTHERS.case.text), RecordAllowed) == "untrusted-signer"
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -8,8 +8,16 @@ from itertools import pairwise
 
 import pytest
 
+from evidencesync.acquire.remote_source import RemoteSource
+from evidencesync.acquire.verdict import note_checking
 from evidencesync.cli.progress_display import PushView, VerifyView
+from evidencesync.connection.event_log import NO_EVENTS
+from evidencesync.connection.link import local_pair
 from evidencesync.connection.progress import Progress
+from evidencesync.ingest.verdict import checking
+from evidencesync.protocol.framing import FrameDecoder, decode_message
+from evidencesync.protocol.messages import VERSIONS
+from evidencesync.serve import source_server
 from evidencesync.verify.context import VerifyProgress
 
 MB = 1_000_000
@@ -114,6 +122,51 @@ def test_a_pull_whose_holes_nobody_counts_promises_nothing_while_they_are_read()
 
     for fifth in range(15, 80):
         assert seconds_said(headline(fifth / 5)) is None
+
+
+def told_by_a_source(there: Progress, progress: Progress) -> None:
+    """What a source's end says of itself, as the vault's side shows it."""
+    ours, theirs = local_pair()
+    server = source_server._SourceServer(theirs, lambda: 0, NO_EVENTS)
+    server._progress, server._version = there, VERSIONS[-1]
+    server._send_progress()
+    ((number, body),) = FrameDecoder(begun=True).update(ours.read())
+    RemoteSource(ours, progress, 60.0)._receive(decode_message(number, body))
+    server.close()
+
+
+def test_a_pull_with_an_agent_counts_the_holes_that_its_source_has_counted() -> None:
+    """30 MB at 2 MB a second, and then 10 GB of holes at 500 MB a second, at a source that tells of them."""
+    there = Progress(stage="reading", total_files=1, total_bytes=30 * MB, total_hole_bytes=10 * GB)
+    progress = Progress(stage="reading", link_bytes=0)
+    view = PushView(progress)
+
+    def headline(now: float) -> str:
+        there.stored_bytes = at([(0.0, 0), (15.0, 30 * MB)], now)
+        there.hole_bytes = at([(15.0, 0), (35.0, 10 * GB)], now)
+        told_by_a_source(there, progress)
+        progress.link_bytes = progress.stored_bytes
+        return view.headline(now)
+
+    require_truth(headline, 35.0, 21.0)
+    assert progress.total_hole_bytes == 10 * GB
+
+
+def test_a_verification_from_afar_counts_the_holes_that_the_vault_tells_of() -> None:
+    """60 GB of data at 1 GB a second, 40 GB of holes at 2 GB a second in the middle; and an older vault, which tells nothing."""
+    there = VerifyProgress(total_files=1, total_bytes=100 * GB, total_hole_bytes=40 * GB)
+    progress, older = VerifyProgress(), VerifyProgress()
+    view = VerifyView(progress)
+
+    def headline(now: float) -> str:
+        there.hole_bytes = at([(10.0, 0), (30.0, 40 * GB)], now)
+        there.bytes = there.hole_bytes + at([(0.0, 0), (10.0, 10 * GB), (30.0, 10 * GB), (80.0, 60 * GB)], now)
+        note_checking(progress, checking(there, tells_holes=True))
+        note_checking(older, checking(there, tells_holes=False))
+        return view.headline(now)
+
+    require_truth(headline, 80.0, 14.0)
+    assert (progress.total_hole_bytes, older.total_hole_bytes, older.total_bytes) == (40 * GB, 0, 100 * GB)
 
 
 @pytest.mark.parametrize("rate_of_holes", [300 * MB, 4 * GB])

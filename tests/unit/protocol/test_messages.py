@@ -111,12 +111,13 @@ from evidencesync.protocol.pull_messages import (
     SourceEnd,
     SourceOffer,
     SourceSeen,
+    SourceSeenHoles,
     SurveyAsk,
     SurveyEnd,
     SurveyPage,
 )
 from evidencesync.protocol.trust_messages import OwnDocumentsAsk, TrustAsk
-from evidencesync.protocol.verdict_messages import Checking, VerdictShown, VerifyAsk
+from evidencesync.protocol.verdict_messages import Checking, CheckingHoles, RecordAllowed, RecordAsk, VerdictShown, VerifyAsk
 from tests.support.soak import often
 
 TYPES = sorted(MESSAGE_TYPES)
@@ -133,6 +134,12 @@ EXAMPLES: list[Message] = [
     Resumed(2**32 - 1, 7, 0, stream_open=True, concluding=False),
     Alive(),
     Checking(0, 0, 0, 0, ""),
+    CheckingHoles(1, 2, 3, 4, "p", 5, 6),
+    RecordAsk("c"),
+    RecordAsk(None),
+    RecordAllowed(),
+    SourceSeenHoles(0, 0, 0, 1, 7, 1, 2, b"", None),
+    SourceSeenHoles(0, 0, 0, 1, 7, 1, 2, b"", MAX_FILE_SIZE),
     Checking(MAX_FILE_SIZE, MAX_FILE_SIZE, MAX_FILE_SIZE, MAX_FILE_SIZE, "p" * 256),
     VerifyAsk(bytes(32), None, None, None, all_digests=False),
     VerifyAsk(bytes(32), "c" * MAX_TITLE, "i" * MAX_TITLE, 9999, all_digests=True),
