@@ -56,12 +56,12 @@ _IN_TABLE: Final = ("read-back",)  # the table of the three points has it
 def exhibit_sections(shown: ShownItem, judgement: Judgement) -> Iterator[Section]:
     """All sections of an item that a file of the report shows."""
     anchor, item = f"item-{shown.number}", shown.item
-    yield _overview(anchor, item) if shown.begins else _continued(anchor, item)
+    yield _overview(anchor, item, judgement) if shown.begins else _continued(anchor, item)
     charted: dict[tuple[NamedSize, ...], int] = {}
     for one in shown.acquisitions:
         name, errors = f"{anchor}-{one.number}", errors_about(judgement, item, one.number)
         charted_in = charted.setdefault(tuple(one.contents.types), one.number)
-        blocks = [*_errors(errors), *_acquisition(name, item, one, errors, charted_in, judgement)]
+        blocks = [*_errors(errors, "this acquisition"), *_acquisition(name, item, one, errors, charted_in, judgement)]
         yield Section(f"Acquisition {one.number}", 3, name, blocks)
     if shown.begins:
         yield custody_section(anchor, item, judgement)
@@ -70,9 +70,9 @@ def exhibit_sections(shown: ShownItem, judgement: Judgement) -> Iterator[Section
         yield Section(title, 3, f"{anchor}-diff-{differences.later}", list(_differences(differences)))
 
 
-def _overview(anchor: str, item: Item) -> Section:
+def _overview(anchor: str, item: Item, judgement: Judgement) -> Section:
     head = "cannot be read" if item.head is None else f"record {item.head.sequence}, SHA-256 {item.head.sha256}"
-    blocks: list[AnyBlock] = []
+    blocks: list[AnyBlock] = [*_errors(errors_about(judgement, item, None), "this item as a whole")]
     if item.problem is not None:
         blocks.append(Paragraph(f"The documents of this item cannot be read: {message_text(item.problem)}.", "warning"))
     blocks.append(
@@ -105,12 +105,12 @@ def _detail(one: Detail) -> Fact:
 # --- Acquisitions ------------------------------------------------------------------------------------------------------
 
 
-def _errors(errors: list[Finding]) -> Iterator[AnyBlock]:
+def _errors(errors: list[Finding], what: str) -> Iterator[AnyBlock]:
     """What the check found wrong, where it is: the findings themselves stand further in front."""
     if errors:
         places = some_text(place for finding in errors if (place := place_text(finding)))
         sign = mark(errors)
-        said = f"{sign} {count_text(len(errors), 'error')} about this acquisition, see Findings: {places or 'no file'}."
+        said = f"{sign} {count_text(len(errors), 'error')} about {what}, see Findings: {places or 'no file'}."
         yield Paragraph(said, "error" if sign == "✗" else "warning")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha512
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import evidencesync
 from evidencesync.custody.details import DetailsFold
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from evidencesync.vault.vault import Vault
 
 _NOT_LISTED = "not-listed"
+_Document = TypeVar("_Document")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +238,10 @@ def _checked_head(
 
 
 def _acquisition(layout: ItemLayout, folder: str, number: int, verdict: Verdict, copies: list[WholeCopy]) -> Acquisition:
-    header = footer = receipt = None
-    problem: str | None = None
-    try:
-        header = load_header(layout, number)
-        footer, receipt = load_footer(layout, number), load_receipt(layout, number)
-    except EvidenceSyncError as error:
-        problem = error.message
+    problems: list[str] = []
+    header = _read(load_header, layout, number, problems)
+    footer = _read(load_footer, layout, number, problems)
+    receipt = _read(load_receipt, layout, number, problems)
     contents = survey(layout, number)
     return Acquisition(
         number=number,
@@ -254,8 +253,17 @@ def _acquisition(layout: ItemLayout, folder: str, number: int, verdict: Verdict,
         maps=file_maps(layout, number, damaged_paths(folder, number, verdict)),
         whole_copies=copies,
         timestamped=_has_timestamp(layout, number),
-        problem=problem,
+        problem=problems[0] if problems else None,
     )
+
+
+def _read(load: Callable[[ItemLayout, int], _Document], layout: ItemLayout, number: int, problems: list[str]) -> _Document | None:
+    """One document of an acquisition; None after a problem, which hides no other document."""
+    try:
+        return load(layout, number)
+    except EvidenceSyncError as error:
+        problems.append(error.message)
+        return None
 
 
 def _has_timestamp(item: ItemLayout, number: int) -> bool:

@@ -24,7 +24,9 @@ from evidencesync.report.volumes import Volume
 
 STATIC_ROWS: Final = 3000  # of all tables together, which a print shows
 _FEWEST_ROWS: Final = 100  # of each
-_HYPHENED: Final = re.compile(r"(?<![\w.&#;-])(?=[\w-]{3,24}(?![\w/-]))[A-Za-z0-9]+(?:-[A-Za-z0-9]+)+(?![\w/-])")
+_HYPHENED: Final = r"(?<![\w.&#;-])(?=[\w-]{3,24}(?![\w/-]))[A-Za-z0-9]+(?:-[A-Za-z0-9]+)+(?![\w/-])"
+_FINGERPRINT: Final = r"\b[0-9a-f]{4}(?: [0-9a-f]{4}){4}\b"
+_WHOLE: Final = re.compile(f"{_HYPHENED}|{_FINGERPRINT}")
 _ROWS_IN_BLOCK: Final = 2000
 
 
@@ -92,10 +94,10 @@ def write_html(volume: Volume, pages: Pages, out: Sink) -> None:
 
 
 def _whole(text: str) -> Any:
-    """The text with its short words that have hyphens, such as dates and numbers of exhibits, each in one line."""
+    """The text with fingerprints and short words that have hyphens, such as dates and numbers of exhibits, each in one line."""
     from markupsafe import Markup, escape
 
-    return Markup(_HYPHENED.sub(r'<span class="whole">\g<0></span>', str(escape(text))))  # noqa: S704  # was escaped
+    return Markup(_WHOLE.sub(r'<span class="whole">\g<0></span>', str(escape(text))))  # noqa: S704  # was escaped
 
 
 def _files_text(table: FileTable) -> str:

@@ -63,6 +63,11 @@ NOT_COMPLETE: Final = (
     "{some} of {all}: not complete, because something could not be read at the source, or changed while it was read. See Gaps at "
     "the source."
 )
+NOT_KNOWN_WHETHER: Final = "{some} of {all}: not known whether complete, because a manifest cannot be read. See Findings."
+FILTERS_NOT_KNOWN: Final = "of {acquisitions} it is not known, because a manifest cannot be read"
+MARKS: Final = ("✗ ", "? ", "! ")
+WHOLE_ITEM: Final = "the item as a whole: its custody records and its folders"
+WHOLE_VAULT: Final = "the vault as a whole"
 LEFT_SOME_OUT: Final = "{some} of {all}: filtered, so that something may have been left out on purpose. See Left out by filters."
 BY_VAULT: Final = (
     "The evidence was read by the vault itself, at {address} ({tool}), which signed what it found with its key {key}: what is "

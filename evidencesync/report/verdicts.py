@@ -10,6 +10,7 @@ from evidencesync.custody import labels
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, extent_text
 from evidencesync.evidence.path import from_json_fields
+from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Bullets, Column, Fact, Facts, Paragraph, Section, Table
 from evidencesync.report.document import Item, Judgement, PathPair, Report
@@ -101,8 +102,8 @@ def digests_left(report: Report) -> list[str]:
     return [name for name in labels.DIGESTS if name in stated and name not in report.judgement.digests]
 
 
-def errors_about(judgement: Judgement, item: Item, number: int) -> list[Finding]:
-    """The errors about an acquisition; none where the verdict is not about what is shown."""
+def errors_about(judgement: Judgement, item: Item, number: int | None) -> list[Finding]:
+    """The errors about an acquisition, or without a number about its item as a whole; none where the verdict does not hold."""
     about = findings_of(judgement, item, number) if judgement.state != "not-verified" else []
     return [finding for finding in about if finding.severity == "error"]
 
@@ -138,6 +139,13 @@ def findings_about(judgement: Judgement, item: Item, number: int | None) -> str:
     return "not all are listed" if any(finding.slug == "not-listed" for finding in judgement.findings) else "none"
 
 
+def findings_of_vault(judgement: Judgement) -> list[Finding]:
+    """The errors and warnings about no item; none where the verdict is not about what is shown."""
+    if judgement.state == "not-verified":
+        return []
+    return [finding for finding in judgement.findings if finding.item is None and finding.severity != "info"]
+
+
 def touched_text(judgement: Judgement) -> str:
     """How many acquisitions the errors are about, which, and what files they name.
 
@@ -162,7 +170,7 @@ def _file(finding: Finding) -> str:
 
 
 def _whole(finding: Finding) -> str:
-    return "the vault as a whole" if finding.item is None else f"item {safe_text(finding.item, 80)} as a whole"
+    return texts.WHOLE_VAULT if finding.item is None else f"item {safe_text(finding.item, 80)} as a whole"
 
 
 def findings_section(judgement: Judgement, items: Iterable[Item] = ()) -> Section:
@@ -170,7 +178,7 @@ def findings_section(judgement: Judgement, items: Iterable[Item] = ()) -> Sectio
 
     `items` say where the content of a damaged file is whole.
     """
-    ordered = sorted(judgement.findings, key=lambda finding: _ORDER[finding.severity])
+    ordered = sorted(judgement.findings, key=_gravity)
     blocks: list[AnyBlock] = []
     if not ordered:
         blocks.append(Paragraph("None: no check found anything to say."))
@@ -198,6 +206,12 @@ def findings_section(judgement: Judgement, items: Iterable[Item] = ()) -> Sectio
     if heads:
         blocks += [Paragraph("Chain heads that the check saw, to be compared with those that were kept elsewhere:"), Facts(heads)]
     return Section("Findings", 2, "findings", blocks)
+
+
+def _gravity(finding: Finding) -> tuple[int, int]:
+    """How far in front a finding stands: by its severity, and then by the exit code that it makes."""
+    code = MEANINGS[finding.slug].code if finding.slug in MEANINGS else ExitCode.GAPS
+    return _ORDER[finding.severity], SEVERITY_ORDER.index(code) if code in SEVERITY_ORDER else len(SEVERITY_ORDER)
 
 
 def what_to_do(judgement: Judgement) -> Iterator[Section]:
@@ -235,7 +249,7 @@ def _finding_row(finding: Finding, copies: Mapping[EvidencePlace, str]) -> list[
     return [
         "information" if finding.severity == "info" else f"{mark([finding])} {finding.severity}",
         f"{meaning}{message}.{elsewhere}",
-        ", ".join(about) or "the vault as a whole",
+        ", ".join(about) or texts.WHOLE_VAULT,
         f"{finding.check} {finding.slug}",
     ]
 

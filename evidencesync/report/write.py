@@ -7,28 +7,27 @@ from typing import Final, Literal
 
 import msgspec
 
-from evidencesync.custody.labels import digests_text, source_text
-from evidencesync.custody.wholeness import SourceState
+from evidencesync.custody.labels import digests_text
 from evidencesync.errors import InternalError
 from evidencesync.evidence.display import person_text, safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.number_format import count_text, duration_text, size_text, time_text
 from evidencesync.report import texts
 from evidencesync.report.annexes import annexes, volume_section
-from evidencesync.report.blocks import Column, Fact, FirstPage, Pages, Sink, Table
+from evidencesync.report.blocks import Fact, FirstPage, Pages, Sink
 from evidencesync.report.certificate import write_certificate
 from evidencesync.report.custody_pages import holder_text, sealing_record
-from evidencesync.report.document import Acquisition, Item, Judgement, Report
+from evidencesync.report.document import Item, Judgement, Report
 from evidencesync.report.exhibits import exhibit_sections, gaps_text
 from evidencesync.report.gather import Gathered
 from evidencesync.report.html_report import write_html
+from evidencesync.report.item_table import item_table, state_of
 from evidencesync.report.manifests import manifest_lines
 from evidencesync.report.pdf_report import write_pdf
 from evidencesync.report.timestamps import timestamps_text
 from evidencesync.report.verdicts import (
     all_findings_text,
     by_vault_text,
-    findings_about,
     findings_section,
     means,
     places_text,
@@ -80,7 +79,7 @@ def _first_page(report: Report, volume: Volume, choices: Choices) -> FirstPage:
         reservations=_reservations(report.items),
         when=" ".join(filter(None, (_when(judgement), by_vault_text(judgement)))),
         facts=[*_volume_facts(volume), *_people(report, choices), *_first_facts(report)],
-        items=_item_table(report.judgement, volume),
+        items=item_table(report.judgement, volume),
         means=means(report),
         means_not=texts.MEANS_NOT,
     )
@@ -116,7 +115,7 @@ def _people(report: Report, choices: Choices) -> list[Fact]:
         ),
         *([Fact("Examiners", f"and {more:,} more")] if more > 0 else []),
         *([Fact("Role", roles)] if roles else []),
-        Fact("Organisation", organisations or "not stated"),
+        Fact("Organisation", organisations or ("not stated" if people else "cannot be read")),
         Fact("Acquisitions started", _period(report.items)),
         Fact("Report signed by", choices.signed_by or "nobody: it is not signed"),
     ]
@@ -174,20 +173,16 @@ def _held(items: list[Item]) -> Iterator[str]:
             yield f"item {safe_text(item.item, 80)}: {', '.join(said)}"
 
 
-def state_of(one: Acquisition) -> SourceState | None:
-    """How much of its source an acquisition has; None if its documents cannot be read."""
-    if one.header is None or one.footer is None:
-        return None
-    return SourceState.of_manifest(one.header, one.footer, one.contents.unread_bytes)
-
-
 def _reservations(items: list[Item]) -> list[str]:
     """How many acquisitions have not all of their source: a pass is about what was acquired."""
     states = [state_of(one) for item in items for one in item.acquisitions]
     total = count_text(len(states), "acquisition")
-    gaps = sum(state is None or state.verdict != "complete" for state in states)
-    filtered = sum(state is not None and state.filtered for state in states)
-    counted = ((gaps, texts.NOT_COMPLETE), (filtered, texts.LEFT_SOME_OUT))
+    known = [state for state in states if state is not None]  # of the others nobody knows: that is no gap
+    counted = (
+        (sum(state.verdict != "complete" for state in known), texts.NOT_COMPLETE),
+        (sum(state.filtered for state in known), texts.LEFT_SOME_OUT),
+        (len(states) - len(known), texts.NOT_KNOWN_WHETHER),
+    )
     return [text.format(some=f"{some:,}", all=total) for some, text in counted if some]
 
 
@@ -204,58 +199,15 @@ def _gaps(items: list[Item]) -> str:
 
 def _filtered(items: list[Item]) -> str:
     """What filters left out on purpose: that is no gap."""
-    states = [state for item in items for one in item.acquisitions if (state := state_of(one)) is not None]
+    every = [state_of(one) for item in items for one in item.acquisitions]
+    states = [state for state in every if state is not None]
     count, entries = sum(state.filtered for state in states), sum(state.left_out for state in states)
+    unknown = len(every) - len(states)
+    of_others = f"; {texts.FILTERS_NOT_KNOWN.format(acquisitions=count_text(unknown, 'acquisition'))}" if unknown else ""
     if not count:
-        return texts.NOT_FILTERED
+        return (texts.NOT_FILTERED if states else "cannot be read") + (of_others if states else "")
     what = count_text(entries, "entry", "entries") if entries else "no entry is marked"
-    return texts.FILTERED.format(what=what, acquisitions=count_text(count, "acquisition"))
-
-
-def _item_table(judgement: Judgement, volume: Volume) -> Table:
-    """One row an acquisition: what, who, when, what was found about it, and the fingerprint for the notebook."""
-    rows = []
-    for shown in volume.items:
-        item = shown.item
-        if not item.acquisitions:
-            read = "! cannot be read" if item.problem else "nothing acquired"
-            rows.append([safe_text(item.item, 80), "-", findings_about(judgement, item, None), read, "-", "-", "-"])
-        for one in shown.acquisitions:
-            state = state_of(one)
-            read = "! cannot be read" if state is None else f"{'' if state.verdict == 'complete' else '! '}{state.words}"
-            found = findings_about(judgement, item, one.number)
-            fingerprint = one.fingerprint or "cannot be read"
-            rows.append([safe_text(item.item, 80), str(one.number), found, read, _collected(one), _acquired(one), fingerprint])
-    columns = [
-        Column("Item", "text", 9),
-        Column("No.", "number", 3),
-        Column("Errors", "text", 8),
-        Column("Complete?", "text", 8),
-        Column("What was collected, from where", "text", 15),
-        Column("When (UTC), and by whom", "text", 12),
-        Column("Fingerprint for the notebook", "exact", 15),
-    ]
-    return Table("Items and acquisitions", columns, rows)
-
-
-def _collected(one: Acquisition) -> str:
-    """How much an acquisition has, and of what."""
-    arrived = one.receipt.points.arrival if one.receipt is not None else None
-    noun = "device" if one.footer is not None and "block-device" in one.footer.counts else "file"
-    size = f"{count_text(arrived.files, noun)}, {size_text(arrived.bytes)}" if arrived is not None else "cannot be read"
-    if one.header is None:
-        return size
-    return f"{size}, from {source_text(one.header, 80, 120)}"
-
-
-def _acquired(one: Acquisition) -> str:
-    """When an acquisition was started, when the vault had received it, and who made it."""
-    if one.header is None:
-        return "cannot be read"
-    started = time_text(one.header.started).removesuffix(" UTC")
-    received = time_text(one.receipt.finished).removesuffix(" UTC") if one.receipt is not None else "not known"
-    received = received.removeprefix(started[:11])  # the day once, if it is the same
-    return f"started {started}, received {received}, by {safe_text(one.header.examiner.name, 80)}"
+    return texts.FILTERED.format(what=what, acquisitions=count_text(count, "acquisition")) + of_others
 
 
 def write_json(gathered: Gathered, out: Sink) -> None:

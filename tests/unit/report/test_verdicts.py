@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from evidencesync.report import texts
-from evidencesync.report.blocks import Bullets, Paragraph, Table
+from evidencesync.report.blocks import Bullets, FirstPage, Paragraph, Table
 from evidencesync.report.document import HandOver, Item, Judgement, Report, State
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
@@ -79,7 +80,7 @@ def test_page_one_says_what_was_collected_from_where_by_whom_and_when(gathered: 
     assert receipt is not None
     started, received = header.started, receipt.finished
     day = "" if received[:10] == started[:10] else f"{received[:10]} "
-    assert row[5] == f"started {started[:10]} {started[11:19]}, received {day}{received[11:19]}, by {header.examiner.name}"
+    assert row[5] == f"{started[:10]} {started[11:19]} to {day}{received[11:19]}, by {header.examiner.name}"
 
 
 def test_page_one_names_the_first_files_that_errors_are_about_and_documents_by_their_place(report: Report) -> None:
@@ -220,7 +221,7 @@ def test_what_could_not_be_checked_is_not_marked_as_wrong(report: Report) -> Non
     assert findings_about(judged(unread), item, 2) == "? 1 error"
     assert findings_about(judged(error, unread), item, 2) == "✗ 2 errors"
     rows = next(block for block in findings_section(judged(unread, error)).blocks if isinstance(block, Table)).rows
-    assert [row[0] for row in rows] == ["? error", "✗ error"]
+    assert [row[0] for row in rows] == ["✗ error", "? error"]
 
 
 def test_all_findings_are_counted_by_their_severity(report: Report) -> None:
@@ -248,3 +249,62 @@ def test_nothing_is_said_of_an_acquisition_that_was_not_checked_or_not_listed(re
     assert (findings_about(stale, item, 1), touched_text(stale)) == ("not checked", "")
     cut = [msgspec.structs.replace(report.judgement.findings[0], slug="not-listed", item=None, case=None, acquisition=None)]
     assert findings_about(msgspec.structs.replace(report.judgement, findings=cut), item, 1) == "not all are listed"
+
+
+def test_what_is_wrong_with_a_whole_item_or_the_vault_stands_in_the_table_of_page_one_and_on_the_items_page(
+    gathered: Gathered,
+) -> None:
+    (error,) = [one for one in gathered.report.judgement.findings if one.severity == "error"]
+    item = msgspec.structs.replace(error, slug="missing-record", acquisition=None)
+    vault = msgspec.structs.replace(item, item=None, case=None)
+
+    def rows(*findings: Finding) -> list[list[str]]:
+        judgement = msgspec.structs.replace(gathered.report.judgement, findings=list(findings))
+        shown = replace(gathered, report=msgspec.structs.replace(gathered.report, judgement=judgement))
+        (volume,) = volumes(shown, ["r.html"])
+        pages = compose(shown.report, volume, Choices())
+        (overview,) = [section for section in pages.sections if section.anchor == "item-1"]
+        said = [block.text for block in overview.blocks if isinstance(block, Paragraph) and "as a whole" in block.text]
+        assert [text.partition(",")[0] for text in said] == (["✗ 1 error about this item as a whole"] if item in findings else [])
+        return pages.first.items.rows
+
+    assert [row[1] for row in rows(error)] == ["1", "2"]
+    assert [row[:3] for row in rows(item)] == [["E1", "all", "✗ 1 error"], ["E1", "1", "none"], ["E1", "2", "none"]]
+    assert rows(item, vault)[0][2:5] == ["✗ 1 error", "-", texts.WHOLE_VAULT]
+
+
+def test_findings_of_one_severity_stand_by_the_gravity_of_their_codes(report: Report) -> None:
+    (error,) = [one for one in report.judgement.findings if one.severity == "error"]
+    slugs = ["unreadable", "extra-entry", "missing-record", "file-damaged", "bad-signature"]
+    findings = [msgspec.structs.replace(error, slug=slug) for slug in slugs]
+    judgement = msgspec.structs.replace(report.judgement, findings=findings)
+    (table,) = [block for block in findings_section(judgement).blocks if isinstance(block, Table)]
+    ordered = ["missing-record", "bad-signature", "file-damaged", "extra-entry", "unreadable"]
+    assert [row[3].split()[1] for row in table.rows] == ordered
+
+
+def test_a_receipt_that_cannot_be_read_hides_no_manifest_and_what_is_not_known_is_no_gap(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    bench.push()
+
+    def first() -> FirstPage:
+        verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS)
+        scope = ReportScope("2026/11", None, None)
+        found = gather(bench.vault, scope, VerdictSource(verdict, given=False, trusted=None), now_ns=LONG_AFTER_NS)
+        (volume,) = volumes(found, ["r.html"])
+        return compose(found.report, volume, Choices()).first
+
+    folder = bench.acquisition(1)
+    folder.chmod(0o755)
+    (folder / "receipt.json").unlink()
+    without_receipt = first()
+    assert without_receipt.reservations == []
+    assert [row[3] for row in without_receipt.items.rows] == ["complete", "complete"]
+    (folder / "manifest.jsonl").unlink()
+    without_manifest = first()
+    assert without_manifest.reservations == [texts.NOT_KNOWN_WHETHER.format(some="1", all="2 acquisitions")]
+    assert [row[3] for row in without_manifest.items.rows] == ["? not known", "complete"]
+    (filters,) = [fact.value for fact in without_manifest.facts if fact.label == "Left out by filters"]
+    assert filters == f"{texts.NOT_FILTERED}; {texts.FILTERS_NOT_KNOWN.format(acquisitions='1 acquisition')}"
