@@ -208,7 +208,7 @@ class IncompleteError(EvidenceSyncError):
     @classmethod
     def of(cls, refused: StorageError) -> IncompleteError:
         """Makes the error for what a vault's disk does not give: nothing is known of it, neither good nor bad."""
-        return cls(refused.message, hint=refused.hint)
+        return cls(refused.message, hint=refused.hint_for(CommandKind.SHOWS))
 
 
 class SourceGapsError(EvidenceSyncError):

@@ -38,6 +38,10 @@ from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import require_writer
 
 _TEXT: Final = 256
+_NOT_WRITABLE: Final = (
+    "On the vault's machine, see how its disk is mounted and whose the folder is (findmnt, ls -ld); "
+    "push as the account that writes to the vault."
+)
 
 
 def check_room(vault: Vault, name: ItemName, least_bytes: int) -> None:
@@ -129,7 +133,8 @@ def _require_writable(vault: VaultLayout, name: ItemName) -> None:
     folders = (vault.item(name).incoming, vault.case(name.case.folder), vault.cases)
     begins = next(filter(is_folder, folders), vault.cases)
     if not os.access(begins, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise StorageError(f"{shown_path(begins)} cannot be written: this account may not, or the file system is read-only")
+        text = f"{shown_path(begins)} cannot be written: this account may not, or the file system is read-only"
+        raise StorageError(text, hint=_NOT_WRITABLE)
 
 
 def _require_free_folders(vault: Vault, vault_key: str, name: ItemName) -> None:

@@ -157,13 +157,15 @@ def wanted_documents(vault: VaultLayout, wanted: WantedDocuments) -> Iterator[Do
 
     So what is published meanwhile seems neither missing nor removed. Links come before all that is beside them. Of what is not
     there come the first records of the items that may have been meant: whoever reads from afar is told of them. A folder that
-    cannot be read hides no other. Raises StorageError for the vault's own folders, and MissingOrExtraError where a symbolic link
-    lies in the place of the folder of all cases.
+    cannot be read hides no other. Raises StorageError for the vault's own folders and that of all cases, and MissingOrExtraError
+    where a symbolic link lies in the place of the folder of all cases.
     """
     yield from own_documents(vault, roles=wanted.roles)
     found = False
     of_case = None if wanted.case is None else wanted.case.folder
     require_no_link(vault)
+    if of_case is not None:
+        _require_listable(vault)
     links = _links(vault.root, CASES, None if of_case is None else [of_case])
     yield from (one for one in links if wanted.may_read(one.path.rpartition("/")[2]))
     for case in filter(wanted.may_read, case_folders(vault) if of_case is None else [of_case]):
@@ -180,6 +182,12 @@ def own_documents(vault: VaultLayout, *, roles: bool = True) -> Iterator[Documen
     yield from _present(vault.root, ".", _OF_THE_VAULT if roles else _OF_THE_VAULT.keys() - {ROLES})
     yield from _present(vault.root, INDEX, [STATED_HEADS])
     yield from _records(vault.root, CUSTODY)
+
+
+def _require_listable(vault: VaultLayout) -> None:
+    """Raises StorageError where the folder of all cases cannot be listed: what is named is there; a check looks there, too."""
+    with storing(f"list {shown_path(vault.cases)}"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.listdir(vault.cases)
 
 
 def _or_unread(folder: str, found: Iterator[DocumentFile]) -> Iterator[DocumentFile]:

@@ -59,12 +59,12 @@ def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str
     interrupted after its record left the new list as a draft: then the draft is used. `custody` is listed again where the
     record may be new. Where the record cannot be read, the lists are not compared.
     """
-    records = _last_records(root, custody, vault_id)
+    records = _last_records(custody, vault_id)
     lists = _load_lists(root, records)
     for _ in range(_MOST_LOOKS):
         if all(one.state is not FileState.CHANGED for one in lists) or custody is None or not custody.look_again():
             break
-        before, records = records, _last_records(root, custody, vault_id)
+        before, records = records, _last_records(custody, vault_id)
         if records == before:
             break
         lists = _load_lists(root, records)
@@ -127,10 +127,10 @@ class _Records:
     known: bool = True
 
 
-def _last_records(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str) -> _Records:
+def _last_records(custody: CheckedFolder | None, vault_id: str) -> _Records:
     """Finds the last records. Their signatures and places are checked later."""
-    if custody is None or not custody.listed:
-        return _Records(known=not root.report.is_unread(CUSTODY))
+    if custody is None or not custody.listed:  # unreadable, or gone, which is a finding: nobody knows what was stated
+        return _Records(known=False)
     files = sorted(filter(None, (parse_record_file(raw.decode("utf-8", "replace")) for raw in custody.names)), reverse=True)
     found: list[CustodyRecord] = []
     for sequence, kind in files:

@@ -16,7 +16,7 @@ import pytest
 from tests.integration.test_far_as_here import over_a_link
 from tests.support.unreadable import Unreadable
 from tests.support.verified_once import verify_each_signature_once
-from tests.tamper.row import Deed, gone, made, overwrite, spoiled, touch
+from tests.tamper.row import Deed, after, gone, made, overwrite, spoiled, touch
 from tests.tamper.vault import CASE, CHAIN, E1, SECOND, Workshop, remove, workshop
 
 ITEM: Final = ("--case", CASE, "--item", "E1")
@@ -80,6 +80,11 @@ def bit(place: str) -> Deed:
     return spoiled(place, lambda data: data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
 
 
+def forget(shop: Workshop) -> None:
+    """This machine has never seen the vault."""
+    remove(shop.state)
+
+
 EVIDENCE: Final = "only what shows no evidence, and no list of it for other programs, ends with 0"
 LOCAL: Final = "here this machine remembers the chain; the vault's end remembers nothing, and cannot tell whom to let in"
 UNREAD: Final = "clean states nothing of a vault, and has failed"
@@ -91,10 +96,14 @@ STATES: Final[dict[str, State]] = {
     "no evidence": State(31, gone(f"{SECOND}/data"), others=whole(*SHOWING), why=EVIDENCE),
     "no chain of the item": State(34, gone(CHAIN), others=whole("clean"), why=CLEAN),
     "no own chain": State(34, gone("custody"), others={"clean": 1}, afar=of_all(31), why=LOCAL),
+    "no own chain, and no memory": State(
+        31, after(gone("custody"), forget), others={"clean": 1, "receipts": 34}, why="receipts remember the chain as well"
+    ),
     "no item": State(34, gone(E1), others=whole("clean"), why=CLEAN),
     "the first record": State(34, damaged(CHAIN, 0), others={"clean": 0, "receipts": 32}, why="receipts compare documents alone"),
     "an acquisition's copy of a record": State(
-        32, spoiled(f"{SECOND}/received.json", lambda data: data[:100], inode=False), others=whole(*SHOWING), why=EVIDENCE
+        32, spoiled(f"{SECOND}/received.json", lambda data: data[:100], inode=False),
+        others={**whole(*SHOWING), "receipts": 32}, why="receipts compare documents, and what shows evidence reads the chain",
     ),
     "the last record": State(34, damaged(CHAIN, -1), others=whole("clean"), why=CLEAN),
     "the last record of the vault's own chain": State(
@@ -106,6 +115,13 @@ STATES: Final[dict[str, State]] = {
     "no vault.toml": State(31, gone("vault.toml")),
     "vault.toml unread": State(3, unread=("vault.toml", "open"), others={"clean": 1}, why=UNREAD),
     "the vault unread": State(3, unread=("", "open"), others={"clean": 1}, why=UNREAD),
+    "cases that nobody may list": State(
+        3,
+        unread=("cases", "read"),
+        others={**whole(*(name for name in SHOWING if name != "list")), "clean": 1},
+        afar={name: 3 for name in SHOWING if name != "custody"},
+        why="from afar all documents come by one look, in which the folder of all cases is listed; here what is named is opened",
+    ),
     "cases unread": State(
         3, unread=("cases", "open"), others={**whole(*SHOWING), "clean": 1}, why="what is named is opened by its name"
     ),

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import evidencesync
+from evidencesync.errors import CommandKind, IncompleteError, StorageError
+from evidencesync.ingest.room import PlannedPush, show_room
+from tests.support.bench_of_evidence import make_bench
 
 _PACKAGE = Path(evidencesync.__file__).parent
 _COMPUTED = "{}"
@@ -58,3 +64,20 @@ def test_what_ends_badly_is_seen() -> None:
     bad = ("Leave it out", "Make one with: evidencesync init VAULT.")
     assert not any(map(ends_well, bad))
     assert all(map(ends_well, ("Leave it out.", "Make one with: evidencesync init VAULT", "Is it there?")))
+
+
+def test_nobody_who_reads_a_vault_is_told_that_nothing_was_published() -> None:
+    refused = StorageError("could not list cases: Input/output error")
+    assert IncompleteError.of(refused).hint == refused.hint_for(CommandKind.SHOWS)
+    assert IncompleteError.of(StorageError("no", hint="Mount the disk.")).hint == "Mount the disk."
+
+
+def test_a_push_that_is_planned_into_a_vault_that_takes_nothing_is_told_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    refusal = show_room(bench.vault, bench.name, PlannedPush("ana@lab")).refusal
+    assert refusal is not None
+    assert refusal.hint is not None
+    assert "push as the account that writes to the vault" in refusal.hint
