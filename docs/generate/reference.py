@@ -47,7 +47,8 @@ _CODES_HEAD: Final = """# Exit codes
 1, 2 and 130 say that the run itself did not finish.
 
 **What a disk does not give** (an I/O error, missing permissions) is 3 from a command that says something of all that it looks
-at, and goes on to the end: `verify`, `compare`, `receipts`, `list`; and from `restore`, which restores the other files. It is 1
+at, and goes on to the end: `verify`, `compare`, `receipts`, `list`; and from `restore`, which makes nothing then, or, with
+`--on-damage skip`, restores the other files. It is 1
 (`storage`) where one thing is to be shown or made, and cannot be without what was refused: `show`, `diff`, `export`, and
 `restore` where the vault itself cannot be opened. From another machine each command has the code that it has where the vault
 lies; it is 3 (`incomplete`) where the vault's end cannot read what it needs to open the vault, or to know who reads. Neither says

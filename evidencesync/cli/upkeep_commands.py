@@ -81,6 +81,7 @@ def clean(
     from evidencesync.vault.vault import Vault
 
     opened = Vault.open(local_vault(vault))
+    _require_folders(opened.layout)
 
     def agrees(question: str) -> bool:
         return yes or run.console.ask(question)
@@ -100,6 +101,17 @@ def clean(
         lines.append(f"removed {len(emptied)} of {count_text(len(empty), 'empty folder')}")
     run.console.print_result(output, lines or ["nothing to remove"])
     return ExitCode.COMPLETE
+
+
+def _require_folders(layout: VaultLayout) -> None:
+    """Raises MissingOrExtraError where a folder that every vault has is gone: from a vault that lost it nothing is removed."""
+    from evidencesync.errors import MissingOrExtraError
+    from evidencesync.vault.catalog import is_folder
+
+    for folder in (layout.custody, layout.cases):
+        if not is_folder(folder):
+            hint = "Nothing was removed. See what else is wrong: evidencesync verify VAULT"
+            raise MissingOrExtraError(f"the folder {folder.name} is missing from the vault", hint=hint)
 
 
 def _end_waiting(run: Run, layout: VaultLayout, agrees: Callable[[str], bool]) -> tuple[list[Transfer], list[Transfer]]:

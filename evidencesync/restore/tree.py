@@ -7,7 +7,7 @@ import stat
 from typing import Final, Literal
 
 from evidencesync.custody.manifest import WholeEntry
-from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NameClashError, StorageError
+from evidencesync.errors import DigestMismatchError, IncompleteError, MissingOrExtraError, NameClashError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields
@@ -225,7 +225,7 @@ class TreeMaker:
 
     def _damage(self, path: bytes, error: DigestMismatchError | MissingOrExtraError | StorageError) -> None:
         if not self._skip_damaged:
-            raise error
+            raise IncompleteError.of(error) if isinstance(error, StorageError) else error
         self._refuse("unreadable" if isinstance(error, StorageError) else "damaged", path, error.message)
 
     def _refuse(

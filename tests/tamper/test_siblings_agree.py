@@ -95,9 +95,10 @@ STATES: Final[dict[str, State]] = {
     "no SHA256SUMS": State(31, gone(f"{SECOND}/SHA256SUMS"), others=whole(*SHOWING, "restore"), why=EVIDENCE),
     "no evidence": State(31, gone(f"{SECOND}/data"), others=whole(*SHOWING), why=EVIDENCE),
     "no chain of the item": State(34, gone(CHAIN), others=whole("clean"), why=CLEAN),
-    "no own chain": State(34, gone("custody"), others={"clean": 1}, afar=of_all(31), why=LOCAL),
+    "no own chain": State(34, gone("custody"), others={"clean": 31}, afar=of_all(31), why=LOCAL),
+    "no cases": State(34, gone("cases"), others={"clean": 31}, why="clean looks at folders alone"),
     "no own chain, and no memory": State(
-        31, after(gone("custody"), forget), others={"clean": 1, "receipts": 34}, why="receipts remember the chain as well"
+        31, after(gone("custody"), forget), others={"receipts": 34}, why="receipts remember the chain as well"
     ),
     "no item": State(34, gone(E1), others=whole("clean"), why=CLEAN),
     "the first record": State(34, damaged(CHAIN, 0), others={"clean": 0, "receipts": 32}, why="receipts compare documents alone"),
@@ -125,6 +126,7 @@ STATES: Final[dict[str, State]] = {
     "cases unread": State(
         3, unread=("cases", "open"), others={**whole(*SHOWING), "clean": 1}, why="what is named is opened by its name"
     ),
+    "a file unread": State(3, unread=(f"{SECOND}/data/a.txt", "read"), others=whole(*SHOWING), why=EVIDENCE),
     "evidence unread": State(3, unread=(f"{SECOND}/data", "open"), others=whole(*SHOWING), why=EVIDENCE),
     "the own chain unread": State(3, unread=("custody", "open"), others={"clean": 1}, why=UNREAD),
 }  # fmt: skip

@@ -286,7 +286,7 @@ ROWS |= {
         (f"{SECOND}/data/logs", 31),
         (f"{ITEM}/acquisitions", 31),
         (SECOND, 31),
-        ("custody", 32),
+        ("custody", 31),
     )
 }
 
