@@ -286,7 +286,7 @@ def _own() -> None:
             f"the vault's {name} is a link elsewhere",
             Row(linked_away(place), 32 if place == REVOKED else 31, "wrong-type", place),
         )
-    _add("the vault's own chain removed", Row(gone("custody"), 32, "missing-document", "custody"))
+    _add("the vault's own chain removed", Row(gone("custody"), 31, "missing-document", "custody"))
     _add("the vault's own chain emptied", Row(gone("custody/*"), 34, MISSING, "custody"))
     _add("the vault's own chain of another vault", Row(taken("custody", of=lambda shop: shop.other), 34, "", ""))
     _add("the vault's own chain a link elsewhere", Row(linked_away("custody"), 31, "wrong-type", "custody"))

@@ -142,6 +142,14 @@ def _other(name: str, value: object, line: int = 3) -> Change:
     return _lines(change)
 
 
+_CAPTURE: Final[dict[str, object]] = {
+    "source": "standard-output",
+    "started": "2026-11-28T12:00:00.000000Z",
+    "ended": "2026-11-28T12:00:01.000000Z",
+    "end": "end-of-data",
+    "shell_command": "cat",
+    "exit_status": 0,
+}
 MANIFESTS: Final[dict[str, Change]] = {
     "without its header": _lines(lambda lines: lines[1:]),
     "without its footer": _lines(lambda lines: lines[:-1]),
@@ -162,6 +170,12 @@ MANIFESTS: Final[dict[str, Change]] = {
     "with another count": _other("bytes", 1, -1),
     "with a path that escapes": _other("path", "../../../../etc/passwd"),
     "with an absolute path": _other("path", "/etc/passwd"),
+    "with a file that an earlier acquisition is said to have read": _other("read_in", 1),
+    "with a file that a later acquisition is said to have read": _other("read_in", 3),
+    "with a file that is said to come from a command": _other("capture", _CAPTURE),
+    "with a capture that ended before it began": _other("capture", {**_CAPTURE, "ended": "2025-11-28T12:00:00.000000Z"}),
+    "with a capture that is cut and has no flag": _other("capture", {**_CAPTURE, "end": "link-lost"}),
+    "with a capture of an exit status that none has": _other("capture", {**_CAPTURE, "exit_status": -1}),
 }
 
 
