@@ -271,6 +271,13 @@ class HeadMovedError(LockedError):
     default_hint = "Look at what is there now, and run the same command again: evidencesync trust list VAULT"
 
 
+class VaultKeyChangedError(LockedError):
+    """The vault's own key was changed while a transfer ran, and the manifest names the old one. Nothing was published."""
+
+    slug = "vault-key-changed"
+    default_hint = "Run the same command again: what has arrived is kept, and does not travel a second time."
+
+
 class SealedError(LockedError):
     """The item was closed by a signed record."""
 

@@ -29,6 +29,7 @@ MAX_RECORD: Final = 1 * MIB  # one receipt or custody record; read whole
 MAX_STATED_INDEX: Final = 64 * MIB  # what the vault's chain states of about 500,000 items; of more, its records are read
 MAX_RECORDS: Final = 256  # custody records in one message
 MAX_CHAIN: Final = 64 * MIB  # an item's whole chain in a session: about 60,000 records
+MAX_KEY_CHANGES: Final = 50  # of one vault's own key: all of them prove the last one in one message
 MAX_DETAILS: Final = 100  # details in a record by an examiner
 MAX_DETAILS_SIZE: Final = 512 * KIB  # all of them in JSON: with base64, the record still fits into one frame
 MAX_DETAIL_NAME: Final = 64

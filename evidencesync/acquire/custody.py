@@ -117,7 +117,7 @@ def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownC
     at_hand = VaultAtHand(memory, vault, name)
     known = KnownHeads(memory, vault)
     item = vault.item(name)
-    chain = ShownChain(vault.settings.id, vault.settings.key, name)
+    chain = ShownChain(vault.settings.id, vault.keys, name)
     whose, stated = whose_chain(item_subject(vault.settings.id, name)), known.of(name.place)
     try:
         for stored in iter_records(item.ledger):

@@ -17,10 +17,10 @@ from evidencesync.connection.vault_answers import VaultAnswers
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
-from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import check_signer
 from evidencesync.custody.sshsig import SigningKey, verify_signature
 from evidencesync.custody.statements import ItemHistory
+from evidencesync.custody.vault_keys import VaultKeys
 from evidencesync.errors import (
     ChainError,
     EvidenceSyncError,
@@ -85,7 +85,7 @@ class ShownChain:
     """
 
     vault_id: str
-    vault_key: str
+    keys: VaultKeys
     name: ItemName
     records: list[ChainRecord] = field(default_factory=list)
     inconsistency: EvidenceSyncError | None = None
@@ -108,7 +108,7 @@ class ShownChain:
         record = self.history.add(document)
         try:
             key = verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(document))
-            check_signer(record, key, self.vault_key, key.fingerprint)
+            check_signer(record, key, self.keys.named(key.fingerprint), key.fingerprint)
         except SignatureError as error:
             error.message = f"custody record {record.sequence}: {error.message}"
             error.hint = "The chain does not hold. Run: evidencesync verify VAULT"
@@ -182,14 +182,14 @@ class CustodyExchange:
         """Returns the heads to remember of the chains that were shown."""
         item, own = self._item, self._own
         known = [(item, self.chain.seen)] + ([(own, own.known)] if self._own_shown and own.known is not None else [])
-        return [RememberedHead(one.subject, one.vault_key, chain, now) for one, chain in known]
+        return [RememberedHead(one.subject, one.keys.current, chain, now, one.keys.all) for one, chain in known]
 
-    def _recall_heads(self, vault_id: str, vault_key: PublicKey) -> tuple[int, int]:
+    def _recall_heads(self, vault_id: str, keys: VaultKeys) -> tuple[int, int]:
         """Recalls the remembered heads of this vault. Raises RememberedHeadsError, ForkedError for another key."""
-        request, key = self._request, vault_key.fingerprint
-        self.chain = ShownChain(vault_id, key, request.name)
-        self._item = recalled_consistency(request.memory, item_subject(vault_id, request.name), key)
-        self._own = recalled_consistency(request.memory, ChainSubject(vault_id), key)
+        request = self._request
+        self.chain = ShownChain(vault_id, keys, request.name)
+        self._item = recalled_consistency(request.memory, item_subject(vault_id, request.name), keys)
+        self._own = recalled_consistency(request.memory, ChainSubject(vault_id), keys)
         self._own_shown = False
         return self._item.sequence, self._own.sequence
 

@@ -151,7 +151,7 @@ def _question(request: DocumentsRequest, welcome: Welcome) -> DocumentsAsk | All
 def _opened(folder: Path, welcome: Welcome) -> Vault:
     vault = Vault.open(folder)
     vault.fetched = True
-    stated = (vault.settings.id, vault.settings.key)
+    stated = (vault.settings.id, vault.keys.current)
     if stated != (welcome.vault_id, PublicKey.from_blob(welcome.vault_key).fingerprint):
         raise ProtocolError("the vault shows documents of another vault than it says it is")
     return vault

@@ -17,8 +17,9 @@ from evidencesync.connection.link import Link
 from evidencesync.custody.documents import SESSION_NAMESPACE, ReadingClaim, SessionClaim
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import SigningKey, sign_document
+from evidencesync.custody.vault_keys import VaultKeys, proven_keys
 from evidencesync.delta.refine import DELTA_PARAMETERS
-from evidencesync.errors import ProtocolError, SignatureError, VersionError
+from evidencesync.errors import ProtocolError, SignatureError, VaultKeyChangedError, VersionError
 from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.limits import MAX_TITLE
@@ -33,6 +34,7 @@ from evidencesync.protocol.messages import (
     Begin,
     Changes,
     Hello,
+    KeyChanges,
     Message,
     Patience,
     Previous,
@@ -93,8 +95,17 @@ class Expect(Protocol):
         """Returns that message; raises ProtocolError for another."""
 
 
-RecallHeads = Callable[[str, PublicKey], tuple[int, int]]
-"""Returns, for a vault's id and key, the numbers of the last records that are known of the item's chain and of its own."""
+RecallHeads = Callable[[str, VaultKeys], tuple[int, int]]
+"""Returns, for a vault's id and keys, the numbers of the last records that are known of the item's chain and of its own."""
+
+
+class Introduction(msgspec.Struct, frozen=True):
+    """A vault's introduction: its welcome, and its keys, each of which the one before has signed (`changes`: these records)."""
+
+    welcome: Welcome
+    keys: VaultKeys
+    key: PublicKey
+    changes: list[tuple[bytes, bytes]]
 
 
 class Handshake(msgspec.Struct, frozen=True):
@@ -134,10 +145,10 @@ def begin_session(
        The records that were seen must be there, and all later ones must be linked to them.
     """
     asked = now()
-    welcome = _introduce(request, link, expect, asked)
+    introduced = _introduce(request, link, expect, asked)
     answered = now()
-    vault_key = _vault_key(welcome.vault_key)
-    shown = recorder.watch(_checked_id(welcome.vault_id), vault_key, request.name)
+    welcome, vault_key = introduced.welcome, introduced.key
+    shown = recorder.watch(welcome.vault_id, introduced.keys, request.name, introduced.changes)
     item_seen, own_seen = _seen(shown)
     if request.skip_unchanged:  # what was added since must not hide the record that states the previous manifest
         item_seen = max(item_seen - _LOOK_BACK, min(item_seen, 1))
@@ -179,8 +190,10 @@ def resume_session(
 
     Raises ProtocolError when another vault answers, and otherwise as `begin_session` does.
     """
-    welcome = _introduce(request, link, expect, now())
-    vault_key = _vault_key(welcome.vault_key)
+    introduced = _introduce(request, link, expect, now())
+    welcome, vault_key = introduced.welcome, introduced.key
+    if welcome.vault_id == handshake.vault_id and handshake.vault_key.fingerprint in introduced.keys.all[:-1]:
+        raise VaultKeyChangedError("the vault's key was changed while the link was lost; the manifest names the old one")
     if (welcome.vault_id, vault_key) != (handshake.vault_id, handshake.vault_key):
         raise ProtocolError("another vault answers than the one that the transfer was begun with")
     begin = _begin(request, welcome, vault_key, _seen(handshake.shown), resumes=True)
@@ -208,9 +221,9 @@ def begin_custody_session(
 
     Raises as `begin_session` does, and what `recall_heads` raises.
     """
-    welcome = _introduce(request, link, expect, now(), "custody")
-    vault_key = _vault_key(welcome.vault_key)
-    seen = recall_heads(_checked_id(welcome.vault_id), vault_key)  # before the vault reads a chain for us
+    introduced = _introduce(request, link, expect, now(), "custody")
+    welcome, vault_key = introduced.welcome, introduced.key
+    seen = recall_heads(welcome.vault_id, introduced.keys)  # before the vault reads a chain for us
     begin = _begin(request, welcome, vault_key, seen, resumes=False)
     link.write(_patience(request, welcome, 0.0) + frame_of(begin))
     return welcome.version
@@ -224,20 +237,20 @@ def begin_reading_session(
     recall: Callable[[str], None],
     least_bytes: int = 0,
     purpose: Literal["read", "trust"] = "read",
-) -> Welcome:
+) -> Introduction:
     """Runs the handshake of a session that reads documents. `recall` is called with the vault's id before anything is read.
 
     `purpose`: `trust` for one in which trust is changed, too. Raises as `begin_session` does; VersionError for a vault's end that
     cannot be read from afar.
     """
-    welcome = _introduce(request, link, expect, now(), purpose)
+    introduced = _introduce(request, link, expect, now(), purpose)
+    welcome, key = introduced.welcome, introduced.key
     if welcome.version < READING_VERSION:
         raise VersionError(
             f"the vault's evidencesync ({safe_text(welcome.tool, 60)}) cannot show its documents from afar",
             hint="Update it there, or run the command on the vault's machine.",
         )
-    key = _vault_key(welcome.vault_key)
-    recall(_checked_id(welcome.vault_id))
+    recall(welcome.vault_id)
     claim = ReadingClaim(
         purpose=purpose,
         nonce=welcome.nonce.hex(),
@@ -250,19 +263,23 @@ def begin_reading_session(
     signature = sign_document(request.signer, SESSION_NAMESPACE, hashlib.sha512(encoded).digest())
     begin = Begin(encoded, signature, read_back=False, resumes=False, seen=0, vault_seen=0)
     link.write(_patience(request, welcome, 0.0, least_bytes) + frame_of(begin))
-    return welcome
+    return introduced
 
 
-def _introduce(request: ReadingRequest, link: Link, expect: Expect, clock: int, purpose: Purpose = "push") -> Welcome:
+def _introduce(request: ReadingRequest, link: Link, expect: Expect, clock: int, purpose: Purpose = "push") -> Introduction:
+    """Says Hello; returns how the vault introduces itself. Raises VersionError, ProtocolError, and as `proven_keys` does."""
     told = clock_for(None, clock)
     hello = Hello(list(VERSIONS), evidencesync.__version__, purpose, request.vault, DELTA_PARAMETERS, told)
     link.write(PREAMBLE + frame_of(hello))
-    welcome = expect(Welcome)
+    said = expect(Welcome, KeyChanges)
+    changes = said.records if isinstance(said, KeyChanges) else []
+    welcome = said if isinstance(said, Welcome) else expect(Welcome)
     if welcome.version not in VERSIONS or welcome.parameters != DELTA_PARAMETERS:
         raise VersionError("the two ends do not speak the same version of the protocol")
     tool, vault_id = safe_text(welcome.tool, 60), safe_text(welcome.vault_id, 60)
     _LOG.info("the other end is evidencesync %s, protocol %d, vault %s", tool, welcome.version, vault_id)
-    return welcome
+    key = _vault_key(welcome.vault_key)
+    return Introduction(welcome, proven_keys(_checked_id(welcome.vault_id), key.fingerprint, changes), key, changes)
 
 
 def _patience(request: ReadingRequest, welcome: Welcome, reconnect_seconds: float, least_bytes: int = 0) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import HINT, ChainComparison, ConsistencyCheck, Keep, KnownChain, whose_chain
+from evidencesync.custody.vault_keys import VaultKeys
 from evidencesync.errors import (
     EvidenceSyncError,
     ForkedError,
@@ -37,14 +38,14 @@ def item_subject(vault_id: str, name: ItemName) -> ChainSubject:
 
 
 def recalled_consistency(
-    memory: HeadMemory | None, subject: ChainSubject, vault_key: str, keep: Keep | None = None
+    memory: HeadMemory | None, subject: ChainSubject, keys: VaultKeys, keep: Keep | None = None
 ) -> ConsistencyCheck:
     """Returns a check of a chain against its remembered head. Call it before the chain is read.
 
     Raises RememberedHeadsError, and ForkedError where the vault had another key.
     """
     remembered = memory.recall(subject) if memory is not None else None
-    consistency = ConsistencyCheck(subject, vault_key, remembered.chain if remembered is not None else None, keep or _drop)
+    consistency = ConsistencyCheck(subject, keys, remembered.chain if remembered is not None else None, keep or _drop)
     if remembered is not None:
         consistency.require_key(remembered.vault_key)
     return consistency
@@ -86,16 +87,18 @@ class VaultAtHand:
 
         Raises RememberedHeadsError, ForkedError.
         """
-        settings = vault.settings
+        settings, keys = vault.settings, vault.keys
+        self._vault = vault
         self._memory = memory
-        self._chains = [(recalled_consistency(memory, ChainSubject(settings.id), settings.key), vault.ledger)]
+        self._chains = [(recalled_consistency(memory, ChainSubject(settings.id), keys), vault.ledger)]
         if name is not None:
             ledger = Ledger(vault.layout.item(name).custody)
-            self._chains.append((recalled_consistency(memory, item_subject(settings.id, name), settings.key), ledger))
+            self._chains.append((recalled_consistency(memory, item_subject(settings.id, name), keys), ledger))
 
     def require(self) -> None:
         """Checks that the chains continue what was seen. Raises RolledBackError, ForkedError, ChainError, StorageError."""
         for consistency, ledger in self._chains:
+            consistency.keys = self._vault.keys  # the key may have been changed since
             _show(consistency, ledger)
             consistency.finish()
 
@@ -104,7 +107,7 @@ class VaultAtHand:
         self.require()
         known = [(consistency, consistency.known) for consistency, _ in self._chains]
         self._memory.remember(
-            [RememberedHead(one.subject, one.vault_key, chain, now) for one, chain in known if chain is not None]
+            [RememberedHead(one.subject, one.keys.current, chain, now, one.keys.all) for one, chain in known if chain is not None]
         )
 
 
@@ -133,8 +136,10 @@ class KnownHeads:
         self._heads: dict[str, set[StatedHead]] = {}
         seen: set[StatedHead] = set()
         with self._kept():
-            for one in memory.recall_vault(vault.settings.id):
-                self._take_seen(one, vault.settings.key, seen)
+            remembered = memory.recall_vault(vault.settings.id)
+            keys = vault.keys if remembered else VaultKeys(vault.settings.key)
+            for one in remembered:
+                self._take_seen(one, keys, seen)
         with self._kept():
             self.own = require_stated(vault.ledger, OWN, seen)
             if not vault.fetched:
@@ -167,10 +172,10 @@ class KnownHeads:
         except EvidenceSyncError as error:
             self.problems.append(error)
 
-    def _take_seen(self, one: RememberedHead, vault_key: str, own: set[StatedHead]) -> None:
+    def _take_seen(self, one: RememberedHead, keys: VaultKeys, own: set[StatedHead]) -> None:
         subject, head = one.subject, StatedHead(one.chain.sequence, one.chain.sha256, SEEN)
-        if one.vault_key != vault_key:
-            self.problems.append(ForkedError(f"the vault's key is {vault_key}; this machine has seen it with {one.vault_key}"))
+        if one.vault_key not in keys.all:
+            self.problems.append(ForkedError(f"the vault's key is {keys.current}; this machine has seen it with {one.vault_key}"))
         elif subject.case is None or subject.item is None:
             own.add(head)
         else:

@@ -42,7 +42,8 @@ class ReadingSession:
         self._said_at = time.monotonic()
         try:
             with self.explained():
-                self.welcome = begin_reading_session(request, link, self._answers.expect, now, recall, least_bytes, purpose)
+                introduced = begin_reading_session(request, link, self._answers.expect, now, recall, least_bytes, purpose)
+                self.welcome, self.keys = introduced.welcome, introduced.keys
                 self._answers.may_say_status = True
         except BaseException:
             self.close()

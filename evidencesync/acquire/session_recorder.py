@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from evidencesync.acquire.known_heads import recalled_consistency
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import ConsistencyCheck
 from evidencesync.custody.documents import CustodyRecord
-from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import decode_record
+from evidencesync.custody.vault_keys import VaultKeys
 from evidencesync.errors import MalformedDocumentError, ProtocolError
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import UtcTime
@@ -29,11 +31,17 @@ class SessionRecorder(msgspec.Struct, frozen=True):
         if self.draft is not None:
             self.draft.begin()
 
-    def watch(self, vault_id: str, vault_key: PublicKey, name: ItemName) -> ShownChains:
-        """Returns the checks for the chains of this vault. Raises RememberedHeadsError, ForkedError for another key."""
-        item = self._consistency(ChainSubject(vault_id, name.case.text, name.item.text), vault_key)
-        own = self._consistency(ChainSubject(vault_id), vault_key)
+    def watch(self, vault_id: str, keys: VaultKeys, name: ItemName, changes: Iterable[tuple[bytes, bytes]] = ()) -> ShownChains:
+        """Returns the checks for the chains of this vault; keeps the `changes` that prove its key with the receipt.
+
+        Raises RememberedHeadsError, ForkedError for another key.
+        """
+        item = self._consistency(ChainSubject(vault_id, name.case.text, name.item.text), keys)
+        own = self._consistency(ChainSubject(vault_id), keys)
         own.place = name.place
+        if self.draft is not None:
+            for data, signature in changes:
+                self.draft.add_record(decode_record(data), data, signature, proves_key=True)
         return ShownChains(item, own)
 
     def add_manifest(self, lines: bytes) -> None:
@@ -46,8 +54,8 @@ class SessionRecorder(msgspec.Struct, frozen=True):
         if self.draft is not None:
             self.draft.sync_manifest()
 
-    def _consistency(self, subject: ChainSubject, vault_key: PublicKey) -> ConsistencyCheck:
-        return recalled_consistency(self.memory, subject, vault_key.fingerprint, self._keep)
+    def _consistency(self, subject: ChainSubject, keys: VaultKeys) -> ConsistencyCheck:
+        return recalled_consistency(self.memory, subject, keys, self._keep)
 
     def _keep(self, record: CustodyRecord, data: bytes, signature: bytes) -> None:
         if self.draft is not None:
@@ -88,7 +96,9 @@ class ShownChains(msgspec.Struct):
     def remembered(self, seen: UtcTime) -> list[RememberedHead]:
         """Returns the heads to remember from now on."""
         return [
-            RememberedHead(one.subject, one.vault_key, one.known, seen) for one in (self.item, self.own) if one.known is not None
+            RememberedHead(one.subject, one.keys.current, one.known, seen, one.keys.all)
+            for one in (self.item, self.own)
+            if one.known is not None
         ]
 
     def _check_for(self, data: bytes) -> ConsistencyCheck:

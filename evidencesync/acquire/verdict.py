@@ -20,6 +20,7 @@ from evidencesync.connection.waiting import Standstill
 from evidencesync.custody.documents import VERDICT_NAMESPACE
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import SigningKey, verify_signature
+from evidencesync.custody.vault_keys import VaultKeys
 from evidencesync.errors import BusyError, LinkLostError, ProtocolError, SignatureError, UntrustedSignerError, VersionError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.display import safe_text
@@ -57,11 +58,15 @@ class VerdictRequest:
 
 @dataclass(frozen=True, slots=True)
 class SignedVerdict:
-    """A vault's verdict that is the answer to our question: the document, its exact bytes, and the signature of its key."""
+    """A vault's verdict that is the answer to our question: the document, its exact bytes, and the signature of its key.
+
+    `keys`: those of the vault, as it has proved them; the last one is that key.
+    """
 
     verdict: VaultVerdict
     document: bytes
     signature: bytes
+    keys: VaultKeys
 
 
 def fetch_verdict(
@@ -110,7 +115,8 @@ def _ask(opened: ReadingSession, request: VerdictRequest, progress: VerifyProgre
         shown = _await_verdict(session, progress, request.timeout_seconds)
         document = b"".join(session.data(shown.size))
     asked = Question(nonce.hex(), scope.case, scope.item, scope.acquisition, request.all_digests)
-    return SignedVerdict(_checked(document, shown.signature, session.welcome, request, asked), document, shown.signature)
+    verdict = _checked(document, shown.signature, session.welcome, request, asked)
+    return SignedVerdict(verdict, document, shown.signature, session.keys)
 
 
 def _require_recorder(session: ReadingSession, case: str | None, said: str) -> None:

@@ -95,7 +95,7 @@ def list_output(
     sequence, sha256 = (None, None) if known.own is None else (known.own.sequence, known.own.sha256)
     worst = known.worst_problem()
     problem = None if worst is None else _problem(worst)
-    return ListOutput(settings.id, settings.name, settings.key, sequence, sha256, items, problem, transfers), problems
+    return ListOutput(settings.id, settings.name, vault.shown_key, sequence, sha256, items, problem, transfers), problems
 
 
 class _Wanted(NamedTuple):

@@ -105,7 +105,7 @@ class InitOutput(Output, frozen=True):
 class TrustChange(Output, frozen=True):
     """What was changed. `record` is the number of the vault's custody record that says so."""
 
-    action: Literal["added", "changed", "retired", "revoked"]
+    action: Literal["added", "changed", "retired", "revoked", "vault-key-changed"]
     key: Fingerprint
     record: Count
 

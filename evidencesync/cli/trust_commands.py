@@ -15,6 +15,7 @@ from evidencesync.cli.options import RemoteChoice, SignChoice, VaultAddress
 from evidencesync.cli.reading import ReaderChoice, readable_vault
 from evidencesync.cli.trust_change import Changed, change_trust, give_signers, require_vault
 from evidencesync.cli.trust_files import load_public_key, named_key
+from evidencesync.cli.vault_key_command import rotate_vault_key
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.number_format import count_text
@@ -54,6 +55,7 @@ def add_commands(app: typer.Typer) -> None:
         ("list", list_signers, "/srv/vault", f"{far} --json"),
         ("retire", retire, "/srv/vault ana@lab", f"{far} ben@lab"),
         ("revoke", revoke, "/srv/vault ana.pub --reason 'laptop stolen'"),
+        ("rotate-vault-key", rotate_vault_key, "/srv/vault"),
     ):
         kind = CommandKind.SHOWS if function is list_signers else CommandKind.CHANGES
         command(trust, name, *(f"evidencesync trust {name} {example}" for example in examples), kind=kind)(function)

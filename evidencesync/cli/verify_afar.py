@@ -78,7 +78,7 @@ def verify_afar(
             to_record=to_record,
         )
         signed = _ask(run, connecting(run, address, ssh), request, recalled.recall_before)
-        verdict = compared(signed.verdict, recalled, time.time_ns())
+        verdict = compared(signed.verdict, signed.keys, recalled, time.time_ns())
         return _kept(run, address, verdict, signed, place)
 
 
@@ -154,7 +154,7 @@ def verify_fetched(run: Run, readable: ReadableVault, check: OwnCheck, output: s
             retries=RETRIES,
         )
         signed = _ask(run, far.connect, request, lambda _: None, far.session)
-        verdict = joined(here, readable.vault.settings.key, signed.verdict, readable.memory, time.time_ns())
+        verdict = joined(here, readable.vault.keys.current, signed.verdict, signed.keys, readable.memory, time.time_ns())
         return _kept(run, readable.address, verdict, signed, place, here.verdict)
 
 

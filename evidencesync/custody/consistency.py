@@ -17,6 +17,7 @@ from evidencesync.custody.chain import ChainSubject, follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.record import check_signer, decode_record
 from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.vault_keys import KEY_CHANGED, VaultKeys
 from evidencesync.errors import ChainError, ForkedError, LimitExceededError, MalformedDocumentError, RolledBackError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
@@ -79,12 +80,12 @@ Keep = Callable[[CustodyRecord, bytes, bytes], None]
 class ConsistencyCheck(msgspec.Struct):
     """Checks one chain as a vault shows it against what was `seen` of it before (None: nothing).
 
-    `vault_key` is the fingerprint of the vault's key. `place` is `CASE/ITEM`, folder names: what the vault's own chain states
+    `keys` are the vault's. `place` is `CASE/ITEM`, folder names: what the vault's own chain states
     about that item is collected in `stated`. `received` is the last record of an acquisition that was shown.
     """
 
     subject: ChainSubject
-    vault_key: str
+    keys: VaultKeys
     seen: KnownChain | None
     keep: Keep
     place: str = ""
@@ -118,7 +119,10 @@ class ConsistencyCheck(msgspec.Struct):
         """
         record = self._decode(sequence, data, signature)  # 1.
         key = verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(data))  # 2.
-        check_signer(record, key, self.vault_key, key.fingerprint)
+        is_own = self.subject.case is None
+        check_signer(record, key, self.keys.at(sequence) if is_own else self.keys.named(key.fingerprint), key.fingerprint)
+        if is_own and (record.type == KEY_CHANGED) != any(change.number == sequence for change in self.keys.changes):
+            raise ChainError(f"{self._whose()}: record {sequence} is not what the vault says of its changes of key")
         digest = sha256_of(data).hex()
         self._place(record, digest)  # 3.
         self._last = KnownChain(sequence, (digest,))
@@ -164,10 +168,10 @@ class ConsistencyCheck(msgspec.Struct):
             raise ChainError(f"{self._whose()} does not state the item's new head, record {sequence}, {sha256}")
 
     def require_key(self, remembered: str) -> None:
-        """Checks that the vault still has the key that it had when it was seen. Raises ForkedError."""
-        if remembered != self.vault_key:
+        """Checks that the vault has the key that it had when it was seen, or one that this key led to. Raises ForkedError."""
+        if remembered not in self.keys.all:
             raise ForkedError(
-                f"the vault {self.subject.vault_id} has the key {self.vault_key}; this machine has seen it with {remembered}",
+                f"the vault {self.subject.vault_id} has the key {self.keys.current}; this machine has seen it with {remembered}",
                 hint=self._hint(),
             )
 

@@ -234,6 +234,7 @@ RecordType = Literal[
     "made",
     "trust-changed",
     "heads",
+    "key-changed",
     "acquired",
     "received",
     "verified",

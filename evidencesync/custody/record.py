@@ -11,7 +11,7 @@ import msgspec
 
 from evidencesync.custody.documents import CustodyRecord, RecordType
 from evidencesync.custody.principals import VAULT_PRINCIPAL
-from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey
 from evidencesync.custody.roles import Role
 from evidencesync.custody.text import check_texts, check_title, check_utc_time, decode_readable, encode_readable
 from evidencesync.errors import MalformedDocumentError, UntrustedSignerError
@@ -34,6 +34,7 @@ SIGNERS: Final[Mapping[RecordType, SignedBy]] = MappingProxyType(
         "made": SignedBy.VAULT,
         "trust-changed": SignedBy.VAULT,
         "heads": SignedBy.VAULT,
+        "key-changed": SignedBy.VAULT,
         "acquired": SignedBy.ACQUIRER,
         "received": SignedBy.VAULT,
         "verified": SignedBy.EXAMINER,
@@ -47,13 +48,13 @@ SIGNERS: Final[Mapping[RecordType, SignedBy]] = MappingProxyType(
         "sealed": SignedBy.EXAMINER,
     }
 )
-ABOUT_TRUST: Final[frozenset[RecordType]] = frozenset({"made", "trust-changed"})
+ABOUT_TRUST: Final[frozenset[RecordType]] = frozenset({"made", "trust-changed", "key-changed"})
 """Types of records that state who is trusted, and for what."""
 ROLE_FOR: Final[Mapping[SignedBy, Role | None]] = MappingProxyType(
     {SignedBy.VAULT: None, SignedBy.ACQUIRER: "acquire", SignedBy.EXAMINER: "custody"}
 )
 """The role that the signer of a record needs in its case, where the vault states roles."""
-VAULT_TYPES: Final[frozenset[RecordType]] = frozenset({"made", "trust-changed", "heads"})
+VAULT_TYPES: Final[frozenset[RecordType]] = frozenset({"made", "trust-changed", "heads", "key-changed"})
 """Types of records of the vault's own chain, without a case and an item; all others are about an item."""
 
 
@@ -93,6 +94,8 @@ def _check_subject(record: CustodyRecord, what: str) -> None:
             raise MalformedDocumentError(f"{what} is about the vault, but names a case, an item or an acquisition")
         if (record.type == "made") != (record.sequence == 1):
             raise MalformedDocumentError(f"{what}: a vault's chain begins with its making, once")
+        if record.type == "key-changed":
+            _check_new_key(record, what)
         return
     if record.case is None or record.item is None:
         raise MalformedDocumentError(f"{what} does not say what case and item it is about")
@@ -102,6 +105,16 @@ def _check_subject(record: CustodyRecord, what: str) -> None:
         raise MalformedDocumentError(f"{what} does not say which acquisition and manifest it is about")
     if (record.type == "received") != (record.receipt_sha256 is not None) and record.type in ("acquired", "received"):
         raise MalformedDocumentError(f"{what}: a receipt is named by `received`, and cannot be known to `acquired`")
+
+
+def _check_new_key(record: CustodyRecord, what: str) -> None:
+    """A change of the vault's key names another key than the one that signs it, by its line and its fingerprint."""
+    try:
+        new = PublicKey.from_line(record.details.get("public_key", "").encode()).fingerprint
+    except InvalidPublicKeyError as error:
+        raise MalformedDocumentError(f"{what} names no new key: {error.message}") from error
+    if new != record.details.get("key") or new == record.actor.key:
+        raise MalformedDocumentError(f"{what} names two new keys, or the old one")
 
 
 def record_name(record: CustodyRecord) -> str:

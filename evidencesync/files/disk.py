@@ -373,26 +373,26 @@ _LOCK_POLL_SECONDS: Final = 0.02
 
 
 @contextlib.contextmanager
-def locked_folder(folder: os.PathLike[str], what: str, *, wait: bool = False) -> Iterator[int]:
-    """Holds the exclusive lock of a folder (flock) and yields its descriptor. The kernel releases it when the process ends.
+def locked_folder(folder: os.PathLike[str], what: str, *, wait: bool = False, shared: bool = False) -> Iterator[int]:
+    """Holds the exclusive, or a shared, lock of a folder (flock) and yields its descriptor. It ends with the process.
 
     Raises LockedError when another process (or another `with` in this one) has it: at once, or with `wait` after
     LONGEST_LOCK_SECONDS.
     """
     until = time.monotonic() + LONGEST_LOCK_SECONDS if wait else -math.inf
     with opened_folder(folder) as fd:
-        while not _try_lock(fd, what):
+        while not _try_lock(fd, what, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
             if time.monotonic() >= until:
                 raise LockedError(f"{what} is being written by another process")
             time.sleep(_LOCK_POLL_SECONDS)  # a waiting flock(2) has no timeout
         yield fd
 
 
-def _try_lock(fd: int, what: str) -> bool:
+def _try_lock(fd: int, what: str, kind: int) -> bool:
     with storing(f"lock {what}"):
         try:
             # Of a folder, not of a file in it: nothing has to be made for it, and nothing stays behind.
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
     return True

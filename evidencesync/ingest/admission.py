@@ -24,11 +24,13 @@ from evidencesync.files.disk import storing
 from evidencesync.limits import MAX_RECORDS, MIB
 from evidencesync.protocol.failures import version_in_common
 from evidencesync.protocol.messages import (
+    KEYS_VERSION,
     PROTOCOL_VERSION,
     READING_VERSION,
     TRUST_VERSION,
     Begin,
     Hello,
+    KeyChanges,
     Purpose,
     Records,
     Welcome,
@@ -104,6 +106,22 @@ def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
     )
 
 
+def key_changes(offered: Welcome, vault: Vault) -> KeyChanges | None:
+    """Returns what goes before Welcome: the proof of a key that is not the vault's first; None where it is the first.
+
+    Raises VersionError for an end that does not know it, and would take the vault for another one.
+    """
+    changes = vault.key_changes()
+    if not changes:
+        return None
+    if offered.version < KEYS_VERSION:
+        raise VersionError(
+            "the vault's own key was changed, and the other end's evidencesync is too old to follow that",
+            hint="Update evidencesync on the machine from which you push, pull or read.",
+        )
+    return KeyChanges(changes)
+
+
 def _is_served(asked: bytes, vault: Vault) -> bool:
     """Returns whether the path that a client asked for is this vault. A server serves one: an empty path, or `/`, means that."""
     if asked in (b"", b"/"):
@@ -173,7 +191,7 @@ def _prove(
     if msgspec.json.encode(claim) != begin.claim:
         raise ProtocolError("the session's claim is not in its one form")
     # 2.
-    key = vault.signer.public_key
+    key = PublicKey.from_blob(offered.vault_key)  # as it was offered: it may have been changed since
     if (claim.nonce, claim.vault_id, claim.vault_key) != (offered.nonce.hex(), vault.settings.id, key.fingerprint):
         raise ProtocolError("the session's claim is about another vault or another time")
     # 3.

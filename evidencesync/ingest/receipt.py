@@ -34,6 +34,7 @@ from evidencesync.errors import (
     MalformedDocumentError,
     ProtocolError,
     UntrustedSignerError,
+    VaultKeyChangedError,
 )
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.entry import Entry
@@ -183,7 +184,12 @@ def check_hard_links(links: HardLinkCheck, staging: Staging) -> None:
 def sign_acquisition(
     acquisition: StagedAcquisition, received: ReceivedContents, facts: TransferFacts, signer: SigningKey, now: int
 ) -> dict[str, bytes]:
-    """Returns the documents to publish, by name: the examiner's, and the vault's receipt and `received` record, signed."""
+    """Returns the documents to publish, by name: the examiner's, and the vault's receipt and `received` record, signed.
+
+    Raises VaultKeyChangedError.
+    """
+    if signer.public_key.fingerprint != acquisition.header.vault_key:
+        raise VaultKeyChangedError("the vault's key was changed while the transfer ran; the manifest names the old one")
     receipt = make_receipt(acquisition, received, facts, now)
     record = make_received(acquisition, receipt, signer, now)
     finish = acquisition.finish

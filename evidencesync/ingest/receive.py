@@ -36,7 +36,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.files.shortages import unexpected
-from evidencesync.ingest.admission import Admitted, Reader, admit, admit_reader, show_since, welcome
+from evidencesync.ingest.admission import Admitted, Reader, admit, admit_reader, key_changes, show_since, welcome
 from evidencesync.ingest.room import check_room
 from evidencesync.ingest.transfers import add_holder
 from evidencesync.limits import MAX_RECORD, NONCE
@@ -243,6 +243,8 @@ class _Session:
         hello = self._expect(Hello)
         offered = welcome(hello, self._vault, os.urandom(NONCE), self._now())
         self._version = offered.version
+        if (changes := key_changes(offered, self._vault)) is not None:
+            self._connection.send(changes)
         self._connection.send(offered)
         if hello.purpose == "push":
             _load_the_rest()

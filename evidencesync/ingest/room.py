@@ -139,7 +139,7 @@ def _require_writable(vault: VaultLayout, name: ItemName) -> None:
 
 def _require_free_folders(vault: Vault, vault_key: str, name: ItemName) -> None:
     """Raises NameClashError where the folders of a new item are those of another one."""
-    VaultItem(vault.settings.id, vault_key, name, vault.layout, lambda _new: False).check_titles()
+    VaultItem(vault.settings.id, lambda: vault_key, name, vault.layout, lambda _new: False).check_titles()
 
 
 def _is_unfinished(item: VaultItem) -> bool:

@@ -68,6 +68,7 @@ from evidencesync.vault.space import check_declared
 from evidencesync.vault.staging import Staging
 from evidencesync.vault.tree import TreeReader
 from evidencesync.vault.vault import Vault
+from evidencesync.vault.writer import publishing
 
 Stage = Literal["receiving", "syncing", "read-back", "publishing"]
 _NEW_LINK_SECONDS: Final = 1.0  # so often it is looked whether the sender has reconnected
@@ -355,16 +356,19 @@ class IngestSession:
         now = self._verify(state, staging, pages, finish)
         acquisition = StagedAcquisition(header, finish, staging, state, self._lookup_scope)
         received = ReceivedContents(tally.contents, tally.bytes, self._admitted.read_back, pages.tallies)
-        documents = sign_acquisition(acquisition, received, self._transfer_facts(streams, pages), self._vault.signer, now)
+        facts = self._transfer_facts(streams, pages)
 
-        def publish_all() -> int:
-            published = publish(staging, documents)
-            with committed(published.number):
-                head = ChainHead(state.head_sequence + 2, sha256_of(documents[RECEIVED]).hex())
-                state_head(self._vault, self._item.name, head, at_ns=now)
-            return published.number
+        def publish_all() -> tuple[int, dict[str, bytes]]:
+            with publishing(self._vault.layout):  # from the signature until it is stated, the key stays as it is
+                documents = sign_acquisition(acquisition, received, facts, self._vault.signer, now)
+                published = publish(staging, documents)
+                with committed(published.number):
+                    head = ChainHead(state.head_sequence + 2, sha256_of(documents[RECEIVED]).hex())
+                    state_head(self._vault, self._item.name, head, at_ns=now)
+            return published.number, documents
 
-        number = self._published = self._while_working("publishing", publish_all)
+        number, documents = self._while_working("publishing", publish_all)
+        self._published = number
         self.events.record(
             "published",
             files=tally.contents,

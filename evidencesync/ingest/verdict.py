@@ -71,12 +71,12 @@ def send_verdict(
             raise LinkLostError("the reader has gone before the vault was verified") from error
     ended = now()
     Rights(vault, reader.key, lambda: ended).require("verify", scope.case)  # 4, with the lists of now
-    key = vault.signer.public_key.fingerprint
+    signer = vault.signer
     document = encode_verdict(
         VaultVerdict(
             format="evidencesync-verdict/1",
             vault_id=vault.settings.id,
-            vault_key=key,
+            vault_key=signer.public_key.fingerprint,
             asked=Question(ask.nonce.hex(), ask.case, ask.item, ask.acquisition, ask.all_digests),
             reader_key=reader.key.fingerprint,
             session=reader.session,
@@ -87,7 +87,7 @@ def send_verdict(
             verdict=msgspec.structs.replace(verdict, findings=bounded_findings(verdict.findings)),
         )
     )
-    connection.send(VerdictShown(len(document), sign_document(vault.signer, VERDICT_NAMESPACE, sha512_of(document))))
+    connection.send(VerdictShown(len(document), sign_document(signer, VERDICT_NAMESPACE, sha512_of(document))))
     encoder, view = DataEncoder("auto", time.monotonic), memoryview(document)
     for at in range(0, len(view), MAX_DATA):
         connection.write(encoder.encode([view[at : at + MAX_DATA]]))

@@ -79,12 +79,20 @@ class SeenHead(Document, frozen=True):
 
 
 class RememberedHead(msgspec.Struct, frozen=True):
-    """A chain as this machine has seen it last, and the fingerprint of its vault's key."""
+    """A chain as this machine has seen it last, and the fingerprint of its vault's key.
+
+    `led_over`: the keys that are known to be the vault's, one signed by the other; of what comes out of the memory: none.
+    """
 
     subject: ChainSubject
     vault_key: str
     chain: KnownChain
     seen: UtcTime
+    led_over: tuple[str, ...] = ()
+
+    def may_come_after(self, key: str) -> bool:
+        """Whether a vault that was seen with another key may be this one."""
+        return key == self.vault_key or key in self.led_over
 
 
 _DECODER: Final = msgspec.json.Decoder(SeenHead)
@@ -224,12 +232,14 @@ class HeadMemory:
         with opened_folder(_vault_folder(subject.vault_id), heads_fd, make=True) as vault, _locked(vault):
             old = self._load(vault, name, subject)
             if old is not None:
-                later, earlier = (new, old) if new.chain.sequence >= old.chain.sequence else (old, new)
+                is_later = (new.chain.sequence, new.may_come_after(old.vault_key)) >= (old.chain.sequence, True)
+                later, earlier = (new, old) if is_later else (old, new)
                 known = later.chain.digest_of(earlier.chain.sequence)
-                if old.vault_key != new.vault_key or known not in (earlier.chain.sha256, None):
+                is_same = later.may_come_after(earlier.vault_key) or (later is old and known == earlier.chain.sha256)
+                if not is_same or known not in (earlier.chain.sha256, None):
                     text = f"another process has just seen another history of {whose_chain(subject)}"
                     raise ForkedError(text, hint=HINT.format(vault_id=subject.vault_id))
-                if later is old or new.chain == old.chain:
+                if later is old or (new.chain == old.chain and new.vault_key == old.vault_key):
                     return
             replace_file(vault, name, _encode(new))
 

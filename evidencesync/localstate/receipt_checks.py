@@ -12,6 +12,7 @@ Every check goes on after a problem. What is not kept could not be compared, and
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -40,6 +41,7 @@ from evidencesync.custody.record import check_signer, decode_record, record_name
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.times import AcquisitionTimes, Step, measured_clocks
 from evidencesync.custody.trust import TrustedSigners
+from evidencesync.custody.vault_keys import VaultKeys, proven_keys, reason_untrusted
 from evidencesync.errors import (
     ChainError,
     EvidenceSyncError,
@@ -61,7 +63,7 @@ from evidencesync.files.litter import without_litter
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.localstate.files import load_file, open_file, opened_folder
 from evidencesync.localstate.receipt_folders import is_misplaced
-from evidencesync.localstate.receipts import DOCUMENTS, ITEM_RECORDS, MANIFEST, SIGNATURE, VAULT_RECORDS
+from evidencesync.localstate.receipts import DOCUMENTS, ITEM_RECORDS, KEY_RECORDS, MANIFEST, SIGNATURE, VAULT_RECORDS
 
 _SMALL: Final = (*DOCUMENTS, *(name + SIGNATURE for name in DOCUMENTS), MANIFEST + SIGNATURE)
 _BRING_VAULT: Final = "check with --vault VAULT"
@@ -130,12 +132,14 @@ class _Check:
         self._listed = False
         self._keys: list[tuple[str, PublicKey, str | None, str]] = []
         self._verified: set[str] = set()
+        self._vault_keys = VaultKeys("")
 
     def run(self) -> None:
         self.read()
         found = self.found
         try:
             with opened_folder(found.folder) as folder:
+                self._try(lambda: self._read_keys(folder))
                 self._check_manifest(folder)  # 2., 4.
                 for check in (self._check_signatures, self._check_together):  # 2., 3., 5.
                     self._try(check)
@@ -160,7 +164,7 @@ class _Check:
         self._listed = True
         for name in sorted(set(_SMALL) - names):
             self._add_problem(MissingOrExtraError(f"{name} is missing"))
-        for name in sorted(names - {*_SMALL, MANIFEST, ITEM_RECORDS, VAULT_RECORDS}):
+        for name in sorted(names - {*_SMALL, MANIFEST, ITEM_RECORDS, VAULT_RECORDS, KEY_RECORDS}):
             if not is_misplaced(found.folder / name):  # it is checked for itself: see `receipt_folders`
                 self._add_problem(MissingOrExtraError(f"{safe_text(os.fsencode(name), 100)} does not belong to a receipt"))
         found.manifest_kept = MANIFEST in names
@@ -185,6 +189,20 @@ class _Check:
             found.acquired = decode_record(documents["acquired.json"])
         if "received.json" in documents:
             found.received = decode_record(documents["received.json"])
+
+    def _read_keys(self, folder: int) -> None:
+        """Reads the records by which the vault proved its key, where that was not its first one."""
+        receipt = self.found.receipt
+        if receipt is None:
+            return
+        self._vault_keys = VaultKeys(receipt.vault_key)
+        with contextlib.suppress(FileNotFoundError), opened_folder(KEY_RECORDS, folder) as records:
+            names = sorted((name for name in without_litter(records) if not name.endswith(SIGNATURE)), key=_by_number)
+            pairs = [
+                (load_file(records, name, MAX_RECORD), load_file(records, name + SIGNATURE, MAX_SIGNATURE)) for name in names
+            ]
+            changes = [(data or b"", signature or b"") for data, signature in pairs]
+            self._vault_keys = proven_keys(receipt.vault_id, receipt.vault_key, changes)
 
     def _check_manifest(self, folder: int) -> None:
         """Checks the manifest's form, digest and signature, and that the receipt is about it (steps 2 and 4)."""
@@ -250,7 +268,7 @@ class _Check:
 
     def _check_examiner(self, named: Person, name: str, namespace: str, signature: bytes, sha512: bytes) -> None:
         key = _signer(signature, namespace, sha512, named.key, name)
-        if self.found.receipt is not None and key.fingerprint == self.found.receipt.vault_key:
+        if key.fingerprint in self._vault_keys.all:
             raise UntrustedSignerError(f"{name} is signed by the vault in place of an examiner")
         if self.found.acquired is not None and key.fingerprint != self.found.acquired.actor.key:
             raise UntrustedSignerError(f"{name} is signed by another key than the one that acquired.json names")
@@ -316,7 +334,7 @@ class _Check:
         try:
             with opened_folder(part, folder) as records:
                 names = set(without_litter(records))
-                for name in sorted(names, key=lambda name: (len(name.partition("-")[0]), name)):
+                for name in sorted(names, key=_by_number):
                     if name.endswith(SIGNATURE):
                         if name.removesuffix(SIGNATURE) not in names:
                             shown = safe_text(os.fsencode(f"{part}/{name}"), 100)
@@ -346,7 +364,8 @@ class _Check:
         if record_name(record) != name or ChainSubject.of(record) != subject:
             raise ChainError(f"{shown} is another record")
         key = verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(data))
-        check_signer(record, key, receipt.vault_key, key.fingerprint)
+        keys, is_own = self._vault_keys, record.case is None
+        check_signer(record, key, keys.at(record.sequence) if is_own else keys.named(key.fingerprint), key.fingerprint)
         return record, sha256_of(data).hex()
 
     def _check_trust(self, namespace: str, key: PublicKey, principal: str | None, what: str) -> None:
@@ -359,7 +378,10 @@ class _Check:
         if trusted is None:
             return
         at_ns = self._vault_time()
-        untrusted = trusted.reason_untrusted(principal, key, namespace, at_ns)
+        if principal is None:
+            untrusted = reason_untrusted(trusted, self._vault_keys, key, namespace, at_ns)
+        else:
+            untrusted = trusted.reason_untrusted(principal, key, namespace, at_ns)
         if untrusted is not None:
             doubt = self._doubt(trusted, namespace, key, principal, at_ns)
             said = f"{what}: {untrusted}"
@@ -392,6 +414,11 @@ class _Check:
 
     def _add_problem(self, error: EvidenceSyncError) -> None:
         self.found.problems.append(error)
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    """The order of records: their numbers have four digits, or as many as it takes."""
+    return len(name.partition("-")[0]), name
 
 
 def _entries(folder: int) -> Iterator[tuple[bytes, Entry]]:

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from evidencesync.localstate.receipts import DOCUMENTS, MANIFEST, SIGNATURE, VAULT_RECORDS
+from evidencesync.localstate.receipts import DOCUMENTS, KEY_RECORDS, MANIFEST, SIGNATURE, VAULT_RECORDS
 
 _ONLY_OF_RECEIPTS: Final = frozenset(
-    {*DOCUMENTS, *(name + SIGNATURE for name in DOCUMENTS), MANIFEST, MANIFEST + SIGNATURE, VAULT_RECORDS}
+    {*DOCUMENTS, *(name + SIGNATURE for name in DOCUMENTS), MANIFEST, MANIFEST + SIGNATURE, VAULT_RECORDS, KEY_RECORDS}
 )
 _NAME: Final = re.compile(r".+-.+-[0-9]{4}(-[0-9]{1,3})?")  # as a push names them
 _MOST_FOLDERS_DOWN: Final = 3

@@ -47,6 +47,7 @@ MANIFEST: Final = "manifest.jsonl"
 DOCUMENTS: Final = ("acquired.json", "receipt.json", "received.json")
 ITEM_RECORDS: Final = "custody"
 VAULT_RECORDS: Final = "vault-custody"
+KEY_RECORDS: Final = "vault-keys"
 SIGNATURE: Final = ".sig"
 _MAX_SAME_NAME: Final = 1000
 _HINT: Final = "Name another folder: --receipts DIR"
@@ -144,14 +145,15 @@ class ReceiptDraft:
         except OSError as error:
             self._drop_manifest(error.strerror)
 
-    def add_record(self, record: CustodyRecord, data: bytes, signature: bytes) -> None:
-        """Adds a record that the vault has shown, of the item's chain or of its own."""
+    def add_record(self, record: CustodyRecord, data: bytes, signature: bytes, *, proves_key: bool = False) -> None:
+        """Adds a record that the vault has shown, of the item's chain or of its own, or to prove its key."""
+        part = KEY_RECORDS if proves_key else VAULT_RECORDS if record.case is None else ITEM_RECORDS
         if self._lacks is not None:
             return
         try:
             with (
                 opened_folder(self._draft, self._folder.fd) as draft,
-                opened_folder(ITEM_RECORDS if record.case is not None else VAULT_RECORDS, draft, make=True) as folder,
+                opened_folder(part, draft, make=True) as folder,
             ):
                 name = record_name(record)
                 with contextlib.suppress(FileExistsError):  # it was shown before: over another link, and found to be the same

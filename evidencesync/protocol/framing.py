@@ -43,6 +43,7 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     14: messages.Resumed,
     15: messages.Previous,
     16: messages.Alike,
+    17: messages.KeyChanges,
     20: messages.PageOffer,
     21: messages.PageAnswer,
     22: messages.Page,

@@ -14,6 +14,7 @@ from evidencesync.limits import (
     MAX_ERROR_TEXT,
     MAX_FILE_SIZE,
     MAX_HEADER_LINE,
+    MAX_KEY_CHANGES,
     MAX_PAGE,
     MAX_PAGE_LINES,
     MAX_PATH,
@@ -62,6 +63,8 @@ PATCH_VERSION: Final = 113
 """With its thirteenth addition: a reader that has an older state of a file is sent what differs (PatchAsk)."""
 HOLES_VERSION: Final = 114
 """With its fourteenth addition: progress has totals of holes, and a reader asks beforehand whether it may record."""
+KEYS_VERSION: Final = 115
+"""With its fifteenth addition: KeyChanges proves the key of a vault whose key was changed."""
 VERSIONS: Final = (
     PROTOCOL_VERSION,
     PATIENT_VERSION,
@@ -78,6 +81,7 @@ VERSIONS: Final = (
     TRUST_VERSION,
     PATCH_VERSION,
     HOLES_VERSION,
+    KEYS_VERSION,
 )
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """The first bytes in both directions, which separate a login shell's greeting from the protocol."""
@@ -117,6 +121,12 @@ class Hello(Message, frozen=True):
     vault: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
     parameters: ShortText
     clock: Nanoseconds
+
+
+class KeyChanges(Message, frozen=True):
+    """Before Welcome, from KEYS_VERSION on, of a vault whose key was changed: the record of each change, and its signature."""
+
+    records: Annotated[list[tuple[DocumentBytes, Signature]], msgspec.Meta(min_length=1, max_length=MAX_KEY_CHANGES)]
 
 
 class Welcome(Message, frozen=True):

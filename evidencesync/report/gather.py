@@ -81,7 +81,7 @@ def gather(vault: Vault, shown: ReportScope, source: VerdictSource, *, now_ns: i
     found = [_item(layout, shown, source) for layout in layouts]
     items = [item for item, _ in found]
     head = _checked_head(vault.ledger, source, None, None, ("heads",)) or _head(vault.ledger, None, None)
-    facts = VaultFacts(vault.settings.id, vault.settings.name, vault.settings.key, head)
+    facts = VaultFacts(vault.settings.id, vault.settings.name, vault.shown_key, head)
     trust = _trust(vault, source)
     removed = [(item.item, number) for item, numbers in found for number in numbers]
     present = Present(facts, items, removed, trust)

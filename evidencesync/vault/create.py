@@ -46,6 +46,7 @@ from evidencesync.home import account_name
 from evidencesync.limits import MAX_TITLE
 from evidencesync.outside import require_outside
 from evidencesync.vault.interrupted import TEMPORARY
+from evidencesync.vault.key_files import make_vault_key
 from evidencesync.vault.layout import (
     CASES,
     CUSTODY,
@@ -71,7 +72,7 @@ from evidencesync.vault.settings import (
 )
 from evidencesync.vault.tree import kept_names
 from evidencesync.vault.trust import first_trust_files, vault_record
-from evidencesync.vault.vault import Vault, make_vault_key
+from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import kind_of_file_system, this_machine
 
 _PROBE: Final = re.compile(r"\.probe-[0-9a-f]{16}")

@@ -100,7 +100,8 @@ def _heads(vault: Vault, *, only_new: bool) -> Iterator[tuple[str, str]]:
 
 def _append(vault: Vault, details: dict[str, str], at_ns: int) -> None:
     def sign(head: ChainHead) -> tuple[bytes, bytes]:
-        return sign_record(record_upon(vault.settings, head, "heads", details, at_ns), vault.signer)
+        signer = vault.signer  # of this head: the key may have been changed by the record before
+        return sign_record(record_upon(vault.settings, signer.public_key.fingerprint, head, "heads", details, at_ns), signer)
 
     vault.ledger.append_upon_head(sign)
 

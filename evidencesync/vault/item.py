@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -61,10 +61,11 @@ class ItemState(msgspec.Struct, frozen=True):
 class VaultItem:
     """A case's item in a vault. Made by `Vault.item`; its folders exist."""
 
-    def __init__(self, vault_id: str, vault_key: str, name: ItemName, vault: VaultLayout, may_sign: SignerCheck) -> None:
+    def __init__(
+        self, vault_id: str, vault_key: Callable[[], str], name: ItemName, vault: VaultLayout, may_sign: SignerCheck
+    ) -> None:
         self.vault_id = vault_id
-        self.vault_key = vault_key
-        """Fingerprint of the key that signs receipts and `received` records."""
+        self._vault_key = vault_key
         self.name = name
         self.vault = vault
         self.layout: ItemLayout = vault.item(name)
@@ -72,6 +73,11 @@ class VaultItem:
         self._locked = False
         self._checked: tuple[ChainChecker, CustodyRecord | None] | None = None
         """The records that were read already, and the last `received` among them."""
+
+    @property
+    def vault_key(self) -> str:
+        """Fingerprint of the key that signs receipts and `received` records now."""
+        return self._vault_key()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

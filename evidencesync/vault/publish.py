@@ -48,7 +48,7 @@ from evidencesync.vault.layout import (
 from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.reservations import NewRecord, put_record
 from evidencesync.vault.staging import ACQUISITION, Staging
-from evidencesync.vault.writer import locked_for_writing
+from evidencesync.vault.writer import locked_for_writing, publishing
 
 Fault = Callable[[str], None]
 """Called with the name of each step when it is done; for tests that kill the process there."""
@@ -124,6 +124,12 @@ def complete_unfinished(item: VaultItem) -> int | None:
     nobody knows what the chain's next record is: MalformedDocumentError, MissingOrExtraError, StorageError.
     """
     item.require_lock()
+    with publishing(item.vault):
+        return complete_while_none_publishes(item)
+
+
+def complete_while_none_publishes(item: VaultItem) -> int | None:
+    """Does what `complete_unfinished` does, where nobody else publishes, or completes a publish, meanwhile."""
     numbers = item.acquisitions()
     if not numbers:
         return None

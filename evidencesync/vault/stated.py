@@ -186,7 +186,7 @@ def _load(vault: Vault, own_fd: int, files: list[RecordFile]) -> _Index | None:
         with opened_folder(vault.layout.index) as folder:
             data = load_own_file(folder, STATED_HEADS, MAX_STATED_INDEX, void=b"") or b""
         document, line_end, signature = data.partition(b"\n")  # JSON without a line break
-        if verify_signature(signature, _NAMESPACE, sha512_of(document + line_end)).fingerprint != vault.settings.key:
+        if verify_signature(signature, _NAMESPACE, sha512_of(document + line_end)).fingerprint != vault.keys.current:
             return None
         index = _DECODER.decode(document)
         if index.vault_id != vault.settings.id or not 0 < index.records <= len(files):

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from hashlib import sha512
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -55,8 +56,10 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.limits import MAX_TRUST_FILE
+from evidencesync.vault.key_files import are_key_files_in_place, stated_key_files
 from evidencesync.vault.layout import REVOKED_KEYS, ROLES, TRUSTED_SIGNERS, VaultLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, recorded, sign_record
+from evidencesync.vault.own_keys import OwnKeys
 from evidencesync.vault.settings import VaultSettings
 from evidencesync.vault.trust_drafts import (
     STATED_DIGESTS,
@@ -130,11 +133,13 @@ def first_trust_files(vault_id: str, vault_key: PublicKey, examiners: list[tuple
 
 def vault_record(settings: VaultSettings, ledger: Ledger, kind: RecordType, details: dict[str, str], at_ns: int) -> CustodyRecord:
     """Returns the next record of the vault's own chain, to be signed with the vault's key."""
-    return record_upon(settings, ledger.head(), kind, details, at_ns)
+    return record_upon(settings, settings.key, ledger.head(), kind, details, at_ns)
 
 
-def record_upon(settings: VaultSettings, head: ChainHead, kind: RecordType, details: dict[str, str], at_ns: int) -> CustodyRecord:
-    """Returns the record of the vault's own chain that follows `head`, to be signed with the vault's key."""
+def record_upon(
+    settings: VaultSettings, key: str, head: ChainHead, kind: RecordType, details: dict[str, str], at_ns: int
+) -> CustodyRecord:
+    """Returns the record of the vault's own chain that follows `head`, to be signed with its `key` (a fingerprint)."""
     return CustodyRecord(
         format="evidencesync-custody/1",
         vault_id=settings.id,
@@ -143,7 +148,7 @@ def record_upon(settings: VaultSettings, head: ChainHead, kind: RecordType, deta
         time=format_utc_time(at_ns),
         case=None,
         item=None,
-        actor=Person(name=settings.name, principal=VAULT_PRINCIPAL, key=settings.key),
+        actor=Person(name=settings.name, principal=VAULT_PRINCIPAL, key=key),
         previous_sha256=head.sha256,
         details=details,
     )
@@ -153,10 +158,16 @@ class TrustStore:
     """Reads and changes the signers that a vault trusts. Reading needs no lock and writes nothing."""
 
     def __init__(
-        self, layout: VaultLayout, settings: VaultSettings, ledger: Ledger, load_signer: Callable[[], SigningKey]
+        self,
+        layout: VaultLayout,
+        settings: VaultSettings,
+        ledger: Ledger,
+        own_keys: OwnKeys,
+        load_signer: Callable[[], SigningKey],
     ) -> None:
         self._layout = layout
         self._settings = settings
+        self._own_keys = own_keys
         self._load_signer = load_signer
         self._ledger = ledger
 
@@ -170,13 +181,13 @@ class TrustStore:
     def signers(self) -> list[KnownSigner]:
         """Lists all trusted signers in the order of the file, the vault's own key first."""
         trust = self.load()
-        own, roles = self._settings.key, trust.roles
+        own, roles = self._own_keys.read().all, trust.roles
         return [
             KnownSigner(
                 signer=signer,
                 revoked=trust.revoked.refuses(signer.key),
                 grant=trust.grant_of(signer.key),
-                told=signer.key.fingerprint != own and (roles is not None and roles.tells_of(signer.key.fingerprint)),
+                told=signer.key.fingerprint not in own and (roles is not None and roles.tells_of(signer.key.fingerprint)),
             )
             for signer in trust.signers.signers
         ]
@@ -225,8 +236,7 @@ class TrustStore:
         if change.action == "added":
             with_signer = _with_signer(files, change.public_key(), change.details["principal"], at_ns)
             return self._with_grant(with_signer, change)
-        if change.key == self._settings.key:
-            raise UsageError("that is the vault's own key", hint="Without it the vault can sign nothing. Make a new vault.")
+        self._require_foreign(change.key)
         if change.action == "revoked":
             return _with_revoked(files, change.public_key())
         trust = files.parse()
@@ -239,6 +249,16 @@ class TrustStore:
             raise NotThereError(f"the key {change.key} is not trusted now", hint=SEE_SIGNERS)
         return self._with_grant(files, change)
 
+    def _require_foreign(self, key: str) -> None:
+        keys = self._own_keys.read()
+        if key == keys.current:
+            raise UsageError("that is the vault's own key", hint="To change it: evidencesync trust rotate-vault-key VAULT")
+        if key in keys.all:
+            raise UsageError(
+                "that was the vault's own key, before it was changed",
+                hint="What it signed in its time stays good, and what it signs now is refused already.",
+            )
+
     def take_writing(self, machine: Machine, *, at_ns: int | None = None) -> None:
         """Makes a machine the only writer of the vault, and records it. The trusted signers stay as they are.
 
@@ -249,11 +269,25 @@ class TrustStore:
         details = {"action": "writer-taken", "machine": machine.id, "machine_name": machine.name}
         self._change(lambda files: files, details, now)
 
+    def complete(self) -> bool:
+        """Completes a change that was interrupted after its record; returns whether it had changed the vault's key.
+
+        Raises as any change does.
+        """
+        with (
+            locked_for_writing(self._layout, self._layout.custody, "the vault's custody chain", wait=True),
+            opened_folder(self._layout.root) as root,
+        ):
+            files = self._stated_files(root)
+            was_left = not are_key_files_in_place(root, files)
+            complete_change(root, files)
+            return was_left
+
     def left_drafts(self) -> list[str]:
         """Lists drafts as `trust_drafts.left_drafts` does; none where the lists are not what was recorded."""
         locks_hold = kind_of_vault(self._layout).has_real_locks
         with contextlib.suppress(ChainError, SignatureError, MissingOrExtraError), opened_folder(self._layout.root) as root:
-            return left_drafts(root, self._load_files().by_name(), locks_hold=locks_hold)
+            return left_drafts(root, self._stated_files(root), locks_hold=locks_hold)
         return []
 
     def find(self, who: str) -> list[TrustedSigner]:
@@ -274,6 +308,22 @@ class TrustStore:
     def _change(
         self, edit: Callable[[TrustFiles], TrustFiles], details: dict[str, str], at_ns: int, upon: ChainHead | None = None
     ) -> None:
+        self.record_change("trust-changed", edit, details, at_ns, upon=upon)
+
+    def record_change(
+        self,
+        kind: RecordType,
+        edit: Callable[[TrustFiles], TrustFiles],
+        details: dict[str, str],
+        at_ns: int,
+        new_key_files: Mapping[str, bytes] = MappingProxyType({}),
+        upon: ChainHead | None = None,
+    ) -> int:
+        """Changes the lists, and with them the vault's key files, by one record of the vault; returns its number.
+
+        `edit` may raise: then nothing has changed. `upon`: the record that it must follow. Raises HeadMovedError, as `load` does,
+        and what appending to the chain raises.
+        """
         with (
             locked_for_writing(self._layout, self._layout.custody, "the vault's custody chain", wait=True),
             opened_folder(self._layout.root) as root,
@@ -286,13 +336,15 @@ class TrustStore:
                 if upon is not None and head != upon:
                     raise HeadMovedError(f"the vault's own chain ends with record {head.sequence} now, not with {upon.sequence}")
                 discard_drafts(root, drafts)  # of an attempt whose record came too late
-                files = self._load_files().by_name()  # read after the head: a change in between makes this record fail
+                files = self._stated_files(root)  # read after the head: a change in between makes this record fail
                 complete_change(root, files)
                 changed = edit(TrustFiles.of(files))
                 changed.parse()
-                drafts.update(write_drafts(root, files, changed.by_name()))
-                record = record_upon(self._settings, head, "trust-changed", details | changed.digests(), at_ns)
-                signed.append(sign_record(record, self._load_signer()))
+                drafts.update(write_drafts(root, files, {**changed.by_name(), **new_key_files}))
+                signer = self._load_signer()  # of this head: the record before may have changed the key
+                key = signer.public_key.fingerprint
+                record = record_upon(self._settings, key, head, kind, details | changed.digests(), at_ns)
+                signed.append(sign_record(record, signer))
                 return signed[-1]
 
             try:
@@ -306,6 +358,11 @@ class TrustStore:
                 raise
             with recorded(added.sequence):
                 move_drafts(root, drafts)
+        return added.sequence
+
+    def _stated_files(self, root_fd: int) -> dict[str, bytes]:
+        """Returns the lists as the last record states them, and the files of the key that is the vault's."""
+        return self._load_files().by_name() | stated_key_files(root_fd, self._own_keys.read().current)
 
     def _load_files(self) -> TrustFiles:
         """Reads both lists as the last record states them; again where a change came between the two reads."""
@@ -340,7 +397,7 @@ class TrustStore:
     def _details(self, file: RecordFile) -> dict[str, str]:
         stored = self._ledger.load(file)
         key = verify_signature(stored.signature, CUSTODY_NAMESPACE, sha512(stored.data).digest())
-        if key.fingerprint != self._settings.key or stored.record.vault_id != self._settings.id:
+        if key.fingerprint != self._own_keys.read().at(file.sequence) or stored.record.vault_id != self._settings.id:
             raise SignatureError("the record of who is trusted is not signed by this vault's key")
         return stored.record.details
 

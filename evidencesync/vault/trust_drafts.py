@@ -1,7 +1,8 @@
-"""Files at a vault's root whose digests its own chain states: how a new one takes the place of the old one.
+"""Files at a vault's root that its own chain states: how a new one takes the place of the old one.
 
-A new list is written beside the old one as a *draft*, `.new-NAME-RANDOM`, and takes its place when the record that states it is
-in the chain. A draft moves by one rename, which succeeds once: where it is missing, another process has moved it.
+Of lists it states the digests, of the vault's key which one it is: what is said here of lists is so of its files, too. A new
+list is written beside the old one as a *draft*, `.new-NAME-RANDOM`, and takes its place when the record that states it is in
+the chain. A draft moves by one rename, which succeeds once: where it is missing, another process has moved it.
 
 1. A process that changes a list first completes the last change: the lists that the last record states are in their places, and
 no draft with the same bytes is left. Only then can the next record follow.
@@ -34,7 +35,8 @@ from evidencesync.files.disk import (
 from evidencesync.files.folders import names_in
 from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.vault.interrupted import TEMPORARY, FileState, file_state, is_draft, temporary_name
-from evidencesync.vault.layout import REVOKED_KEYS, ROLES, TRUSTED_SIGNERS
+from evidencesync.vault.key_files import KEY_FILE_MODES, require_unexposed
+from evidencesync.vault.layout import REVOKED_KEYS, ROLES, TRUSTED_SIGNERS, VAULT_KEY
 
 STATED_DIGESTS: Final = {
     TRUSTED_SIGNERS: "trusted_signers_sha256",
@@ -43,8 +45,8 @@ STATED_DIGESTS: Final = {
 }
 """The details of a record that state the lists. See `statements`."""
 _MODE: Final = 0o644
+_PLACES: Final = (TRUSTED_SIGNERS, REVOKED_KEYS, ROLES, *KEY_FILE_MODES)
 _PATIENCE_SECONDS: Final = 3600  # by the file system's clock, so that two machines agree
-_FILES: Final = (TRUSTED_SIGNERS, REVOKED_KEYS, ROLES)
 _PUT_BACK: Final = "Put it back from a backup."
 
 
@@ -87,12 +89,14 @@ def write_drafts(root_fd: int, files: Mapping[str, bytes], changed: Mapping[str,
     """Writes drafts of the lists that change, durably, and returns their names; old drafts that no record states are removed."""
     made: dict[str, str] = {}
     try:
-        for name in _FILES:
+        for name in _PLACES:
             if name not in changed or changed[name] == files.get(name):
                 continue
             draft = temporary_name(f"{name}-")
             made[name] = draft  # before it is made, so that an incomplete file is removed as well
-            store_new_file(root_fd, draft, changed[name], mode=_MODE)
+            store_new_file(root_fd, draft, changed[name], mode=KEY_FILE_MODES.get(name, _MODE))
+            if name == VAULT_KEY:
+                require_unexposed(root_fd, draft)
             _remove_old(root_fd, name, draft)
         sync_folder(root_fd, "the vault's folder")
     except EvidenceSyncError:
@@ -135,7 +139,7 @@ def left_drafts(root_fd: int, stated: Mapping[str, bytes], *, locks_hold: bool) 
     """
     found = []
     with storing("look for drafts"):
-        for name in _FILES:
+        for name in _PLACES:
             for draft in _drafts_of(root_fd, name):
                 written = os.stat(draft, dir_fd=root_fd, follow_symlinks=False)
                 is_mine = locks_hold or written.st_mtime < time.time() - _PATIENCE_SECONDS

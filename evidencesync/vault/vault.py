@@ -1,7 +1,6 @@
 """Opens a vault, the folder that keeps evidence for many cases: its settings, which must be its own, and its key.
 
-vault.toml must say the same as the vault's first record, which the vault's key has signed. The key is Ed25519, in OpenSSH's
-format, and readable by its owner only.
+vault.toml must say the same as the vault's first record, which the vault's first key has signed.
 """
 
 from __future__ import annotations
@@ -10,35 +9,23 @@ import contextlib
 import errno
 import logging
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_ssh_private_key,
-)
-
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
-from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import decode_record, demands_low_s
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.trust import TrustLists
-from evidencesync.custody.wire import write_string
+from evidencesync.custody.vault_keys import VaultKeys
 from evidencesync.errors import (
     ChainError,
+    EvidenceSyncError,
     MalformedDocumentError,
     MissingOrExtraError,
     NotThereError,
     SignatureError,
-    SigningKeyError,
     StorageError,
     VaultNotFoundError,
     WrongVaultError,
@@ -46,15 +33,17 @@ from evidencesync.errors import (
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
-from evidencesync.files.disk import FOLDER_FLAGS, NO_MODES, load_file, opened_folder, storage_error, store_new_file, storing
+from evidencesync.files.disk import FOLDER_FLAGS, load_file, opened_folder, storage_error
 from evidencesync.home import whose_place
-from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_SIGNATURE, MAX_VAULT_TOML
+from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE, MAX_VAULT_TOML
 from evidencesync.vault.absent import SEE_LIST, require_item_folders
 from evidencesync.vault.catalog import case_folders, make_item_folders, require_no_link, stored_names
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.item import VaultItem
-from evidencesync.vault.layout import CASES, SETTINGS, SIGNATURE_SUFFIX, VAULT_KEY, VAULT_KEY_PUBLIC, VaultLayout, record_file
+from evidencesync.vault.key_files import VaultSigner, load_vault_key
+from evidencesync.vault.layout import CASES, SETTINGS, SIGNATURE_SUFFIX, VaultLayout, record_file
 from evidencesync.vault.ledger import Ledger, RecordFile
+from evidencesync.vault.own_keys import OwnKeys
 from evidencesync.vault.reservations import NewRecord, is_signed_by_vault, is_signed_for_item
 from evidencesync.vault.settings import VaultSettings, parse_settings
 from evidencesync.vault.trust import TrustStore
@@ -63,10 +52,6 @@ from evidencesync.vault.writer import require_writer
 FIRST_RECORD: Final = record_file(1, "made")
 _HINT: Final = "On the vault's machine: put vault.toml back from a backup. See what else is wrong: evidencesync verify VAULT"
 _LOG: Final = logging.getLogger(__name__)
-_PRIVATE_MODE: Final = 0o600
-_PUBLIC_MODE: Final = 0o644
-_FOREIGN_BITS: Final = 0o077
-_ALGORITHM: Final = b"ssh-ed25519"
 
 
 class Identity(NamedTuple):
@@ -131,73 +116,6 @@ def _has_cases(root: Path) -> bool:
     return False
 
 
-class VaultSigner:
-    """Signs with the vault's key; a `custody.sshsig.SigningKey`."""
-
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
-        line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        self._public_key = PublicKey.from_line(line)
-
-    @property
-    def public_key(self) -> PublicKey:
-        """The key that verifies its signatures."""
-        return self._public_key
-
-    def sign(self, data: bytes) -> bytes:
-        """Returns an SSH signature blob over `data` (RFC 8709, clause 6)."""
-        return write_string(_ALGORITHM) + write_string(self._key.sign(data))
-
-
-def make_vault_key(vault_fd: int, comment: str) -> VaultSigner:
-    """Makes the key files of a new vault. Their bytes are synced, the folder is not.
-
-    Raises StorageError, NoSpaceError; SigningKeyError where the file system lets others read it, whatever its mode should be.
-    """
-    key = Ed25519PrivateKey.generate()
-    signer = VaultSigner(key)
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    store_new_file(vault_fd, VAULT_KEY, private, mode=_PRIVATE_MODE)
-    if (mode := _mode(vault_fd)) & _FOREIGN_BITS:
-        raise SigningKeyError(
-            f"others could read the vault's key: the file system gives it the mode {mode:04o}",
-            hint=f"{NO_MODES} Or make the vault on another file system. Nothing was made.",
-        )
-    public = signer.public_key.line(comment) + "\n"
-    store_new_file(vault_fd, VAULT_KEY_PUBLIC, public.encode(), mode=_PUBLIC_MODE)
-    return signer
-
-
-def _mode(vault_fd: int) -> int:
-    with storing("look at the vault's key"):
-        return stat.S_IMODE(os.stat(VAULT_KEY, dir_fd=vault_fd, follow_symlinks=False).st_mode)
-
-
-def load_vault_key(vault_fd: int, fingerprint: str) -> VaultSigner:
-    """Loads the vault's key, which must have that fingerprint.
-
-    Raises SigningKeyError when it is missing, unreadable, another key, or readable by others than its owner.
-    """
-    data = load_file(vault_fd, VAULT_KEY, MAX_PUBLIC_KEY)
-    if data is None:
-        raise SigningKeyError("the vault's key is missing", hint="Restore vault_key from a backup of the vault.")
-    if (mode := _mode(vault_fd)) & _FOREIGN_BITS:
-        raise SigningKeyError(
-            f"others can read the vault's key (mode {mode:04o})",
-            hint=f"chmod 600 VAULT/vault_key, and ask who had access. {NO_MODES}",
-        )
-    try:
-        key = load_ssh_private_key(data, password=None)
-    except (ValueError, UnsupportedAlgorithm, TypeError) as error:
-        raise SigningKeyError("the vault's key cannot be read", hint="Restore vault_key from a backup.") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise SigningKeyError("the vault's key is not an Ed25519 key", hint="Restore vault_key from a backup.")
-    signer = VaultSigner(key)
-    if signer.public_key.fingerprint != fingerprint:
-        raise SigningKeyError("vault_key is not the key that vault.toml names", hint="Restore vault_key from a backup.")
-    return signer
-
-
 class Vault:
     """An open vault. Has no lock and no descriptor; its key is loaded at the first use."""
 
@@ -206,8 +124,9 @@ class Vault:
         self.settings = settings
         self.fetched = False
         """Whether this is a copy of the documents of a far vault. Who was sent them has proved a trusted key there."""
-        self.ledger = Ledger(layout.custody, lambda new: is_signed_by_vault(new, settings.id, settings.key))
-        self.trust = TrustStore(layout, settings, self.ledger, lambda: self.signer)
+        self.ledger = Ledger(layout.custody, lambda new: is_signed_by_vault(new, settings.id, self.keys.at(new.record.sequence)))
+        self._own_keys = OwnKeys(self.ledger, settings.id, settings.key)
+        self.trust = TrustStore(layout, settings, self.ledger, self._own_keys, lambda: self.signer)
         self._signer: VaultSigner | None = None
         self._low_s: bool | None = None
 
@@ -245,11 +164,28 @@ class Vault:
         return opened
 
     @property
+    def keys(self) -> VaultKeys:
+        """The vault's keys, up to the current one. Raises ChainError, SignatureError and what reading its chain raises."""
+        return self._own_keys.read()
+
+    @property
+    def shown_key(self) -> str:
+        """The fingerprint of the current key, for display; of the first one where the vault's own chain cannot be followed."""
+        with contextlib.suppress(EvidenceSyncError):
+            return self.keys.current
+        return self.settings.key
+
+    def key_changes(self) -> list[tuple[bytes, bytes]]:
+        """Returns the records that prove the current key to who knows an earlier one, with their signatures. Raises as `keys`."""
+        return self._own_keys.changes()
+
+    @property
     def signer(self) -> VaultSigner:
-        """The vault's own key. Raises SigningKeyError."""
-        if self._signer is None:
+        """The vault's own key, as it is now. Raises SigningKeyError, and as `keys` does."""
+        current = self.keys.current
+        if self._signer is None or self._signer.public_key.fingerprint != current:
             with opened_folder(self.layout.root) as root:
-                self._signer = load_vault_key(root, self.settings.key)
+                self._signer = load_vault_key(root, current)
         return self._signer
 
     @property
@@ -282,9 +218,9 @@ class Vault:
 
         def may_sign(new: NewRecord) -> bool:
             subject = ChainSubject(own.id, name.case.text, name.item.text)
-            return is_signed_for_item(new, subject, own.key, self.load_trust, low_s=self.low_s)
+            return is_signed_for_item(new, subject, self.keys.current, self.load_trust, low_s=self.low_s)
 
-        item = VaultItem(own.id, own.key, name, self.layout, may_sign)
+        item = VaultItem(own.id, lambda: self.keys.current, name, self.layout, may_sign)
         if create:
             item.check_titles()  # first: what is refused leaves no empty folders behind
             make_item_folders(self.layout, name)

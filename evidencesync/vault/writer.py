@@ -211,6 +211,23 @@ def locked_for_writing(vault: VaultLayout, folder: os.PathLike[str], what: str, 
         yield fd
 
 
+@contextlib.contextmanager
+def publishing(vault: VaultLayout) -> Iterator[None]:
+    """Holds the folder of cases with others, while something is signed with the vault's key and published.
+
+    Until the vault's own chain states it, the key may not change: see `vault.key_change`. Waits. Raises LockedError.
+    """
+    with locked_folder(vault.cases, "the vault's key", wait=True, shared=True):
+        yield
+
+
+@contextlib.contextmanager
+def nothing_is_published(vault: VaultLayout) -> Iterator[None]:
+    """Holds the folder of cases alone: nothing is published. Waits. Raises OtherWriterError, LockedError."""
+    with locked_for_writing(vault, vault.cases, "the folder of cases", wait=True):
+        yield
+
+
 def name_writer(vault: VaultLayout, machine: Machine, at_ns: int) -> VaultSettings:
     """Names the writing machine in vault.toml, durably; all else in it stays as it is. Returns the new settings.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -102,7 +102,8 @@ def check_acquisition(
     files, size = context.counts.files, context.counts.bytes
     folder.report_extras(_KNOWN)  # 1
     acquired, _ = (_check_record(context, folder, expected, name) for name in (ACQUIRED, RECEIVED))  # 3
-    receipt_bytes, receipt, _ = check_receipt_form(context, folder)  # 5
+    vault_keys = _vault_keys(context, expected)
+    receipt_bytes, receipt, _ = check_receipt_form(context, folder, vault_keys)  # 5
     signature = folder.load(MANIFEST_SIGNATURE, MAX_SIGNATURE)
     listed = check_listed(context, folder, has_data=DATA in context.not_fetched or folder.holds(DATA, "folder"))  # 4, 6, 7, 8, 9
     if listed.sha256 is not None:
@@ -207,10 +208,10 @@ def _check_manifest(
 
 
 def _check_header(context: Context, folder: CheckedFolder, expected: Expected, header: ManifestHeader) -> None:
-    identity, before = context.identity, expected.before
+    identity, before, keys = context.identity, expected.before, _vault_keys(context, expected)
     known: list[tuple[str, object, object]] = [
         ("vault", identity.vault_id, header.vault_id),
-        ("vault key", identity.key, header.vault_key),
+        ("vault key", header.vault_key if header.vault_key in keys or context.keys.lost else keys[-1], header.vault_key),
         ("case", expected.case, header.case),
         ("item", expected.item, header.item),
         ("acquisition", expected.number, header.acquisition),
@@ -223,14 +224,24 @@ def _check_header(context: Context, folder: CheckedFolder, expected: Expected, h
             folder.report.report(Check.MANIFEST, "wrong-place", text, MANIFEST)
 
 
+def _vault_keys(context: Context, expected: Expected) -> tuple[str, ...]:
+    """Returns the vault's key that signed for an acquisition in the chain; each that it may be, where that is not known."""
+    chained, keys = expected.chained, context.keys.keys
+    if chained is None:
+        return (keys.current,)
+    return keys.all if chained.received_by is None else (chained.received_by,)
+
+
 # --- Receipt -------------------------------------------------------------------------------------------------------------
 
 
-def check_receipt_form(context: Context, folder: CheckedFolder) -> tuple[bytes | None, Receipt | None, PublicKey | None]:
+def check_receipt_form(
+    context: Context, folder: CheckedFolder, vault_keys: Collection[str]
+) -> tuple[bytes | None, Receipt | None, PublicKey | None]:
     """Returns the receipt's bytes, its content, and the key that signed it; each None where it is not available.
 
-    1. The receipt is in its strict form.  2. Its signature verifies.  3. It is by the vault's key.  4. That key is trusted for
-    receipts.
+    1. The receipt is in its strict form.  2. Its signature verifies.  3. It is by one of these keys of the vault.
+    4. That key is trusted for receipts.
     """
     report, judge = folder.report, context.judge
     data = folder.load(RECEIPT, MAX_RECORD)
@@ -249,9 +260,9 @@ def check_receipt_form(context: Context, folder: CheckedFolder) -> tuple[bytes |
     )
     if key is None:
         return data, receipt, None
-    if key.fingerprint != context.identity.key:  # 3
-        text = f"the receipt is signed by {key.fingerprint}, not by the vault's key {context.identity.key}"
-        report.report(Check.RECEIPT, "wrong-signer", text, RECEIPT_SIGNATURE)
+    if key.fingerprint not in vault_keys:  # 3
+        text = f"the receipt is signed by {key.fingerprint}, not by the vault's key {' or '.join(vault_keys)}"
+        report.report(Check.RECEIPT, context.keys.slug(), context.keys.text(text), RECEIPT_SIGNATURE)
         return data, receipt, None
     at = _received_time(receipt) or judge.at_checking()
     trusted = judge.check_signer(report, Check.RECEIPT, RECEIPT, key, RECEIPT_NAMESPACE, None, at)  # 4

@@ -7,7 +7,7 @@ a trusted timestamp does, and else the time of the check.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, Literal, NamedTuple
 
 from evidencesync.custody.roles import Role, RoleHistory, decode_roles
@@ -93,12 +93,12 @@ def check_roles(report: Reporter, data: bytes, history: RoleHistory, vault_id: s
         )
 
 
-def report_untold(report: Reporter, trust: TrustLists, history: RoleHistory, vault_key: str) -> None:
+def report_untold(report: Reporter, trust: TrustLists, history: RoleHistory, vault_keys: Collection[str]) -> None:
     """Says, as an information, which keys may do everything because nobody has ever said what they may do."""
     if not history.is_known or history.is_limited:
         return
     open_keys = {one.key for one in trust.signers.signers if one.valid_before is None and not trust.revoked.refuses(one.key)}
-    untold = {key.fingerprint for key in open_keys} - history.changes.keys() - {vault_key}
+    untold = {key.fingerprint for key in open_keys} - history.changes.keys() - {*vault_keys}
     if untold:
         keys = count_text(len(untold), "key")
         text = f"nobody has said what {keys} may do, and so each may do everything in every case: the vault is older than roles"

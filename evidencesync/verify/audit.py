@@ -76,7 +76,7 @@ from evidencesync.verify.item import ItemFolder, check_item
 from evidencesync.verify.remembered import check_remembered, folders_of, recall_heads, remember_heads
 from evidencesync.verify.signatures import SignatureJudge
 from evidencesync.verify.trusted import TrustBytes, TrustRenewal, parse_trust, read_trust
-from evidencesync.verify.vault_identity import check_own_chain, check_root, read_identity, takes_low_s_only
+from evidencesync.verify.vault_identity import check_key_files, check_own_chain, check_root, read_identity, takes_low_s_only
 
 if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots
@@ -296,11 +296,12 @@ class _Audit:
             context = self._context = self._prepare(root, custody, identity)
             context.counts.vaults = 1
             context.remembered = {folders_of(one.subject): one.chain.sequence for one in remembered}
-            check_root(root, context.identity)
+            check_root(root)
             if custody is not None:
                 own = check_own_chain(context, custody)
                 self._check_roles(context, root)
                 context.judge.renew = TrustRenewal(root, own, self._trust_files.record, self._outside)
+            check_key_files(root, context)
         finally:
             if custody is not None:
                 custody.close()
@@ -322,7 +323,7 @@ class _Audit:
         if files.roles is not None:
             check_roles(root.report, files.roles, judge.roles, identity.vault_id, files.record)
         if self._outside is None and judge.trust is not None:
-            report_untold(root.report, judge.trust, judge.roles, identity.key)
+            report_untold(root.report, judge.trust, judge.roles, context.keys.keys.all)
 
     def _prepare(self, root: CheckedFolder, custody: CheckedFolder | None, identity: VaultIdentity) -> Context:
         """Chooses the trusted signers for this audit."""

@@ -23,16 +23,16 @@ from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject, f
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import ABOUT_TRUST, ROLE_FOR, SIGNERS, SignedBy, check_signer, decode_record
-from evidencesync.custody.sshsig import decode_armor
 from evidencesync.custody.statements import Statements
-from evidencesync.errors import ChainError, MalformedDocumentError, SignatureError, UntrustedSignerError
+from evidencesync.custody.vault_keys import KEY_CHANGED
+from evidencesync.errors import ChainError, MalformedDocumentError, UntrustedSignerError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.interrupted import TEMPORARY, left_by_append, reserved_number
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
-from evidencesync.vault.reservations import MAX_RESERVATION, NewRecord, is_listed, signer_of
 from evidencesync.verify.allowed import Needed
 from evidencesync.verify.asked import TO_ADMINISTER, check_request
 from evidencesync.verify.chain_times import ChainTimes
@@ -40,37 +40,8 @@ from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, Statement
 from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Reporter
+from evidencesync.verify.left_reservations import reservation_violation
 from evidencesync.verify.signed_at import SignedAt
-
-
-def reservation_violation(context: Context, subject: ChainSubject, folder: CheckedFolder, name: str) -> str | None:
-    """Returns what is wrong with a reservation that no writer can have made; None for one that a crash can have left.
-
-    A power cut may leave anything that is not a whole reservation. A whole one was signed by a key that may sign such a record.
-    Whether the key is known is checked only where the vault's own lists are used, and could be read; a key that was revoked
-    since may have made it before. A reservation that cannot be read is no violation: it counts for nothing in any case.
-    """
-    data, unread = folder.load_quietly(name, MAX_RESERVATION)
-    if data is None:
-        return "a reservation larger than any" if not unread and folder.has_now(name) else None
-    new = NewRecord.decode(data)
-    if new is None or not _has_form(new.signature):
-        return None
-    key = signer_of(new, subject, context.identity.key, low_s=context.judge.low_s)
-    if key is None:
-        return "a reservation that is not signed by a key that may sign such a record"
-    if subject.item is not None and key.fingerprint != context.identity.key and not context.judge.may_know(key, is_listed):
-        return "a reservation by a signer that the vault does not know"
-    return None
-
-
-def _has_form(signature: bytes) -> bool:
-    try:
-        decode_armor(signature)
-    except SignatureError:
-        return False
-    return True
-
 
 _MOST_LOOKED_FOR: Final = 100  # missing records in a listing: a planted file may have a very large number
 
@@ -85,6 +56,8 @@ class ChainedAcquisition:
     signer: str | None
     received_sha256: str | None = None
     receipt_sha256: str | None = None
+    received_by: str | None = None
+    """The fingerprint of the vault's key that signed `received`."""
     received_at: int | None = None
     acquired_at: int | None = None
     """By the signer's own clock."""
@@ -207,6 +180,8 @@ class ChainReader:
                 continue
             self.broken = True
             self.times_known = False
+            if self.subject.item is None:
+                self.context.keys.pass_over(name)
             if folder.report.is_unread(name):
                 self.unread.add(sequence)
 
@@ -220,6 +195,8 @@ class ChainReader:
         if record is None:
             self.damaged.add(sequence)
             self.times_known = False
+            if self.subject.item is None:
+                self.context.keys.pass_over(name)
             return
         self._times.add(report, name, record)
         key = self._signer_of(report, name, data, signature, record)
@@ -237,6 +214,10 @@ class ChainReader:
         if self.subject.item is None and record.type in ABOUT_TRUST:
             self._remember_roles(report, name, record, vault_time)
             self._remember_asker(report, name, record, vault_time)
+        if self.subject.item is None and record.type == KEY_CHANGED:
+            wrong = self.context.keys.follow(record, is_signed=key is not None)
+            if wrong is not None:
+                report.report(self.check, "wrong-signer", wrong, name)
 
     def finish(self, stated_times: Mapping[int, Statement] = MappingProxyType({})) -> None:
         """Judges the signers, now that the times are known. Call after the last record, and again after later ones.
@@ -254,6 +235,8 @@ class ChainReader:
             if stated is not None and stated.sha256 == self.digests.get(signed.sequence):
                 at = SignedAt(stated.at_ns, "the vault signed for it")
             if signed.vault_time_ns is not None:
+                if not self._is_of_its_time(signed, stated_by.get(signed.sequence)):
+                    continue
                 at = SignedAt(signed.vault_time_ns, "the vault signed for it")
             principal = None if signed.needed is None else signed.principal
             when = replace(at or judge.at_checking(), stated_by=signed.stated_by or stated_by.get(signed.sequence))
@@ -264,6 +247,25 @@ class ChainReader:
         self._signed.clear()
         for number, known in self.acquisitions.items():
             self.acquisitions[number] = replace(known, stated_by=stated_by.get(known.sequence))
+
+    def _is_of_its_time(self, signed: _Signed, stated_by: int | None) -> bool:
+        """Whether the vault signed an item's record with the key that it had then; a finding where it did not.
+
+        Where it seems not so, its own chain is read on: the key may have been changed while the items were read.
+        """
+        context = self.context
+        if self.subject.case is None or self.subject.item is None or context.keys.keys.in_time(signed.key.fingerprint, stated_by):
+            return True
+        if context.judge.is_renewed():
+            place = Title(self.subject.case).folder, Title(self.subject.item).folder
+            stated_by = self._stated_by(context.stated_times.get(place, {})).get(signed.sequence)
+        out = context.keys.reason_out_of_time(signed.key, stated_by)
+        if out is not None:
+            known = context.times_known and not context.keys.lost
+            text = f"custody record {signed.sequence} is {out}"
+            doubt = "" if known else "; but not all of the vault's own chain could be read, so that this is not certain"
+            signed.report.report(self.check, "wrong-signer" if known else "not-compared", text + doubt, signed.name)
+        return out is None
 
     def _stated_by(self, stated_times: Mapping[int, Statement]) -> dict[int, int]:
         """Returns, by a record's number, the first record of the vault's own chain that states it or a later one."""
@@ -336,6 +338,8 @@ class ChainReader:
 
     def _miss(self, folder: CheckedFolder, expected: int, found: int) -> None:
         self.broken = True
+        if self.subject.item is None:
+            self.context.keys.lost = True  # what is not there may have changed the key
         looked_for = range(expected, min(found, expected + _MOST_LOOKED_FOR))
         unread = {one for one in looked_for if any(folder.report.is_unread(record_file(one, kind)) for kind in SIGNERS)}
         if found > expected and (unread or not folder.listed):  # it is unknown whether they are there; that was reported
@@ -396,12 +400,23 @@ class ChainReader:
                 self.damaged.add(record.sequence)
             try:
                 if key is not None:
-                    check_signer(record, key, self.context.identity.key, key.fingerprint)
+                    self._check_signer(record, key)
                     return key
             except UntrustedSignerError as error:
-                report.report(self.check, "wrong-signer", error.message, name)
+                known, is_vaults = self.context.keys, SIGNERS[record.type] is SignedBy.VAULT
+                slug, text = (known.slug(), known.text(error.message)) if is_vaults else ("wrong-signer", error.message)
+                report.report(self.check, slug, text, name)
         self.times_known = self.times_known and SIGNERS[record.type] is not SignedBy.VAULT
         return None
+
+    def _check_signer(self, record: CustodyRecord, key: PublicKey) -> None:
+        """Raises UntrustedSignerError; for a key of the vault's that is new since its chain was read, it is read on first."""
+        try:
+            check_signer(record, key, self.context.keys.may_sign(self.subject, record, key), key.fingerprint)
+        except UntrustedSignerError:
+            if self.subject.item is None or not self.context.judge.is_renewed():
+                raise
+            check_signer(record, key, self.context.keys.may_sign(self.subject, record, key), key.fingerprint)
 
     def _remember(self, record: CustodyRecord, digest: str, key: PublicKey | None, vault_time_ns: int | None) -> None:
         """Keeps what the record states, also where its signature was refused: that is a finding already."""
@@ -430,7 +445,11 @@ class ChainReader:
             self.timestamped.setdefault(number, []).append(record)
         elif record.type == "received" and (known := self.acquisitions.get(number)) is not None:
             self.acquisitions[number] = replace(
-                known, received_sha256=digest, receipt_sha256=record.receipt_sha256, received_at=vault_time_ns
+                known,
+                received_sha256=digest,
+                receipt_sha256=record.receipt_sha256,
+                received_at=vault_time_ns,
+                received_by=None if key is None else key.fingerprint,
             )
 
     def _remember_roles(self, report: Reporter, name: str, record: CustodyRecord, vault_time_ns: int | None) -> None:

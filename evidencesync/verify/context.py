@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from evidencesync.custody.vault_keys import VaultKeys
 from evidencesync.verify.chain_times import Stopwatch
 from evidencesync.verify.findings import Counts, Head, Reporter
+from evidencesync.verify.known_keys import KnownKeys
 from evidencesync.verify.signatures import SignatureJudge
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class VerifyProgress:
 
 @dataclass(frozen=True, slots=True)
 class VaultIdentity:
-    """The vault's id, and the fingerprint of the key that signs receipts and records."""
+    """The vault's id, and the fingerprint of its first key."""
 
     vault_id: str
     key: str
@@ -62,11 +64,13 @@ class Context:
     """The shared data of one run: identity, trust, counts. `report` is about the vault's root."""
 
     identity: VaultIdentity
+    """`key` is the vault's first one: what became of it says `keys`."""
     judge: SignatureJudge
     report: Reporter
     all_digests: bool
     progress: VerifyProgress
     counts: Counts = field(default_factory=Counts)
+    keys: KnownKeys = field(init=False)
     since_begun: Stopwatch = field(default_factory=Stopwatch)
     """The time since the judge's `now_ns`: a run can take days, and records that are added meanwhile are not of the future."""
     heads: list[Head] = field(default_factory=list)
@@ -97,6 +101,9 @@ class Context:
     wanted_head: str | None = None
     """The digest of a record that must be in one of the chains; `head_found` is set when it was found."""
     head_found: bool = False
+
+    def __post_init__(self) -> None:
+        self.keys = self.judge.keys = KnownKeys(VaultKeys(self.identity.key))
 
     def reaching(self, case: str | None = None, item: str | None = None) -> int:
         """Returns the number of the last record that a chain is known to have had; 0 where nothing is known."""

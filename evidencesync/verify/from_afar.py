@@ -11,6 +11,7 @@ import msgspec
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import KnownChain, whose_chain
+from evidencesync.custody.vault_keys import VaultKeys
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.exit_codes import ExitCode
@@ -25,19 +26,20 @@ from evidencesync.verify.vault_verdict import ChainEnd, VaultVerdict
 _OF_DOCUMENTS: Final = frozenset({Check.VAULT, Check.CUSTODY, Check.MANIFEST, Check.RECEIPT, Check.TIME})
 
 
-def joined(here: Verdict, vault_key: str, document: VaultVerdict, memory: HeadMemory, now_ns: int) -> Verdict:
+def joined(here: Verdict, vault_key: str, document: VaultVerdict, keys: VaultKeys, memory: HeadMemory, now_ns: int) -> Verdict:
     """Returns the verdict on documents that were fetched and checked `here`, and on the evidence, which the vault has read.
 
     1. The vault's verdict is on these documents: every chain that it has seen ends where it ends here, or goes on from there.
     2. A pass is about as many acquisitions. 3. Every error and warning of the vault counts, and is called the vault's.
 
-    `vault_key`: that of the vault whose documents they are. After a pass of both the chains are remembered.
+    `vault_key`: that of the vault whose documents they are; `keys`: as for `compared`. After a pass of both the chains are
+    remembered.
     """
     shown = [
         RememberedHead(_subject(document, one), vault_key, KnownChain.of(one.sequence, [one.sha256]), here.checked_at)
         for one in here.heads
     ]
-    there = compared(document, ShownHeads(memory, shown), now_ns, remembers=here.verdict == "pass")  # 1
+    there = compared(document, keys, ShownHeads(memory, shown), now_ns, remembers=here.verdict == "pass")  # 1
     said, own = document.verdict.findings, there.findings[len(document.verdict.findings) :]
     between, counted = Findings(), document.verdict.checked
     if document.verdict.verdict == "pass" and counted.acquisitions < here.checked.acquisitions:  # 2
@@ -84,8 +86,10 @@ def _key_of(finding: Finding) -> tuple[object, ...]:
     return finding.slug, finding.case, finding.item, finding.acquisition, *place
 
 
-def compared(document: VaultVerdict, memory: HeadMemory, now_ns: int, *, remembers: bool = True) -> Verdict:
+def compared(document: VaultVerdict, keys: VaultKeys, memory: HeadMemory, now_ns: int, *, remembers: bool = True) -> Verdict:
     """Returns the vault's verdict, with what this machine finds by its memory, which was recalled before the vault was asked.
+
+    `keys` are what the vault has proved of its keys: the last one has signed the verdict.
 
     After a pass the chains are remembered, as after a verification here. A chain about which the vault reports an error is not
     compared: it is not whole, and its verdict says so.
@@ -96,11 +100,11 @@ def compared(document: VaultVerdict, memory: HeadMemory, now_ns: int, *, remembe
     remembered = {one.subject: one for one in recall_heads(memory, document.vault_id, report)}
     for subject, before in remembered.items():
         is_open = any(_leaves_open(one, subject) for one in verdict.findings)
-        if before.vault_key != document.vault_key or (_is_asked_for(document, subject) and not is_open):
-            context = _context(document, report, shown.get((subject.case, subject.item)), before, now_ns)
+        if before.vault_key not in keys.all or (_is_asked_for(document, subject) and not is_open):
+            context = _context(document, keys, report, shown.get((subject.case, subject.item)), before, now_ns)
             check_remembered(context, [before], lambda _case, _item: True)
     if remembers and verdict.verdict == "pass" and findings.outcome == "pass":
-        _remember(document, memory, remembered, report)
+        _remember(document, keys, memory, remembered, report)
     codes = {ExitCode(verdict.exit_code), findings.exit_code}
     return msgspec.structs.replace(
         verdict,
@@ -131,10 +135,13 @@ def _leaves_open(finding: Finding, subject: ChainSubject) -> bool:
     return (path + b"/").startswith(place + b"/") or (finding.slug == "unreadable" and place.startswith(path + b"/"))
 
 
-def _context(document: VaultVerdict, report: Reporter, shown: ChainEnd | None, before: RememberedHead, now_ns: int) -> Context:
+def _context(
+    document: VaultVerdict, keys: VaultKeys, report: Reporter, shown: ChainEnd | None, before: RememberedHead, now_ns: int
+) -> Context:
     """Returns what is known now of a chain that was seen before. Records that the verdict does not reach back to are unread."""
-    identity = VaultIdentity(document.vault_id, document.vault_key)
+    identity = VaultIdentity(document.vault_id, keys.first)
     context = Context(identity, SignatureJudge(None, now_ns), report, all_digests=False, progress=VerifyProgress())
+    context.keys.keys = keys
     if shown is not None:
         key, first = (before.subject.case, before.subject.item), _first(shown)
         context.digests[key] = dict(enumerate(shown.digests, first))
@@ -148,7 +155,7 @@ def _first(chain: ChainEnd) -> int:
 
 
 def _remember(
-    document: VaultVerdict, memory: HeadMemory, remembered: dict[ChainSubject, RememberedHead], report: Reporter
+    document: VaultVerdict, keys: VaultKeys, memory: HeadMemory, remembered: dict[ChainSubject, RememberedHead], report: Reporter
 ) -> None:
     """Remembers each chain that reaches back to what was seen of it before: of another one nobody knows whether it goes on."""
     heads = []
@@ -160,5 +167,5 @@ def _remember(
             report.report(Check.CUSTODY, "not-remembered", text)
         else:
             known = KnownChain.of(chain.sequence, chain.digests)
-            heads.append(RememberedHead(subject, document.vault_key, known, document.verdict.checked_at))
+            heads.append(RememberedHead(subject, keys.current, known, document.verdict.checked_at, keys.all))
     remember_chains(report, memory, heads)

@@ -413,7 +413,7 @@ class _Item:
             if folder is None:
                 continue
             with folder:
-                _, receipt, key = check_receipt_form(self._context, folder)
+                _, receipt, key = check_receipt_form(self._context, folder, self._context.keys.keys.all)
                 if receipt is not None and key is not None and hash_recipes(folder, receipt) == receipt.chunks_sha256:
                     file = folder.open(CHUNKS, buffered=True)
                     if file is not None:

@@ -36,10 +36,11 @@ def chain_order(vault: Vault) -> ChainOrder:
     """
     stated: dict[tuple[str, str], int] = {}
     retirements: dict[str, list[tuple[int, int]]] = {}
+    keys = vault.keys
     for stored in iter_records(Ledger(vault.layout.custody)):
         record = stored.record
         retires = record.type == "trust-changed" and record.details.get("action") == "retired"
-        if (record.type == "heads" or retires) and _is_signed(stored, vault.settings.key):
+        if (record.type == "heads" or retires) and _is_signed(stored, keys.at(record.sequence)):
             for place, head in record.details.items() if record.type == "heads" else ():
                 stated.setdefault((place, head), record.sequence)
             if retires:
@@ -78,8 +79,8 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
         return [NotThereError(f"the receipt is of another vault, {receipt.vault_id}; this is {vault.settings.id}")]
     if not kept.vouched_for:
         return [IncompleteError(f"{name}: the receipt is not as the vault has signed it, and was not compared with the vault")]
-    if receipt.vault_key != vault.settings.key:
-        return [ForkedError(f"the vault has the key {vault.settings.key}; the receipt was signed with {receipt.vault_key}")]
+    if receipt.vault_key not in (keys := vault.keys).all:
+        return [ForkedError(f"the vault has the key {keys.current}; the receipt was signed with {receipt.vault_key}")]
     layout = vault.layout.item(name)
     head = sha256_of(kept.documents["received.json"]).hex()
     seen = KnownChain(kept.received.sequence, (sha256_of(kept.documents["acquired.json"]).hex(), head))

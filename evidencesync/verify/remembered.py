@@ -56,8 +56,9 @@ def check_remembered(context: Context, remembered: Iterable[RememberedHead], sel
 def remember_heads(context: Context, memory: HeadMemory) -> None:
     """Remembers the heads of all chains that were checked. Call after a pass only."""
     vault_id, seen = context.identity.vault_id, format_utc_time(context.judge.now_ns)
+    keys = context.keys.keys
     heads = [
-        RememberedHead(ChainSubject(vault_id, case, item), context.identity.key, chain, seen)
+        RememberedHead(ChainSubject(vault_id, case, item), keys.current, chain, seen, keys.all)
         for (case, item), digests in context.digests.items()
         if (chain := _chain_of(digests)) is not None
     ]
@@ -76,9 +77,10 @@ def remember_chains(report: Reporter, memory: HeadMemory, heads: list[Remembered
 
 def _check_one(context: Context, before: RememberedHead) -> None:
     subject, report = before.subject, _report_about(context.report, before.subject)
-    if before.vault_key != context.identity.key:
-        text = f"the vault's key is {context.identity.key}; this machine has seen it with {before.vault_key}"
-        report.report(Check.VAULT, "forked", text)
+    keys = context.keys
+    if before.vault_key not in keys.keys.all:
+        text = f"the vault's key is {keys.keys.current}; this machine has seen it with {before.vault_key}"
+        report.report(Check.VAULT, "not-compared" if keys.lost else "forked", keys.text(text))
         return
     seen = f"record {before.chain.sequence}, {before.chain.sha256}"
     key = subject.case, subject.item

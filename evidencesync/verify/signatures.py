@@ -11,6 +11,7 @@ from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.roles import RoleHistory
 from evidencesync.custody.sshsig import decode_armor, is_malleable, verify_signature
 from evidencesync.custody.trust import RevokedKeys, TrustLists
+from evidencesync.custody.vault_keys import reason_untrusted
 from evidencesync.errors import SignatureError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import shown_time
@@ -18,6 +19,7 @@ from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.verify.allowed import Needed, Refusal, refusal
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
+from evidencesync.verify.known_keys import KnownKeys
 from evidencesync.verify.signed_at import ON_ITS_WAY_NS, RETIREMENT, TRUSTED_TIME, SignedAt
 
 _OTHER_FORM: Final = (
@@ -35,7 +37,7 @@ class SignatureJudge:
     signers from outside replace the vault's. `low_s`: the vault accepts only low-s signatures, so another form was made without
     the key. `retirements`: by a key's fingerprint, the records of the vault's own chain that retire it: number and time (ns).
     `additions`: the numbers of those that add it. `statements`: by number, the times of those that state heads of items.
-    `roles`: what each key might do at each time.
+    `roles`: what each key might do at each time. `keys`: those of the vault itself.
     """
 
     trust: TrustLists | None
@@ -48,6 +50,7 @@ class SignatureJudge:
     additions: dict[str, list[int]] = field(default_factory=dict)
     statements: dict[int, int] = field(default_factory=dict)
     roles: RoleHistory = field(default_factory=RoleHistory)
+    keys: KnownKeys | None = None
     _reported: set[tuple[str, str, str | None, str | None, int | None]] = field(default_factory=set)
 
     def at_checking(self) -> SignedAt:
@@ -105,7 +108,7 @@ class SignatureJudge:
             return False
         at = self._before_retirement(key, at)  # 3
         untrusted = self._reason_untrusted(key, namespace, principal, at.ns)
-        if untrusted is not None and self._renewed():
+        if untrusted is not None and self.is_renewed():
             at = self.at_checking() if at.source == "it is checked" else at  # that time is later now
             return self.check_signer(report, check, name, key, namespace, principal, at, time_known=time_known)
         if untrusted is not None:
@@ -153,7 +156,7 @@ class SignatureJudge:
             return refusal(self.roles, key.fingerprint, needed, at, self.statements, time_known=time_known)
 
         refused = judged()
-        if refused is not None and self._renewed():
+        if refused is not None and self.is_renewed():
             refused = judged()
         if refused is not None:
             report.report(check, refused.slug, f"{safe_text(name)}: {refused.text}", name)
@@ -163,7 +166,7 @@ class SignatureJudge:
         """Whether a key may belong to a signer that the vault knows; also where that is unknown."""
         if self.trust is None or self.vault_revoked is not None or is_listed(key, self.trust):
             return True
-        return self._renewed() and is_listed(key, self.trust)
+        return self.is_renewed() and is_listed(key, self.trust)
 
     def _before_retirement(self, key: PublicKey, at: SignedAt) -> SignedAt:
         """Moves the time to before a retirement, where the vault stated the signature before it retired the key.
@@ -242,7 +245,7 @@ class SignatureJudge:
             return None
         return retired_after(self.retirements.get(key.fingerprint, ()), at.stated_by)
 
-    def _renewed(self) -> bool:
+    def is_renewed(self) -> bool:
         """Reads the lists again; returns whether they have changed."""
         trust = self.renew() if self.renew is not None else None
         if trust is not None:
@@ -252,6 +255,8 @@ class SignatureJudge:
     def _reason_untrusted(self, key: PublicKey, namespace: str, principal: str | None, at_ns: int) -> str | None:
         if self.trust is None:
             return "nobody is trusted"
+        if principal is None and self.keys is not None:  # the vault's: signers from outside may know an earlier key of it
+            return reason_untrusted(self.trust.signers, self.keys.keys, key, namespace, at_ns)
         return self.trust.signers.reason_untrusted(principal, key, namespace, at_ns)
 
     def _report_once(self, report: Reporter, check: Check, slug: str, name: str, key: PublicKey, text: str) -> None:

@@ -19,12 +19,14 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.limits import MAX_RECORD, MAX_TRUST_FILE
 from evidencesync.vault.interrupted import FileState, file_state, is_draft
+from evidencesync.vault.key_files import KEY_FILE_MODES
 from evidencesync.vault.layout import CUSTODY, REVOKED_KEYS, ROLES, TRUSTED_SIGNERS, parse_record_file, record_file
 from evidencesync.vault.trust_drafts import STATED_DIGESTS, statements
 from evidencesync.verify.chains import ChainReader
 from evidencesync.verify.checks import Check
 from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Head
+from evidencesync.verify.stated_heads import take_statements
 
 _MOST_LOOKS: Final = 100
 """How often both are read again because of a change in between: more changes than a person can make."""
@@ -47,9 +49,9 @@ class TrustBytes:
 
 
 def names_beside(root: CheckedFolder) -> list[str]:
-    """Returns those listed names at the vault's root that drafts of the lists have."""
+    """Returns those listed names at the vault's root that drafts of the lists, and of the key's files, have."""
     names = sorted(raw.decode("utf-8", "replace") for raw in root.names)
-    return [name for name in names if any(is_draft(name, of_list) for of_list in STATED_DIGESTS)]
+    return [name for name in names if any(is_draft(name, one) for one in (*STATED_DIGESTS, *KEY_FILE_MODES))]
 
 
 def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str, *, relied_on: bool) -> TrustBytes:
@@ -228,6 +230,7 @@ class TrustRenewal:
                 return None
             custody.report = self.root.report.inside(CUSTODY)
             self.chain.read_on(custody)
+            take_statements(context, custody.report, self.chain)
             files = read_trust(self.root, custody, context.identity.vault_id, relied_on=self.outside is None)
         if self.chain.head is not None:
             context.heads[:] = [one for one in context.heads if one.case is not None]

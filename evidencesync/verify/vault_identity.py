@@ -14,6 +14,8 @@ from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import LaterFormatError, MalformedDocumentError, SignatureError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_SIGNATURE, MAX_VAULT_TOML
+from evidencesync.vault.interrupted import is_draft
+from evidencesync.vault.key_files import KEY_FILE_MODES, fingerprint_in
 from evidencesync.vault.layout import (
     CASES,
     CUSTODY,
@@ -28,13 +30,13 @@ from evidencesync.vault.layout import (
     VAULT_KEY_PUBLIC,
 )
 from evidencesync.vault.settings import VaultSettings, parse_settings
-from evidencesync.vault.stated import parse_head
 from evidencesync.vault.vault import FIRST_RECORD, Identity, recorded_identity
 from evidencesync.verify.chains import ChainReader
 from evidencesync.verify.checks import Check
-from evidencesync.verify.context import Context, Statement, VaultIdentity
+from evidencesync.verify.context import Context, VaultIdentity
 from evidencesync.verify.documents import CheckedFolder, reason
 from evidencesync.verify.findings import Head
+from evidencesync.verify.stated_heads import take_statements
 from evidencesync.verify.trusted import names_beside
 
 _FOREIGN_BITS: Final = 0o077
@@ -89,13 +91,26 @@ def _recorded(custody: CheckedFolder | None, stated: Identity) -> Identity | Non
     return recorded_identity(data, signature, stated)
 
 
-def check_root(root: CheckedFolder, identity: VaultIdentity) -> None:
-    """Checks the names at the vault's root, and that vault_key.pub is the key of the vault."""
-    root.report_extras([*_KNOWN, *names_beside(root)], "foreign-entry")  # drafts: see `read_trust`
-    for name in (VAULT_KEY, HOST_KEY):
+def check_root(root: CheckedFolder) -> None:
+    """Checks the names at the vault's root, and that others cannot read its private keys, nor drafts of them."""
+    beside = names_beside(root)
+    root.report_extras([*_KNOWN, *beside], "foreign-entry")  # drafts of lists: see `read_trust`
+    for name in (VAULT_KEY, HOST_KEY, *(name for name in beside if is_draft(name, VAULT_KEY))):
         _check_private_key(root, name)
     if f"{HOST_KEY}.pub".encode() in root.names:
         root.holds(f"{HOST_KEY}.pub", "file")
+
+
+def check_key_files(root: CheckedFolder, context: Context) -> None:
+    """Checks that vault_key.pub is the vault's key. Call it when the vault's own chain was read, which says which key that is.
+
+    While the key changes, or where that was interrupted, files of the new key lie beside those of the old one.
+    """
+    drafts = {name: of for name in names_beside(root) for of in KEY_FILE_MODES if is_draft(name, of)}
+    for name in drafts:
+        if root.has_now(name):
+            text = "a change of the vault's key runs now, or was interrupted; the vault's own chain says which key counts"
+            root.report.report(Check.PUBLISHING, "unfinished-change", text, name)
     line = root.load(VAULT_KEY_PUBLIC, MAX_PUBLIC_KEY)
     if line is None:
         return
@@ -104,9 +119,26 @@ def check_root(root: CheckedFolder, identity: VaultIdentity) -> None:
     except SignatureError as error:
         root.report.report(Check.VAULT, "malformed-document", f"{VAULT_KEY_PUBLIC}: {error.message}", VAULT_KEY_PUBLIC)
         return
-    if found != identity.key:
-        text = f"{VAULT_KEY_PUBLIC} is {found}, but the vault's key is {identity.key}"
-        root.report.report(Check.VAULT, "wrong-signer", text, VAULT_KEY_PUBLIC)
+    known = context.keys
+    if found == known.keys.current or _is_to_change(root, found, context):
+        return
+    text = known.text(f"{VAULT_KEY_PUBLIC} is {found}, but the vault's key is {known.keys.current}")
+    root.report.report(Check.VAULT, known.slug(), text, VAULT_KEY_PUBLIC)
+
+
+def _is_to_change(root: CheckedFolder, found: str, context: Context) -> bool:
+    """Whether the key before is still in its place, and the file of the current one lies beside it, as an interruption leaves it.
+
+    Or it is a newer one, which a record names that came since the chain was read.
+    """
+    keys = context.keys.keys
+    if found in keys.all[-2:-1]:
+        drafts = (root.load_quietly(name, MAX_PUBLIC_KEY)[0] for name in root.names_now() if is_draft(name, VAULT_KEY_PUBLIC))
+        if any(data is not None and fingerprint_in(VAULT_KEY_PUBLIC, data) == keys.current for data in drafts):
+            return True
+        line = root.load_quietly(VAULT_KEY_PUBLIC, MAX_PUBLIC_KEY)[0]  # moved since
+        return line is not None and fingerprint_in(VAULT_KEY_PUBLIC, line) == keys.current
+    return context.judge.is_renewed() and found == context.keys.keys.current
 
 
 _PRIVATE: Final = {
@@ -125,7 +157,7 @@ def _check_private_key(root: CheckedFolder, name: str) -> None:
         root.report.report(Check.MODES, "unreadable", f"{name}: {reason(error)}", name)
         return
     if mode & _FOREIGN_BITS:
-        root.report.report(Check.MODES, "unsafe-mode", _PRIVATE[name].format(mode=mode), name)
+        root.report.report(Check.MODES, "unsafe-mode", _PRIVATE.get(name, _PRIVATE[VAULT_KEY]).format(mode=mode), name)
 
 
 def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
@@ -143,25 +175,8 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
     if context.wanted_head in chain.digests.values():
         context.head_found = True
     context.digests[None, None] = chain.digests
-    for place, stated in chain.stated_heads:
-        case, _, item = place.partition("/")
-        head = parse_head(stated)
-        if head is not None:
-            _record_stated(context, custody, (case, item), *head)
-    for place, stated, at_ns, number in chain.stated_times:
-        case, _, item = place.partition("/")
-        head = parse_head(stated)
-        if head is not None:  # the first statement is the best bound
-            context.stated_times.setdefault((case, item), {}).setdefault(head[0], Statement(head[1], at_ns, number))
+    take_statements(context, custody.report, chain)
     return chain
-
-
-def _record_stated(context: Context, custody: CheckedFolder, place: tuple[str, str], sequence: int, sha256: str) -> None:
-    """Keeps every statement: a later one, made after an item's chain was cut, must not hide an earlier one."""
-    stated = context.stated_heads.setdefault(place, {})
-    if stated.setdefault(sequence, sha256) != sha256:
-        text = f"the vault's own chain states two records {sequence} of one item: {stated[sequence]}, and later {sha256}"
-        custody.report.report(Check.VAULT, "forked", text)
 
 
 def takes_low_s_only(custody: CheckedFolder | None, identity: VaultIdentity) -> bool:

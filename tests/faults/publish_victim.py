@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from evidencesync.vault.vault import Vault, VaultSigner
+from evidencesync.vault.key_files import VaultSigner
+from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import Acquirer
 
 FILES = {b"logs/a.log": b"line\n" * 1000, b"logs/empty": b"", b"image": bytes(range(256)) * 2000}

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evidencesync.errors import ChainError
 from evidencesync.vault.item import lock_item
+from evidencesync.vault.key_files import VaultSigner
 from evidencesync.vault.publish import STEPS, complete_unfinished
-from evidencesync.vault.vault import VaultSigner
 from tests.faults import publish_victim
 from tests.faults.publish_victim import FILES
 from tests.support.victims import run_victim

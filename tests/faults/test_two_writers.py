@@ -9,9 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evidencesync.vault.item import lock_item
+from evidencesync.vault.key_files import VaultSigner
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records
 from evidencesync.vault.publish import complete_unfinished
-from evidencesync.vault.vault import VaultSigner
 from evidencesync.verify.audit import audit_vault
 from tests.support.patience import PATIENCE_SECONDS
 from tests.unit.vault.acquiring import Acquirer, new_vault

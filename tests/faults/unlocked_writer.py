@@ -18,9 +18,10 @@ from evidencesync.errors import LockedError
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import lock_item
+from evidencesync.vault.key_files import VaultSigner
 from evidencesync.vault.ledger import ChainHead, sign_record
 from evidencesync.vault.publish import complete_unfinished
-from evidencesync.vault.vault import Vault, VaultSigner
+from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import Acquirer, new_signer
 
 

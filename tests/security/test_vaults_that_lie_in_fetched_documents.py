@@ -118,7 +118,8 @@ def test_a_verdict_on_another_history_than_the_documents_is_no_verdict_on_them(
 def test_a_verdict_by_another_key_than_that_of_the_documents_is_no_verdict_on_them(bench: Bench, tmp_path: Path) -> None:
     vault, recalled = fetched(bench, tmp_path / "here", whole=None)
     here = audit_vault(vault.layout.root, now_ns=time.time_ns(), fetched=True)
-    verdict = joined(here, "SHA256:" + "A" * 43, asked(bench).verdict, recalled, time.time_ns())
+    said = asked(bench)
+    verdict = joined(here, "SHA256:" + "A" * 43, said.verdict, said.keys, recalled, time.time_ns())
     assert (here.exit_code, verdict.exit_code, errors_of(verdict)) == (0, 34, {"forked"})
 
 

@@ -5,6 +5,7 @@ The commands are taken out of the page, so that it cannot drift. Each step must 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ from evidencesync.custody.trust import signer_line
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.report.volumes import REPORT_NAMESPACE
+from evidencesync.vault.key_change import change_key
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.vault import Vault
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -213,6 +215,59 @@ def test_every_command_of_the_page_succeeds_on_a_sound_vault(case: Case) -> None
     assert text.count('Good "custody@evidencesync" signature') == 5
     assert text.count(": OK") == 6 + 4 + 3 + 1
     assert "acquired" in text
+
+
+@pytest.fixture(scope="module")
+def rotated(template: Case, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """A vault whose key was changed twice, between its acquisitions too. The expert knows the first key alone."""
+    folder = tmp_path_factory.mktemp("rotated")
+    bench = make_bench(folder)
+    bench.name = ItemName(Title("2024-017"), Title("LAPTOP-1"))
+    fill(bench.source)
+    case = Case(bench.vault.layout.root, folder / "expert")
+    bench.push()
+    first = bench.vault.signer.public_key
+    change_key(bench.vault, bench.vault.keys.current)
+    (bench.source / "a.log").write_bytes(b"grown\n" * 2000)
+    bench.push()
+    record_report(bench)
+    change_key(bench.vault, bench.vault.keys.current)
+    bring(case, bench)
+    lines = (case.expert / "trusted").read_text().splitlines()
+    known = signer_line("vault", first, ("receipt@evidencesync", "custody@evidencesync"))
+    (case.expert / "trusted").write_text(f"{lines[0]}\n{known}\n")
+    return case
+
+
+def copied(case: Case, folder: Path) -> Case:
+    shutil.copytree(case.vault, folder / "vault", symlinks=True)
+    shutil.copytree(case.expert, folder / "expert")
+    return Case(folder / "vault", folder / "expert")
+
+
+def test_every_command_succeeds_on_a_vault_whose_key_was_changed(rotated: Case, tmp_path: Path) -> None:
+    case = copied(rotated, tmp_path)
+    for step, block in blocks():
+        done = case.run(block)
+        assert done.returncode == 0, (step, block, done.stdout, done.stderr)
+    assert (case.expert / "trusted").read_text().count("vault ") == 3
+
+
+def test_an_acquisition_that_the_old_key_signs_after_it_was_given_up_is_found(template: Case, tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    bench.name = ItemName(Title("2024-017"), Title("LAPTOP-1"))
+    fill(bench.source)
+    bench.push()
+    shutil.copytree(bench.vault.layout.root, tmp_path / "stolen")
+    change_key(bench.vault, bench.vault.keys.current)
+    thief = dataclasses.replace(bench, vault=Vault.open(tmp_path / "stolen"))
+    thief.push()
+    record_report(thief)
+    case = Case(bench.vault.layout.root, tmp_path / "expert")
+    shutil.rmtree(case.item)
+    shutil.copytree(thief.vault.layout.item(bench.name).root, case.item, symlinks=True)
+    bring(case, thief)
+    assert case.failed_steps({*range(1, 10)}) == {8}
 
 
 def test_the_page_says_so_much_in_steps_without_a_gap() -> None:

@@ -39,7 +39,8 @@ def verified(bench: Bench, state: Path, **changes: Any) -> Verdict:
     """The same as a command ends with it, compared with what a machine remembers in this folder."""
     memory = HeadMemory(state)
     recalled = RecalledHeads(memory)
-    return compared(asked(bench, recalled.recall_before, **changes).verdict, recalled, time.time_ns())
+    said = asked(bench, recalled.recall_before, **changes)
+    return compared(said.verdict, said.keys, recalled, time.time_ns())
 
 
 def verified_fetched(bench: Bench, state: Path, folder: Path, judge: Bench | None = None, **changes: Any) -> Verdict:
@@ -49,8 +50,8 @@ def verified_fetched(bench: Bench, state: Path, folder: Path, judge: Bench | Non
     """
     vault, recalled = fetched(bench, folder, HeadMemory(state), whole=None)
     here = audit_vault(vault.layout.root, memory=recalled, now_ns=time.time_ns(), fetched=True, **changes)
-    said = asked(judge or bench, all_digests=changes.get("all_digests", False)).verdict
-    return joined(here, vault.settings.key, said, recalled, time.time_ns())
+    said = asked(judge or bench, all_digests=changes.get("all_digests", False))
+    return joined(here, vault.keys.current, said.verdict, said.keys, recalled, time.time_ns())
 
 
 def lies(monkeypatch: pytest.MonkeyPatch, change: Callable[[VaultVerdict], VaultVerdict | bytes]) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from evidencesync.acquire.custody_exchange import ShownChain
 from evidencesync.cli.custody_outputs import show_output
+from evidencesync.custody.vault_keys import VaultKeys
 from evidencesync.errors import (
     ChainError,
     EvidenceSyncError,
@@ -37,5 +38,5 @@ NAME = ItemName(Title("2024-017"), Title("LAPTOP-1"))
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_only_what_was_read_breaks_a_chain(known: EvidenceSyncError, slug: str) -> None:
-    chain = ShownChain("0" * 32, "", NAME, inconsistency=known)
+    chain = ShownChain("0" * 32, VaultKeys(""), NAME, inconsistency=known)
     assert [one.slug for one in show_output(chain).problems] == [slug]

@@ -42,6 +42,7 @@ from evidencesync.evidence.path import to_json_fields
 from evidencesync.evidence.utc_time import format_file_time, format_utc_time
 from evidencesync.vault.create import create_vault
 from evidencesync.vault.item import ItemState, VaultItem, lock_item
+from evidencesync.vault.key_files import VaultSigner
 from evidencesync.vault.layout import (
     ACQUIRED,
     ACQUIRED_SIGNATURE,
@@ -56,7 +57,7 @@ from evidencesync.vault.layout import (
 from evidencesync.vault.publish import Fault, PublishedAcquisition, complete_unfinished, publish
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.staging import Staging
-from evidencesync.vault.vault import Vault, VaultSigner
+from evidencesync.vault.vault import Vault
 
 MTIME_NS = 1_600_000_000_123_456_789
 STARTED = format_utc_time(1_700_000_000_000_000_000)
@@ -205,7 +206,7 @@ class Acquirer:
         return ManifestHeader(
             format="evidencesync-manifest/1",
             vault_id=self.vault.settings.id,
-            vault_key=self.vault.settings.key,
+            vault_key=self.vault.keys.current,
             case=self.name.case.text,
             item=self.name.item.text,
             acquisition=state.next_acquisition,
@@ -253,7 +254,7 @@ class Acquirer:
         return Receipt(
             format="evidencesync-receipt/1",
             vault_id=self.vault.settings.id,
-            vault_key=self.vault.settings.key,
+            vault_key=self.vault.keys.current,
             case=self.name.case.text,
             item=self.name.item.text,
             acquisition=state.next_acquisition,
@@ -287,7 +288,7 @@ class Acquirer:
     def _person(self, kind: str) -> Person:
         if kind == "acquired":
             return Person(name="Ana", principal="ana", key=self.examiner.public_key.fingerprint)
-        return Person(name="Lab", principal="vault", key=self.vault.settings.key)
+        return Person(name="Lab", principal="vault", key=self.vault.keys.current)
 
 
 def _sign(signer: SigningKey, namespace: str, data: bytes) -> bytes:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.vault.vault import Vault, VaultSigner
+from evidencesync.vault.key_files import VaultSigner
+from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import Acquirer, new_signer, new_vault
 
 

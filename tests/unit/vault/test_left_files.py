@@ -37,7 +37,7 @@ def own_record(bench: Bench, **details: str) -> NewRecord:
     """The next record of the vault's own chain, signed and not added."""
     vault = bench.vault
     kind = "trust-changed" if details else "heads"
-    record: CustodyRecord = record_upon(vault.settings, vault.ledger.head(), kind, details, time.time_ns())  # type: ignore[arg-type]
+    record: CustodyRecord = record_upon(vault.settings, vault.settings.key, vault.ledger.head(), kind, details, time.time_ns())  # type: ignore[arg-type]
     return NewRecord.of(*sign_record(record, vault.signer))
 
 

@@ -28,11 +28,12 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.files import disk
 from evidencesync.files.folders import names_in
 from evidencesync.vault.item import VaultItem, lock_item
+from evidencesync.vault.key_files import VaultSigner
 from evidencesync.vault.layout import ACQUIRED, RECEIVED, RECEIVED_SIGNATURE
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.publish import STEPS, complete_unfinished, publish
 from evidencesync.vault.staging import Staging
-from evidencesync.vault.vault import Vault, VaultSigner
+from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
 from tests.support.unreadable import Unreadable
 from tests.unit.vault.acquiring import Acquirer, check_published, item_name, new_signer

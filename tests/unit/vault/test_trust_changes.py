@@ -22,7 +22,8 @@ from evidencesync.errors import (
 )
 from evidencesync.files import placing
 from evidencesync.vault import reservations, trust
-from evidencesync.vault.vault import Vault, VaultSigner
+from evidencesync.vault.key_files import VaultSigner
+from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
 from tests.support.moments import LONG_AFTER_NS
 from tests.unit.vault.acquiring import new_signer

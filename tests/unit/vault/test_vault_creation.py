@@ -31,8 +31,9 @@ from evidencesync.errors import (
 from evidencesync.files.disk import locked_folder, store_new_file
 from evidencesync.files.folders import names_in
 from evidencesync.vault.create import create_vault, probe_file_system
+from evidencesync.vault.key_files import VaultSigner
 from evidencesync.vault.settings import FileSystem, Policy, encode_settings, parse_settings
-from evidencesync.vault.vault import Vault, VaultSigner
+from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import FileSystemKind
 from tests.unit.vault.acquiring import item_name, new_signer
 
@@ -321,7 +322,7 @@ def test_a_file_system_that_lets_others_read_the_key_is_no_place_for_a_vault(
     def without_modes(fd: int, name: str, data: bytes, *, mode: int) -> None:
         store_new_file(fd, name, data, mode=mode | 0o777)
 
-    monkeypatch.setattr("evidencesync.vault.vault.store_new_file", without_modes)
+    monkeypatch.setattr("evidencesync.vault.key_files.store_new_file", without_modes)
     with pytest.raises(SigningKeyError, match="0777") as caught:
         create_vault(tmp_path / "vault", "Lab")
     assert "umask=077" in (caught.value.hint or "")

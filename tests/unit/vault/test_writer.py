@@ -12,9 +12,10 @@ from evidencesync.errors import OtherWriterError
 from evidencesync.exit_codes import ExitCode
 from evidencesync.vault import writer
 from evidencesync.vault.heads import record_heads
+from evidencesync.vault.key_files import VaultSigner
 from evidencesync.vault.resume.left_sessions import find_abandoned, remove_abandoned
 from evidencesync.vault.settings import encode_settings, parse_settings
-from evidencesync.vault.vault import Vault, VaultSigner
+from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import REAL_LOCKS, kind_of_file_system, this_machine
 from evidencesync.verify.audit import audit_vault
 from tests.unit.vault.acquiring import Acquirer, new_signer, new_vault

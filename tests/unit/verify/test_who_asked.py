@@ -21,8 +21,9 @@ from evidencesync.custody.trust_requests import (
     retired,
 )
 from evidencesync.evidence.utc_time import format_utc_time
+from evidencesync.vault.key_files import VaultSigner
 from evidencesync.vault.trust import AskedFor
-from evidencesync.vault.vault import Vault, VaultSigner
+from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
 from tests.unit.vault.acquiring import MADE_NS, new_signer, new_vault
 

@@ -1,0 +1,92 @@
+"""Changes the vault's own key: the old key signs the new one, in a record of the vault's own chain.
+
+What the vault has signed for items until then, its chain states before that record: so it is of the old key's time for ever, and
+what the old key signs later never is. Nothing may be published meanwhile, and no publish be left unfinished:
+
+1. Nothing is published until the end: all publishing waits, or ends because the key has changed.
+2. Publishes that a crash interrupted are completed.
+3. The heads of all items are stated, with the old key.
+4. The new key's files are written beside the old ones.
+5. The record, signed with the old key, commits the change.
+6. The files take their places.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import msgspec
+
+from evidencesync.custody.principals import VAULT_PRINCIPAL
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.trust import signer_line
+from evidencesync.custody.vault_keys import KEY_CHANGED, KeyChange
+from evidencesync.errors import EvidenceSyncError, UsageError
+from evidencesync.vault.catalog import case_folders, readable_names
+from evidencesync.vault.heads import record_heads
+from evidencesync.vault.key_files import new_key_files
+from evidencesync.vault.publish import complete_while_none_publishes
+from evidencesync.vault.trust import VAULT_NAMESPACES, TrustFiles
+from evidencesync.vault.vault import Vault
+from evidencesync.vault.writer import nothing_is_published
+
+
+class ChangedKey(msgspec.Struct, frozen=True):
+    """What `change_key` has done, or found done: the record of the last change. `completed`: an earlier run had begun it."""
+
+    change: KeyChange
+    completed: bool
+
+
+class _ChangedMeanwhileError(EvidenceSyncError):
+    """Somebody else has changed the key, or completed a change that was begun: this one is not needed any more."""
+
+
+def change_key(vault: Vault, old: str, *, at_ns: int | None = None) -> ChangedKey:
+    """Makes a new key the vault's, in the place of the key `old`. Run again after an interruption, it completes the change.
+
+    Where the key is not `old` any more, another run has changed it: then that counts, and the key is not changed twice.
+    Raises LockedError, TrustChangedError, SigningKeyError, ChainError, StorageError, NoSpaceError, OtherWriterError.
+    """
+    if vault.trust.complete():
+        return ChangedKey(vault.keys.changes[-1], completed=True)
+    signer, files = new_key_files(f"vault {vault.settings.name}")
+    new = signer.public_key
+    now = time.time_ns() if at_ns is None else at_ns
+
+    def edit(lists: TrustFiles) -> TrustFiles:
+        if vault.keys.current != old:
+            raise _ChangedMeanwhileError("the vault's key has been changed meanwhile")
+        return _with_vault_key(lists, new)
+
+    details = {"key": new.fingerprint, "public_key": new.line()}
+    with nothing_is_published(vault.layout):  # 1
+        _complete_publishes(vault)  # 2
+        if vault.keys.current == old:
+            record_heads(vault, at_ns=now)  # 3
+        try:
+            number = vault.trust.record_change(KEY_CHANGED, edit, details, now, files)  # 4 to 6
+        except _ChangedMeanwhileError:
+            vault.trust.complete()
+            return ChangedKey(vault.keys.changes[-1], completed=True)
+    return ChangedKey(KeyChange(number, new.fingerprint), completed=False)
+
+
+def _with_vault_key(files: TrustFiles, key: PublicKey) -> TrustFiles:
+    """Adds the new key's line to the lists. The old key's stays: in its time it counts, and only the chain knows its time."""
+    if any(one.key == key for one in files.parse().signers.signers):
+        raise UsageError(f"the key {key.fingerprint} is known to the vault already, and cannot become its own")
+    line = signer_line(VAULT_PRINCIPAL, key, VAULT_NAMESPACES).encode() + b"\n"
+    return msgspec.structs.replace(files, trusted_signers=files.trusted_signers + line)
+
+
+def _complete_publishes(vault: Vault) -> None:
+    """Completes what a crash has interrupted. A damaged item keeps no key from changing.
+
+    No item's lock is needed: who holds it has completed this before, or waits until nobody keeps it from being done.
+    """
+    for case in case_folders(vault.layout):
+        for name in readable_names(vault.layout, case):
+            with contextlib.suppress(EvidenceSyncError):
+                complete_while_none_publishes(vault.item(name))
