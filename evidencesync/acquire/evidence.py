@@ -59,6 +59,9 @@ class EvidenceStream:
         self.received = 0
         """Bytes of parts that have come."""
         self.interruptions = 0
+        self.is_lost = False
+        """Whether the link is lost, and another one is tried."""
+        self._wire_before = 0
         self.events: Events = NO_EVENTS
         """Where lost links are recorded, for a log."""
         self._far = far
@@ -80,6 +83,11 @@ class EvidenceStream:
     def close(self) -> None:
         """Closes the link."""
         self._session.close()
+
+    @property
+    def wire_received(self) -> int:
+        """Bytes received, over all links."""
+        return self._wire_before + self._session.wire_received
 
     @property
     def has_room(self) -> bool:
@@ -233,17 +241,20 @@ class EvidenceStream:
         self._session.close()
         self._sent = 0
         self.interruptions += 1
+        self.is_lost = True
         self.events.record("link-lost")
         while self._attempts < self._retries:
             time.sleep(pause_seconds(self._attempts))
             self._attempts += 1
             try:
-                self._session = self._far.connected_again()
+                session = self._far.connected_again()
             except EvidenceSyncError as error:
                 if not is_of_the_way(error):
                     raise
                 reason = error
                 continue
+            self._wire_before, self._session = self.wire_received, session
+            self.is_lost = False
             self.events.record("resumed")
             return
         raise not_regained(self._attempts, reason) from lost

@@ -43,10 +43,24 @@ _ZEROS_AT_ONCE: Final = 64 * MIB
 
 @dataclass(slots=True)
 class FarCounts:
-    """Bytes of files that were written: `received` came from the vault, `basis` from the basis. The rest is zeros or repeated."""
+    """Bytes of files that were written: `received` came from the vault, `basis` from the basis. The rest is zeros or repeated.
+
+    `stream`: over which they come, where somebody looks at that meanwhile.
+    """
 
     received: int = 0
     basis: int = 0
+    stream: EvidenceStream | None = None
+
+    @property
+    def wire_received(self) -> int:
+        """Bytes that have travelled from the vault, over all links, with the documents."""
+        return 0 if self.stream is None else self.stream.wire_received
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the link is lost, and another one is tried."""
+        return self.stream is not None and self.stream.is_lost
 
 
 class FarContents:
@@ -240,7 +254,7 @@ class FarContents:
     ) -> None:
         """Writes a file run by run."""
         os.ftruncate(target_fd, wanted.entry.size or 0)
-        for run, data in self._compared(wanted, runs, report_bytes):
+        for run, data in self._compared(wanted, runs, lambda size: report_bytes(size, size)):
             if data is not None:
                 write_at(target_fd, data, run.offset)
                 self._count(run)
@@ -250,7 +264,7 @@ class FarContents:
         self,
         wanted: WholeEntry,
         runs: Iterator[tuple[PlannedRun, Callable[[], Came | Lack]]],
-        report_zeros: Callable[[int], object] = lambda _size: None,
+        report_zeros: Callable[[int], None] = lambda _size: None,
     ) -> Iterator[tuple[PlannedRun, memoryview | None]]:
         """Yields a file run by run, each after it was compared; the last one after the whole was. Of zeros there are no bytes."""
         path, entry, _ = wanted

@@ -113,7 +113,8 @@ class RestoreOutput(Output, frozen=True):
 
     `scope` is `all`, or the paths that were chosen. `record` is the number of the record in the item's custody chain, where
     one was asked for; `record_problem` why there is none. From a vault on another machine, `received_bytes` of the files came
-    from there, and `basis_bytes` from the basis on this machine; the rest is zeros and repeated content.
+    from there, and `basis_bytes` from the basis on this machine; the rest is zeros and repeated content. `wire_received` bytes
+    travelled from there, with the documents; they are compressed.
     """
 
     case: str
@@ -135,3 +136,4 @@ class RestoreOutput(Output, frozen=True):
     lacking: list[LackOutput]
     received_bytes: Count | None
     basis_bytes: Count | None
+    wire_received: Count | None

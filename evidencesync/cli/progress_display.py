@@ -12,6 +12,7 @@ from evidencesync.cli.time_left import (
     MANY_HOLES,
     RATE_SECONDS,
     DataAndHoles,
+    FoundLately,
     Meter,
     describe_amount,
     describe_left,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _PER_SECOND: Final = 5
 _WIDTH: Final = 60
 _FILE: Final = 64 << 10  # to open a small file takes about as long as to hash so many bytes
-_KNOWN_SECONDS: Final = 3.0  # a vault that has much of what is read says so at least once a second
 _SENDING: Final = frozenset({"reading", "finishing"})
 _WITHOUT_FIGURES: Final = frozenset({"publishing"})
 _STAGES: Final = {
@@ -128,9 +128,8 @@ class PushView:
     """How many bytes of holes were read, in the last `RATE_SECONDS`."""
     _all_since: float | None = None
     """When all had arrived."""
-    _known: int = 0
-    _known_since: float | None = None
-    """How much the vault had already, and since when it is so much."""
+    _known: FoundLately = field(default_factory=FoundLately)
+    """What the vault had already."""
 
     def headline(self, now: float) -> str:
         """See View."""
@@ -155,7 +154,11 @@ class PushView:
         rate = self._arrived.rate(now, done)
         link = None if progress.link_bytes is None else self._link.rate(now, progress.link_bytes)
         rates = describe_rate(rate) if link is None else [f"link {text}" for text in describe_rate(link)]
-        reads_holes, finds_known, left = self._reads_holes(now), self._finds_known(now), self._seconds_left(now, done, total)
+        reads_holes, finds_known, left = (
+            self._reads_holes(now),
+            self._known.is_so(now, progress.known_bytes),
+            self._seconds_left(now, done, total),
+        )
         if reads_holes:
             return [] if finds_known else describe_left(left)
         if stands := self._arrived.describe_standstill(now, done, total):
@@ -173,12 +176,6 @@ class PushView:
         holes_left = 0 if all_holes is None or all_holes - holes < MANY_HOLES else all_holes - holes
         seconds = self._work.seconds_left(now, (done - progress.known_bytes, holes), (left, holes_left))
         return seconds if total and (all_holes is not None or not self._reads_holes(now)) else None
-
-    def _finds_known(self, now: float) -> bool:
-        """Whether the vault had some of what was read last: nobody knows how much of the rest it has."""
-        if (known := self.progress.known_bytes) != self._known:
-            self._known, self._known_since = known, now
-        return self._known_since is not None and now - self._known_since < _KNOWN_SECONDS
 
     def _reads_holes(self, now: float) -> bool:
         """Whether reading takes its time over holes."""

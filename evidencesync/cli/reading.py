@@ -139,18 +139,21 @@ def readable_vault(  # noqa: PLR0913  # what each command needs of a vault, by i
         own=own,
     )
     recalled, fetched = RecalledHeads(memory), VerifyProgress()
+    view = VerifyView(fetched, "connecting")
 
     def count(documents: int, size: int) -> None:
         fetched.files, fetched.bytes = documents, size
 
     def connect() -> Link:
-        return connect_to_vault(address, ssh.options(run.settings, person_at(run.console)))
+        link = connect_to_vault(address, ssh.options(run.settings, person_at(run.console)))
+        view.doing = "fetching documents"
+        return link
 
     def make_folder() -> Path:
         return stack.enter_context(temporary_folder("documents-"))
 
     with contextlib.ExitStack() as stack:
-        with shown(run.console, VerifyView(fetched, "fetching documents")) if whole is None else contextlib.nullcontext():
+        with shown(run.console, view) if whole is None or asks_more else contextlib.nullcontext():
             vault, session = fetch_documents(connect, request, recalled.recall_before, make_folder, count=count)
         run.events.record("read", what="documents", files=fetched.files, bytes=fetched.bytes)
         stack.callback(session.close)

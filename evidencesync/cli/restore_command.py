@@ -21,9 +21,9 @@ from evidencesync.cli.log_choice import LogOption, log_places, logged
 from evidencesync.cli.number_format import kinds_text
 from evidencesync.cli.options import ItemChoice, OwnSigners, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.cli.own_state import RunFolders
-from evidencesync.cli.progress_display import describe_files, shown
+from evidencesync.cli.progress_display import shown
 from evidencesync.cli.reading import ReadableVault, readable_vault
-from evidencesync.cli.time_left import Meter, describe_amount, describe_left, describe_rate
+from evidencesync.cli.restore_view import RestoreView
 from evidencesync.errors import EvidenceSyncError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, size_text
@@ -37,21 +37,13 @@ if TYPE_CHECKING:
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.evidence.identity import ItemName
     from evidencesync.restore.contents import OpenContents
-    from evidencesync.restore.restore import Restored, RestoreProgress, RestoreRequest
+    from evidencesync.restore.restore import Restored, RestoreRequest
     from evidencesync.vault.item import VaultItem
 
 _NAMED: Final = 10  # of each kind, for people; `--json` has more
 _NAMED_HARMLESS: Final = 3  # of what is no failure: an ordinary user lacks the owner of nearly every entry
 _ALL: Final = "all"
 _MAX_SCOPE: Final = 2000  # characters of the paths that a record names
-_STAGES: Final = {
-    "looking": "reading the manifest",
-    "writing": "writing",
-    "syncing": "writing to the disk",
-    "read-back": "step 2 of 2: reading back",
-    "metadata": "setting metadata",
-    "done": "done",
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,9 +171,11 @@ def _restore(
         readable = stack.enter_context(readable_vault(run, vault, reader, ssh, (item.case, item.item), whole, asks_more=True))
         found = open_item(readable.memory, readable.vault, name)
         number = found.choose_acquisition(item.acquisition)
-        request = _make_request(readable, found, number, choice, destination, paths)
-        open_contents, counts = _contents(run, readable, found.name, number, basis)
-        with shown(run.console, _RestoreView(progress, not choice.no_read_back, counts)):
+        view = RestoreView(progress, not choice.no_read_back)
+        with shown(run.console, view):
+            request = _make_request(readable, found, number, choice, destination, paths)
+            open_contents, counts = _contents(run, readable, found.name, number, basis)
+            view.far = counts
             restored = restore(request, progress, open_contents)
         output = _output(request, restored, found.name, number, outside=choice.trusted is not None, counts=counts)
         codes = {restored.refusals.exit_code}
@@ -221,8 +215,8 @@ def _contents(
     from evidencesync.acquire.evidence import EvidenceStream
     from evidencesync.acquire.far_contents import FarContents, FarCounts
 
-    stream, counts = EvidenceStream(far, name.case.text, name.item.text, number, RETRIES), FarCounts()
-    stream.events = run.events
+    stream = EvidenceStream(far, name.case.text, name.item.text, number, RETRIES)
+    stream.events, counts = run.events, FarCounts(stream=stream)
     return lambda acquired: FarContents(acquired, stream, number, counts, basis), counts
 
 
@@ -319,6 +313,7 @@ def _output(
         lacking=[LackOutput(one.lack, *to_json_fields(one.path), one.reason) for one in refusals.named],
         received_bytes=None if counts is None else counts.received,
         basis_bytes=None if counts is None else counts.basis,
+        wire_received=None if counts is None else counts.wire_received,
     )
 
 
@@ -371,60 +366,15 @@ def _needs_root(output: RestoreOutput) -> bool:
 
 
 def _travelled_text(output: RestoreOutput) -> str:
-    """How much of a copy from another machine came from there; nothing for one from this machine."""
-    if output.received_bytes is None:
+    """How much of a copy from another machine travelled; nothing for one from this machine."""
+    if output.received_bytes is None or output.wire_received is None:
         return ""
-    basis = f", {size_text(output.basis_bytes)} from the basis" if output.basis_bytes else ""
-    return f", {size_text(output.received_bytes)} of it sent by the vault{basis}"
+    basis = f", {size_text(output.basis_bytes)} of it from the basis" if output.basis_bytes else ""
+    compressed = ", compressed" if output.wire_received < output.received_bytes else ""
+    return f"{basis}; travelled {size_text(output.wire_received)}{compressed}"
 
 
 def _shown_path(one: LackOutput) -> str:
     from evidencesync.evidence.path import from_json_fields
 
     return safe_text(from_json_fields(one.path, one.path_b64)) or "."
-
-
-@dataclasses.dataclass(slots=True)
-class _RestoreView:
-    """A restore: stage, files, bytes, rate, time left."""
-
-    progress: RestoreProgress
-    reads_back: bool
-    counts: FarCounts | None = None
-    _meter: Meter = dataclasses.field(default_factory=Meter)
-    _data: Meter = dataclasses.field(default_factory=Meter)
-    """Of what is written: holes go far faster, and may all lie at the end."""
-
-    def headline(self, now: float) -> str:
-        """See View."""
-        progress = self.progress
-        parts = [f"{'step 1 of 2: ' if self.reads_back and progress.stage == 'writing' else ''}{_STAGES[progress.stage]}"]
-        if progress.stage in {"writing", "read-back"}:
-            parts.append(describe_files(progress.files, progress.total_files))
-            parts += self._amounts(now)
-        return "  ".join(parts)
-
-    def _amounts(self, now: float) -> list[str]:
-        """Bytes, rate, and time left. From another machine the rate is that of what is sent: not of what a basis gave."""
-        done, total = self.extent()
-        if self.progress.stage != "writing":
-            return self._meter.describe(now, done, total)
-        if self.counts is None:
-            rate = describe_rate(self._meter.rate(now, done))
-            data, all_data = done - self.progress.hole_bytes, self.progress.total_data_bytes
-            self._data.rate(now, data)
-            left = describe_left(self._data.seconds_left(now, data, all_data))
-            rest = self._meter.describe_rest(now, done, total) if self._meter.standstill(now) else left
-            return [describe_amount(done, total), *rate, *rest]
-        sent = self.counts.received
-        rate = describe_rate(self._meter.rate(now, sent))
-        rest = self._meter.describe_rest(now, sent, sent + total - done) if total else []
-        return [describe_amount(done, total), *rate, *rest]
-
-    def extent(self) -> tuple[int, int | None]:
-        """See View."""
-        return self.progress.bytes, self.progress.total_bytes or None
-
-    def place(self) -> str:
-        """See View."""
-        return safe_text(self.progress.path, 60) if self.progress.stage in {"writing", "metadata"} else ""

@@ -16,6 +16,7 @@ _FEW_RISES: Final = 4  # where they are far from each other
 _STEADY: Final = 1.15  # times the rate of the other half
 _ALIKE: Final = 0.1  # what does not count, of a whole
 _APART_SECONDS: Final = 2.0  # of two kinds at once: the vault speaks of what has arrived twice a second
+_FOUND_SECONDS: Final = 3.0  # a vault that has much of what is read says so at least once a second
 _STANDSTILL_SECONDS: Final = 5.0  # a retransmission, or a disk that wakes up, takes less
 
 Rises = list[tuple[float, int]]
@@ -162,6 +163,10 @@ class DataAndHoles:
             return self._both.seconds_left(now, data + holes, sum((data, holes, *left))) if self._is_as_before(*left) else None
         return max(seconds - min(now - self._seen[-1][0], 1.0), 0.0)
 
+    def reads_holes(self, now: float) -> bool:
+        """Whether holes alone were worked on just now."""
+        return self._last_holes > self._last_data and now - self._last_holes < _APART_SECONDS
+
     def _sum(self, data: int, holes: int) -> float | None:
         of_data, of_holes = self._data.seconds(data), self._holes.seconds(holes)
         if of_data is None or of_holes is None:
@@ -174,6 +179,20 @@ class DataAndHoles:
         (_, before, before_holes), (_, now, now_holes) = self._seen[0], self._seen[-1]
         came, came_holes = now - before, now_holes - before_holes
         return not self.at_once and bool(came) and abs(came * holes - came_holes * data) < _ALIKE * came_holes * data
+
+
+@dataclass(slots=True)
+class FoundLately:
+    """Whether bytes were found a moment ago that need not be sent: nobody knows how much of the rest is there, too."""
+
+    _found: int = 0
+    _since: float | None = None
+
+    def is_so(self, now: float, found: int) -> bool:
+        """Takes how many bytes were found so far."""
+        if found != self._found:
+            self._found, self._since = found, now
+        return self._since is not None and now - self._since < _FOUND_SECONDS
 
 
 def describe_left(seconds: float | None) -> list[str]:

@@ -264,6 +264,7 @@ class RestoreProgress:
     """Of `bytes`, while it is writing, those of holes."""
     total_data_bytes: int = 0
     """Of `total_bytes`, those that are to be written: all but holes, and what is written once for several names."""
+    total_hole_bytes: int = 0
     path: _RawPath = b""
     notify: Callable[[str], None] = _ignore
     """Is told, in a sentence, what a person should know meanwhile."""
@@ -292,8 +293,9 @@ def restore(request: RestoreRequest, progress: RestoreProgress, open_contents: O
         draft = stack.enter_context(open_draft(request.destination, request.vault, progress.notify))
         contents = open_contents(_Acquired(folder, draft.fd, lambda: acquired.entries(PathSelection(request.paths))))
         stack.callback(contents.close)
-        _survey(acquired, contents, request, progress)
+        expected = _survey(acquired, contents, request, progress)
         needed = progress.total_data_bytes = contents.bytes_needed()
+        progress.total_hole_bytes = max(expected - needed, 0)
         check_destination(draft.fd, needed, folder, _NO_ROOM)
         return _Restoring(request, progress, acquired, draft).run(contents)
 
@@ -307,10 +309,10 @@ class _Acquired:
     entries: Callable[[], Iterator[WholeEntry]]
 
 
-def _survey(acquired: AcquiredManifest, contents: ContentSource, request: RestoreRequest, progress: RestoreProgress) -> None:
-    """Step 1. Raises for a path that does not exist, before anything is copied."""
+def _survey(acquired: AcquiredManifest, contents: ContentSource, request: RestoreRequest, progress: RestoreProgress) -> int:
+    """Step 1; returns the bytes of all files, holes too. Raises for a path that does not exist, before anything is copied."""
     selection = PathSelection(request.paths)
-    seen = False
+    seen, expected = False, 0
     for wanted in acquired.entries(selection):
         seen = True
         if wanted.entry.blake3 is not None:
@@ -318,9 +320,11 @@ def _survey(acquired: AcquiredManifest, contents: ContentSource, request: Restor
             progress.total_bytes += wanted.entry.size or 0
             if not is_hard_link(wanted.entry):
                 contents.expect(wanted)
+                expected += wanted.entry.size or 0
     selection.check_found()
     if not seen:
         raise NotThereError("the acquisition has no entries")
+    return expected
 
 
 class _Restoring:

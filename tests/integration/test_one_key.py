@@ -21,6 +21,7 @@ _OTHER_EACH_TIME: Final = (
     (re.compile(r"\b(?:[0-9a-f]{4} ){4}[0-9a-f]{4}\b"), "FINGERPRINT"),
     (re.compile(r"^[d-]0[0-7]{3} ", re.MULTILINE), "MODE "),  # as the umask has it
     (re.compile(r"travelled .* start to receipt"), "travelled"),
+    (re.compile(r"travelled [\d.]+ kB$", re.MULTILINE), "travelled"),
     (re.compile(r"room .* for evidence"), "room"),
     (re.compile(r"(report\.html) .*"), r"\1"),
     (re.compile(r"evidencesync \d[\w.]*"), "VERSION"),

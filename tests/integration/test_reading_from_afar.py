@@ -207,6 +207,7 @@ def test_a_copy_from_afar_is_the_copy_that_is_made_there(lab: Lab, sshd: Sshd) -
         assert found == [], source
     size = (lab.folder / "evidence" / "image.dd").stat().st_size
     assert (afar.document["received_bytes"], afar.document["basis_bytes"]) == (size + len(b"hello again"), 0)
+    assert afar.document["wire_received"] > 0
 
 
 def test_behind_a_forced_command_with_a_basis_and_a_record(lab: Lab, sshd: Sshd) -> None:

@@ -71,6 +71,15 @@ def test_the_copy_is_what_was_acquired_and_each_content_travels_once(bench: Benc
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".evidencesync")]
 
 
+def test_what_is_shown_of_a_sparse_image_counts_its_holes_apart_and_what_has_travelled(bench: Bench, tmp_path: Path) -> None:
+    done = restore_far(bench, tmp_path / "copy", paths=(b"sparse",))
+    progress = done.progress
+    assert (progress.total_data_bytes, progress.total_hole_bytes) == (2 * MIB, 28 * MIB)
+    assert progress.hole_bytes == progress.total_hole_bytes
+    assert done.counts.received == done.stream.received == 2 * MIB
+    assert 2 * MIB < done.counts.wire_received < 3 * MIB
+
+
 def test_of_single_paths_only_their_bytes_travel(bench: Bench, tmp_path: Path) -> None:
     done = restore_far(bench, tmp_path / "copy", paths=(b"small", b"folder/below"))
     assert done.counts.received == 1400 + 140_000

@@ -33,6 +33,7 @@ class FarRestore:
 
     restored: Restored
     counts: FarCounts
+    progress: RestoreProgress
     stream: EvidenceStream
     log: KeptEvents
 
@@ -57,7 +58,7 @@ def restore_far(
     vault, session = fetch_documents(made, request, lambda _: None, lambda: beside)
     far = FarReader(made, request, session)
     stream = EvidenceStream(far, name.case.text, name.item.text, acquisition, retries)
-    counts, log = FarCounts(), KeptEvents()
+    counts, progress, log = FarCounts(stream=stream), RestoreProgress(), KeptEvents()
     stream.events = Events(log, "restore")
     memory = HeadMemory(beside.with_name(f"{beside.name}-state"))
 
@@ -73,6 +74,6 @@ def restore_far(
             paths=paths,
             on_damage=on_damage,
         )
-        return FarRestore(restore(wanted, RestoreProgress(), open_contents), counts, stream, log)
+        return FarRestore(restore(wanted, progress, open_contents), counts, progress, stream, log)
     finally:
         session.close()

@@ -7,11 +7,9 @@ import os
 import msgspec
 import pytest
 
-from evidencesync.acquire.far_contents import FarCounts
 from evidencesync.cli.file_outputs import LackOutput, RestoreOutput
-from evidencesync.cli.restore_command import _RestoreView, restore_lines
+from evidencesync.cli.restore_command import restore_lines
 from evidencesync.restore.refusals import Lack
-from evidencesync.restore.restore import RestoreProgress
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +39,7 @@ def output_of(lack: Lack, count: int) -> RestoreOutput:
         lacking=lacking,
         received_bytes=None,
         basis_bytes=None,
+        wire_received=None,
     )
 
 
@@ -76,34 +75,10 @@ def test_few_are_all_named() -> None:
     ]
 
 
-def test_the_time_left_is_that_of_what_is_to_be_written_and_not_of_holes() -> None:
-    progress = RestoreProgress(stage="writing", total_files=1, total_bytes=20_000_000_000, total_data_bytes=100_000_000)
-    view = _RestoreView(progress, reads_back=True)
-    said = []
-    for second in range(9):
-        progress.bytes = second * 10_000_000
-        said.append(view.headline(float(second)))
-    assert said[5] == "step 1 of 2: writing  0 of 1 file  50.0 MB of 20.0 GB  10.0 MB/s  5 s left"
-    progress.bytes += 5_000_000_000
-    progress.hole_bytes += 5_000_000_000
-    assert view.headline(9.0).endswith("  1 s left")
-
-
-def test_from_afar_the_rate_is_that_of_what_is_sent() -> None:
-    """Of 1000 MB a basis has 900, which are there at once: the rest takes as long as it takes to send it."""
-    progress, counts = RestoreProgress(stage="writing", total_files=1, total_bytes=1_000_000_000), FarCounts()
-    view = _RestoreView(progress, reads_back=False, counts=counts)
-    shown = ""
-    for second in range(11):
-        counts.received, counts.basis = 5_000_000 * second, 900_000_000
-        progress.bytes = counts.received + counts.basis
-        shown = view.headline(float(second))
-    assert "950.0 MB of 1.0 GB" in shown
-    assert "5.0 MB/s" in shown
-    assert "10 s left" in shown
-
-
-def test_what_was_sent_and_what_the_basis_had_is_said() -> None:
-    far = msgspec.structs.replace(output_of("owner", 1), received_bytes=1000, basis_bytes=5000)
-    assert any("1.0 kB of it sent by the vault, 5.0 kB from the basis" in line for line in restore_lines(far))
-    assert not any("sent by the vault" in line for line in lines("owner", 1))
+def test_what_travelled_and_what_the_basis_had_is_said() -> None:
+    """Of what travelled, and not of what became of it here: that is more, for it was compressed."""
+    far = msgspec.structs.replace(output_of("owner", 1), received_bytes=1000, basis_bytes=5000, wire_received=300)
+    assert any("5.0 kB of it from the basis; travelled 300 B, compressed" in line for line in restore_lines(far))
+    far = msgspec.structs.replace(far, basis_bytes=0, wire_received=1200)
+    assert any(line.endswith("0 B; travelled 1.2 kB") for line in restore_lines(far))
+    assert not any("travelled" in line for line in lines("owner", 1))
