@@ -151,26 +151,32 @@ class CaptureReading:
         self._add(name + ERRORS_SUFFIX, said, "standard-error", ended, dropped)
 
     def _read(self, pipe: OpenedPipe, name: bytes) -> Captured:
-        """Reads a pipe to its end, hashes it, and emits its segments as they are complete."""
+        """Reads a pipe to its end, hashes it, and emits its segments as they are complete. A small content goes with its line."""
         self._progress.path, self._pipe = name, pipe
         started = self._now()
-        self._emit(StreamBegun(MAX_FILE_SIZE, name), 0)
         cutter, digests, beginning, size = SegmentCutter(), Digests(self._hashing), b"", 0
+        cut: list[Segment] = []
         while True:
             room = cutter.buffer(_BLOCK)
             length = pipe.read_into(room)
             if not length:
                 break
             beginning += bytes(room[: min(length, SMALL_FILE - len(beginning))])
+            if size <= SMALL_FILE < size + length:
+                self._emit(StreamBegun(MAX_FILE_SIZE, name), 0)
             size += length
             digests.update(room[:length])
-            self._emit_segments(cutter.commit(length))
+            cut += cutter.commit(length)
+            if size > SMALL_FILE:
+                self._emit_segments(cut)
+                cut = []
         self._pipe = None
         if pipe.end == "interrupted":
             self._progress.notify("ended here: what has come is acquired; Ctrl-C once more stops the run")
-        self._emit_segments(cutter.finish())
         blake3, sha256 = digests.finish()
-        self._emit(StreamEnded(size, blake3), 0)
+        if size > SMALL_FILE:
+            self._emit_segments(cutter.finish())
+            self._emit(StreamEnded(size, blake3), 0)
         self._progress.files += 1
         return Captured(size, blake3, sha256, beginning, pipe.end, started, self._now())
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from evidencesync.limits import SMALL_FILE
 from evidencesync.protocol.messages import PREAMBLE
 from evidencesync.vault.journal import JournaledSegment, read_journal
 from tests.integration.cli_program import ITEM, Lab, schema_errors
@@ -75,6 +76,17 @@ def test_a_large_stream_has_the_digests_of_sha256sum(lab: Lab) -> None:
     summed = subprocess.run(["sha256sum", memory], check=True, capture_output=True, text=True).stdout.split()[0]
     assert (entry["sha256"], entry["size"]) == (summed, memory.stat().st_size)
     assert stored(lab, "memory.lime") == memory.read_bytes()
+
+
+@pytest.mark.parametrize("size", [100_000, SMALL_FILE, SMALL_FILE + 1])
+def test_what_comes_is_sent_once_and_counted_once(lab: Lab, size: int) -> None:
+    (lab.folder / "notes").write_bytes(os.urandom(size))
+    with (lab.folder / "notes").open("rb") as stream:
+        process = lab.start("push", "-", "vault", *ITEM, "--sign-key", "ana", stdin=stream)
+        process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0
+    receipt = json.loads((lab.acquisition() / "receipt.json").read_bytes())
+    assert receipt["transfer"]["literal_bytes"] == size
 
 
 def test_too_little_is_kept_flagged_and_said(lab: Lab) -> None:
