@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -54,6 +55,7 @@ from evidencesync.vault.catalog import (
     read_published,
     recorded_acquisitions,
     require_no_link,
+    shown_name,
     stored_name,
 )
 from evidencesync.vault.heads import require_stated
@@ -228,9 +230,12 @@ def _list_item(vault: VaultLayout, folder: str, known: set[StatedHead], problems
             head = ledger.head()
         recorded = recorded_acquisitions(layout)
         numbers = acquisition_numbers(layout, recorded)
-    except EvidenceSyncError as error:
+    except WrongVaultError as error:
         problems.add(code_of(error))
         return ListedItem(None, None, folder, None, None, [], _problem(problem or error))
+    except EvidenceSyncError as error:
+        problems.add(code_of(error))
+        return what_is_there(vault, folder, problem or error, problems)
     gone = {*range(1, min(recorded, MAX_ACQUISITION) + 1)} - {*numbers}
     acquisitions = [
         *(_list_acquisition(layout, number, problems) for number in numbers),
@@ -245,6 +250,20 @@ def _list_item(vault: VaultLayout, folder: str, known: set[StatedHead], problems
         acquisitions=sorted(acquisitions, key=lambda one: one.acquisition),
         problem=None if problem is None else _problem(problem),
     )
+
+
+def what_is_there(vault: VaultLayout, folder: str, problem: EvidenceSyncError, problems: set[ExitCode]) -> ListedItem:
+    """An item whose chain is damaged, with the acquisitions that lie there all the same. A link in its place is not followed."""
+    layout, name, numbers = ItemLayout(vault.cases / folder), None, list[int]()
+    with contextlib.suppress(EvidenceSyncError):
+        for inner in (layout.custody.name, layout.acquisitions.name):
+            require_no_link(vault, *folder.split("/"), inner)
+        name, numbers = shown_name(layout), acquisition_numbers(layout)
+    if name is not None and name.place != folder:
+        name = None
+    case, item = (None, None) if name is None else (name.case.text, name.item.text)
+    acquisitions = [_list_acquisition(layout, number, problems) for number in numbers]
+    return ListedItem(case, item, folder, None, None, acquisitions, _problem(problem))
 
 
 def _list_acquisition(layout: ItemLayout, number: int, problems: set[ExitCode]) -> ListedAcquisition:

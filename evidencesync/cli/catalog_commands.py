@@ -5,22 +5,21 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.lines import wrapped
 from evidencesync.cli.number_format import kinds_text, stored_text
 from evidencesync.cli.options import ItemChoice, ItemsChoice, RemoteChoice, VaultAddress
 from evidencesync.cli.reading import ReaderChoice, readable_vault, unread_is_incomplete
 from evidencesync.errors import CommandKind, UsageError
 from evidencesync.evidence.display import person_text, safe_text, shell_text
-from evidencesync.evidence.number_format import count_text, size_text, time_text
+from evidencesync.evidence.number_format import size_text
 from evidencesync.exit_codes import ExitCode, most_severe
 
 if TYPE_CHECKING:
-    from evidencesync.cli.outputs import ListedItem, ListOutput, Problem, ShowOutput
+    from evidencesync.cli.outputs import ListOutput, ShowOutput
     from evidencesync.vault.item import VaultItem
 
 
@@ -85,12 +84,17 @@ def show_acquisition(
 ) -> ExitCode:
     """Shows one acquisition, and the custody chain of its item; or its files. Nothing is verified: see `evidencesync verify`."""
     from evidencesync.cli.catalog import show_output
+    from evidencesync.cli.damaged_items import showing_what_is_there
     from evidencesync.cli.own_state import open_known_item
 
     if not files.files and (files.below is not None or files.after is not None):
         raise UsageError("--below and --after need --files", hint="Add --files: it lists the files of the acquisition.")
     name, whole = item.name(), [acquisition or 0] if files.files else []
-    with unread_is_incomplete(), readable_vault(run, vault, reader, ssh, (item.case, item.item), whole) as readable:
+    with (
+        unread_is_incomplete(),
+        readable_vault(run, vault, reader, ssh, (item.case, item.item), whole) as readable,
+        showing_what_is_there(run, readable.vault, name),
+    ):
         opened, code = open_known_item(run, readable.vault, readable.memory, name)
         if files.files:
             _show_files(run, opened, files, acquisition)
@@ -108,21 +112,8 @@ def _show_files(run: Run, opened: VaultItem, files: FilesChoice, acquisition: in
     run.console.print_result(output, files_lines(output))
 
 
-_PROBLEM_WORDS: Final = {
-    "chain-broken": "NOT AS IT WAS",
-    "rolled-back": "NOT AS IT WAS",
-    "forked": "NOT AS IT WAS",
-    "missing-or-extra": "MISSING OR EXTRA",
-    "bad-signature": "DAMAGED",
-    "remembered-heads": "NOT COMPARED WITH WHAT THIS MACHINE HAS SEEN",
-}
-
-
-def _problem_words(problem: Problem, what: str = "") -> str:
-    return f"{what} {_PROBLEM_WORDS.get(problem.slug, 'CANNOT BE READ')}: {problem.message}".lstrip()
-
-
 def _list_lines(output: ListOutput) -> Iterator[str]:
+    from evidencesync.cli.item_lines import item_lines, problem_words
     from evidencesync.cli.outputs import transfer_lines
 
     yield f"{safe_text(output.name)}   (times are UTC, when received)"
@@ -131,44 +122,16 @@ def _list_lines(output: ListOutput) -> Iterator[str]:
     if output.vault_head_sha256 is not None:
         yield f"  vault head {output.vault_head_sequence} {output.vault_head_sha256}"
     if output.problem is not None:
-        yield "  " + _problem_words(output.problem, "" if output.problem.slug == "remembered-heads" else "THE VAULT'S OWN CHAIN")
+        yield "  " + problem_words(output.problem, "" if output.problem.slug == "remembered-heads" else "THE VAULT'S OWN CHAIN")
     if not output.items:
         yield "  nothing yet"
     for item in output.items:
-        yield from _item_lines(item)
+        yield from item_lines(item)
     yield from transfer_lines(output.transfers, "evidencesync clean VAULT")
 
 
-def _item_lines(item: ListedItem) -> Iterator[str]:
-    from evidencesync.custody.wholeness import SourceState
-
-    title = item.folder if item.case is None or item.item is None else f"{safe_text(item.case)} / {safe_text(item.item)}"
-    records = "" if item.records is None else f"  {count_text(item.records, 'custody record')}"
-    yield from wrapped("", f"{title}{records}")
-    if item.chain_head_sha256:
-        yield f"  chain head {item.chain_head_sha256}"
-    if item.problem is not None:
-        yield f"  {_problem_words(item.problem)}"
-    for one in item.acquisitions:
-        if one.problem is not None:
-            yield f"  {one.acquisition:04}  {_problem_words(one.problem)}"
-            continue
-        extent = f"{count_text(one.files or 0, 'file'):>12}  {size_text(one.bytes or 0):>8}"
-        unread_bytes = one.bytes_not_readable or 0
-        state = SourceState.of(one.flags or {}, one.remarks, filtered=bool(one.filtered), unread_bytes=unread_bytes)
-        yield "  ".join(
-            [
-                f"  {one.acquisition:04}",
-                time_text(one.received or "").removesuffix(" UTC"),
-                extent,
-                one.fingerprint or "",
-                *state.parts,
-                *([f"{count_text(one.earlier.files, 'file')} not read again"] if one.earlier is not None else []),
-            ]
-        )
-
-
 def _show_lines(output: ShowOutput) -> Iterator[str]:
+    from evidencesync.cli.item_lines import record_line
     from evidencesync.custody.labels import FLAGS, agent_text, contents_text, device_facts_text, earlier_text, source_text
     from evidencesync.custody.wholeness import SourceState
 
@@ -215,13 +178,5 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     yield f"  sent by       {safe_text(receipt.received_from)}"
     yield f"  lies in       {output.folder}"
     yield "  custody"
-    yield from _custody_lines(output)
+    yield from (record_line(shown.record) for shown in output.custody)
     yield f"  chain head    {output.chain_head_sha256}"
-
-
-def _custody_lines(output: ShowOutput) -> Iterator[str]:
-    for shown in output.custody:
-        record = shown.record
-        about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
-        who = person_text(record.actor.name, record.actor.principal)
-        yield f"    {record.sequence:04}  {record.time}  {record.type}{about}, by {who}"

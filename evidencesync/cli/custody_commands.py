@@ -98,6 +98,7 @@ def show(run: Run, vault: VaultAddress, item: ItemChoice, sign: SignChoice, ssh:
     """
     from evidencesync.acquire.custody import read_chain, read_local_chain
     from evidencesync.cli.custody_outputs import show_lines, show_output
+    from evidencesync.cli.damaged_items import showing_what_is_there
     from evidencesync.cli.own_state import audit_memory
     from evidencesync.verify.checks import MEANINGS
 
@@ -106,7 +107,9 @@ def show(run: Run, vault: VaultAddress, item: ItemChoice, sign: SignChoice, ssh:
         if address.local:
             from evidencesync.vault.vault import Vault
 
-            chain = read_local_chain(Vault.open(Path(address.path)), item.name(), audit_memory(run))
+            opened, name = Vault.open(Path(address.path)), item.name()
+            with showing_what_is_there(run, opened, name):
+                chain = read_local_chain(opened, name, audit_memory(run))
         else:
             chain = read_chain(*_prepare(run, address, item, sign, ssh))
     output = show_output(chain)

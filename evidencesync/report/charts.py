@@ -135,7 +135,7 @@ def custody_timeline(name: str, item: Item) -> Picture:
     shown: list[CustodyStep | None] = [*steps]
     if len(steps) > most:
         shown = [*steps[: most // 2], None, *steps[-(most // 2 - 1) :]]
-    said = [f"{step.sequence} {step.record.type if step.record else 'cannot be read'} {_when(step)}" for step in steps[:100]]
+    said = [f"{step.sequence} {step.record.type if step.record else 'no record to show'} {_when(step)}" for step in steps[:100]]
     alternative = f"{count_text(len(steps), 'custody record')} in order: {'; '.join(said)}."
     rows = [shown[at : at + columns] for at in range(0, len(shown), columns)]
     key = _STEP_HEIGHT * len(rows) + 14
@@ -153,7 +153,7 @@ def custody_timeline(name: str, item: Item) -> Picture:
     canvas.mark(196, key, "diamond", "hatch")
     canvas.text(210, key + 4, "any other record")
     canvas.mark(330, key, "cross", "cross")
-    canvas.text(342, key + 4, "signature refused")
+    canvas.text(342, key + 4, "signature refused, or no record to show")
     return Picture(
         "Custody timeline (records in their order; distances are not to scale; times are UTC)", alternative, canvas.svg()
     )
@@ -168,7 +168,7 @@ def _step(canvas: Canvas, x: float, y: float, step: CustodyStep | None, left_out
         canvas.text(x, y + 4.5, text, size=13, anchor="middle")
         return
     canvas.mark(x, y, *_mark(step))
-    kind = step.record.type if step.record is not None else "unreadable"
+    kind = step.record.type if step.record is not None else "no record"
     canvas.text(x, y + 24, f"{step.sequence} {kind}", size=13, anchor="middle", bold=True)
     canvas.text(x, y + 38, _when(step)[:10], size=12.5, anchor="middle")
     canvas.text(x, y + 52, _when(step)[11:19], size=12.5, anchor="middle")

@@ -98,7 +98,7 @@ def _row(step: CustodyStep, remark: str) -> list[str]:
     else:
         signature = f"{state}: {message_text(step.signature_detail)}"
     if record is None:
-        return [str(step.sequence), "cannot be read", "-", "-", "-", signature]
+        return [str(step.sequence), "not there, or not read", "-", "-", "-", signature]
     about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
     organisation = f", {safe_text(record.actor.organisation)}" if record.actor.organisation else ""
     who = f"{person_text(record.actor.name, record.actor.principal)}{organisation}"

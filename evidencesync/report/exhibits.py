@@ -74,7 +74,7 @@ def _overview(anchor: str, item: Item, judgement: Judgement) -> Section:
     head = "cannot be read" if item.head is None else f"record {item.head.sequence}, SHA-256 {item.head.sha256}"
     blocks: list[AnyBlock] = [*_errors(errors_about(judgement, item, None), "this item as a whole")]
     if item.problem is not None:
-        blocks.append(Paragraph(f"The documents of this item cannot be read: {message_text(item.problem)}.", "warning"))
+        blocks.append(Paragraph(texts.ITEM_PROBLEM.format(problem=message_text(item.problem)), "warning"))
     blocks.append(
         Facts(
             [

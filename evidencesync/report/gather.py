@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha512
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +14,7 @@ from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.statements import Statements
 from evidencesync.custody.trust import RevokedKeys, TrustedSigners
-from evidencesync.errors import EvidenceSyncError, SignatureError
+from evidencesync.errors import EvidenceSyncError, SignatureError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.number_format import notebook_fingerprint
@@ -45,6 +45,7 @@ from evidencesync.vault.catalog import (
     load_header,
     load_receipt,
     require_no_link,
+    shown_name,
     stored_name,
 )
 from evidencesync.vault.layout import TIMESTAMP, ItemLayout
@@ -152,6 +153,8 @@ def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> tupl
             title = name.item.text
     except EvidenceSyncError as error:
         problem = error.message
+        name = shown_name(layout)
+        title = title if name is None or name.case.text != case else name.item.text
     custody, ledger = _custody(layout, source.verdict), Ledger(layout.custody)
     checked = _checked_head(ledger, source, case, title)
     if checked is not None:  # others have gone on since; the report is of what was checked
@@ -191,11 +194,12 @@ def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> tupl
 
 
 def _head(ledger: Ledger, case: str | None, item: str | None) -> Head | None:
+    """The last record that is there: whether there are gaps before it, the records themselves say."""
     try:
-        head = ledger.head()
+        last = ledger.there()[-1:]
+        return Head(case, item, last[0].sequence, ledger.load(last[0]).sha256) if last else None
     except EvidenceSyncError:
         return None
-    return Head(case, item, head.sequence, head.sha256) if head.sha256 is not None else None
 
 
 def _checked_numbers(custody: list[CustodyStep], there: list[int], case: str, item: str, source: VerdictSource) -> list[int]:
@@ -280,10 +284,23 @@ def _has_timestamp(item: ItemLayout, number: int) -> bool:
 def _custody(layout: ItemLayout, verdict: Verdict) -> list[CustodyStep]:
     ledger = Ledger(layout.custody)
     try:
-        files = ledger.files()
+        files = ledger.there()
     except EvidenceSyncError:
         return []
-    return [_step(layout, ledger, file, verdict) for file in files]
+    return list(_steps(layout, ledger, files, verdict))
+
+
+def _steps(layout: ItemLayout, ledger: Ledger, files: list[RecordFile], verdict: Verdict) -> Iterator[CustodyStep]:
+    """The records that are there, and in the place of those that are not, one step for each gap."""
+    before = 0
+    for file in files:
+        if file.sequence > before + 1:
+            gone = (
+                f"record {before + 1} is" if file.sequence == before + 2 else f"records {before + 1} to {file.sequence - 1} are"
+            )
+            yield CustodyStep(before + 1, None, None, "not-checked", f"custody {gone} not there")
+        before = file.sequence
+        yield _step(layout, ledger, file, verdict)
 
 
 def _step(layout: ItemLayout, ledger: Ledger, file: RecordFile, verdict: Verdict) -> CustodyStep:
@@ -291,7 +308,8 @@ def _step(layout: ItemLayout, ledger: Ledger, file: RecordFile, verdict: Verdict
     try:
         stored = ledger.load(file)
     except EvidenceSyncError as error:
-        return CustodyStep(file.sequence, None, None, "refused", error.message)
+        unread = isinstance(error, StorageError)  # it may be whole: nothing is said against it
+        return CustodyStep(file.sequence, None, None, "not-checked" if unread else "refused", error.message)
     record = stored.record
     state, detail = _signature(layout, file, stored, verdict)
     return CustodyStep(file.sequence, record, stored.sha256, state, detail)

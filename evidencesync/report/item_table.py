@@ -20,9 +20,9 @@ _COLUMNS: Final = [
     Column("No.", "number", 8),
     Column("Errors", "text", 17),
     Column("Complete?", "text", 17),
-    Column("What was collected, from where", "text", 37),
+    Column("What was collected, from where", "text", 35),
     Column("Started to received (UTC), and by whom", "text", 33),
-    Column("Fingerprint for the notebook", "exact", 37),
+    Column("Fingerprint for the notebook", "exact", 39),
 ]
 
 

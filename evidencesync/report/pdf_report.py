@@ -6,6 +6,7 @@ The same report gives the same bytes: the only time in the file is the report's.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
@@ -83,7 +84,7 @@ def _set(volume: Volume, pages: Pages, typst: Any) -> bytes:
         fonts = found_fonts()
         with writing_temporary():
             (folder / "report.typ").write_bytes(template)
-            attachments, left_out = _attach(volume, folder)
+            attachments, left_out = attach(volume, folder)
             (folder / "fonts").mkdir()
             for font in fonts:
                 (folder / "fonts" / font.file.name).symlink_to(font.file.absolute())
@@ -197,15 +198,14 @@ def _shown(value: Any, show: Glyphs) -> Any:
 # --- What is attached --------------------------------------------------------------------------------------------------
 
 
-def _attach(volume: Volume, folder: Path) -> tuple[list[_Attachment], list[str]]:
+def attach(volume: Volume, folder: Path) -> tuple[list[_Attachment], list[str]]:
     """Manifests, receipts and custody records with their signatures, copied as they are; and those that were not, by name."""
     room = MAX_PDF_ATTACHMENTS
     attached: list[_Attachment] = []
     left_out: list[str] = []
     for place, shown in enumerate(volume.items, 1):
         layout = shown.layout
-        names = _record_names(layout) if shown.begins else []
-        sources = [(layout.custody, name, f"{layout.root.name}/custody") for name in names]
+        sources = list(_records(layout)) if shown.begins else []
         for one in shown.acquisitions:
             below = f"{layout.root.name}/{one.number:04}"
             sources += [(layout.acquisition(one.number), name, below) for name in _DOCUMENTS]
@@ -239,12 +239,16 @@ def _about(attachments: list[_Attachment], left_out: list[str], show: Glyphs) ->
     }
 
 
-def _record_names(layout: ItemLayout) -> list[str]:
+def _records(layout: ItemLayout) -> Iterator[tuple[Path, str, str]]:
+    """Every record that is there, with its signature: folder, name, and the folder for people. A gap hides no other record."""
     try:
-        files = Ledger(layout.custody).files()
+        files = Ledger(layout.custody).there()
     except EvidenceSyncError:
-        return []
-    return [name for file in files for name in (file.name, f"{file.name}.sig")]
+        yield layout.root, layout.custody.name, layout.root.name  # a folder: it is named among what is not attached
+        return
+    for file in files:
+        for name in (file.name, f"{file.name}.sig"):
+            yield layout.custody, name, f"{layout.root.name}/custody"
 
 
 def _read(file: BinaryIO, name: str) -> bytes:

@@ -64,6 +64,7 @@ NOT_COMPLETE: Final = (
     "the source."
 )
 NOT_KNOWN_WHETHER: Final = "{some} of {all}: not known whether complete, because a manifest cannot be read. See Findings."
+ITEM_PROBLEM: Final = "Not all documents of this item are there, or can be read: {problem}. What is there is shown."
 FILTERS_NOT_KNOWN: Final = "of {acquisitions} it is not known, because a manifest cannot be read"
 MARKS: Final = ("✗ ", "? ", "! ")
 WHOLE_ITEM: Final = "the item as a whole: its custody records and its folders"

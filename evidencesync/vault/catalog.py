@@ -14,6 +14,7 @@ from evidencesync.custody.manifest import CheckedLine, decode_header, decode_las
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.errors import (
     ChainError,
+    EvidenceSyncError,
     InvalidNameError,
     MalformedDocumentError,
     MissingOrExtraError,
@@ -93,6 +94,22 @@ def stored_name(item: ItemLayout) -> ItemName | None:
         return ItemName(Title(case or ""), Title(title or ""))
     except InvalidNameError as error:
         raise ChainError("the first custody record of an item names no case and item") from error
+
+
+def shown_name(item: ItemLayout) -> ItemName | None:
+    """The same, for showing alone: by the first record or manifest that can be read, also of a chain with a gap."""
+    with contextlib.suppress(EvidenceSyncError):
+        ledger = Ledger(item.custody)
+        for file in ledger.there():
+            with contextlib.suppress(EvidenceSyncError):
+                record = ledger.load(file).record
+                return ItemName(Title(record.case or ""), Title(record.item or ""))
+    with contextlib.suppress(EvidenceSyncError):
+        for number in acquisition_numbers(item):
+            with contextlib.suppress(EvidenceSyncError):
+                header = load_header(item, number)
+                return ItemName(Title(header.case), Title(header.item))
+    return None
 
 
 def stored_names(vault: VaultLayout, case_folder: str) -> Iterator[ItemName]:

@@ -123,9 +123,19 @@ class Ledger:
             found = sorted([*found, *self._looked_up({file.sequence for file in found}, last)])
         for expected, file in enumerate(found[len(self._known) :], len(self._known) + 1):
             if file.sequence != expected:
-                raise ChainError(f"custody record {expected} is missing, or there are two of its number")
+                raise ChainError(f"custody record {expected} is missing, or there are two of its number", hint=_VERIFY)
         self._known = found
         return found
+
+    def there(self) -> list[RecordFile]:
+        """Lists the records that are there, in order, also of a chain with a gap: for showing alone.
+
+        Raises MissingOrExtraError where there is no folder, StorageError.
+        """
+        try:
+            return self.files()
+        except (ChainError, MissingOrExtraError):
+            return self._listed(strict=False)
 
     def _gone_on(self) -> list[RecordFile]:
         """Returns the records that are known, and those that were added since."""
@@ -138,8 +148,8 @@ class Ledger:
             return self._listed()  # it says what lies there now
         return found
 
-    def _listed(self) -> list[RecordFile]:
-        """Lists the folder once, and returns its records by number. Raises MissingOrExtraError for a name that is no record's."""
+    def _listed(self, *, strict: bool = True) -> list[RecordFile]:
+        """Lists the folder once, and returns its records by number. `strict` raises MissingOrExtraError for a stray name."""
         with storing(lambda: f"list the custody records in {safe_text(os.fsencode(self.folder), 300)}"):
             if self.folder.is_symlink():
                 raise_if_unread(self.folder)
@@ -151,7 +161,7 @@ class Ledger:
                 raise self._missing() from error
         found = []
         for name in names:
-            if is_stray(name):
+            if strict and is_stray(name):
                 raise MissingOrExtraError(
                     f"{safe_text(name, 80)} lies among the custody records, and has no record's name",
                     hint="Run: evidencesync verify",
