@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from evidencesync.custody.documents import ManifestFooter, ManifestHeader, Point, Receipt, Tally
+from evidencesync.custody.documents import BroughtAgent, ManifestFooter, ManifestHeader, Point, Receipt, Tally
+from evidencesync.custody.labels import agent_text
 from evidencesync.custody.text import check_texts, check_title, check_utc_time, decode_readable, encode_readable
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.number_format import count_text
@@ -87,6 +88,7 @@ def check_receipt(receipt: Receipt, facts: ReceiptFacts) -> list[ReceiptMismatch
         ("acquired_sha256", facts.acquired_sha256, receipt.acquired_sha256),
         ("acquired_sequence", facts.acquired_sequence, receipt.acquired_sequence),
         ("previous_receipt_sha256", facts.previous_receipt_sha256, receipt.previous_receipt_sha256),
+        ("agent", _brought(header.agent), _brought(receipt.agent)),
     ]
     compared = [*known, *_totals(receipt, facts)]
     return [
@@ -120,6 +122,10 @@ def _totals(receipt: Receipt, facts: ReceiptFacts) -> list[tuple[str, object, ob
         *met,
         ("stored", _shown(expected), _shown(stored)),
     ]
+
+
+def _brought(agent: BroughtAgent | None) -> str:
+    return "none" if agent is None else agent_text(agent)
 
 
 def _listed(digests: Sequence[str]) -> str:

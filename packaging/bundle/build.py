@@ -124,7 +124,7 @@ def bring_libraries(bundle: Path, unpacked: Path) -> None:
                 sys.exit(f"{module.relative_to(bundle)} needs a library that no package brings:\n{needed}")
             module.unlink()
             continue
-        for found in re.findall(r"=> (/\S+) \(", needed):
+        for found in re.findall(r"=> (/.+) \(0x", needed):
             if Path(found).name != LOADER and not (bundle / "system" / Path(found).name).exists():
                 put(Path(found), bundle / "system" / Path(found).name)
     make_deaf(bundle / "system/libc.so.6", _LIBC_FILES)

@@ -130,6 +130,16 @@ def test_it_runs_where_there_is_nothing_but_a_shell(bare: Bare) -> None:
     assert bare.run("--version").out.startswith("evidencesync ")
 
 
+def test_it_starts_from_any_folder_by_any_path_but_a_link_to_it(bundle: Path, tmp_path: Path) -> None:
+    place = tmp_path / "a stick"
+    subprocess.run(["cp", "-al", bundle, place], check=True)
+    for words, folder in ((["./evidencesync"], place), (["sh", "evidencesync"], place), (["./a stick/evidencesync"], tmp_path)):
+        done = subprocess.run([*words, "--version"], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.stdout.startswith("evidencesync "), done.stderr
+    (tmp_path / "link").symlink_to(place / "evidencesync")
+    assert (run(tmp_path / "link").code, "by its own path" in run(tmp_path / "link").err) == (2, True)
+
+
 @as_root
 def test_it_pushes_over_ssh_from_such_a_machine_and_verifies_the_vault_there(bare: Bare, sshd: Sshd, tmp_path: Path) -> None:
     """As root there is a /tmp in which nothing runs, as an ordinary user there is none to write in."""
@@ -148,6 +158,28 @@ def test_it_pushes_over_ssh_from_such_a_machine_and_verifies_the_vault_there(bar
     assert (lab.acquisition() / "data/log").read_bytes() == (bare.folder / "evidence/log").read_bytes()
     done = bare.run("verify", vault, *reach, *key, tmp=tmp, EVIDENCESYNC_HOME="/kept")
     assert (done.code, done.out.splitlines()[-1]) == (0, "verdict: PASS"), done.err
+
+
+@as_root
+def test_it_captures_what_a_command_prints_into_a_vault_on_the_stick_of_the_examiner(bare: Bare, tmp_path: Path) -> None:
+    lab = Lab.make(tmp_path)
+    subprocess.run(["cp", "-a", lab.folder / "vault", lab.folder / "ana", bare.folder / "kept"], check=True)
+    subprocess.run(["chown", "-R", f"{bare.user}:{bare.user}", bare.folder / "kept"], check=True)
+    command = (
+        "push",
+        "--command",
+        "/bin/busybox echo what is there",
+        "/kept/vault",
+        *ITEM,
+        "--name",
+        "said",
+        "--sign-key",
+        "/kept/ana",
+    )
+    done = bare.run(*command, EVIDENCESYNC_HOME="/kept")
+    assert done.code == 0, done.err
+    found = bare.folder / "kept/vault/cases/2024-017/LAPTOP-1/acquisitions/0001/data/said"
+    assert found.read_bytes() == b"what is there\n"
 
 
 def test_it_is_brought_to_the_machine_that_is_read_and_removed_again(archive: Path, sshd: Sshd, tmp_path: Path) -> None:

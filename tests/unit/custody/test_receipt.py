@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evidencesync.custody.documents import (
+    BroughtAgent,
     Clock,
     HostKeys,
     ManifestFooter,
@@ -131,6 +132,14 @@ def test_every_field_that_disagrees_is_named(fields: dict[str, Any]) -> None:
     (difference,) = check_receipt(changed(**fields), FACTS)
     assert [difference.field] == list(fields)
     assert str(fields[difference.field]) in str(difference)
+
+
+def test_a_receipt_states_the_agent_that_the_manifest_states_and_no_other() -> None:
+    agent = BroughtAgent("/dev/shm/agent", "a" * 64, KEY)
+    brought = msgspec.structs.replace(FACTS, header=msgspec.structs.replace(FACTS.header, agent=agent))
+    assert check_receipt(changed(agent=agent), brought) == []
+    assert [one.field for one in check_receipt(changed(agent=agent), FACTS)] == ["agent"]
+    assert [one.field for one in check_receipt(RECEIPT, brought)] == ["agent"]
 
 
 def test_what_a_sender_cannot_know_is_not_compared() -> None:
