@@ -9,7 +9,6 @@ from typing import Final
 import msgspec
 
 from evidencesync.custody.documents import BroughtAgent, ManifestFooter, ManifestHeader, Point, Receipt, Tally
-from evidencesync.custody.labels import agent_text
 from evidencesync.custody.text import check_texts, check_title, check_utc_time, decode_readable, encode_readable
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.number_format import count_text
@@ -125,7 +124,7 @@ def _totals(receipt: Receipt, facts: ReceiptFacts) -> list[tuple[str, object, ob
 
 
 def _brought(agent: BroughtAgent | None) -> str:
-    return "none" if agent is None else agent_text(agent)
+    return "none" if agent is None else f"{agent.path}, {agent.sums_sha256}, signed by {agent.signed_by or 'nobody'}"
 
 
 def _listed(digests: Sequence[str]) -> str:

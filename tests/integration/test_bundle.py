@@ -222,13 +222,18 @@ def test_a_push_writes_nothing_on_the_machine_but_where_it_was_told_to(
     lab, kept = Lab.make(tmp_path), tmp_path / "kept"
     kept.mkdir()
     lab.write("log", b"what happened")
-    keys = ("-i", sshd.identity, "--known-hosts", sshd.known_hosts, "--sign-key", lab.folder / "ana")
-    words = ("push", lab.folder / "evidence", sshd.address(f"{lab.folder}/vault").display(), *ITEM, *keys)
-    trace = (require_program("strace"), "-f", "-y", "-s", "4096", "-e", "trace=%file", "-o", tmp_path / "trace")
+    vault = sshd.address(f"{lab.folder}/vault").display()
+    keys = ("-i", sshd.identity, "--sign-key", lab.folder / "ana")
     home = {"EVIDENCESYNC_HOME": str(kept), "PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")}
-    done = run(*trace, bundle / "evidencesync", *words, "--remote-command", started_program(), **home)
-    assert done.code == 0, done.err
-    places = {path for path in written(tmp_path / "trace") if not HARMLESS.match(path)}
+    places = set()
+    for words in (
+        ("host", "trust", vault, "--fingerprint", sshd.host_fingerprint),  # puts what ssh has learnt into a temporary folder
+        ("push", lab.folder / "evidence", vault, *ITEM, *keys, "--remote-command", started_program()),
+    ):
+        trace = (require_program("strace"), "-f", "-y", "-s", "4096", "-e", "trace=%file", "-o", tmp_path / "trace")
+        done = run(*trace, bundle / "evidencesync", *words, **home)
+        assert done.code == 0, done.err
+        places |= {path for path in written(tmp_path / "trace") if not HARMLESS.match(path)}
     assert {path for path in places if not path.startswith(f"{kept}/")} == set()
     assert any("receipts" in path for path in places)  # what is told is seen
 

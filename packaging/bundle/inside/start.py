@@ -116,6 +116,7 @@ def prepare():
     import os
     import shlex
     import shutil
+    import tempfile
 
     library = HERE + "/python/lib/python3.11"
     sys.path[:] = [library, library + "/lib-dynload", HERE + "/packages"]
@@ -125,6 +126,10 @@ def prepare():
     for name, variable in (("config", "SSH_CONFIG"), ("known_hosts", "KNOWN_HOSTS"), ("id_ed25519", "IDENTITY")):
         if home and os.path.exists(f"{home}/.ssh/{name}"):
             os.environ.setdefault("EVIDENCESYNC_" + variable, f"{home}/.ssh/{name}")
+    if home:  # that of an account here could call any server known
+        os.environ.setdefault("EVIDENCESYNC_KNOWN_HOSTS", home + "/.config/evidencesync/known_hosts")
+    if "TMPDIR" not in os.environ:
+        tempfile.tempdir = home or "/nonexistent/temporary-folder"
     os.environ.setdefault("EVIDENCESYNC_SSH_CONFIG", "none")  # that of an account here could start programs
     if shutil.which("ssh") is None and "EVIDENCESYNC_SSH" not in os.environ:
         os.environ["EVIDENCESYNC_SSH"] = shlex.quote(HERE + "/ssh/ssh")
