@@ -279,6 +279,20 @@ class NewFile:
         if look_at(self._folder, name, self.shown + suffix) is not None:
             raise self._taken(suffix)
 
+    def make(self) -> int:
+        """Makes it now, empty, for its owner alone; returns a descriptor to write and to read it. `take_back` removes it.
+
+        Raises UsageError if another process has taken the name meanwhile, and otherwise as `refused_place` says.
+        """
+        try:
+            descriptor = os.open(self.path.name, _CREATE & ~os.O_WRONLY | os.O_RDWR, 0o600, dir_fd=self._folder)
+        except FileExistsError as error:
+            raise self._taken("") from error
+        except OSError as error:
+            raise refused_place(error, f"{self.shown} cannot be made", self._hint) from error
+        self._made[self.path.name] = os.fstat(descriptor)
+        return descriptor
+
     @contextlib.contextmanager
     def writing(self, suffix: str = "") -> Iterator[BinaryIO]:
         """Yields a file to write to, which gets its name, durably, at the end of the `with`. After an error nothing is left.

@@ -19,6 +19,7 @@ from evidencesync.acquire.reading import PageBuilder, SourceRead, SourceTally, S
 from evidencesync.acquire.remote_command import FarShell
 from evidencesync.acquire.signing import Provenance
 from evidencesync.acquire.source_access import Emit, Reading
+from evidencesync.acquire.spool import Spool
 from evidencesync.acquire.streaming import Digests
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.captures import lacking_words
@@ -264,12 +265,13 @@ class CaptureAccess:
         provenance: Callable[[Handshake, SshPeer | None], Provenance],
         *,
         may_go_on: bool = False,
+        spool: Spool | None = None,
     ) -> None:
-        """`start`: see CaptureReading. `provenance`: of this machine or of another one. `may_go_on`: see CaptureLog."""
+        """`start`: see CaptureReading. `provenance`: of this machine or of another one. The others: see CaptureLog."""
         self._request = request
         self._start = start
         self._provenance = provenance
-        self._log = CaptureLog(may_go_on=may_go_on)
+        self._log = CaptureLog(may_go_on=may_go_on, spool=spool)
         self._reading: CaptureReading | None = None
 
     def reading(self, emit: Emit, progress: Progress, now: Now, earlier: EarlierFiles | None = None) -> Reading:
@@ -283,6 +285,10 @@ class CaptureAccess:
     def drop_stored(self, segments: int) -> None:
         """See `SourceAccess`."""
         self._log.drop_stored(segments)
+
+    def keep_rest(self) -> tuple[int, int] | None:
+        """See CaptureLog."""
+        return self._log.keep_rest()
 
     def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
         """See `SourceAccess`."""

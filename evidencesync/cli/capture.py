@@ -24,7 +24,7 @@ from evidencesync.cli.log_choice import about, log_places, logged
 from evidencesync.cli.number_format import parse_size
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault, vault_address
 from evidencesync.cli.own_state import RunFolders, open_own_state
-from evidencesync.errors import LinkLostError, NotThereError, UsageError
+from evidencesync.errors import LinkLostError, NoSpaceError, NotThereError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.number_format import count_text, size_text
 from evidencesync.exit_codes import ExitCode
@@ -74,6 +74,10 @@ class SourceChoice(FilterChoice):
         bool,
         typer.Option("--recover", help="Acquire what an earlier capture has left in the vault, which is on this machine."),
     ] = False
+    spool: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Keep in this new file what the link cannot take, so that the source need not wait."),
+    ] = None
     idle_timeout: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", min=1, help="End it when nothing has come for so long.  [default: never]"),
@@ -88,6 +92,7 @@ class SourceChoice(FilterChoice):
         """Raises UsageError for options of a capture where there is none."""
         given = {
             "--recover": self.recover or None,
+            "--spool": self.spool,
             "--name": self.name,
             "--expect-bytes": self.expect_bytes,
             "--idle-timeout": self.idle_timeout,
@@ -200,6 +205,7 @@ def push_capture(asked: CaptureRun, vault: str) -> ExitCode:
     """Acquires standard input, or what a command on this machine prints, into a vault."""
     from evidencesync.acquire.capture import CaptureAccess, from_here
     from evidencesync.acquire.connect import connect_first, connect_to_vault, connecting
+    from evidencesync.cli.spool_file import opened_spool
     from evidencesync.source.command import LocalCommand
 
     capture, run, how = asked.checked(), asked.run, asked.how
@@ -209,12 +215,16 @@ def push_capture(asked: CaptureRun, vault: str) -> ExitCode:
         return _recover(asked, capture, address, folders)
     if line is None:
         _require_input()
-    access = CaptureAccess(
-        capture, sys.stdin.fileno if line is None else partial(LocalCommand, line), from_here, may_go_on=not address.local
-    )
+    if asked.what.spool is not None and address.local:
+        raise UsageError("--spool is for a vault on another machine", hint="Leave it out: no link is lost here.")
+    start = sys.stdin.fileno if line is None else partial(LocalCommand, line)
 
     def work(logging: Run) -> ExitCode:
-        with connecting(address, asked.options(), events=logging.events) as link, contextlib.closing(access):
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(opened_spool(run, asked.what.spool))
+            link = stack.enter_context(connecting(address, asked.options(), events=logging.events))
+            access = CaptureAccess(capture, start, from_here, may_go_on=not address.local, spool=file.spool)
+            file.keep_rest = stack.enter_context(contextlib.closing(access)).keep_rest
             from evidencesync.acquire.push import push
 
             with open_own_state(run, how.receipts, folders) as own_state:
@@ -246,7 +256,7 @@ def _recover(asked: CaptureRun, capture: CaptureRequest, address: Address, folde
     from evidencesync.acquire.push import push
     from evidencesync.vault.vault import Vault
 
-    if capture.line is not None or capture.expected_bytes is not None or capture.idle_seconds is not None:
+    if capture.line is not None or {capture.expected_bytes, capture.idle_seconds, asked.what.spool} != {None}:
         raise UsageError(
             "--recover reads what has come already", hint="Leave out --command, --exec, --expect-bytes and --idle-timeout."
         )
@@ -289,7 +299,7 @@ def pull_capture(asked: CaptureRun, source: str, vault: str) -> ExitCode:
 
     capture, run, how = asked.checked(), asked.run, asked.how
     line = capture.line
-    if line is None or asked.what.recover:
+    if line is None or asked.what.recover or asked.what.spool is not None:
         raise UsageError("a pull reads no standard input", hint="Push it: evidencesync push - VAULT --case CASE --item ITEM")
     far = _machine(source)
     folder = local_vault(vault)
@@ -308,7 +318,7 @@ def pull_capture(asked: CaptureRun, source: str, vault: str) -> ExitCode:
         with contextlib.closing(access):
             link = connect_for_pull(str(folder), Pulled(shell.peer.host_key, None), shell.peer, progress.events)
             request = msgspec.structs.replace(request, limit_rate=None, retries=0)
-            with first_interrupt(access.end_here):
+            with first_interrupt(access.end_here), _once():
                 return push(link, request, progress, source_access=access, recorder=recorder)
 
     def work(logging: Run) -> ExitCode:
@@ -321,12 +331,16 @@ def pull_capture(asked: CaptureRun, source: str, vault: str) -> ExitCode:
 
 @contextlib.contextmanager
 def _once() -> Iterator[None]:
-    """Says of a lost link that nothing of a capture is left to go on with, where the usual hint says the contrary."""
+    """Says of what ends a capture what becomes of what has come: the usual hints say that the same command goes on with it."""
     try:
         yield
     except LinkLostError as error:
         if error.hint == error.default_hint:
             error.hint = _GONE
+        raise
+    except NoSpaceError as error:
+        if type(error) is NoSpaceError and error.hint == error.default_hint:
+            error.hint = f"Free space on the vault's disk (df -h, df -i). {_GONE}"
         raise
 
 

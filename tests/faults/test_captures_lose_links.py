@@ -13,8 +13,16 @@ from typing import Any
 
 import pytest
 
+from evidencesync.acquire import capture_log
 from evidencesync.acquire.capture import CaptureAccess, CaptureRequest, from_here
+from evidencesync.acquire.capture_log import CaptureLog
+from evidencesync.acquire.reading import SourceRead, StreamBegun, StreamEnded
+from evidencesync.acquire.spool import Spool
+from evidencesync.delta.chunker import Segment, SegmentCutter
+from evidencesync.delta.rows import segment_digest
 from evidencesync.errors import EvidenceSyncError, SessionGoneError
+from evidencesync.evidence.digest import blake3_of
+from evidencesync.protocol.outgoing_segments import StoredBefore
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
 from tests.support.patience import PATIENCE_SECONDS
@@ -28,7 +36,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 @contextmanager
-def captured(data: bytes, *, expected: int | None = None) -> Iterator[CaptureAccess]:
+def captured(data: bytes, *, expected: int | None = None, spool: Spool | None = None) -> Iterator[CaptureAccess]:
     """Standard input on which this comes."""
     near, far = os.pipe()
 
@@ -41,7 +49,7 @@ def captured(data: bytes, *, expected: int | None = None) -> Iterator[CaptureAcc
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
     request = CaptureRequest(b"memory", None, None, expected)
-    with closing(CaptureAccess(request, lambda: near, from_here, may_go_on=True)) as access:
+    with closing(CaptureAccess(request, lambda: near, from_here, may_go_on=True, spool=spool)) as access:
         yield access
     os.close(near)
     writer.join(PATIENCE_SECONDS)
@@ -111,3 +119,63 @@ def test_another_capture_takes_nothing_of_one_that_was_left(bench: Bench) -> Non
     assert MEMORY.startswith(before[:4_000_000])
     push(flaky, [None], MEMORY[:10_000_000] + b"another end")
     assert left.read_bytes() == before
+
+
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Spool, Path]]:
+    """A spool, and very little memory beside it."""
+    monkeypatch.setattr(capture_log, "_MOST_HELD", 1 << 20)
+    place = tmp_path / "spool"
+    fd = os.open(place, os.O_RDWR | os.O_CREAT, 0o600)
+    yield Spool(fd, pytest.fail), place
+    os.close(fd)
+
+
+def segments_of(data: bytes) -> list[Segment]:
+    cutter = SegmentCutter()
+    cutter.buffer(len(data))[:] = data
+    return [*cutter.commit(len(data)), *cutter.finish()]
+
+
+def test_what_does_not_fit_into_memory_comes_out_of_the_spool_as_it_went_in(spool: tuple[Spool, Path]) -> None:
+    log, made = CaptureLog(may_go_on=True, spool=spool[0]), segments_of(MEMORY)
+    log.add(StreamBegun(len(MEMORY), b"memory"), 0)
+    for segment in made:  # nobody takes any of them: without a spool this would wait for ever
+        log.add(segment, segment.held_bytes)
+    log.add(StreamEnded(len(MEMORY), blake3_of(MEMORY)), 0)
+    log.add(SourceRead(), 0)
+    events = [event for event, _ in log.events()]
+    assert [event.rows() for event in events if isinstance(event, Segment)] == [segment.rows() for segment in made]
+    log.drop_stored(3)
+    assert log.keep_rest() == (sum(segment.total_bytes for segment in made[:3]), len(MEMORY))
+    begins = sum(segment.total_bytes for segment in made[:3])
+    assert spool[1].read_bytes()[begins:] == MEMORY[begins:]
+    log.drop_stored(len(made))
+    assert log.keep_rest() is None
+    names = [event for event, _ in log.events() if isinstance(event, StoredBefore)]
+    assert [name.digest for name in names] == [segment_digest(segment.rows()) for segment in made]
+
+
+def test_a_capture_out_of_a_spool_is_acquired_whole(bench: Bench, spool: tuple[Spool, Path]) -> None:
+    flaky = FlakyBench(bench, may_reconnect=False)
+    with captured(MEMORY, spool=spool[0]) as flaky.source_access:
+        flaky.push_when_free([{"sent": 4_000_000}, {"sent": 4_000_000}, None], described="standard input")
+    flaky.join()
+    assert bench.entries(1)[b"memory"].sha256 == hashlib.sha256(MEMORY).hexdigest()
+
+
+def test_what_was_never_sent_is_in_the_spool_at_its_own_place(bench: Bench, spool: tuple[Spool, Path]) -> None:
+    flaky = FlakyBench(bench, may_reconnect=False)
+    with captured(MEMORY, spool=spool[0]) as access:
+        flaky.source_access = access
+        with pytest.raises(EvidenceSyncError):
+            flaky.push([{"sent": 9_000_000}], retries=1, described="standard input")
+        access.close()
+        rest = access.keep_rest()
+    flaky.join()
+    assert rest is not None
+    begins, ends = rest
+    assert begins < ends == spool[1].stat().st_size
+    assert spool[1].read_bytes()[begins:] == MEMORY[begins:ends]
+    (left,) = bench.vault.layout.item(bench.name).incoming.glob("*/contents/00000000")
+    assert left.read_bytes()[:begins] == MEMORY[:begins]
