@@ -66,13 +66,13 @@ class LeftCapture:
     @property
     def changed(self) -> UtcTime:
         """When the vault last stored something of it, by its own clock; but not before the capture began."""
-        at_ns = max([session.path.stat().st_mtime_ns for session in self.sessions])
-        return max(self.header.started, format_utc_time(at_ns))
+        return max(self.header.started, format_utc_time(max([session.changed_ns for session in self.sessions])))
 
 
 def find_left_capture(item: VaultItem) -> LeftCapture:
     """Finds the capture of which something was stored last. Raises NotThereError where none has left anything, StorageError."""
-    headers = [(session, session.header()) for session in left_sessions(item, "")]
+    sessions = sorted(left_sessions(item, ""), key=lambda session: -session.changed_ns)
+    headers = [(session, session.header()) for session in sessions]
     captures = [(session, header) for session, header in headers if header is not None and CAPTURED in header.method.options]
     if not captures:
         raise NotThereError(
@@ -81,8 +81,8 @@ def find_left_capture(item: VaultItem) -> LeftCapture:
     by_start: dict[UtcTime, list[tuple[LeftSession, ManifestHeader]]] = {}
     for session, header in captures:
         by_start.setdefault(header.started, []).append((session, header))
-    sessions = next(iter(by_start.values()))
-    return LeftCapture(sessions[0][1], [session for session, _ in sessions], len(by_start) - 1)
+    latest = next(iter(by_start.values()))
+    return LeftCapture(latest[0][1], [session for session, _ in latest], len(by_start) - 1)
 
 
 class LeftReading(CaptureReading):

@@ -128,7 +128,7 @@ def _end_waiting(run: Run, layout: VaultLayout, agrees: Callable[[str], bool]) -
 
 def _remove_abandoned(run: Run, layout: VaultLayout, agrees: Callable[[str], bool]) -> tuple[list[Abandoned], list[Abandoned]]:
     """The same of what transfers that have ended left behind. Raises OtherWriterError where another machine writes the vault."""
-    from evidencesync.vault.resume.left_sessions import find_abandoned, remove_abandoned
+    from evidencesync.vault.resume.left_sessions import find_abandoned, is_of_capture, remove_abandoned
     from evidencesync.vault.writer import require_writer
 
     found = find_abandoned(layout)
@@ -137,6 +137,10 @@ def _remove_abandoned(run: Run, layout: VaultLayout, agrees: Callable[[str], boo
     require_writer(layout)
     for line in _staged_lines(_staged(found)):
         run.console.print_notice(line)
+    for one in found:
+        if is_of_capture(layout, one):
+            what = "of a capture, which cannot be made again: push - with --recover publishes it"
+            run.console.print_notice(f"{one.case}/{one.item}  {one.session}  {what}")
     is_wanted = agrees(f"Remove {count_text(len(found), 'abandoned transfer')}?")
     return found, remove_abandoned(layout, found) if is_wanted else []
 

@@ -332,6 +332,7 @@ def test_what_a_capture_has_left_in_a_vault_is_acquired_as_far_as_it_came(lab: L
     line = f"cat {shlex.quote(str(lab.folder / 'evidence' / 'memory'))}; exec sleep 1000"
     left_behind(lab, line)
     memory = (lab.folder / "evidence" / "memory").read_bytes()
+    assert "of a capture, which cannot be made again: push - with --recover publishes it" in lab.run("clean", "vault").err
     done = lab.run("push", "-", "vault", *ITEM, "--sign-key", "ana", "--recover", "--name", "memory.lime", "--json")
     assert done.code == 3, done
     entry = entries(lab)["memory.lime"]

@@ -76,6 +76,14 @@ class LeftSession(msgspec.Struct):
         except OSError:
             return False
 
+    @property
+    def changed_ns(self) -> int:
+        """When something of it was stored last, as its journal tells; 0 where that is unknown."""
+        try:
+            return os.lstat(self.path / JOURNAL).st_mtime_ns
+        except OSError:
+            return 0
+
     def size_of(self, path: bytes) -> int:
         """Returns the size of a regular file, else 0. Only a hint: users of the file open it name by name."""
         try:
@@ -109,6 +117,13 @@ class Abandoned(msgspec.Struct, frozen=True):
     files: int
     bytes: int
     changed_ns: int
+
+
+def is_of_capture(vault: VaultLayout, one: Abandoned) -> bool:
+    """Whether it is of a capture: what was read once, and cannot be collected again."""
+    incoming = ItemLayout(vault.case(one.case) / one.item).incoming
+    header = LeftSession(one.session, incoming / one.session).header()
+    return header is not None and CAPTURED in header.method.options
 
 
 def find_abandoned(vault: VaultLayout) -> list[Abandoned]:
