@@ -306,10 +306,7 @@ def _decode_fast(block: bytes) -> list[ManifestLine] | None:
 def _fits_patterns(entries: list[Any]) -> bool:
     """Whether every value matches the regular expression of its type, from end to end and in ASCII."""
     for columns, pattern in _COLUMNS:
-        values: set[Any] = set()  # most of them repeat themselves: modes, devices, times that are the same
-        for column in columns:
-            values.update(map(column, entries))
-        values.discard(None)
+        values = [value for column in columns for value in map(column, entries) if value is not None]
         joined = "\n".join(values)
         if values and (joined.count("\n") != len(values) - 1 or pattern.fullmatch(joined) is None):
             return False

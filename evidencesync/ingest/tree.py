@@ -68,7 +68,8 @@ class ListedFile(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def of(cls, path: bytes, entry: Entry) -> ListedFile:
         """Makes it of a checked entry that has a content."""
-        return cls(path, entry, entry.size or 0, Blake3Digest(bytes.fromhex(entry.blake3 or "")), _mtime(entry))
+        blake3: Blake3Digest = bytes.fromhex(entry.blake3 or "")  # type: ignore[assignment]  # as in `blake3_of`
+        return cls(path, entry, entry.size or 0, blake3, _mtime(entry))
 
 
 class TreeBuilder:

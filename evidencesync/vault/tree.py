@@ -150,7 +150,9 @@ class TreeWriter:
             try:
                 if data:
                     write_all(fd, data)
-                self._set_metadata(fd, mtime_ns)
+                if self._set_modes:
+                    os.fchmod(fd, FILE_MODE)
+                set_time(fd, mtime_ns)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -254,18 +256,14 @@ class TreeWriter:
             fd = os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=folder)
             try:
                 result = fill(fd)
-                self._set_metadata(fd, mtime_ns)
+                if self._set_modes:
+                    os.fchmod(fd, FILE_MODE)
+                set_time(fd, mtime_ns)
             finally:
                 os.close(fd)
         except OSError as error:
             raise _tree_error(error, path) from error
         return result
-
-    def _set_metadata(self, fd: int, mtime_ns: int | None) -> None:
-        if self._set_modes:
-            os.fchmod(fd, FILE_MODE)
-        if mtime_ns is not None:
-            set_time(fd, mtime_ns)
 
 
 def kept_names(folder_fd: int) -> KeptNames:
