@@ -70,7 +70,10 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "roles": ("roles.json: what each trusted key may do", (Roles,)),
         "error-output": ("What every command prints with --json when it fails", (ErrorOutput,)),
         "init-output": ("evidencesync init --json", (InitOutput,)),
-        "trust-output": ("evidencesync trust add, change, list, retire, revoke --json", (TrustOutput,)),
+        "trust-output": (
+            "evidencesync trust add, change, list, retire, revoke, two-person, consent, withdraw --json",
+            (TrustOutput,),
+        ),
         "vault-writer-output": ("evidencesync vault writer --json", (VaultWriterOutput,)),
         "host-trust-output": ("evidencesync host trust --json", (HostTrustOutput,)),
         "settings-show-output": ("evidencesync settings show --json", (SettingsOutput,)),

@@ -103,11 +103,24 @@ class InitOutput(Output, frozen=True):
 
 
 class TrustChange(Output, frozen=True):
-    """What was changed. `record` is the number of the vault's custody record that says so."""
+    """What was changed, or proposed, and of which key. `record` is the number of the vault's custody record that says so."""
 
-    action: Literal["added", "changed", "retired", "revoked", "vault-key-changed"]
-    key: Fingerprint
+    action: Literal["added", "changed", "retired", "revoked", "two_person", "proposed", "withdrawn", "vault-key-changed"]
+    key: Fingerprint | None
     record: Count
+
+
+class ProposalOutput(Output, frozen=True):
+    """A change of trust that somebody has proposed, and nobody has consented to. `record` is the number of the vault's record.
+
+    `details` is what the record of the change would state. It lapses at a time, and when the lists of trust are changed.
+    """
+
+    record: Count
+    principal: str
+    action: str
+    details: dict[str, str]
+    lapses: UtcTime
 
 
 class VaultWriterOutput(Output, frozen=True):
@@ -126,11 +139,13 @@ class VaultWriterOutput(Output, frozen=True):
 
 
 class TrustOutput(Output, frozen=True):
-    """Who is trusted now, and what this command has changed."""
+    """Who is trusted now, what needs two people, what is proposed, and what this command has changed."""
 
     vault_id: VaultId
     changes: list[TrustChange]
     signers: list[SignerOutput]
+    two_person: list[str]
+    proposals: list[ProposalOutput]
 
 
 class HostTrustOutput(Output, frozen=True):

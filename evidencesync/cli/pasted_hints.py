@@ -28,6 +28,8 @@ _FROM_AFAR: Final = frozenset(
     }
 )
 """The commands, or their groups, that take the address of a vault on another machine."""
+_ONLY_THERE: Final = "trust rotate-vault-key"
+"""The command of such a group that does not."""
 _SAID: Final = ("vault's machine", "where the vault lies", "machine that is to write")
 """How a hint says where its command runs."""
 _KEY: Final = "KEY.pub --principal NAME"
@@ -38,7 +40,7 @@ REACHING: Final = ("identity", "sign_key", "port", "ssh_config", "known_hosts", 
 
 def takes_address(name: str) -> bool:
     """Whether the command of this name takes the address of a vault on another machine."""
-    return name in _FROM_AFAR or name.split(maxsplit=1)[0] in _FROM_AFAR
+    return name != _ONLY_THERE and (name in _FROM_AFAR or name.split(maxsplit=1)[0] in _FROM_AFAR)
 
 
 @contextlib.contextmanager

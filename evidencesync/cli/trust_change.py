@@ -11,16 +11,20 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evidencesync.cli.lines import wrapped
 from evidencesync.cli.options import RemoteChoice, SignChoice, local_vault, vault_address
 from evidencesync.cli.own_state import adding_to_own_chain, remember_heads, usable_memory
 from evidencesync.cli.signers import signer_lines, signers_of
+from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from evidencesync.acquire.trust import Compose
     from evidencesync.cli.command import Run
-    from evidencesync.cli.outputs import TrustChange
+    from evidencesync.cli.outputs import ProposalOutput, TrustChange
     from evidencesync.connection.link import Link
+    from evidencesync.custody.trust_requests import ChangeOfTrust
+    from evidencesync.custody.two_people import Proposal
     from evidencesync.ssh.address import Address
     from evidencesync.vault.vault import Vault
 
@@ -53,8 +57,13 @@ def change_trust(run: Run, vault: str, sign: SignChoice, ssh: RemoteChoice, comp
     """
     address = vault_address(vault)
     if address.local:
-        yield _change_here(run, vault, address, compose)
-        return
+        from evidencesync.vault.vault import Vault
+
+        opened = Vault.open(local_vault(vault))
+        change = compose(opened)
+        if change is None or not _needs_request(opened, change):
+            yield Changed(address, opened, []) if change is None else _change_here(run, opened, address, change)
+            return
     from evidencesync.files.temporary import temporary_folder
 
     with contextlib.ExitStack() as stack:
@@ -65,28 +74,59 @@ def give_signers(run: Run, vault: Vault, changes: list[TrustChange], steps: Iter
     """Prints what was changed, and who is trusted now."""
     from evidencesync.cli.outputs import TrustOutput
 
-    signers = signers_of(vault)
-    lines = [f"{change.action} {change.key}, custody record {change.record}" for change in changes]
+    signers, proposals = signers_of(vault), vault.trust.proposals()
+    lines = [_change_text(change) for change in changes]
     lines += signer_lines(signers)
-    run.console.print_result(TrustOutput(vault.settings.id, changes, signers), [*lines, *steps])
+    shown = [proposal_output(one) for one in proposals.is_open(time.time_ns())]
+    lines += [f"needs two people: {', '.join(proposals.rule)}"] if proposals.rule else []
+    for one in shown:
+        lines += wrapped("", proposal_text(one))
+    output = TrustOutput(vault.settings.id, changes, signers, list(proposals.rule), shown)
+    run.console.print_result(output, [*lines, *steps])
     return ExitCode.COMPLETE
 
 
-def _change_here(run: Run, text: str, address: Address, compose: Compose) -> Changed:
-    from evidencesync.cli.outputs import TrustChange
+def _change_text(change: TrustChange) -> str:
+    about = f" {change.key}" if change.key is not None else ""
+    if change.action != "proposed":
+        return f"{change.action.replace('_', '-')}{about}, custody record {change.record}"
+    consent = f"evidencesync trust consent VAULT {change.record}"
+    return f"proposed{about}, custody record {change.record}: no effect before another administrator consents: {consent}"
+
+
+def proposal_output(one: Proposal) -> ProposalOutput:
+    """An open proposal as a document."""
+    from evidencesync.cli.outputs import ProposalOutput
+    from evidencesync.evidence.utc_time import format_utc_time
+
+    request = one.request
+    return ProposalOutput(one.record, request.actor.principal, request.action, request.details, format_utc_time(one.lapses_ns))
+
+
+def proposal_text(one: ProposalOutput) -> str:
+    """An open proposal, for people."""
+    details = "; ".join(f"{name}: {safe_text(text, 80)}" for name, text in one.details.items() if name != "public_key")
+    who = safe_text(one.principal, 80)
+    return f"proposed in record {one.record} by {who}, open until {one.lapses}: {one.action.replace('_', '-')}; {details}"
+
+
+def _needs_request(vault: Vault, change: ChangeOfTrust) -> bool:
+    """Whether a change has to be asked for with a key, also where the vault lies."""
+    from evidencesync.custody.rule_of_two import needs_two
+
+    return change.action in ("consented", "withdrawn") or needs_two(vault.trust.rule(), change.action)
+
+
+def _change_here(run: Run, vault: Vault, address: Address, change: ChangeOfTrust) -> Changed:
     from evidencesync.vault.heads import record_heads
     from evidencesync.vault.ledger import recorded
-    from evidencesync.vault.vault import Vault
 
-    vault = Vault.open(local_vault(text))
-    if (change := compose(vault)) is None:
-        return Changed(address, vault, [])
     vault.trust.check(change)
     with adding_to_own_chain(run, vault):
-        if change.action in ("changed", "retired"):
+        if change.action not in ("added", "revoked"):
             record_heads(vault)  # first: what a crash kept from being stated was there before the change
         vault.trust.apply(change)
-        made = TrustChange(change.action, change.key, vault.ledger.head().sequence)
+        made = _recorded(vault, vault.ledger.head().sequence, change)
         if change.action in ("added", "revoked"):
             with recorded(made.record):
                 record_heads(vault)
@@ -101,23 +141,22 @@ def _ask_afar(
     from evidencesync.acquire.documents import DocumentsRequest
     from evidencesync.acquire.known_heads import VaultAtHand
     from evidencesync.acquire.trust import Administrator, ask_for_change
-    from evidencesync.cli.outputs import TrustChange
     from evidencesync.cli.reading import reader_key
     from evidencesync.cli.terminal import person_at
     from evidencesync.connection.process import SteadyClock
-    from evidencesync.custody.trust_requests import ChangeOfTrust as Wanted
     from evidencesync.localstate.heads import RecalledHeads
 
     person = sign.person(run.settings.values)
-    wanted: list[Wanted] = []
+    wanted: list[ChangeOfTrust] = []
 
     def connect() -> Link:
         return connect_to_vault(address, ssh.options(run.settings, person_at(run.console)))
 
-    def checked(shown: Vault) -> Wanted | None:
+    def checked(shown: Vault) -> ChangeOfTrust | None:
         wanted[:] = [one for one in [compose(shown)] if one is not None]
         for change in wanted:
-            shown.trust.check(change)
+            if change.action not in ("consented", "withdrawn"):
+                shown.trust.check(change)
         return wanted[0] if wanted else None
 
     with usable_memory(run) as memory:
@@ -129,7 +168,7 @@ def _ask_afar(
                 signer=reader_key(run, sign, ssh),
                 session=secrets.token_hex(16),
                 timeout_seconds=ssh.timeout_seconds(run.settings),
-                retries=RETRIES,
+                retries=0 if address.local else RETRIES,
                 own=True,
                 purpose="trust",
             ),
@@ -145,4 +184,12 @@ def _ask_afar(
         if number is None:
             return Changed(address, vault, [])
         remember_heads(run, VaultAtHand(recalled, vault), time.time_ns())
-        return Changed(address, vault, [TrustChange(wanted[0].action, wanted[0].key, number)])
+        return Changed(address, vault, [_recorded(vault, number, wanted[0])])
+
+
+def _recorded(vault: Vault, number: int, asked: ChangeOfTrust) -> TrustChange:
+    """What the record of a change says: a proposal, where two people are needed."""
+    from evidencesync.cli.outputs import TrustChange
+
+    details = vault.ledger.load(vault.ledger.files()[number - 1]).record.details
+    return TrustChange(details["action"], details.get("key", asked.key), number)  # type: ignore[arg-type]  # it is of this version

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -13,10 +13,10 @@ from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.grants import GrantChange, GrantChoice
 from evidencesync.cli.options import RemoteChoice, SignChoice, VaultAddress
 from evidencesync.cli.reading import ReaderChoice, readable_vault
-from evidencesync.cli.trust_change import Changed, change_trust, give_signers, require_vault
+from evidencesync.cli.trust_change import Changed, change_trust, give_signers, proposal_output, proposal_text, require_vault
 from evidencesync.cli.trust_files import load_public_key, named_key
 from evidencesync.cli.vault_key_command import rotate_vault_key
-from evidencesync.errors import CommandKind, UsageError
+from evidencesync.errors import CommandKind, NotThereError, UsageError
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.number_format import count_text
 from evidencesync.exit_codes import ExitCode, most_severe
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _MOST_COUNTED: Final = 2000  # records that are read to say how many a key has signed
 _Who = Annotated[str, typer.Argument(metavar="WHO", help="A public key file (.pub), a fingerprint (SHA256:...), or a principal.")]
+_Record = Annotated[int, typer.Option(metavar="N", min=1, max=999_999, help="Number of the record that proposes it.")]
+_NOTHING: Final = "nothing"
 _Principal = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The signer's name for this key, such as ana@lab.  [default: the key's comment]"),
@@ -56,6 +58,9 @@ def add_commands(app: typer.Typer) -> None:
         ("retire", retire, "/srv/vault ana@lab", f"{far} ben@lab"),
         ("revoke", revoke, "/srv/vault ana.pub --reason 'laptop stolen'"),
         ("rotate-vault-key", rotate_vault_key, "/srv/vault"),
+        ("two-person", two_person, "/srv/vault --for trust", f"{far} --for nothing"),
+        ("consent", consent, f"{far} --record 12"),
+        ("withdraw", withdraw, f"{far} --record 12"),
     ):
         kind = CommandKind.SHOWS if function is list_signers else CommandKind.CHANGES
         command(trust, name, *(f"evidencesync trust {name} {example}" for example in examples), kind=kind)(function)
@@ -202,6 +207,66 @@ def revoke(
 
     with change_trust(run, vault, sign, ssh, compose) as done:
         return give_signers(run, done.vault, done.changes, fails)
+
+
+def two_person(
+    run: Run,
+    vault: VaultAddress,
+    sign: SignChoice,
+    ssh: RemoteChoice,
+    needs: Annotated[str, typer.Option("--for", metavar="WHAT", help="What needs two people: trust; or nothing.")],
+) -> ExitCode:
+    """Says what needs two people from now on: one proposes it, and it has no effect before another one consents.
+
+    `trust`: every change of trust, by two administrators. To take it back, two people are needed, too.
+    """
+    from evidencesync.custody.rule_of_two import ALL_THAT_MAY
+
+    words = [] if needs.strip() == _NOTHING else [word.strip() for word in needs.split(",")]
+    if unknown := [word for word in words if word not in ALL_THAT_MAY]:
+        raise UsageError(
+            f"nothing that may need two people: '{safe_text(unknown[0], 40)}'", hint="--for trust, or: --for nothing"
+        )
+
+    def compose(_: Vault) -> ChangeOfTrust:
+        from evidencesync.custody import trust_requests
+
+        return trust_requests.two_person(tuple(one for one in ALL_THAT_MAY if one in words))
+
+    with change_trust(run, vault, sign, ssh, compose) as done:
+        return give_signers(run, done.vault, done.changes)
+
+
+def consent(run: Run, vault: VaultAddress, record: _Record, sign: SignChoice, ssh: RemoteChoice) -> ExitCode:
+    """Consents to a change of trust that another administrator has proposed: now it has its effect.
+
+    It is signed for exactly that proposal, with another key, by another person than the proposal.
+    """
+    return _about_proposal(run, vault, record, sign, ssh, "consented")
+
+
+def withdraw(run: Run, vault: VaultAddress, record: _Record, sign: SignChoice, ssh: RemoteChoice) -> ExitCode:
+    """Ends a proposal to change trust, which then has no effect. Every administrator can do this."""
+    return _about_proposal(run, vault, record, sign, ssh, "withdrawn")
+
+
+def _about_proposal(
+    run: Run, vault: str, record: int, sign: SignChoice, ssh: RemoteChoice, action: Literal["consented", "withdrawn"]
+) -> ExitCode:
+    def compose(opened: Vault) -> ChangeOfTrust:
+        import time
+
+        from evidencesync.custody.trust_requests import about_proposal
+        from evidencesync.custody.two_people import SEE_PROPOSALS
+
+        found = {one.record: one for one in opened.trust.proposals().is_open(time.time_ns())}
+        if record not in found:
+            raise NotThereError(f"record {record} is no proposal that is open", hint=SEE_PROPOSALS)
+        run.console.print_message(f"note: {action}: {proposal_text(proposal_output(found[record]))}")
+        return about_proposal(action, record, found[record].sha256)
+
+    with change_trust(run, vault, sign, ssh, compose) as done:
+        return give_signers(run, done.vault, done.changes)
 
 
 def _signed_by(vault: Vault, key: PublicKey) -> str:

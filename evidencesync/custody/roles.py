@@ -14,6 +14,7 @@ import msgspec
 
 from evidencesync.custody.documents import CustodyRecord, Document, Fingerprint, VaultId
 from evidencesync.custody.patterns import case_fits, case_pattern_problem
+from evidencesync.custody.rule_of_two import TWO_PERSON, NeedsTwo, parse_rule
 from evidencesync.custody.text import check_texts, decode_readable, encode_readable
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.display import safe_text
@@ -136,6 +137,8 @@ class Roles(Document, frozen=True):
     vault_id: VaultId
     others: Grant
     grants: dict[Fingerprint, Grant]
+    two_person: tuple[NeedsTwo, ...] | None = None
+    """What needs two people; absent where nobody has ever said that anything does."""
 
     def of(self, key: str) -> Grant:
         """Returns what the key with this fingerprint may do."""
@@ -166,6 +169,7 @@ def decode_roles(data: bytes) -> Roles:
     check_texts(roles, "the list of roles")
     for grant in (roles.others, *roles.grants.values()):
         _check(grant)
+    parse_rule(",".join(roles.two_person or ()))
     return roles
 
 
@@ -177,6 +181,14 @@ class DatedGrant(msgspec.Struct, frozen=True):
     grant: Grant
 
 
+class DatedRule(msgspec.Struct, frozen=True):
+    """What needs two people, the number of the record that states it, and that record's time (ns)."""
+
+    record: int
+    at_ns: int
+    rule: tuple[NeedsTwo, ...]
+
+
 class RoleHistory(msgspec.Struct):
     """What each key might do at each time, from the records of a vault's own chain."""
 
@@ -186,9 +198,13 @@ class RoleHistory(msgspec.Struct):
     is_known: bool = False
     """Whether all records about trust were read and understood: else nobody is judged by what the others say."""
     changes: dict[str, list[DatedGrant]] = msgspec.field(default_factory=dict)
+    two_person: list[DatedRule] = msgspec.field(default_factory=list)
+    """What needed two people, in the order of the records that say it."""
 
     def add(self, record: CustodyRecord, at_ns: int) -> None:
         """Adds the next record about trust that is signed by the vault. Raises MalformedDocumentError for unknown roles."""
+        if TWO_PERSON in record.details:
+            self.two_person.append(DatedRule(record.sequence, at_ns, parse_rule(record.details[TWO_PERSON])))
         if (grant := grant_of(record.details)) is None:
             return
         self.is_stated = True
@@ -205,7 +221,13 @@ class RoleHistory(msgspec.Struct):
     def roles(self, vault_id: str, record: int) -> Roles:
         """Returns what the records up to this one say together, as the `roles.json` that it states must."""
         latest = {key: one.grant for key, changes in self.changes.items() for one in changes if one.record <= record}
-        return Roles(ROLES_FORMAT, vault_id, self.others, latest)
+        rule = next((one.rule for one in reversed(self.two_person) if one.record <= record), None)
+        return Roles(ROLES_FORMAT, vault_id, self.others, latest, rule)
+
+    def needed_two(self, what: NeedsTwo, at_ns: int, stated_by: int | None) -> bool:
+        """Whether something needed two people at a time. `stated_by`: see `grant_at`."""
+        known = (one for one in self.two_person if stated_by is None or one.record < stated_by)
+        return what in next((one.rule for one in reversed([*known]) if one.at_ns <= at_ns), ())
 
     def grant_at(self, key: str, at_ns: int, stated_by: int | None) -> Grant:
         """Returns what a key might do at a time. `stated_by`: the record of the chain by which the document was there.

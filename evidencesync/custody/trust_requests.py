@@ -17,6 +17,7 @@ from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Doc
 from evidencesync.custody.principals import VAULT_PRINCIPAL
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.roles import Grant, grant_of
+from evidencesync.custody.rule_of_two import TWO_PERSON, NeedsTwo, parse_rule
 from evidencesync.custody.sshsig import SigningKey, decode_armor, encode_armor, sign_document, verify_signature
 from evidencesync.custody.text import check_texts, check_utc_time, decode_exactly
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, SignatureError, UsageError
@@ -24,7 +25,15 @@ from evidencesync.evidence.digest import HexDigest, sha512_of
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_FREE_TEXT
 
-ChangeAction = Literal["added", "changed", "retired", "revoked"]
+ChangeAction = Literal["added", "changed", "retired", "revoked", "two_person", "consented", "withdrawn"]
+PROPOSED: Final = "proposed"
+CONSENTED: Final = "consented"
+WITHDRAWN: Final = "withdrawn"
+PROPOSAL: Final = "proposal"
+PROPOSAL_SHA256: Final = "proposal_sha256"
+"""The details that name a proposal: the number of its record, and the record's digest."""
+LAPSES: Final = "lapses"
+"""The detail of a proposal that says until when it is open."""
 REQUEST_FORMAT: Final = "evidencesync-trust-request/1"
 ASKED_BY: Final = "asked_by"
 REQUEST: Final = "request"
@@ -41,9 +50,9 @@ class ChangeOfTrust(msgspec.Struct, frozen=True):
     details: dict[str, str]
 
     @property
-    def key(self) -> str:
-        """The fingerprint of the key that it is about."""
-        return self.details["key"]
+    def key(self) -> str | None:
+        """The fingerprint of the key that it is about; None where it is about none."""
+        return self.details.get("key")
 
     def public_key(self) -> PublicKey:
         """The whole key, where it is stated. Raises MalformedDocumentError."""
@@ -81,21 +90,37 @@ def revoked(key: PublicKey, reason: str = "") -> ChangeOfTrust:
     return ChangeOfTrust("revoked", {**details, "reason": reason} if reason else details)
 
 
+def two_person(rule: tuple[NeedsTwo, ...]) -> ChangeOfTrust:
+    """These need two people from now on, and nothing else does."""
+    return ChangeOfTrust("two_person", {TWO_PERSON: ",".join(rule)})
+
+
+def about_proposal(action: Literal["consented", "withdrawn"], record: int, sha256: str) -> ChangeOfTrust:
+    """Somebody consents to the proposal in a record, or withdraws it."""
+    return ChangeOfTrust(action, {PROPOSAL: str(record), PROPOSAL_SHA256: sha256})
+
+
 def check_form(change: ChangeOfTrust) -> None:
     """Checks that a change which somebody else has put together is in its one form. Raises MalformedDocumentError."""
     details = change.details
     try:
         match change.action:
+            case "two_person":
+                same = two_person(parse_rule(details[TWO_PERSON]))
+            case "consented" | "withdrawn":
+                same = about_proposal(change.action, int(details[PROPOSAL]), details[PROPOSAL_SHA256])
             case "added":
                 same = added(change.public_key(), details["principal"], change.grant())
             case "changed":
-                same = changed(change.key, change.grant())
+                same = changed(details["key"], change.grant())
             case "retired":
-                same = retired(change.key)
+                same = retired(details["key"])
             case _:
                 same = revoked(change.public_key(), details.get("reason", ""))
     except KeyError as error:
         raise MalformedDocumentError(f"{_WHAT} lacks its {error.args[0]}") from error
+    except ValueError as error:
+        raise MalformedDocumentError(f"{_WHAT} names no record") from error
     if change != same:
         raise MalformedDocumentError(f"{_WHAT} is not in its one form")
 
@@ -175,19 +200,29 @@ class SignedRequest(NamedTuple):
             raise SignatureError(f"{_WHAT} is signed by another key than it names")
         return key
 
-    def reason_not_for(self, record: CustodyRecord, stated: Collection[str]) -> str | None:
+    def reason_not_for(self, record: CustodyRecord, stated: Collection[str], proposed: ChangeOfTrust | None) -> str | None:
         """Why a record is not what was asked for; None where it is. `stated`: details that the vault alone can state.
 
-        It is in the vault and at the place that the request names, and says what the request says.
+        It is in the vault and at the place that the request names, and says what the request says; or that it is proposed; or, of
+        a consent, what was `proposed`.
         """
         request = self.request
         place = (request.vault_id, request.vault_key, request.head_sequence, request.head_sha256)
         if place != (record.vault_id, record.actor.key, record.sequence - 1, record.previous_sha256):
             return "the request that it keeps was made for another place of a chain"
         said = {name: text for name, text in record.details.items() if name not in stated}
-        if said != {"action": request.action, **request.details, **self.kept()}:
+        if said != self._as_recorded(said, proposed):
             return "the request that it keeps asks for something else"
         return None
+
+    def _as_recorded(self, said: Mapping[str, str], proposed: ChangeOfTrust | None) -> dict[str, str]:
+        request = self.request
+        if said.get("action") == PROPOSED:
+            return {"action": PROPOSED, LAPSES: said.get(LAPSES, ""), **self.kept()}
+        if request.action == CONSENTED and proposed is not None:
+            number = request.details.get(PROPOSAL, "")
+            return {"action": proposed.action, **proposed.details, PROPOSAL: number, **self.kept()}
+        return {"action": request.action, **request.details, **self.kept()}
 
 
 def unreadable_request(error: EvidenceSyncError) -> str:

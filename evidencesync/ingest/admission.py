@@ -16,7 +16,14 @@ from evidencesync.custody.roles import Grant, Role
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.trust import TrustLists
 from evidencesync.delta.refine import DELTA_PARAMETERS
-from evidencesync.errors import ProtocolError, SignatureError, UntrustedSignerError, VaultNotFoundError, VersionError
+from evidencesync.errors import (
+    EvidenceSyncError,
+    ProtocolError,
+    SignatureError,
+    UntrustedSignerError,
+    VaultNotFoundError,
+    VersionError,
+)
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title
@@ -28,6 +35,7 @@ from evidencesync.protocol.messages import (
     PROTOCOL_VERSION,
     READING_VERSION,
     TRUST_VERSION,
+    TWO_PEOPLE_VERSION,
     Begin,
     Hello,
     KeyChanges,
@@ -95,6 +103,11 @@ def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
             "this server serves another vault than the one that was asked for",
             hint=_port_hint(hello.vault, vault) or _PATH,
         )
+    if version < TWO_PEOPLE_VERSION and _knows_two_people(vault):
+        raise VersionError(
+            "this vault demands two people for some changes, and the other end's evidencesync does not know proposals",
+            hint="Update evidencesync on the machine from which you ask.",
+        )
     return Welcome(
         version,
         evidencesync.__version__,
@@ -120,6 +133,15 @@ def key_changes(offered: Welcome, vault: Vault) -> KeyChanges | None:
             hint="Update evidencesync on the machine from which you push, pull or read.",
         )
     return KeyChanges(changes)
+
+
+def _knows_two_people(vault: Vault) -> bool:
+    """Whether the vault has ever said what needs two people. Where its lists are not what they should be, that is said later."""
+    try:
+        roles = vault.load_trust().roles
+    except EvidenceSyncError:
+        return False
+    return roles is not None and roles.two_person is not None
 
 
 def _is_served(asked: bytes, vault: Vault) -> bool:

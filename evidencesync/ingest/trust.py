@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
-from evidencesync.custody.trust_requests import ChangeOfTrust, SignedRequest, check_form
-from evidencesync.errors import LinkLostError, ProtocolError, UntrustedSignerError, UsageError
+from evidencesync.custody.rule_of_two import needs_two
+from evidencesync.custody.trust_requests import (
+    CONSENTED,
+    LAPSES,
+    PROPOSAL,
+    PROPOSED,
+    WITHDRAWN,
+    ChangeOfTrust,
+    SignedRequest,
+    check_form,
+)
+from evidencesync.custody.two_people import SEE_PROPOSALS, lapse_text
+from evidencesync.errors import LinkLostError, NotAllowedError, NotThereError, ProtocolError, UntrustedSignerError, UsageError
 from evidencesync.ingest.admission import Reader
 from evidencesync.ingest.documents import send_own_documents
 from evidencesync.ingest.reading import ReadingTerms, next_message
@@ -75,11 +86,37 @@ def carry_out(vault: Vault, admin: Reader, ask: TrustAsk, at_ns: int) -> None:
     trust.check_new(admin.principal, admin.key, CUSTODY_NAMESPACE, at_ns)
     trust.check_admin(admin.key, at_ns)
     require_not_own(change, request.actor.key)  # 4
-    head = ChainHead(request.head_sequence, request.head_sha256)
-    vault.trust.apply(change, at_ns=at_ns, asked=AskedFor(head, signed.kept()))  # 5, 6
-    if change.action in ("added", "revoked"):
+    if _effect(vault, signed, at_ns) in ("added", "revoked"):  # 5, 6
         with recorded(request.head_sequence + 1):
             record_heads(vault, at_ns=at_ns)
+
+
+def _effect(vault: Vault, signed: SignedRequest, at_ns: int) -> str | None:
+    """Makes the change, or the one that is consented to, and returns its action; None where it becomes a proposal, or ends one.
+
+    Raises NotThereError for a proposal that is not open, NotAllowedError for who may not consent to it.
+    """
+    request, change, proposals = signed.request, signed.request.change, vault.trust.proposals()
+    asked = AskedFor(ChainHead(request.head_sequence, request.head_sha256), signed.kept())
+    if change.action not in (CONSENTED, WITHDRAWN):
+        if not needs_two(proposals.rule, change.action):
+            vault.trust.apply(change, at_ns=at_ns, asked=asked)
+            return change.action
+        vault.trust.check(change)
+        vault.trust.note({"action": PROPOSED, LAPSES: lapse_text(at_ns)}, asked, at_ns=at_ns)
+        return None
+    found = proposals.find(change.details)
+    if found is None or at_ns >= found.lapses_ns:
+        raise NotThereError(f"record {change.details[PROPOSAL]} is no proposal that is open", hint=SEE_PROPOSALS)
+    if change.action == WITHDRAWN:
+        vault.trust.note({"action": WITHDRAWN, **change.details}, asked, at_ns=at_ns)
+        return None
+    if (reason := found.reason_refused(request.actor.principal, request.actor.key, at_ns)) is not None:
+        raise NotAllowedError(reason, hint=f"Have another administrator consent to it. {SEE_PROPOSALS}")
+    require_not_own(found.change, request.actor.key)
+    details = {PROPOSAL: change.details[PROPOSAL], **asked.details}
+    vault.trust.apply(found.change, at_ns=at_ns, asked=AskedFor(asked.head, details, consented=True))
+    return found.change.action
 
 
 def require_not_own(change: ChangeOfTrust, key: str) -> None:

@@ -65,6 +65,8 @@ HOLES_VERSION: Final = 114
 """With its fourteenth addition: progress has totals of holes, and a reader asks beforehand whether it may record."""
 KEYS_VERSION: Final = 115
 """With its fifteenth addition: KeyChanges proves the key of a vault whose key was changed."""
+TWO_PEOPLE_VERSION: Final = KEYS_VERSION
+"""With the same: what needs two people is proposed, and consented to."""
 VERSIONS: Final = (
     PROTOCOL_VERSION,
     PATIENT_VERSION,

@@ -15,7 +15,9 @@ from typing import Final
 from evidencesync import __version__
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import SIGNATURE_FORM
-from evidencesync.custody.roles import USUAL
+from evidencesync.custody.roles import EVERYTHING, USUAL
+from evidencesync.custody.rule_of_two import NeedsTwo
+from evidencesync.custody.trust_requests import two_person as demand_two
 from evidencesync.errors import (
     EvidenceSyncError,
     InvalidNameError,
@@ -71,7 +73,8 @@ from evidencesync.vault.settings import (
     encode_settings,
 )
 from evidencesync.vault.tree import kept_names
-from evidencesync.vault.trust import first_trust_files, vault_record
+from evidencesync.vault.trust import vault_record
+from evidencesync.vault.trust_lists import first_trust_files
 from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import kind_of_file_system, this_machine
 
@@ -192,19 +195,22 @@ def create_vault(
     trusted: Sequence[tuple[PublicKey, str]] = (),
     *,
     policy: Policy | None = None,
+    two_person: tuple[NeedsTwo, ...] = (),
     at_ns: int | None = None,
 ) -> Vault:
     """Makes a vault in a folder that is empty or missing, with a key of its own, and opens it.
 
-    `trusted` are the examiners' keys and principals. vault.toml is put in place last, and whole: without it, a folder is no
-    vault. After a failure nothing is left: the next attempt begins in an empty folder. Where leftovers cannot be removed, the
-    error names them. Raises UsageError for a folder that is not empty, InvalidNameError, NameClashError and SigningKeyError for a
-    file system that is no place for a vault, TrustFileError, StorageError, NoSpaceError.
+    `trusted` are the examiners' keys and principals. Where something needs two people (`two_person`), they may administer, too.
+    vault.toml is put in place last, and whole: without it, a folder is no vault. After a failure nothing is left: the next
+    attempt begins in an empty folder. Where leftovers cannot be removed, the error names them. Raises UsageError for a folder
+    that is not empty, InvalidNameError, NameClashError and SigningKeyError for a file system that is no place for a vault,
+    TrustFileError, StorageError, NoSpaceError.
     """
     now = time.time_ns() if at_ns is None else at_ns
     _require_usable(name)
     with _hinting_whose_folder_it_is(path):
-        return _create(path, partial(_furnish, name=name, trusted=trusted, policy=policy or Policy(), now=now))
+        furnish = partial(_furnish, name=name, trusted=trusted, policy=policy or Policy(), now=now)
+        return _create(path, furnish, partial(_demand_two, rule=two_person, keys=[key for key, _ in trusted], now=now))
 
 
 @contextlib.contextmanager
@@ -223,13 +229,21 @@ def _hinting_whose_folder_it_is(path: Path) -> Iterator[None]:
         raise
 
 
-def _create(path: Path, furnish: Callable[[VaultLayout], None]) -> Vault:
+def _demand_two(vault: Vault, rule: tuple[NeedsTwo, ...], keys: Sequence[PublicKey], now: int) -> None:
+    """Says what needs two people, who may administer. Raises UsageError where they are fewer than two."""
+    for key in keys if rule else ():
+        vault.trust.change(key, EVERYTHING, at_ns=now)
+    if rule:
+        vault.trust.apply(demand_two(rule), at_ns=now)
+
+
+def _create(path: Path, furnish: Callable[[VaultLayout], None], complete: Callable[[Vault], None]) -> Vault:
     is_new = _make_root(path)
     layout = VaultLayout(path.resolve())
     try:
         with locked_folder(layout.root, "the folder of the new vault"):
             _clear_begun(layout.root)
-            return _make_whole(layout, partial(furnish, layout), is_new=is_new)
+            return _make_whole(layout, partial(furnish, layout), complete, is_new=is_new)
     except BaseException:
         if is_new:
             with contextlib.suppress(OSError):
@@ -237,11 +251,13 @@ def _create(path: Path, furnish: Callable[[VaultLayout], None]) -> Vault:
         raise
 
 
-def _make_whole(layout: VaultLayout, furnish: Callable[[], None], *, is_new: bool) -> Vault:
+def _make_whole(layout: VaultLayout, furnish: Callable[[], None], complete: Callable[[Vault], None], *, is_new: bool) -> Vault:
     try:
         with storing(lambda: f"make a vault in {safe_text(str(layout.root), 200)}"):
             furnish()
-        return Vault.open(layout.root)
+        vault = Vault.open(layout.root)
+        complete(vault)
+        return vault
     except BaseException as error:
         # A name is taken: another process makes a vault there, and that one stays.
         is_gone = isinstance(error.__cause__, FileExistsError) or _take_back(layout.root, is_new=is_new)

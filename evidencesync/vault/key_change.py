@@ -27,7 +27,7 @@ from evidencesync.vault.catalog import case_folders, readable_names
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.key_files import new_key_files
 from evidencesync.vault.publish import complete_while_none_publishes
-from evidencesync.vault.trust import VAULT_NAMESPACES, TrustFiles
+from evidencesync.vault.trust_lists import VAULT_NAMESPACES, TrustFiles
 from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import nothing_is_published
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from evidencesync.custody.documents import Document, Fingerprint, TitleText, VaultId
+from evidencesync.custody.rule_of_two import NeedsTwo
 from evidencesync.errors import LaterFormatError, MalformedDocumentError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import UtcTime
@@ -65,6 +66,8 @@ class VaultSettings(Document, frozen=True):
     policy: Policy
     file_system: FileSystem
     writer: Writer | None = None
+    two_person: tuple[NeedsTwo, ...] | None = None
+    """What needs two people, for whoever reads this file: what the vault's own chain says counts."""
 
     def naming(self, writer: Writer) -> VaultSettings:
         """Returns the same settings with another writing machine."""
@@ -110,11 +113,16 @@ def encode_settings(settings: VaultSettings) -> bytes:
     return ("\n".join(lines + tables) + "\n").encode("utf-8")
 
 
+def line_of_two(rule: tuple[NeedsTwo, ...]) -> str:
+    """Formats the line of a vault.toml that says what needs two people, without a newline."""
+    return f"two_person = {_toml(rule)}"
+
+
 def encode_table(name: str, value: msgspec.Struct) -> str:
     """Formats one table of a vault.toml, without a newline at its end."""
     return "\n".join([f"[{name}]", *(f"{field} = {_toml(getattr(value, field))}" for field in value.__struct_fields__)])
 
 
-def _toml(value: str | int | bool) -> str:
+def _toml(value: str | int | bool | tuple[str, ...]) -> str:
     """Formats a TOML value. A JSON string without control characters (names have none) is a TOML string."""
     return json.dumps(value, ensure_ascii=False)

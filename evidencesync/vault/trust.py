@@ -12,52 +12,48 @@ import time
 from collections.abc import Callable, Mapping
 from hashlib import sha512
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
-    MANIFEST_NAMESPACE,
-    RECEIPT_NAMESPACE,
-    SESSION_NAMESPACE,
     CustodyRecord,
     Person,
     RecordType,
 )
-from evidencesync.custody.principals import VAULT_PRINCIPAL, check_principal
+from evidencesync.custody.principals import VAULT_PRINCIPAL
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import ABOUT_TRUST
-from evidencesync.custody.roles import EVERYTHING, ROLES_FORMAT, USUAL, Grant, Roles, decode_roles, encode_roles
+from evidencesync.custody.roles import EVERYTHING, ROLES_FORMAT, USUAL, Grant, Roles, encode_roles
+from evidencesync.custody.rule_of_two import TWO_PERSON, NeedsTwo, needs_two, parse_rule
 from evidencesync.custody.sshsig import SigningKey, verify_signature
 from evidencesync.custody.trust import (
     SEE_SIGNERS,
-    RevokedKeys,
     TrustedSigner,
-    TrustedSigners,
     TrustLists,
-    signer_line,
     who_is_meant,
 )
-from evidencesync.custody.trust_requests import ChangeOfTrust, added, changed, retired, revoked
+from evidencesync.custody.trust_requests import ChangeOfTrust, SignedRequest, added, changed, retired, revoked
 from evidencesync.errors import (
     ChainError,
     ChainGrewError,
     EvidenceSyncError,
     HeadMovedError,
     MissingOrExtraError,
+    NotAllowedError,
     NotThereError,
     SignatureError,
     TrustChangedError,
     UsageError,
 )
-from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import format_utc_time
+from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.limits import MAX_TRUST_FILE
+from evidencesync.vault.edited_settings import name_two_person
 from evidencesync.vault.key_files import are_key_files_in_place, stated_key_files
-from evidencesync.vault.layout import REVOKED_KEYS, ROLES, TRUSTED_SIGNERS, VaultLayout
+from evidencesync.vault.layout import ROLES, VaultLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, recorded, sign_record
 from evidencesync.vault.own_keys import OwnKeys
 from evidencesync.vault.settings import VaultSettings
@@ -71,39 +67,20 @@ from evidencesync.vault.trust_drafts import (
     statements,
     write_drafts,
 )
+from evidencesync.vault.trust_lists import TrustFiles, administrators, with_retired, with_revoked, with_signer
 from evidencesync.vault.writer import Machine, kind_of_vault, locked_for_writing, name_writer
 
-_SECOND: Final = 1_000_000_000
-VAULT_NAMESPACES: Final = (RECEIPT_NAMESPACE, CUSTODY_NAMESPACE)
-EXAMINER_NAMESPACES: Final = (SESSION_NAMESPACE, MANIFEST_NAMESPACE, CUSTODY_NAMESPACE)
+if TYPE_CHECKING:
+    from evidencesync.custody.two_people import Proposals
+
+
+_PEOPLE: Final = 2
+_ADMINISTRATORS: Final = (
+    "Give the role to two at least, better to three, in every case: evidencesync trust change VAULT WHO --may "
+    "acquire,custody,read,verify,admin"
+)
+_PROPOSE: Final = "With this version it becomes a proposal, to which another person consents. An older evidencesync: update it."
 _ATTEMPTS: Final = 5  # to read both lists in one state, while they may be changing
-
-
-class TrustFiles(msgspec.Struct, frozen=True):
-    """The exact bytes of all lists. `roles` is None in a vault that states none."""
-
-    trusted_signers: bytes
-    revoked_keys: bytes
-    roles: bytes | None = None
-
-    @classmethod
-    def of(cls, files: Mapping[str, bytes]) -> TrustFiles:
-        """Makes them of what `by_name` returns."""
-        return cls(files[TRUSTED_SIGNERS], files[REVOKED_KEYS], files.get(ROLES))
-
-    def by_name(self) -> dict[str, bytes]:
-        """Returns the bytes by file name."""
-        lists = {TRUSTED_SIGNERS: self.trusted_signers, REVOKED_KEYS: self.revoked_keys}
-        return lists if self.roles is None else {**lists, ROLES: self.roles}
-
-    def digests(self) -> dict[str, str]:
-        """Returns the details that a record states about them."""
-        return {STATED_DIGESTS[name]: sha256_of(data).hex() for name, data in self.by_name().items()}
-
-    def parse(self) -> TrustLists:
-        """Parses all lists. Raises TrustFileError, and MalformedDocumentError for roles."""
-        roles = None if self.roles is None else decode_roles(self.roles)
-        return TrustLists(TrustedSigners.parse(self.trusted_signers), RevokedKeys.parse(self.revoked_keys), roles)
 
 
 class KnownSigner(msgspec.Struct, frozen=True):
@@ -116,19 +93,14 @@ class KnownSigner(msgspec.Struct, frozen=True):
 
 
 class AskedFor(msgspec.Struct, frozen=True):
-    """Who asked for a change, as its record states it, and the last record of the vault's own chain that they knew."""
+    """Who asked for a change, as its record states it, and the last record of the vault's own chain that they knew.
+
+    `consented`: another person has proposed it.
+    """
 
     head: ChainHead
     details: dict[str, str]
-
-
-def first_trust_files(vault_id: str, vault_key: PublicKey, examiners: list[tuple[PublicKey, str]]) -> TrustFiles:
-    """Returns the lists of a new vault: its own key first, then its examiners; no key is revoked, and all may do the usual."""
-    signers = (signer_line(VAULT_PRINCIPAL, vault_key, VAULT_NAMESPACES) + "\n").encode()
-    files = TrustFiles(signers, b"", encode_roles(Roles(ROLES_FORMAT, vault_id, USUAL, {})))
-    for key, principal in examiners:
-        files = _with_signer(files, key, principal, None)
-    return files
+    consented: bool = False
 
 
 def vault_record(settings: VaultSettings, ledger: Ledger, kind: RecordType, details: dict[str, str], at_ns: int) -> CustodyRecord:
@@ -229,22 +201,58 @@ class TrustStore:
         """
         now = _now(at_ns)
         details = {"action": change.action, **change.details, **(asked.details if asked is not None else {})}
-        self._change(lambda files: self._edited(files, change, now), details, now, asked.head if asked is not None else None)
+
+        def edit(files: TrustFiles) -> TrustFiles:
+            if not (asked is not None and asked.consented) and needs_two(files.rule(), change.action):
+                raise NotAllowedError(f"the vault demands two people for this ({','.join(files.rule())})", hint=_PROPOSE)
+            return self._edited(files, change, now)
+
+        self._change(edit, details, now, asked.head if asked is not None else None)
+        if change.action == TWO_PERSON:
+            name_two_person(self._layout, parse_rule(change.details[TWO_PERSON]))
+
+    def note(self, details: dict[str, str], asked: AskedFor, *, at_ns: int) -> None:
+        """Records what was asked for and changes nothing yet: a proposal, or that one was withdrawn. Raises HeadMovedError."""
+        self._change(lambda files: files, {**details, **asked.details}, at_ns, asked.head)
+
+    def rule(self) -> tuple[NeedsTwo, ...]:
+        """Returns what needs two people now. Raises as `load` does."""
+        return self._load_files().rule()
+
+    def proposals(self) -> Proposals:
+        """Returns what the records of the vault's own chain say of proposals, from its first record on.
+
+        Raises ChainError, MissingOrExtraError, MalformedDocumentError.
+        """
+        from evidencesync.custody.two_people import Proposals  # hardly anybody needs it
+
+        found = Proposals(frozenset(STATED_DIGESTS.values()))
+        roles = self.load().roles
+        if roles is None or roles.two_person is None:
+            return found  # nobody has ever proposed anything
+        for file in self._ledger.files():
+            if file.kind in ABOUT_TRUST:
+                stored = self._ledger.load(file)
+                kept = SignedRequest.kept_in(stored.record.details)
+                found.add(stored.record, stored.sha256, parse_utc_time(stored.record.time), kept)
+        return found
 
     def _edited(self, files: TrustFiles, change: ChangeOfTrust, at_ns: int) -> TrustFiles:
         """Returns the lists after a change."""
         if change.action == "added":
-            with_signer = _with_signer(files, change.public_key(), change.details["principal"], at_ns)
-            return self._with_grant(with_signer, change)
-        self._require_foreign(change.key)
+            known = with_signer(files, change.public_key(), change.details["principal"], at_ns)
+            return self._with_grant(known, change)
+        if change.action == "two_person":
+            return self._with_rule(files, parse_rule(change.details[TWO_PERSON]), at_ns)
+        self._require_foreign(change.details["key"])
         if change.action == "revoked":
-            return _with_revoked(files, change.public_key())
+            return with_revoked(files, change.public_key())
         trust = files.parse()
         key = next((one.key for one in trust.signers.signers if one.key.fingerprint == change.key), None)
         if key is None:
             raise NotThereError(f"the key {change.key} is not trusted now", hint=SEE_SIGNERS)
         if change.action == "retired":
-            return _with_retired(files, key, at_ns)
+            return with_retired(files, key, at_ns)
         if trust.revoked.refuses(key) or trust.signers.is_retired(key):
             raise NotThereError(f"the key {change.key} is not trusted now", hint=SEE_SIGNERS)
         return self._with_grant(files, change)
@@ -302,8 +310,18 @@ class TrustStore:
 
     def _with_grant(self, files: TrustFiles, change: ChangeOfTrust) -> TrustFiles:
         """Says what a key may do. In a vault that was made before there were roles, its other keys may go on doing everything."""
-        roles = files.parse().roles or Roles(ROLES_FORMAT, self._settings.id, EVERYTHING, {})
-        return msgspec.structs.replace(files, roles=encode_roles(roles.with_grant(change.key, change.grant())))
+        roles = self._roles(files).with_grant(change.details["key"], change.grant())
+        return msgspec.structs.replace(files, roles=encode_roles(roles))
+
+    def _with_rule(self, files: TrustFiles, rule: tuple[NeedsTwo, ...], at_ns: int) -> TrustFiles:
+        if files.rule() == rule:
+            raise UsageError(f"nothing is to change: {','.join(rule) or 'nothing'} needs two people already")
+        if "trust" in rule and len(administrators(files.parse(), at_ns)) < _PEOPLE:
+            raise UsageError("fewer than two people may administer, and so nobody could consent", hint=_ADMINISTRATORS)
+        return msgspec.structs.replace(files, roles=encode_roles(msgspec.structs.replace(self._roles(files), two_person=rule)))
+
+    def _roles(self, files: TrustFiles) -> Roles:
+        return files.parse().roles or Roles(ROLES_FORMAT, self._settings.id, EVERYTHING, {})
 
     def _change(
         self, edit: Callable[[TrustFiles], TrustFiles], details: dict[str, str], at_ns: int, upon: ChainHead | None = None
@@ -400,66 +418,6 @@ class TrustStore:
         if key.fingerprint != self._own_keys.read().at(file.sequence) or stored.record.vault_id != self._settings.id:
             raise SignatureError("the record of who is trusted is not signed by this vault's key")
         return stored.record.details
-
-
-def _with_signer(files: TrustFiles, key: PublicKey, principal: str, valid_after_ns: int | None) -> TrustFiles:
-    trust = files.parse()
-    check_principal(principal)
-    if trust.revoked.refuses(key):
-        raise UsageError(f"the key {key.fingerprint} was revoked", hint="A revoked key cannot be trusted again.")
-    for signer in trust.signers.signers:
-        if signer.key == key and (signer.valid_before is None or principal not in signer.principals):
-            known = safe_text(", ".join(signer.principals), 80)
-            hint = "One key has one name, and keeps it. What it may do is altered by: evidencesync trust change"
-            raise UsageError(f"the key {key.fingerprint} is known already, as {known}", hint=hint)
-    line = signer_line(principal, key, EXAMINER_NAMESPACES, valid_after_ns)
-    return msgspec.structs.replace(files, trusted_signers=files.trusted_signers + line.encode() + b"\n")
-
-
-def _with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
-    """Ends the trust in a key now. An end that lies ahead was set by a clock that was fast: it is moved to now."""
-    _require_not_revoked(files, key)
-    lines = []
-    retired = False
-    for line in files.trusted_signers.split(b"\n"):
-        signers = TrustedSigners.parse(line).signers
-        if signers and signers[0].key == key and _is_open(signers[0], at_ns // _SECOND):
-            retired = True
-            lines.append(_retired_line(signers[0], at_ns).encode())
-        else:
-            lines.append(line)
-    if not retired:
-        raise NotThereError(f"the key {key.fingerprint} is not trusted now", hint=SEE_SIGNERS)
-    return msgspec.structs.replace(files, trusted_signers=b"\n".join(lines))
-
-
-def _is_open(signer: TrustedSigner, at: int) -> bool:
-    """Whether a key was never retired, or its end lies ahead and can be moved to now, or nearer to now."""
-    return signer.valid_before is None or _end(signer, at) < signer.valid_before
-
-
-def _end(signer: TrustedSigner, at: int) -> int:
-    """Returns when the time of a key ends that is retired at `at`: then, or a second after its beginning, which may lie ahead.
-
-    A fast clock has set that beginning, and an interval may not be empty.
-    """
-    return at if signer.valid_after is None else max(at, signer.valid_after + 1)
-
-
-def _retired_line(signer: TrustedSigner, at_ns: int) -> str:
-    valid_after_ns = None if signer.valid_after is None else signer.valid_after * _SECOND
-    ends_ns = _end(signer, at_ns // _SECOND) * _SECOND
-    return signer_line(signer.principals[0], signer.key, signer.namespaces or (), valid_after_ns, ends_ns)
-
-
-def _require_not_revoked(files: TrustFiles, key: PublicKey) -> None:
-    if files.parse().revoked.refuses(key):
-        raise UsageError(f"the key {key.fingerprint} was revoked already", hint="Nothing that it signed is trusted any more.")
-
-
-def _with_revoked(files: TrustFiles, key: PublicKey) -> TrustFiles:
-    _require_not_revoked(files, key)
-    return msgspec.structs.replace(files, revoked_keys=files.revoked_keys + key.line().encode() + b"\n")
 
 
 def _now(at_ns: int | None) -> int:

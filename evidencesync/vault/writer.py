@@ -24,13 +24,13 @@ from typing import Final
 
 import msgspec
 
-from evidencesync.errors import ConfigurationError, OtherWriterError, VaultNotFoundError
+from evidencesync.errors import OtherWriterError, VaultNotFoundError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import format_utc_time
-from evidencesync.files.disk import load_file, locked_folder, opened_folder, remove_if_there, store_new_file, storing, sync_folder
+from evidencesync.files.disk import load_file, locked_folder, opened_folder
 from evidencesync.limits import MAX_VAULT_TOML
-from evidencesync.vault.interrupted import temporary_name
-from evidencesync.vault.layout import CUSTODY, SETTINGS, VaultLayout
+from evidencesync.vault.edited_settings import rewrite_settings
+from evidencesync.vault.layout import SETTINGS, VaultLayout
 from evidencesync.vault.settings import VaultSettings, Writer, encode_table, parse_settings
 
 _PURPOSE: Final = b"evidencesync: which machine writes"
@@ -234,20 +234,8 @@ def name_writer(vault: VaultLayout, machine: Machine, at_ns: int) -> VaultSettin
     Raises ConfigurationError where that is not possible without changing anything else.
     """
     writer = Writer(machine=machine.id, name=machine.name, since=format_utc_time(at_ns))
-    with opened_folder(vault.root) as root, opened_folder(CUSTODY, root) as custody:
-        data = load_file(root, SETTINGS, MAX_VAULT_TOML) or b""
-        before = parse_settings(data)
-        text = _TABLE.sub("\n", data.decode("utf-8")).rstrip("\n") + "\n\n" + encode_table("writer", writer) + "\n"
-        after = parse_settings(text.encode())
-        if after != before.naming(writer):
-            raise ConfigurationError(f"{SETTINGS} cannot be changed in one place alone", hint="Put its [writer] at its end.")
-        draft = temporary_name()
-        try:
-            store_new_file(custody, draft, text.encode(), mode=_MODE)  # in that folder leftovers are recognised
-            with storing(f"write {SETTINGS}"):
-                os.rename(draft, SETTINGS, src_dir_fd=custody, dst_dir_fd=root)
-        finally:
-            with contextlib.suppress(OSError):
-                remove_if_there(custody, draft)
-        sync_folder(root, "the vault's folder")
-    return after
+
+    def edited(text: str) -> str:
+        return _TABLE.sub("\n", text).rstrip("\n") + "\n\n" + encode_table("writer", writer) + "\n"
+
+    return rewrite_settings(vault, edited, lambda before: before.naming(writer), "Put its [writer] at its end.")

@@ -76,7 +76,14 @@ from evidencesync.verify.item import ItemFolder, check_item
 from evidencesync.verify.remembered import check_remembered, folders_of, recall_heads, remember_heads
 from evidencesync.verify.signatures import SignatureJudge
 from evidencesync.verify.trusted import TrustBytes, TrustRenewal, parse_trust, read_trust
-from evidencesync.verify.vault_identity import check_key_files, check_own_chain, check_root, read_identity, takes_low_s_only
+from evidencesync.verify.vault_identity import (
+    check_key_files,
+    check_own_chain,
+    check_root,
+    check_rule,
+    read_identity,
+    takes_low_s_only,
+)
 
 if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots
@@ -324,6 +331,7 @@ class _Audit:
             check_roles(root.report, files.roles, judge.roles, identity.vault_id, files.record)
         if self._outside is None and judge.trust is not None:
             report_untold(root.report, judge.trust, judge.roles, context.keys.keys.all)
+        check_rule(root, judge.roles)
 
     def _prepare(self, root: CheckedFolder, custody: CheckedFolder | None, identity: VaultIdentity) -> Context:
         """Chooses the trusted signers for this audit."""

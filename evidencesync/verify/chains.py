@@ -24,6 +24,7 @@ from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import ABOUT_TRUST, ROLE_FOR, SIGNERS, SignedBy, check_signer, decode_record
 from evidencesync.custody.statements import Statements
+from evidencesync.custody.two_people import Proposals
 from evidencesync.custody.vault_keys import KEY_CHANGED
 from evidencesync.errors import ChainError, MalformedDocumentError, UntrustedSignerError
 from evidencesync.evidence.digest import sha256_of, sha512_of
@@ -34,7 +35,7 @@ from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.interrupted import TEMPORARY, left_by_append, reserved_number
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
 from evidencesync.verify.allowed import Needed
-from evidencesync.verify.asked import TO_ADMINISTER, check_request
+from evidencesync.verify.asked import STATED, TO_ADMINISTER, check_request
 from evidencesync.verify.chain_times import ChainTimes
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, Statement
@@ -114,6 +115,7 @@ class ChainReader:
     _signed: list[_Signed] = field(default_factory=list)
     _statements: Statements = field(default_factory=Statements)
     _times: ChainTimes = field(default_factory=ChainTimes)
+    _proposals: Proposals = field(default_factory=lambda: Proposals(STATED))
 
     def __post_init__(self) -> None:
         self._checker = ChainChecker(self.subject)
@@ -213,7 +215,7 @@ class ChainReader:
         self._remember(record, digest, key, vault_time)
         if self.subject.item is None and record.type in ABOUT_TRUST:
             self._remember_roles(report, name, record, vault_time)
-            self._remember_asker(report, name, record, vault_time)
+            self._remember_asker(report, name, record, vault_time, digest)
         if self.subject.item is None and record.type == KEY_CHANGED:
             wrong = self.context.keys.follow(record, is_signed=key is not None)
             if wrong is not None:
@@ -463,11 +465,12 @@ class ChainReader:
             text = f"{name} states roles that this version does not know, so that none were judged: {error.message}"
             report.report(self.check, "not-compared", text, name)
 
-    def _remember_asker(self, report: Reporter, name: str, record: CustodyRecord, vault_time_ns: int | None) -> None:
+    def _remember_asker(self, report: Reporter, name: str, record: CustodyRecord, vault_time_ns: int | None, sha256: str) -> None:
         """Has it judged who asked for a change of trust: at the time of the change, by what was so before it."""
         if vault_time_ns is None:  # its signature is not good, or could not be read
             return
-        asker = check_request(report, self.check, name, record, low_s=self.context.judge.low_s)
+        proposals = self._proposals if self.tells_roles else None
+        asker = check_request(report, self.check, name, record, proposals, sha256, low_s=self.context.judge.low_s)
         if asker is not None:
             self.context.judge.statements[record.sequence] = vault_time_ns
             about = (report, name, record.sequence, asker.key, asker.principal, vault_time_ns)

@@ -93,6 +93,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "retired-signer": Meaning("info", _NONE, "a key was retired since: the signature is older, and counts"),
         "trust-file": Meaning("error", _SIGNATURE, "a list of trusted signers, revoked keys or roles cannot be used"),
         "trust-changed": Meaning("error", _SIGNATURE, "who is trusted, or what they may do, was changed without a record"),
+        "rule-differs": Meaning(
+            "warning", _NONE, "vault.toml says something else of what needs two people than the vault's own chain, which counts"
+        ),
         "trust-not-used": Meaning("warning", _NONE, "the vault's lists of signers are damaged, but were not relied on"),
         "wrong-recipient": Meaning("error", _SIGNATURE, "a hand-over to nobody else, or accepted by another than it names"),
         "receipt-mismatch": Meaning("error", _SIGNATURE, "a receipt is not about this acquisition"),

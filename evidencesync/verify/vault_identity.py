@@ -10,6 +10,7 @@ from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import decode_record, demands_low_s
+from evidencesync.custody.roles import RoleHistory
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import LaterFormatError, MalformedDocumentError, SignatureError
 from evidencesync.evidence.digest import sha512_of
@@ -177,6 +178,23 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
     context.digests[None, None] = chain.digests
     take_statements(context, custody.report, chain)
     return chain
+
+
+def check_rule(root: CheckedFolder, history: RoleHistory) -> None:
+    """Says where vault.toml tells another rule of what needs two people than the vault's own chain, which counts."""
+    data, _ = root.load_quietly(SETTINGS, MAX_VAULT_TOML)
+    try:
+        stated = () if data is None else parse_settings(data).two_person or ()
+    except (MalformedDocumentError, LaterFormatError):
+        return  # reported when the vault was identified
+    counts = history.two_person[-1].rule if history.two_person else ()
+    if data is not None and history.is_known and stated != counts:
+        text = f"{SETTINGS} says that {_or_nothing(stated)} needs two people; by the vault's own chain {_or_nothing(counts)} does"
+        root.report.report(Check.VAULT, "rule-differs", f"{text}, and that counts", SETTINGS)
+
+
+def _or_nothing(rule: tuple[str, ...]) -> str:
+    return ",".join(rule) or "nothing"
 
 
 def takes_low_s_only(custody: CheckedFolder | None, identity: VaultIdentity) -> bool:

@@ -24,7 +24,7 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.ingest import trust as served
 from evidencesync.ingest.documents import send_own_documents
 from evidencesync.protocol.document_messages import DocumentBatch, DocumentsAsk
-from evidencesync.protocol.messages import TRUST_VERSION, Message
+from evidencesync.protocol.messages import VERSIONS, Message
 from evidencesync.protocol.trust_messages import OwnDocumentsAsk, TrustAsk
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
@@ -52,7 +52,7 @@ class Admin(HostileReader):
     """A session with the purpose `trust`, in which anything may be asked."""
 
     def claim_to(self, purpose: str = "trust", said: str = "trust") -> bytes:
-        welcome = self.hello(versions=[TRUST_VERSION], purpose=purpose)
+        welcome = self.hello(versions=[VERSIONS[-1]], purpose=purpose)
         return msgspec.json.encode(
             ReadingClaim(
                 purpose=said,  # type: ignore[arg-type]

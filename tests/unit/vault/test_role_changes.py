@@ -21,7 +21,7 @@ from evidencesync.errors import (
     TrustChangedError,
     UsageError,
 )
-from evidencesync.vault import create, trust
+from evidencesync.vault import create, trust, trust_lists
 from evidencesync.vault.key_files import VaultSigner
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
@@ -41,7 +41,7 @@ def older(tmp_path: Path, examiner: VaultSigner) -> Vault:
 def older_vault(path: Path, examiner: SigningKey) -> Vault:
     """A vault as versions made it that knew of no roles."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(create, "first_trust_files", lambda *given: replace(trust.first_trust_files(*given), roles=None))
+        patch.setattr(create, "first_trust_files", lambda *given: replace(trust_lists.first_trust_files(*given), roles=None))
         patch.setattr(create, "USUAL", SimpleNamespace(details=dict))
         return new_vault(path, examiner)
 
@@ -119,9 +119,11 @@ def test_in_an_older_vault_only_who_was_told_may_do_less(older: Vault, examiner:
 
 def test_a_change_by_an_earlier_version_takes_no_role_away_and_gives_none(vault: Vault, examiner: VaultSigner) -> None:
     vault.trust.change(examiner.public_key, READ, at_ns=NOW)
-    ben, digests = new_added(vault), trust.TrustFiles.digests
+    ben, digests = new_added(vault), trust_lists.TrustFiles.digests
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trust.TrustFiles, "digests", lambda self: {n: d for n, d in digests(self).items() if n != "roles_sha256"})
+        patch.setattr(
+            trust_lists.TrustFiles, "digests", lambda self: {n: d for n, d in digests(self).items() if n != "roles_sha256"}
+        )
         vault.trust.retire(ben.public_key, at_ns=NOW + 10**10)
     assert may(vault, examiner) == READ
     assert found(vault) == ("incomplete", set())

@@ -21,7 +21,7 @@ from evidencesync.errors import (
     UsageError,
 )
 from evidencesync.files import placing
-from evidencesync.vault import reservations, trust
+from evidencesync.vault import reservations, trust, trust_lists
 from evidencesync.vault.key_files import VaultSigner
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
@@ -161,11 +161,11 @@ def test_a_name_that_looks_like_the_vaults_or_is_too_long_is_refused_and_read_wh
     with pytest.raises(InvalidNameError):
         vault.trust.add(new_signer().public_key, principal)
     with pytest.raises(InvalidNameError):
-        trust.first_trust_files(vault.settings.id, vault.signer.public_key, [(new_signer().public_key, principal)])
+        trust_lists.first_trust_files(vault.settings.id, vault.signer.public_key, [(new_signer().public_key, principal)])
     assert (vault.layout.root / "trusted_signers").read_bytes() == before
     ben = new_signer()
     with monkeypatch.context() as earlier:
-        earlier.setattr(trust, "check_principal", lambda _: None)
+        earlier.setattr(trust_lists, "check_principal", lambda _: None)
         vault.trust.add(ben.public_key, principal, at_ns=NOW)
     assert allowed(vault, ben, principal, NOW + DAY)
     assert [one.key for one in vault.trust.find(principal)] == [ben.public_key]
