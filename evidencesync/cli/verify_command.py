@@ -363,10 +363,12 @@ def verdict_lines(
     Every error is shown; without `everything`, of other findings the first ones of each kind. `vault` is what a person has typed
     for it, `following` what to do now.
     """
+    from evidencesync.verify.findings import records_text
+
     checked = verdict.checked
     parts = [
         count_text(checked.acquisitions, "acquisition"),
-        count_text(checked.records, "custody record"),
+        records_text(checked, verdict.heads),
         count_text(checked.files, "file"),
         size_text(checked.bytes),
     ]

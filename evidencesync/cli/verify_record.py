@@ -187,8 +187,11 @@ def _record_item(verdict: Verdict, head: Head, part: PartChoice, verifier: Verif
 
 def verdict_details(verdict: Verdict, own: Findings, head: Head, scope: str) -> dict[str, str]:
     """The details of the record. The outcome is that of the item and of the vault as a whole; counts are those of the run."""
+    from evidencesync.verify.findings import own_records
+
     severities = Counter(finding.severity for finding in own.found)
     checked = verdict.checked
+    vault_records = own_records(checked, verdict.heads)
     return {
         "verdict": own.outcome,
         "exit_code": str(int(own.exit_code)),
@@ -197,7 +200,8 @@ def verdict_details(verdict: Verdict, own: Findings, head: Head, scope: str) -> 
         "errors": str(severities["error"]),
         "warnings": str(severities["warning"]),
         "acquisitions": str(checked.acquisitions),
-        "records": str(checked.records),
+        "records": str(checked.records - vault_records),
+        "vault_records": str(vault_records),
         "files": str(checked.files),
         "bytes": str(checked.bytes),
         "trust": "signers from outside the vault" if verdict.trust == "outside" else "the vault's own list of signers",

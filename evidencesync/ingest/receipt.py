@@ -59,9 +59,7 @@ from evidencesync.vault.staging import Staging
 
 _NOT_READ_BACK = Point(taken=False, method="not taken: SHA-256 is asserted by the source only", digests=[], files=0, bytes=0)
 
-_NOT_AT_SOURCE = Point(
-    taken=False, method="not taken: what arrived over SFTP was digested where it arrived", digests=[], files=0, bytes=0
-)
+_NOT_AT_SOURCE = Point(taken=False, method="not taken: what arrived was digested where it arrived", digests=[], files=0, bytes=0)
 
 
 class TransferFacts(msgspec.Struct, frozen=True):

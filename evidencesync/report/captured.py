@@ -9,7 +9,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import time_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Fact, Facts, Paragraph
-from evidencesync.report.document import CapturedFile, Contents
+from evidencesync.report.document import CapturedFile, Contents, PathPair
 from evidencesync.report.places import shown_path
 
 
@@ -19,6 +19,12 @@ def captured_facts(contents: Contents) -> Iterator[AnyBlock]:
         yield Paragraph(texts.CAPTURED)
     for one in contents.captured:
         yield Facts(list(_facts(one)), f"Captured: {shown_path(one.file)}")
+
+
+def lacking_captures(contents: Contents) -> dict[PathPair, str]:
+    """The captures that did not come whole, and why: the one reason that is given wherever the report speaks of them."""
+    found = ((one.file, safe_text(lacking_words(one.capture, one.size))) for one in contents.captured)
+    return {file: why for file, why in found if why}
 
 
 def _facts(one: CapturedFile) -> Iterator[Fact]:

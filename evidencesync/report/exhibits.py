@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.custody import labels
@@ -23,7 +23,7 @@ from evidencesync.report.blocks import (
     Section,
     Table,
 )
-from evidencesync.report.captured import captured_facts
+from evidencesync.report.captured import captured_facts, lacking_captures
 from evidencesync.report.charts import new_and_reused, sizes_by_type, strip_map
 from evidencesync.report.custody_pages import custody_section, holding_facts
 from evidencesync.report.document import (
@@ -139,7 +139,7 @@ def _acquisition(
         yield from _filters(one.header, one.contents)
     if one.receipt is not None:
         yield _points(one.receipt)
-        yield Facts(list(_transfer_facts(one.receipt)), texts.SENT_AND_STORED)
+        yield Facts(list(_transfer_facts(one.receipt, one.header)), texts.SENT_AND_STORED)
     picture = sizes_by_type(f"{anchor}-types", one)
     if picture is not None:
         yield picture if charted_in == one.number else Paragraph(texts.TYPES_AS_IN.format(number=charted_in))
@@ -232,11 +232,15 @@ def _points(receipt: Receipt) -> Table:
     return Table("The three points at which digests were taken", columns, rows)
 
 
-def _transfer_facts(receipt: Receipt) -> Iterator[Fact]:
+def _transfer_facts(receipt: Receipt, header: ManifestHeader | None) -> Iterator[Fact]:
     transfer, stored, where = receipt.transfer, receipt.stored, labels.LOOKUPS[receipt.lookup]
     yield Fact("Received and stored", time_text(receipt.finished))
     yield Fact("Received from", safe_text(receipt.received_from, 400))
-    yield Fact("Travelled over the link", bytes_text(transfer.wire_received_bytes))
+    travelled = bytes_text(transfer.wire_received_bytes)
+    if header is not None and header.digests_taken_at == "arrival":  # the vault's own machine has read the source
+        yield Fact("Handed on to the vault", texts.FROM_SOURCE_NOT_STATED.format(size=travelled))
+    else:
+        yield Fact("Travelled over the link", travelled)
     yield Fact(f"New to {where}, or damaged there", bytes_text(transfer.literal_bytes))
     yield Fact(f"In {where} already, or came before", bytes_text(transfer.reused_bytes))
     yield Fact("Zeros, which never travel", bytes_text(transfer.zero_bytes))
@@ -253,7 +257,11 @@ def gaps_text(one: Acquisition) -> str:
     if one.footer is not None:
         said.update(one.footer.flags)
         said.update({str(remark): count for remark, count in (one.footer.remarks or {}).items()})
-    parts = [f"{count_text(said[what], 'entry', 'entries')} {labels.FLAGS[what]}" for what in labels.GAP_FLAGS if said.get(what)]
+    lacking = lacking_captures(one.contents)
+    said["unreadable"] = said.get("unreadable", 0) - len(lacking)
+    parts = [f"{count_text(1, 'capture')} that {texts.CAPTURE_LACKS.format(why=why)}" for why in lacking.values()]
+    counted = [(labels.FLAGS[what], said.get(what, 0)) for what in labels.GAP_FLAGS]
+    parts += [f"{count_text(count, 'entry', 'entries')} {words}" for words, count in counted if count > 0]
     if one.contents.unread_count:
         ranges = count_text(one.contents.unread_count, "range")
         parts.append(f"{ranges} of bytes that could not be read ({bytes_text(one.contents.unread_bytes)})")
@@ -279,9 +287,10 @@ def _gaps(one: Acquisition) -> Iterator[AnyBlock]:
         return
     yield Paragraph(texts.GAPS, "warning")
     if contents.flagged:
+        lacking = lacking_captures(contents)
         rows = [
-            [shown_path(entry.file), labels.type_text(entry.type), ", ".join(_flag_text(entry, flag) for flag in entry.flags)]
-            for entry in contents.flagged
+            [shown_path(one.file), labels.type_text(one.type), ", ".join(_flag_text(one, flag, lacking) for flag in one.flags)]
+            for one in contents.flagged
         ]
         columns = [Column("Path", "exact", 6), Column("Type", "text", 2), Column("Remark", "text", 3)]
         yield Table(f"{count_text(contents.flagged_count, 'entry', 'entries')} with remarks", columns, rows)
@@ -310,10 +319,12 @@ def _gaps(one: Acquisition) -> Iterator[AnyBlock]:
         yield Table(caption, columns, rows)
 
 
-def _flag_text(entry: FlaggedEntry, flag: str) -> str:
+def _flag_text(entry: FlaggedEntry, flag: str, lacking: Mapping[PathPair, str]) -> str:
     """Why an entry is not whole. Of a file that could not be read it is said whether the vault has any of it."""
     if flag != "unreadable" or entry.type != "file":
         return labels.FLAGS[flag]
+    if entry.file in lacking:
+        return texts.CAPTURE_LACKS.format(why=lacking[entry.file])
     return texts.READ_IN_PART if entry.kept else texts.NOT_KEPT
 
 

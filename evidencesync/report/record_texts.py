@@ -29,11 +29,18 @@ def _sentence(text: str, names: str, left_out: str = "") -> _Sentence:
 _SENTENCES: Final[dict[str, list[_Sentence]]] = {
     "verified": [
         _sentence(
+            "Verdict {verdict}, with {errors} and {warnings}, after a check of {scope}: {acquisitions}, {records} and "
+            "{vault_records} of the vault's own, {files}, {bytes}; contents by {digests}; trust: {trust}. The chain ended then "
+            "with {chain_head}.",
+            "verdict errors warnings scope acquisitions records vault_records files bytes digests trust chain_head",
+            "exit_code tool",
+        ),
+        _sentence(
             "Verdict {verdict}, with {errors} and {warnings}, after a check of {scope}: {acquisitions}, {records}, {files}, "
             "{bytes}; contents by {digests}; trust: {trust}. The chain ended then with {chain_head}.",
             "verdict errors warnings scope acquisitions records files bytes digests trust chain_head",
             "exit_code tool",
-        )
+        ),
     ],
     "timestamped": [
         _sentence(

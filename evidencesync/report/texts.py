@@ -89,10 +89,12 @@ POINTS: Final = {
 }
 MADE: Final = "What was acquired, how, and by whom"
 SENT_AND_STORED: Final = "How it was received and stored, by the vault's receipt"
+FROM_SOURCE_NOT_STATED: Final = "{size}; how much came from the source's machine, the receipt does not state"
+CAPTURE_LACKS: Final = "did not come whole: {why}"
 DURATION: Final = "{duration}, by the vault: from when it admitted the sender until it signed, with storing and reading back"
 INTERRUPTIONS: Final = "{count:,}: links that were lost, and earlier attempts that were gone on from"
 NOT_TAKEN: Final = {
-    "source": "not taken: the source computes none for a pull over SFTP alone",
+    "source": "not taken: nothing of evidencesync ran there, and digests were taken on arrival",
     "arrival": "not taken",
     "disk": "not taken: SHA-256 is then the statement of the source alone",
 }

@@ -36,6 +36,7 @@ from evidencesync.report.verdicts import (
     what_to_do,
 )
 from evidencesync.report.volumes import Choices, Volume
+from evidencesync.verify.findings import records_text
 
 Form = Literal["html", "pdf", "json", "certificate", "statement"]
 _EMPTY_END: Final = b'"files":[]}'
@@ -131,15 +132,13 @@ def _period(items: list[Item]) -> str:
 
 
 def _checked(report: Report) -> str:
-    """How much was checked. Records that stand on no page are the vault's own, if the check was made for this report."""
-    checked, shown = report.judgement.checked, sum(len(item.custody) for item in report.items)
-    own = checked.records - shown if report.judgement.source == "checked" else 0
+    """How much was checked."""
+    checked = report.judgement.checked
     parts = [
         count_text(checked.acquisitions, "acquisition"),
         count_text(checked.files, "file"),
         size_text(checked.bytes),
-        count_text(checked.records, "custody record")
-        + (f" ({shown:,} shown here, {own:,} of the vault's own chain)" if own > 0 else ""),
+        records_text(checked, report.judgement.heads),
     ]
     return f"{', '.join(parts)}; contents by {digests_text(report.judgement.digests) or 'no digest'}"
 

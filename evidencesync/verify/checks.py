@@ -151,7 +151,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
             "info", _NONE, "files that were not read again: their content is as an earlier acquisition read it"
         ),
         "sha256-not-checked": Meaning("info", _NONE, "SHA-256 is the source's statement; the vault has not checked it"),
-        "digested-on-arrival": Meaning("info", _NONE, "the source took no digests: they are of what arrived over SFTP"),
+        "digested-on-arrival": Meaning("info", _NONE, "no digests were taken at the source: they are of what arrived from it"),
         "gone-on": Meaning("info", _NONE, "a chain has gone on between the fetching of its documents and the vault's verdict"),
         "index-differs": Meaning("warning", _NONE, "the cache is not about what is published; `reindex` makes it anew"),
         "index-not-read": Meaning("warning", _NONE, "the disk or its permissions did not let the cache be read"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -11,6 +11,7 @@ import msgspec
 
 from evidencesync.custody.documents import Fingerprint
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import count_text
 from evidencesync.evidence.path import from_json_fields, to_json_fields
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.exit_codes import ExitCode, most_severe
@@ -266,6 +267,18 @@ class Reporter:
                 message=message,
             )
         )
+
+
+def own_records(checked: Checked, heads: Iterable[Head]) -> int:
+    """Returns how many of the records that were checked are of the vault's own chain, as far as its head tells."""
+    return min(checked.records, next((head.sequence for head in heads if head.case is None), 0))
+
+
+def records_text(checked: Checked, heads: Iterable[Head]) -> str:
+    """How many records of items were checked, for people, and apart from them those of the vault's own chain."""
+    own = own_records(checked, heads)
+    more = f" and {own:,} of the vault's own" if own else ""
+    return f"{count_text(checked.records - own, 'custody record')}{more}"
 
 
 def outcome_of(codes: Set[ExitCode]) -> Outcome:

@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from evidencesync.custody.documents import Clock, CustodyRecord, Earlier, Person
+from evidencesync.evidence.capture import Capture
 from evidencesync.evidence.entry import ReadError
 from evidencesync.evidence.number_format import time_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Facts, Paragraph, Picture, Table
-from evidencesync.report.document import Acquisition, FlaggedEntry, HandOver, NamedSize, PathPair, UnreadRange
+from evidencesync.report.document import Acquisition, CapturedFile, FlaggedEntry, HandOver, NamedSize, PathPair, UnreadRange
 from evidencesync.report.exhibits import exhibit_sections, technical_facts
 from evidencesync.report.gather import VerdictSource, gather
 from evidencesync.report.judging import ReportScope
@@ -110,7 +111,40 @@ def test_of_a_file_that_could_not_be_read_it_is_said_whether_the_vault_has_any_o
     ]
 
 
-@pytest.mark.parametrize(("point", "said"), [("source", "SFTP alone"), ("disk", "statement of the source alone")])
+def test_why_a_capture_did_not_come_whole_is_said_wherever_the_report_speaks_of_it(facts: Any) -> None:
+    day = "2026-06-01T10:00:00.000000Z"
+    failed = Capture("standard-output", day, day, "end-of-data", "dump", exit_status=3)
+    file = PathPair("ram.img", None)
+    contents = msgspec.structs.replace(
+        facts.shown.contents,
+        flagged=[FlaggedEntry(file, "file", ["unreadable"], kept=True)],
+        flagged_count=1,
+        captured=[CapturedFile(file, 5, failed)],
+    )
+    footer = msgspec.structs.replace(facts.shown.footer, flags={"unreadable": 1})
+    why = "did not come whole: the command ended with exit status 3"
+    changed = {"contents": contents, "footer": footer}
+    assert facts(**changed)["Gaps at the source"] == f"1 capture that {why}"
+    (table,) = (
+        block for block in facts.blocks("Acquisition 1", **changed) if isinstance(block, Table) and "remarks" in block.caption
+    )
+    assert table.rows[0][-1] == why
+    two = msgspec.structs.replace(footer, flags={"unreadable": 2})
+    assert facts(contents=contents, footer=two)["Gaps at the source"].startswith(
+        f"1 capture that {why}, 1 entry could not be read"
+    )
+
+
+def test_what_the_vaults_own_machine_handed_on_is_not_called_what_travelled(facts: Any) -> None:
+    size = facts()["Travelled over the link"]
+    said = facts(header=msgspec.structs.replace(facts.shown.header, digests_taken_at="arrival"))
+    assert "Travelled over the link" not in said
+    assert said["Handed on to the vault"] == texts.FROM_SOURCE_NOT_STATED.format(size=size)
+
+
+@pytest.mark.parametrize(
+    ("point", "said"), [("source", "digests were taken on arrival"), ("disk", "statement of the source alone")]
+)
 def test_a_point_at_which_no_digests_were_taken_says_why(facts: Any, point: str, said: str) -> None:
     points = facts.shown.receipt.points
     left = msgspec.structs.replace(getattr(points, point), taken=False, digests=[], files=0, bytes=0)

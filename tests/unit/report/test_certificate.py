@@ -86,6 +86,7 @@ def test_where_the_verification_did_not_pass_every_fact_is_blank_and_the_result_
     assert "had the size and" not in text
     assert "signed. The schedule" not in text
     assert "digests were computed: ___" in text
+    assert "the schedule" not in text[: text.index("Schedule:")].lower(), "nothing rests on a schedule that is blank"
     schedule = text[text.index("Schedule") :]
     assert all(line.endswith(f": {BLANK}\\par") for line in schedule.splitlines() if "\\li360" in line)
     assert "Ana" not in text

@@ -69,3 +69,12 @@ def test_a_record_without_what_its_sentence_needs_is_shown_with_all_that_it_has(
 def test_what_a_person_stated_has_labels_and_no_control_character() -> None:
     said = record_text(record("corrected", record="3", serial_number="7\x1bK", text="{authority}"))
     assert said == r"Corrects record: 3; Serial number: 7\x1bK; Text: {authority}"
+
+
+def test_a_verdict_counts_the_records_of_items_and_those_of_the_vault_apart_and_an_older_one_as_it_did() -> None:
+    names = ("verdict", "scope", "digests", "trust", "chain_head", "files", "bytes", "errors", "warnings", "acquisitions")
+    details = dict.fromkeys(names, "1")
+    assert ", 11 custody records and 100 of the vault's own, " in record_text(
+        record("verified", **details, records="11", vault_records="100")
+    )
+    assert ", 111 custody records, " in record_text(record("verified", **details, records="111"))
