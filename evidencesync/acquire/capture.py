@@ -93,6 +93,7 @@ class CaptureReading:
         self._hashing = ThreadPoolExecutor(1, "sha256")
         self._command: RunningCommand | None = None
         self._pipe: OpenedPipe | None = None
+        self._has_stream = False
 
     def run(self) -> None:
         """Reads and emits everything except the manifest's header. Raises what `start` and `emit` raise."""
@@ -165,6 +166,7 @@ class CaptureReading:
             beginning += bytes(room[: min(length, SMALL_FILE - len(beginning))])
             if size <= SMALL_FILE < size + length:
                 self._emit(StreamBegun(MAX_FILE_SIZE, name), 0)
+                self._has_stream = True
             size += length
             digests.update(room[:length])
             cut += cutter.commit(length)
@@ -185,6 +187,9 @@ class CaptureReading:
         """Emits what a command has printed on standard error, which is in memory."""
         blake3, sha256 = blake3_of(said), sha256_of(said)
         if len(said) > SMALL_FILE:
+            if not self._has_stream:  # the first stream is the output's in any case: what is left of a capture is told by that
+                self._emit(StreamBegun(0, self._request.name), 0)
+                self._emit(StreamEnded(0, blake3_of(b"")), 0)
             cutter = SegmentCutter()
             self._emit(StreamBegun(len(said), name), 0)
             cutter.buffer(len(said))[:] = said

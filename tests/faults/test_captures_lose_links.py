@@ -14,15 +14,18 @@ from typing import Any
 import pytest
 
 from evidencesync.acquire import capture_log
-from evidencesync.acquire.capture import CaptureAccess, CaptureRequest, from_here
+from evidencesync.acquire.capture import CaptureAccess, CaptureReading, CaptureRequest, from_here
 from evidencesync.acquire.capture_log import CaptureLog
-from evidencesync.acquire.reading import SourceRead, StreamBegun, StreamEnded
+from evidencesync.acquire.reading import SourceEvent, SourceRead, StreamBegun, StreamEnded
 from evidencesync.acquire.spool import Spool
+from evidencesync.connection.progress import Progress
 from evidencesync.delta.chunker import Segment, SegmentCutter
 from evidencesync.delta.rows import segment_digest
 from evidencesync.errors import EvidenceSyncError, SessionGoneError
 from evidencesync.evidence.digest import blake3_of
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.protocol.outgoing_segments import StoredBefore
+from evidencesync.source.command import CommandLine, LocalCommand
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
 from tests.support.patience import PATIENCE_SECONDS
@@ -179,3 +182,26 @@ def test_what_was_never_sent_is_in_the_spool_at_its_own_place(bench: Bench, spoo
     assert spool[1].read_bytes()[begins:] == MEMORY[begins:ends]
     (left,) = bench.vault.layout.item(bench.name).incoming.glob("*/contents/00000000")
     assert left.read_bytes()[:begins] == MEMORY[:begins]
+
+
+def test_the_first_stream_is_the_outputs_however_little_that_was() -> None:
+    """What is left of a capture in a vault has no name there: its number says what it is."""
+    events: list[SourceEvent] = []
+    line = CommandLine(shell="printf little; head -c 300000 /dev/zero >&2")
+    request = CaptureRequest(b"output", line, None, None)
+    progress = Progress()
+    reading = CaptureReading(
+        request, lambda: LocalCommand(line), lambda event, _: events.append(event), progress, lambda: format_utc_time(0)
+    )
+    reading.run()
+    assert [event.path for event in events if isinstance(event, StreamBegun)] == [b"output", b"output.stderr"]
+
+
+def test_an_output_without_a_stream_of_its_own_is_acquired(bench: Bench) -> None:
+    line = CommandLine(shell="printf little; head -c 300000 /dev/zero >&2")
+    access = CaptureAccess(CaptureRequest(b"output", line, None, None), lambda: LocalCommand(line), from_here)
+    flaky = FlakyBench(bench)
+    with closing(access) as flaky.source_access:
+        flaky.push([None], described=line.text)
+    flaky.join()
+    assert {path: entry.size for path, entry in bench.entries(1).items() if path} == {b"output": 6, b"output.stderr": 300_000}
