@@ -298,7 +298,8 @@ def acquire_and_keep(
     recorder = SessionRecorder(own_state.memory, own_state.draft)
     run = dataclasses.replace(run, told=run.events.about(session=request.session))
     run.events.record("session", key=request.signer.public_key.fingerprint)
-    outcome = _show(run, lambda progress: work(request, progress, recorder), AboutNewItem(run.console, request.name, asks).ask)
+    ask = AboutNewItem(run.console, request.name, asks).ask
+    outcome = _show(run, lambda progress: work(request, progress, recorder), ask, reads_back=request.read_back)
     _record_published(run, outcome)
     kept = own_state.draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
     _remember(own_state.memory, outcome, kept)
@@ -337,7 +338,9 @@ def _remember(memory: HeadMemory, outcome: PushOutcome, kept: FinishedReceipt) -
         raise
 
 
-def _show(run: Run, work: Callable[[Progress], PushOutcome], about_new_item: Callable[[Alike], None]) -> PushOutcome:
+def _show(
+    run: Run, work: Callable[[Progress], PushOutcome], about_new_item: Callable[[Alike], None], *, reads_back: bool
+) -> PushOutcome:
     """Runs a push or a pull, and shows its progress. After a lost link, the error's hint is the command that resumes it."""
     from evidencesync.cli.progress_display import PushView, shown
     from evidencesync.connection.progress import Progress
@@ -351,7 +354,7 @@ def _show(run: Run, work: Callable[[Progress], PushOutcome], about_new_item: Cal
         run.console.warn(
             "pyfastcdc runs without its compiled part: cutting files into chunks takes about two hundred times longer"
         )
-    with shown(run.console, PushView(progress)):
+    with shown(run.console, PushView(progress, reads_back)):
         try:
             return work(progress)
         except (LinkLostError, InterruptedRunError) as error:

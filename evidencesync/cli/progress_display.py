@@ -17,6 +17,7 @@ from evidencesync.cli.time_left import (
     describe_amount,
     describe_left,
     describe_rate,
+    then_read_back,
     whole_seconds,
 )
 from evidencesync.evidence.display import safe_text
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _PER_SECOND: Final = 5
 _WIDTH: Final = 60
 _FILE: Final = 64 << 10  # to open a small file takes about as long as to hash so many bytes
+_WORTH_SAYING: Final = 100_000  # bytes that are sent again
 _SENDING: Final = frozenset({"reading", "finishing"})
 _WITHOUT_FIGURES: Final = frozenset({"publishing"})
 _STAGES: Final = {
@@ -118,6 +120,12 @@ class PushView:
     """
 
     progress: Progress
+    reads_back: bool = False
+    """Whether the vault reads its disk at the end."""
+    _most: int = 0
+    """The most that had arrived: a lost link takes some of it away, which is sent again, and no amount goes back."""
+    _again: int = 0
+    """How much is sent again after a lost link, while it is."""
     _arrived: Meter = field(default_factory=Meter)
     _link: Meter = field(default_factory=Meter)
     _work: DataAndHoles = field(default_factory=lambda: DataAndHoles(at_once=True))
@@ -128,6 +136,7 @@ class PushView:
     """How many bytes of holes were read, in the last `RATE_SECONDS`."""
     _all_since: float | None = None
     """When all had arrived."""
+    _hashed: Meter = field(default_factory=Meter)
     _known: FoundLately = field(default_factory=FoundLately)
     """What the vault had already."""
 
@@ -141,12 +150,16 @@ class PushView:
         if progress.stage not in _SENDING:
             if progress.stage != self._measured:
                 self._stage, self._measured = Meter(), progress.stage
+            if progress.stage == "reconnecting":  # the pause is no part of a rate
+                self._arrived, self._link = Meter(), Meter()
             return "  ".join([stage, *self._stage.describe(now, done, total)])
         if total and done >= total and progress.files >= (progress.total_files or 0):
             return f"all {size_text(total)} have arrived; the vault {self._storing(now)}"
         of_all = " of an unknown total" if progress.is_total_unknown else ""
+        again = [f"{size_text(self._again)} sent again after a lost link"] if self._again >= _WORTH_SAYING else []
         known = [f"vault had {size_text(progress.known_bytes)}"] if progress.known_bytes else []
-        return "  ".join([f"{stage} {describe_amount(done, total)}{of_all}", *self._speed(now, done, total), *known])
+        speed = self._speed(now, progress.arrived_bytes, total)
+        return "  ".join([f"{stage} {describe_amount(done, total)}{of_all}", *speed, *again, *known])
 
     def _speed(self, now: float, done: int, total: int | None) -> list[str]:
         """The time left, then the rate."""
@@ -160,22 +173,32 @@ class PushView:
             self._seconds_left(now, done, total),
         )
         if reads_holes:
-            return [] if finds_known else describe_left(left)
+            least = self._work.describe_holes(self._left(done, total)[1])
+            return [] if finds_known else self._then(describe_left(left)) or least
         if stands := self._arrived.describe_standstill(now, done, total):
             return stands  # a word now and then keeps the link alive, and is no rate
         if finds_known:
             least = describe_left(self._arrived.seconds_left(now, done, total or 0))
             return [f"at least {text}" for text in least] or rates
-        return [*describe_left(left), *rates]
+        return [*self._then(describe_left(left)), *rates]
+
+    def _then(self, left: list[str]) -> list[str]:
+        """Says what follows: the vault reads back what it had not."""
+        progress = self.progress
+        written = (progress.total_bytes or 0) + (progress.total_hole_bytes or 0) - progress.known_bytes
+        return then_read_back(left, written) if self.reads_back else left
+
+    def _left(self, done: int, total: int | None) -> tuple[int, int]:
+        """How many bytes of data, and of holes, are left, as far as it is known; few holes do not count."""
+        holes, all_holes = self.progress.hole_bytes, self.progress.total_hole_bytes
+        holes_left = 0 if all_holes is None or all_holes - holes < MANY_HOLES else all_holes - holes
+        return 0 if total is None else max(total - done, 0), holes_left
 
     def _seconds_left(self, now: float, done: int, total: int | None) -> float | None:
         """How long the rest takes, by what was sent alone: what the vault had comes in a moment."""
         progress = self.progress
-        holes, all_holes = progress.hole_bytes, progress.total_hole_bytes
-        left = 0 if total is None else max(total - done, 0)
-        holes_left = 0 if all_holes is None or all_holes - holes < MANY_HOLES else all_holes - holes
-        seconds = self._work.seconds_left(now, (done - progress.known_bytes, holes), (left, holes_left))
-        return seconds if total and (all_holes is not None or not self._reads_holes(now)) else None
+        seconds = self._work.seconds_left(now, (done - progress.known_bytes, progress.hole_bytes), self._left(done, total))
+        return seconds if total and (progress.total_hole_bytes is not None or not self._reads_holes(now)) else None
 
     def _reads_holes(self, now: float) -> bool:
         """Whether reading takes its time over holes."""
@@ -189,18 +212,27 @@ class PushView:
         self._all_since = now if self._all_since is None else self._all_since
         holes = self.progress.hole_bytes
         amount = describe_amount(self.progress.zero_bytes, holes) if self.progress.zero_bytes < holes else size_text(holes)
-        does = f"hashes {amount} of holes" if holes > MANY_HOLES else "stores them"
-        return f"{does} ({whole_seconds(now - self._all_since)})"
+        if holes <= MANY_HOLES:
+            return f"stores them ({whole_seconds(now - self._all_since)})"
+        rest = self._then(self._hashed.describe_rest(now, self.progress.zero_bytes, holes))
+        return "  ".join([f"hashes {amount} of holes ({whole_seconds(now - self._all_since)})", *rest])
 
     def extent(self) -> tuple[int, int | None]:
         """See View."""
         progress = self.progress
         total = None if progress.total_bytes is None else progress.to_arrive(progress.total_bytes)
         if progress.stage in _SENDING:
-            return progress.arrived_bytes, total
+            return self._take_arrived(), total
         if progress.stage == "done":  # the vault's last count may be older than its last word
             return total or 0, total
         return (0, None) if progress.stage in _WITHOUT_FIGURES else (progress.stage_done, progress.stage_total or None)
+
+    def _take_arrived(self) -> int:
+        arrived = self.progress.arrived_bytes
+        self._most = max(self._most, arrived)
+        is_again = arrived < self._most and self.progress.interruptions > 0
+        self._again = max(self._again, self._most - arrived) if is_again else 0
+        return self._most
 
     def place(self) -> str:
         """See View."""

@@ -6,7 +6,16 @@ import dataclasses
 from typing import TYPE_CHECKING, Final, Protocol
 
 from evidencesync.cli.progress_display import describe_files
-from evidencesync.cli.time_left import MANY_HOLES, DataAndHoles, FoundLately, Meter, describe_amount, describe_left, describe_rate
+from evidencesync.cli.time_left import (
+    MANY_HOLES,
+    DataAndHoles,
+    FoundLately,
+    Meter,
+    describe_amount,
+    describe_left,
+    describe_rate,
+    then_read_back,
+)
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -73,7 +82,7 @@ class RestoreView:
             rates = [f"link {rate}" for rate in describe_rate(self._link.rate(now, self.far.wire_received))]
         left = self._seconds_left(now, done, total)
         if self._holes_left and self._work.reads_holes(now):
-            return self._then(describe_left(left))
+            return self._then(describe_left(left)) or self._work.describe_holes(self._holes_left)
         if stands := self._written.describe_standstill(now, done, total):
             return stands
         if self.far is not None and self._found.is_so(now, done - self.far.received):
@@ -81,8 +90,7 @@ class RestoreView:
         return [*self._then(describe_left(left)), *rates]
 
     def _then(self, left: list[str]) -> list[str]:
-        """Says what follows, in which the time is not: how fast a disk is read back is known only then."""
-        return [f"{text}, then read back" for text in left] if self.reads_back else left
+        return then_read_back(left, self.progress.total_bytes) if self.reads_back else left
 
     def _seconds_left(self, now: float, done: int, total: int | None) -> float | None:
         """How long the rest takes, by what is sent or written alone: what a basis has comes in a moment."""

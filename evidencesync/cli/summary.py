@@ -161,7 +161,7 @@ def push_lines(
         yield f"  not sent     {not_sent}"
     travelled = outcome.wire_received if pulled else outcome.wire_sent
     share = f" ({share_text(travelled, tally.bytes)})" if travelled <= tally.bytes else ""
-    compressed = ", compressed," if travelled < outcome.literal_bytes else ""
+    compressed = ", compressed," if travelled < _had_to_travel(outcome) else ""
     read_back = "read back from the vault's disk" if outcome.read_back else "NOT read back from the vault's disk"
     took = f"in {duration_text(outcome.seconds)}, start to receipt"
     yield f"  travelled    {size_text(travelled)}{share}{compressed} {took}; {read_back}"
@@ -187,6 +187,11 @@ def push_lines(
     yield from empty_lines(tally)
     yield from flagged_lines(outcome.tally, request.rules, left_out=detail == "everything")
     yield f"  next         {following}"
+
+
+def _had_to_travel(outcome: PushOutcome) -> int:
+    """Returns how many bytes were sent before they were compressed, once: what a lost link takes away is sent twice."""
+    return min(outcome.literal_bytes, outcome.tally.manifest.bytes - outcome.zero_bytes)
 
 
 def _not_sent(outcome: PushOutcome) -> str:

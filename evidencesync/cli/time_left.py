@@ -16,6 +16,7 @@ _FEW_RISES: Final = 4  # where they are far from each other
 _STEADY: Final = 1.15  # times the rate of the other half
 _ALIKE: Final = 0.1  # what does not count, of a whole
 _APART_SECONDS: Final = 2.0  # of two kinds at once: the vault speaks of what has arrived twice a second
+_LONG_READ_BACK: Final = 200_000_000  # bytes: fewer are read back in a second or so
 _FOUND_SECONDS: Final = 3.0  # a vault that has much of what is read says so at least once a second
 _STANDSTILL_SECONDS: Final = 5.0  # a retransmission, or a disk that wakes up, takes less
 
@@ -163,6 +164,10 @@ class DataAndHoles:
             return self._both.seconds_left(now, data + holes, sum((data, holes, *left))) if self._is_as_before(*left) else None
         return max(seconds - min(now - self._seen[-1][0], 1.0), 0.0)
 
+    def describe_holes(self, holes: int) -> list[str]:
+        """How long so many holes take, after `seconds_left` was asked: a least time, where nobody knows that of the data."""
+        return [f"at least {text}" for text in describe_left(self._holes.seconds(holes))]
+
     def reads_holes(self, now: float) -> bool:
         """Whether holes alone were worked on just now."""
         return self._last_holes > self._last_data and now - self._last_holes < _APART_SECONDS
@@ -198,6 +203,11 @@ class FoundLately:
 def describe_left(seconds: float | None) -> list[str]:
     """The time left; nothing where it is not known, nor of the last second."""
     return [f"{whole_seconds(seconds)} left"] if seconds is not None and seconds >= 1 else []
+
+
+def then_read_back(left: list[str], size: int) -> list[str]:
+    """The time left, with what follows: how long `size` bytes take to be read from a disk is known only then."""
+    return [f"{text}, then read back" for text in left] if size >= _LONG_READ_BACK else left
 
 
 def whole_seconds(seconds: float) -> str:

@@ -190,30 +190,27 @@ def copy_if_small(block: memoryview) -> memoryview:
 class SenderCounts(msgspec.Struct):
     """Counts bytes of content: `literal_bytes` were sent, `zero_bytes` lay in runs of zeros.
 
-    `stored_bytes`, without zeros, the receiver says it has stored: `acknowledged_bytes` of these were sent, and it had
-    `known_bytes` already.
+    `stored_bytes`, without zeros, the receiver says it has stored: it had `known_bytes` of these already, and the others were
+    sent, `acknowledged_on_link` of them on the present link: what is sent twice, because a link was lost, counts there once.
     """
 
     literal_bytes: int = 0
     zero_bytes: int = 0
     stored_bytes: int = 0
-    acknowledged_bytes: int = 0
+    acknowledged_on_link: int = 0
     known_bytes: int = 0
-    _acknowledged_before: int = 0
-
-    @property
-    def acknowledged_on_link(self) -> int:
-        """The part of `acknowledged_bytes` since the present link began."""
-        return self.acknowledged_bytes - self._acknowledged_before
 
     def begin_link(self) -> None:
         """A new link begins."""
-        self._acknowledged_before = self.acknowledged_bytes
+        self.acknowledged_on_link = 0
 
-    def add_stored(self, size: int, sent: int, zeros: int = 0) -> None:
-        """Counts `size` bytes that are stored, `zeros` included; `sent` is more than the others where some were sent twice."""
+    def add_stored(self, size: int, sent: int, sent_before: int, zeros: int = 0) -> None:
+        """Counts `size` bytes that are stored, `zeros` included; `sent` is more than the others where some were sent twice.
+
+        `sent_before`: how many of `sent` were sent on earlier links.
+        """
         self.stored_bytes += size - zeros
-        self.acknowledged_bytes += sent
+        self.acknowledged_on_link += sent - sent_before
         self.known_bytes += max(size - sent - zeros, 0)
 
 

@@ -116,6 +116,8 @@ class _OpenSegment(msgspec.Struct):
     """The rows that are requested whole, where pieces of other rows are named first."""
     sent: int = 0
     """How many bytes of its content were sent."""
+    sent_before: int = 0
+    """How many of them on earlier links."""
     before: StoredBefore | None = None
     """Set where the segment's own bytes are not here: it can be named, and nothing else."""
 
@@ -180,7 +182,9 @@ class OutgoingSegments:
             before.named, before.answered = True, False
             self._out.send(SegmentOffer(number, before.before.digest, before.before.total_bytes, proof=b""))
             return
-        held = self._segments[number] = _OpenSegment(before.segment, before.content, repeats=before.repeats, sent=before.sent)
+        held = self._segments[number] = _OpenSegment(
+            before.segment, before.content, repeats=before.repeats, sent=before.sent, sent_before=before.sent
+        )
         segment = held.segment
         match Opening.NAME if held.repeats else self._policy.opening():
             case Opening.NAME:
@@ -245,7 +249,7 @@ class OutgoingSegments:
         for number in range(self.stored, count):
             held = self._segments.pop(number)
             segment = held.before or held.segment
-            self._out.counts.add_stored(segment.total_bytes, held.sent, segment.zero_bytes)
+            self._out.counts.add_stored(segment.total_bytes, held.sent, held.sent_before, segment.zero_bytes)
             self.held_bytes -= held.segment.held_bytes
             self.rows -= len(held.segment.lengths)
         self.stored = count

@@ -111,6 +111,8 @@ class _OpenPage(msgspec.Struct):
     """Whether some of its contents seem to have been sent before: then its files are not sent before the vault has asked."""
     sent: int = 0
     """How many bytes of its contents were sent."""
+    sent_before: int = 0
+    """How many of them on earlier links."""
 
     @property
     def is_read(self) -> bool:
@@ -159,7 +161,9 @@ class OutgoingPages:
     def name_again(self, number: int) -> None:
         """Names a page over a new link, as if it had not been sent before."""
         page = self._pages[number]
-        self._pages[number] = _OpenPage(page.lines, page.contents, page.held_bytes, repeats=page.repeats, sent=page.sent)
+        self._pages[number] = _OpenPage(
+            page.lines, page.contents, page.held_bytes, repeats=page.repeats, sent=page.sent, sent_before=page.sent
+        )
         self._out.send(PageOffer(number, chunk_digest_of(page.lines)))
 
     def on_answer(self, answer: PageAnswer) -> None:
@@ -198,7 +202,7 @@ class OutgoingPages:
         for number in range(self.stored, count):
             page = self._pages.pop(number)
             self.held_bytes -= page.held_bytes
-            self._out.counts.add_stored(page.size, page.sent)
+            self._out.counts.add_stored(page.size, page.sent, page.sent_before)
             if page.files_asked and not page.repeats:  # a vault that has all files of a page sends no request for it
                 self._file_policy.record_known()
         self.stored = count

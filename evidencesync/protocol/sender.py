@@ -282,7 +282,7 @@ class Sender:
         self._pages.release(count)
         while self._kept and (first := next(iter(self._kept.values()))).next_page < count:
             del self._kept[first.stream]
-            self.counts.add_stored(first.size, 0)
+            self.counts.add_stored(first.size, 0, 0)
         self._log.drop_stored(pages=count, segments=self._segments.stored)
 
     def _release_segments(self, count: int) -> None:

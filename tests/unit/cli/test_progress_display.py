@@ -232,12 +232,69 @@ def test_the_time_left_counts_holes_where_all_of_them_are_known() -> None:
     assert view.place() == "read 0 of 1 file  holes 19.5 of 20.0 GB (not sent)"
 
 
-def test_no_time_left_is_said_where_data_and_holes_are_left_and_one_of_both_rates_is_not_known() -> None:
+def test_a_least_time_is_said_where_data_and_holes_are_left_and_only_the_rate_of_holes_is_known() -> None:
     progress = Progress(stage="reading", total_bytes=100_000_000, total_hole_bytes=20_000_000_000)
     view = PushView(progress)
+    said = []
     for second in range(20):
         progress.hole_bytes = second * 500_000_000
-        assert view.headline(float(second)) == "arrived 0 B of 100.0 MB"
+        said.append(view.headline(float(second)))
+    assert said[2] == "arrived 0 B of 100.0 MB"
+    assert said[10] == "arrived 0 B of 100.0 MB  at least 30 s left"
+
+
+def test_that_a_long_read_back_follows_is_said_with_the_time_left() -> None:
+    """The vault reads all that it had not, from its disk, and how fast that goes is known only then."""
+    progress = Progress(stage="reading", total_files=1, total_bytes=1_500_000_000, total_hole_bytes=0)
+    view = PushView(progress, reads_back=True)
+    said = ""
+    for second in range(9):
+        progress.stored_bytes = second * 150_000_000
+        said = view.headline(float(second))
+    assert said == "arrived 1.2 of 1.5 GB  2 s left, then read back  150.0 MB/s"
+    without = PushView(progress)
+    for second in range(9):
+        progress.stored_bytes = second * 150_000_000
+        said = without.headline(float(second))
+    assert said == "arrived 1.2 of 1.5 GB  2 s left  150.0 MB/s"
+
+
+def test_how_long_the_vault_hashes_holes_is_said() -> None:
+    progress = Progress(stage="finishing", total_bytes=12_600_000, stored_bytes=12_600_000, hole_bytes=20_000_000_000)
+    view = PushView(progress, reads_back=True)
+    said = ""
+    for second in range(9):
+        progress.zero_bytes = second * 1_000_000_000
+        said = view.headline(float(second))
+    assert said == "all 12.6 MB have arrived; the vault hashes 8.0 of 20.0 GB of holes (8 s)  12 s left"
+
+
+def test_after_a_lost_link_the_amount_never_goes_back_and_what_is_sent_again_is_said() -> None:
+    """A link of 1 MB a second breaks at 12.2 MB, of which the vault has stored 9.1: the rest comes again, with a time left."""
+    progress = Progress(stage="reading", total_files=1, total_bytes=30_000_000, link_bytes=0)
+    view, said, amounts = PushView(progress), "", []
+    for half in range(25):
+        progress.received_bytes = progress.link_bytes = half * 500_000 if half < 24 else 12_200_000
+        progress.stored_bytes = progress.sent_bytes = min(progress.received_bytes, 9_100_000)
+        amounts.append(view.extent()[0])
+        view.headline(half / 2)
+    progress.stage = "reconnecting"
+    progress.lose_link()
+    assert view.headline(13.0) == "the link is lost; trying to get it back"
+    progress.stage, progress.received_bytes, progress.sent_bytes, progress.link_bytes = "reading", 0, 0, 12_200_000
+    for half in range(20):
+        progress.received_bytes = half * 500_000
+        progress.link_bytes = 12_200_000 + half * 500_000
+        amounts.append(view.extent()[0])
+        said = view.headline(16 + half / 2)
+        assert ("3.1 MB sent again after a lost link" in said) == (progress.received_bytes < 3_100_000)
+        left = (30_000_000 - 9_100_000 - progress.received_bytes) / 1_000_000
+        if half >= 7:
+            assert f"{left:.0f} s left" in said
+        if half == 4:
+            assert said == "arrived 12.2 of 30.0 MB  link 1.0 MB/s  3.1 MB sent again after a lost link"
+    assert amounts == sorted(amounts)
+    assert "again" not in said
 
 
 def test_a_total_that_will_not_be_known_is_said_to_be_unknown() -> None:

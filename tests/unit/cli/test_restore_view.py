@@ -25,20 +25,25 @@ class Far:
     is_lost: bool = False
 
 
-def test_the_amount_is_what_is_written_and_the_read_back_is_said_to_follow() -> None:
-    progress = RestoreProgress(stage="writing", total_files=1, total_bytes=100 * MB, total_data_bytes=100 * MB)
+def test_the_amount_is_what_is_written_and_a_long_read_back_is_said_to_follow() -> None:
+    progress = RestoreProgress(stage="writing", total_files=1, total_bytes=1000 * MB, total_data_bytes=1000 * MB)
     view = RestoreView(progress, reads_back=True)
     said = []
     for second in range(9):
-        progress.bytes = second * 10 * MB
+        progress.bytes = second * 100 * MB
         said.append(view.headline(float(second)))
-    assert said[5] == "writing  50.0 of 100.0 MB  5 s left, then read back  10.0 MB/s"
+    assert said[5] == "writing  500.0 MB of 1.0 GB  5 s left, then read back  100.0 MB/s"
     assert view.place() == "0 of 1 file"
     progress.stage, progress.bytes = "read-back", 0
     for second in range(9):
-        progress.bytes = second * 10 * MB
+        progress.bytes = second * 100 * MB
         said.append(view.headline(9.0 + second))
-    assert said[-1] == "reading back  80.0 of 100.0 MB  10.0 MB/s  2 s left"
+    assert said[-1] == "reading back  800.0 MB of 1.0 GB  100.0 MB/s  2 s left"
+    short = RestoreView(RestoreProgress(stage="writing", total_bytes=100 * MB, total_data_bytes=100 * MB), reads_back=True)
+    for second in range(6):
+        short.progress.bytes = second * 10 * MB
+        said.append(short.headline(float(second)))
+    assert said[-1] == "writing  50.0 of 100.0 MB  5 s left  10.0 MB/s"
 
 
 @pytest.mark.parametrize("is_far", [False, True])

@@ -129,6 +129,17 @@ def test_what_was_compressed_or_had_to_travel_whole_is_said_so() -> None:
     assert "not sent" not in text
 
 
+def test_what_was_sent_twice_after_a_lost_link_is_not_said_to_be_compressed() -> None:
+    """25.2 MB of random bytes were queued twice in part, and travelled as 30."""
+    outcome = make_outcome()
+    bytes_once = outcome.tally.manifest.bytes
+    outcome = msgspec.structs.replace(
+        outcome, literal_bytes=bytes_once * 2, zero_bytes=0, reused_bytes=0, wire_sent=bytes_once + 1, interruptions=1
+    )
+    text = "\n".join(push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/r"), None), following=_NEXT))
+    assert "compressed" not in text
+
+
 def test_a_push_without_read_back_says_so_loudly() -> None:
     assert "NOT read back from the vault's disk" in _lines(read_back=False)
 

@@ -317,9 +317,9 @@ def test_what_is_stored_is_counted_by_where_it_came_from() -> None:
     counts = sender.counts
     assert (counts.literal_bytes, counts.stored_bytes) == (50_003, 0)
     sender.receive(SegmentsStored(1))
-    assert (counts.stored_bytes, counts.acknowledged_bytes, counts.known_bytes) == (50_000, 50_000, 0)
+    assert (counts.stored_bytes, counts.acknowledged_on_link, counts.known_bytes) == (50_000, 50_000, 0)
     sender.receive(PagesStored(1))
-    assert (counts.stored_bytes, counts.acknowledged_bytes, counts.known_bytes) == (50_003, 50_003, 0)
+    assert (counts.stored_bytes, counts.acknowledged_on_link, counts.known_bytes) == (50_003, 50_003, 0)
 
 
 def test_what_the_vault_knew_is_not_counted_as_sent() -> None:
@@ -333,7 +333,7 @@ def test_what_the_vault_knew_is_not_counted_as_sent() -> None:
     sender.receive(SegmentsStored(1))
     sender.receive(PagesStored(1))
     counts = sender.counts
-    assert (counts.acknowledged_bytes, counts.known_bytes) == (30_001, 20_002)
+    assert (counts.acknowledged_on_link, counts.known_bytes) == (30_001, 20_002)
 
 
 def test_what_was_acknowledged_on_an_earlier_link_is_told_apart() -> None:
@@ -341,7 +341,20 @@ def test_what_was_acknowledged_on_an_earlier_link_is_told_apart() -> None:
     sender.add_page(b"lines\n", [b"a", b"bc"])
     sender.add_segment(MIXED)
     sender.resume(Resumed(1, 0, 0, stream_open=False, concluding=False))
-    assert (sender.counts.acknowledged_bytes, sender.counts.acknowledged_on_link) == (3, 0)
+    assert (sender.counts.stored_bytes, sender.counts.acknowledged_on_link) == (3, 0)
+
+
+def test_what_is_sent_again_on_another_link_counts_once() -> None:
+    """Else more would count as stored of what a link brought than it has brought, and nothing new would seem to come."""
+    sender = new_sender(knows_nothing=True, has_previous=False)
+    sender.add_page(b"lines\n", [b"a", b"bc"])
+    sender.add_segment(MIXED)
+    sender.resume(Resumed(0, 0, 0, stream_open=False, concluding=False))
+    sender.receive(PageAnswer(0, known=False))
+    sender.receive(SegmentsStored(1))
+    sender.receive(PagesStored(1))
+    counts = sender.counts
+    assert (counts.stored_bytes, counts.acknowledged_on_link, counts.known_bytes) == (50_003, 50_003, 0)
 
 
 def test_what_is_stored_is_cumulative() -> None:
