@@ -204,8 +204,19 @@ class RemoteFile:
     again where that is cheap (`starts_again`); else the rest is of another state of the file, and `is_mixed`.
     """
 
-    def __init__(self, connection: SftpConnection, path: bytes, *, may_start_again: bool) -> None:
-        """Opens the file. Raises SourceReadError, and the error of reconnecting."""
+    def __init__(
+        self,
+        connection: SftpConnection,
+        path: bytes,
+        *,
+        may_start_again: bool,
+        note_taken: Callable[[int], None] = lambda _size: None,
+    ) -> None:
+        """Opens the file. `note_taken` is told how many bytes more have come.
+
+        Raises SourceReadError, and the error of reconnecting.
+        """
+        self._note_taken = note_taken
         self.starts_again = False
         self.is_mixed = False
         self._connection = connection
@@ -264,6 +275,7 @@ class RemoteFile:
                 self._taken += len(block)
                 self._tail = (self._tail + block[-_SEAM:])[-_SEAM:]
             if taken:
+                self._note_taken(sum(map(len, taken)))
                 self._connection.reset_attempts()
             return taken
         return []

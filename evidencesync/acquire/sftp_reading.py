@@ -80,6 +80,7 @@ class SftpReading:
         self._untold = 0
         self._walk = SftpWalk(server, root, rules, self._note_changed)
         self._hashing = ThreadPoolExecutor(1, "sha256")
+        self._read_bytes = 0
 
     def run(self) -> None:
         """Reads and emits everything except the manifest's header.
@@ -97,6 +98,11 @@ class SftpReading:
             self._emit(SourceRead(), 0)
         finally:
             self._hashing.shutdown(wait=True)
+
+    def _count_read(self, size: int) -> None:
+        """Counts what has come, for a display."""
+        self._read_bytes += size
+        self._progress.read_bytes, self._progress.link_bytes = self._read_bytes, self._server.wire_received
 
     # Folders.
 
@@ -124,12 +130,15 @@ class SftpReading:
             self._pages.add(path, self._entry(path, status, flags=flags), None)
             return
         self._progress.path, self.tally.has_begun = path, True
+        before = self._read_bytes
         try:
             if status.kind == "file":
                 self._take_file(path, status, None if folder is None else folder.asked.pop(folder.left[0][0], None))
             else:
                 self._add_link(path, status)
         except SourceReadError as error:
+            self._count_read(before - self._read_bytes)
+            self._progress.missed_bytes += status.size or 0 if status.kind == "file" else 0
             flag: Flag = "vanished" if error.vanished else "unreadable"
             self._pages.add(path, self._entry(path, status, flags=[flag]), None)
         self._progress.files += status.kind == "file"
@@ -151,6 +160,7 @@ class SftpReading:
         if small is None:
             self._take_large(path, status)
             return
+        self._count_read(len(small.data))
         self._rate_limit.wait(len(small.data))
         digests = blake3_of(small.data).hex(), sha256_of(small.data).hex()
         flags: list[Flag] = ["changed-while-read"] if small.changed else []
@@ -158,7 +168,8 @@ class SftpReading:
 
     def _take_large(self, path: bytes, status: SftpStatus, left: int = RETRIES_CHANGED) -> None:
         """Reads a larger file. `left`: how often it may still be read again from its start."""
-        far = RemoteFile(self._server, self._root.remote(path), may_start_again=left > 0)
+        before = self._read_bytes
+        far = RemoteFile(self._server, self._root.remote(path), may_start_again=left > 0, note_taken=self._count_read)
         if left < RETRIES_CHANGED and status.differs(far.opened):  # the line is of what is read now
             self.tally.read_again += 1
             status = dataclasses.replace(far.opened, kind=status.kind)
@@ -167,6 +178,7 @@ class SftpReading:
         finally:
             far.close()
         if content is None:
+            self._count_read(before - self._read_bytes)
             self._take_large(path, status, left - 1)
             return
         size, digests, beginning, now = content

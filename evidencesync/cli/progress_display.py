@@ -169,7 +169,7 @@ class PushView:
         rates = describe_rate(rate) if link is None else [f"link {text}" for text in describe_rate(link)]
         reads_holes, finds_known, left = (
             self._reads_holes(now),
-            self._known.is_so(now, progress.known_bytes),
+            self._known.is_so(now, progress.spared_bytes),
             self._seconds_left(now, done, total),
         )
         if reads_holes:
@@ -197,7 +197,7 @@ class PushView:
     def _seconds_left(self, now: float, done: int, total: int | None) -> float | None:
         """How long the rest takes, by what was sent alone: what the vault had comes in a moment."""
         progress = self.progress
-        seconds = self._work.seconds_left(now, (done - progress.known_bytes, progress.hole_bytes), self._left(done, total))
+        seconds = self._work.seconds_left(now, (done - progress.spared_bytes, progress.hole_bytes), self._left(done, total))
         return seconds if total and (progress.total_hole_bytes is not None or not self._reads_holes(now)) else None
 
     def _reads_holes(self, now: float) -> bool:

@@ -1,12 +1,13 @@
 """The terminal, shared by our progress display, the user's ssh and our own questions for a passphrase.
 
-While ssh may ask for something, nothing is drawn, and no other question is asked.
+While ssh may ask for something, one word stands there that its question overwrites, and no other question is asked.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from evidencesync.ssh.options import TerminalUser
 
+_CONNECTING: Final = "connecting\r"  # shorter than any question of ssh's
+_ERASE: Final = "\r\x1b[K"
 _LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
 
 
@@ -46,6 +49,7 @@ class Terminal:
             self._lent += 1
             if self._display is not None:
                 self._display.stop()
+                _write(_CONNECTING)
 
     def take_back(self) -> None:
         """Takes the terminal back from ssh. Call it once for each `lend`."""
@@ -55,6 +59,7 @@ class Terminal:
                 _restore(self._modes)
             self._free.notify_all()
             if self._display is not None and not self._lent:
+                _write(_ERASE)
                 self._display.start()
 
     def wait_until_free(self) -> None:
@@ -68,7 +73,9 @@ class Terminal:
         """Shows a display for the length of a `with`, except while ssh has the terminal."""
         with self._lock:
             self._display = display
-            if not self._lent:
+            if self._lent:
+                _write(_CONNECTING)
+            else:
                 display.start()
         try:
             yield
@@ -76,6 +83,8 @@ class Terminal:
             with self._lock:
                 self._display = None
                 display.stop()
+                if self._lent:
+                    _write(_ERASE)
 
 
 class Notes(Protocol):
@@ -115,6 +124,13 @@ def has_terminal() -> bool:
             return True
     except OSError:
         return False
+
+
+def _write(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # a terminal that has gone: whatever is to be known is said elsewhere
+        if sys.stderr.isatty():
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 def _modes() -> list[Any] | None:

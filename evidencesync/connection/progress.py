@@ -44,6 +44,8 @@ class Progress(msgspec.Struct):
     """Bytes of content that the vault says it has received on the present link, stored or about to be."""
     pulled_bytes: int = 0
     """Bytes of content that have come from the source of a pull, also those that the vault has not received yet."""
+    read_bytes: int | None = None
+    """Bytes that have come from a source without an agent, where all of it travels; None where not all does."""
     link_bytes: int | None = None
     """Bytes that have arrived over the network in the direction of the vault; None where there is none, or nobody says so."""
     total_files: int | None = None
@@ -70,14 +72,26 @@ class Progress(msgspec.Struct):
 
     @property
     def arrived_bytes(self) -> int:
-        """Bytes of the source that the vault has, stored or about to be. They are more where a lost link had brought others."""
+        """Bytes of the source that the vault has, stored or about to be. They are more where a lost link had brought others.
+
+        Where all travels, what has come: the vault, which takes it in large parts, is on this machine.
+        """
+        if self.read_bytes is not None:
+            return self.read_bytes
         return self.stored_bytes + max(self.received_bytes - self.sent_bytes, self.pulled_bytes - self.sent_bytes, 0)
+
+    @property
+    def spared_bytes(self) -> int:
+        """Of `arrived_bytes`, those that did not have to travel: they come in a moment."""
+        return 0 if self.read_bytes is not None else self.known_bytes
 
     def to_arrive(self, total_bytes: int) -> int:
         """Returns how many of all bytes will have to arrive, as far as it is known: neither holes nor zeros that were read.
 
         The count and the reading walk a source each by itself: what has gone in between may have been missed, and never counted.
         """
+        if self.read_bytes is not None:
+            return max(total_bytes - self.missed_bytes, self.read_bytes)
         return max(total_bytes - self.missed_bytes - max(self.zero_bytes - self.hole_bytes, 0), self.arrived_bytes)
 
     def lose_link(self) -> None:
@@ -91,3 +105,4 @@ class Progress(msgspec.Struct):
         self.files = self.hole_bytes = self.bad_bytes = self.missed_bytes = 0
         self.stored_bytes = self.known_bytes = self.sent_bytes = self.zero_bytes = 0
         self.received_bytes = self.pulled_bytes = 0
+        self.read_bytes = None

@@ -9,10 +9,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.agentless import pull_agentless
+from evidencesync.acquire.connect import connect_for_pull
 from evidencesync.acquire.request import PushOutcome
 from evidencesync.acquire.sftp_connection import SftpConnection
 from evidencesync.connection.progress import Progress
@@ -88,6 +91,17 @@ def test_a_link_that_is_cut_again_and_again_finishes_and_nothing_is_read_twice(s
     assert {path for path, entry in bench.entries(1).items() if entry.type == "file"} == contents.keys()
     for name, content in contents.items():
         assert (bench.acquisition(1) / "data" / os.fsdecode(name)).read_bytes() == content
+
+
+def test_what_has_come_is_shown_and_counted_once(sshd: Sshd, bench: Bench) -> None:
+    """Also of what the vault has already: all of it travels."""
+    contents, progress = fill(bench.source), Progress()
+    pull(sshd, bench, bench.source)
+    request = bench.request(source=os.fsencode(bench.source), vault=b"")
+    pull_agentless(connecting(sshd, sshd.port)(), partial(connect_for_pull, str(bench.vault.layout.root)), request, progress)
+    assert progress.arrived_bytes == progress.read_bytes == sum(map(len, contents.values()))
+    assert progress.link_bytes is not None
+    assert progress.link_bytes > progress.arrived_bytes
 
 
 def test_a_link_that_stays_silent_is_lost_as_well(sshd: Sshd, bench: Bench) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import threading
 
 import pytest
@@ -24,6 +26,40 @@ def test_nobody_is_asked_while_ssh_may_ask(monkeypatch: pytest.MonkeyPatch) -> N
     terminal.take_back()
     asking.join(PATIENCE_SECONDS)
     assert asked == ["/k/ana"]
+
+
+class _Display:
+    """A display that writes what it does."""
+
+    def __init__(self, stream: io.StringIO) -> None:
+        self._stream = stream
+
+    def start(self) -> None:
+        self._stream.write("[start]")
+
+    def stop(self) -> None:
+        self._stream.write("[stop]")
+
+
+@pytest.mark.parametrize("is_lent_before", [False, True])
+def test_while_ssh_may_ask_the_terminal_is_not_empty(monkeypatch: pytest.MonkeyPatch, *, is_lent_before: bool) -> None:
+    """It logs in for seconds over a far line. Its question, if it has one, overwrites the word."""
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", stream)
+    terminal = Terminal()
+    if is_lent_before:
+        terminal.lend()
+    with terminal.drawn_on(_Display(stream)):
+        if not is_lent_before:
+            terminal.lend()
+        assert stream.getvalue().endswith("connecting\r")
+        terminal.take_back()
+        assert stream.getvalue().endswith("connecting\r\r\x1b[K[start]")
+    with contextlib.suppress(ValueError), terminal.drawn_on(_Display(stream)):
+        terminal.lend()
+        raise ValueError
+    assert stream.getvalue().endswith("connecting\r[stop]\r\x1b[K")
 
 
 def test_the_question_is_safe_and_no_answer_ends_the_run() -> None:

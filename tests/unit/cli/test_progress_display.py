@@ -302,6 +302,20 @@ def test_a_total_that_will_not_be_known_is_said_to_be_unknown() -> None:
     assert PushView(progress).headline(0.0) == "arrived 5.0 MB of an unknown total"
 
 
+def test_of_a_pull_without_an_agent_all_that_has_come_counts_and_a_file_of_known_size_has_a_time_left() -> None:
+    """The vault takes segments of 4 MB, of which it has some already; all of it travels at 1 MB a second."""
+    progress = Progress(stage="reading", total_files=1, total_bytes=30_000_000, link_bytes=0, read_bytes=0)
+    view = PushView(progress)
+    said = []
+    for second in range(15):
+        progress.read_bytes = progress.link_bytes = second * 1_000_000
+        progress.stored_bytes = second // 4 * 4_000_000
+        progress.known_bytes, progress.zero_bytes = progress.stored_bytes // 2, second // 5 * 1_000_000
+        said.append(view.headline(float(second)))
+    assert said[9] == "arrived 9.0 of 30.0 MB  21 s left  link 1.0 MB/s  vault had 4.0 MB"
+    assert said[10].startswith("arrived 10.0 of 30.0 MB  20 s left")
+
+
 def test_one_file_is_no_plural() -> None:
     assert PushView(Progress(stage="reading", total_files=1)).place() == "read 0 of 1 file"
     assert (
