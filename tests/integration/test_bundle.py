@@ -238,6 +238,43 @@ def test_a_push_writes_nothing_on_the_machine_but_where_it_was_told_to(
     assert any("receipts" in path for path in places)  # what is told is seen
 
 
+# Of the system calls that came after Linux 3.10, those that a C library, Python and a program like ours may ask for; and what
+# uname(2) says there: OpenSSL looks at it.
+_YOUNGER: Final = (
+    "renameat2,seccomp,getrandom,memfd_create,execveat,membarrier,mlock2,copy_file_range,preadv2,pwritev2,statx,rseq,pidfd_open,"
+    "pidfd_send_signal,clone3,close_range,openat2,faccessat2,epoll_pwait2,io_uring_setup"
+)
+_OLD_KERNEL: Final = b"".join(field.ljust(65, b"\0") for field in (b"Linux", b"old", b"3.10.0"))
+
+
+@as_root
+def test_it_pushes_over_ssh_where_the_kernel_knows_no_call_that_is_younger_than_3_10(
+    bundle: Path, sshd: Sshd, tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """In an IPC namespace of its own: OpenSSL keeps a byte of shared memory on such a kernel."""
+    lab = Lab.make(tmp_path)
+    lab.write("log", b"what happened")
+    reach = (
+        "-i",
+        sshd.identity,
+        "--known-hosts",
+        sshd.known_hosts,
+        "--ssh",
+        bundle / "ssh/ssh",
+        "--sign-key",
+        lab.folder / "ana",
+    )
+    words = ("push", lab.folder / "evidence", sshd.address(f"{lab.folder}/vault").display(), *ITEM, *reach)
+    inject = ("-e", f"inject={_YOUNGER}:error=ENOSYS", "-e", f"inject=uname:poke_exit=@arg1={_OLD_KERNEL.hex()}")
+    refuses = (require_program("strace"), "-f", "-o", tmp_path / "trace", "-e", f"trace={_YOUNGER},uname", *inject)
+    home = {"EVIDENCESYNC_HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
+    apart = (require_program("unshare"), "--ipc")
+    done = run(*apart, *refuses, bundle / "evidencesync", *words, "--remote-command", started_program(), **home)
+    assert done.code == 0, done.err
+    assert "(INJECTED)" in (tmp_path / "trace").read_text()
+    assert (lab.acquisition() / "data/log").read_bytes() == b"what happened"
+
+
 def test_without_a_folder_of_ones_own_a_push_is_refused_before_it_writes(bundle: Path, tmp_path: Path) -> None:
     lab = Lab.make(tmp_path)
     lab.write("log", b"what happened")
