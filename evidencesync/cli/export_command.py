@@ -121,6 +121,8 @@ def export(
             opened.vault, found, number, format_wanted, place, recipients, time.time_ns(), is_fetched=not is_here
         )
         with wanted.open_destination() as opened_place:
+            for left in opened_place.removed:
+                run.console.print_message(f"removed what an export that was killed had left: {left}")
             verifier = load() if recording.record and is_here else verifier
             append = None if verifier is None else append_to(run, opened, ssh, verifier)
             return _export(run, opened, wanted, opened_place, append, trusted)

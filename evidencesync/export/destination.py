@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import BinaryIO, Final
 from evidencesync.errors import NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import (
-    FOLDER_FLAGS,
     close_quietly,
     remove_if_there,
     storage_error,
@@ -24,11 +22,14 @@ from evidencesync.files.disk import (
     sync_file_system,
     sync_folder,
 )
+from evidencesync.files.drafts import draft_name, make_draft, make_draft_file, remove_left_drafts
 from evidencesync.files.folders import remove_tree
 from evidencesync.files.placing import place_file, place_folder, take_back
 from evidencesync.files.shortages import hint_of
 from evidencesync.outside import closed_vault, look_at, open_folder_for, require_outside, require_writable
+from evidencesync.vault.writer import kind_of_file_system
 
+_DRAFT: Final = ".evidencesync-export-"
 _OTHER: Final = "A vault holds what was acquired. Export to another place."
 _HINT: Final = "Nothing was exported. Look at the disks of the vault and of the destination ({})."
 
@@ -42,13 +43,18 @@ class Destination:
         self.name = os.path.basename(absolute) + ("" if absolute.endswith(suffix) else suffix)
         parent = os.path.dirname(absolute)
         self.path = os.path.join(parent, self.name)
-        self._draft = f".evidencesync-export-{secrets.token_hex(6)}"
+        self._draft = draft_name(_DRAFT)
+        self.removed: list[str] = []
+        """The paths of what exports that were killed had left beside it."""
         self._is_published = False
         self._parent = open_folder_for(Path(self.path))
         try:
             require_outside(self._parent, self.shown, closed_vault(vault), _OTHER)
             self._require_free()
             require_writable(self._parent, self.shown, "Export to a folder that you may write in.")
+            if kind_of_file_system(self._parent).has_real_locks:
+                left = remove_left_drafts(self._parent, _DRAFT, lambda name, _: remove_tree(self._parent, name))
+                self.removed = [safe_text(os.fsencode(os.path.join(parent, name)), 300) for name in left]
         except BaseException:
             self.close()
             raise
@@ -68,9 +74,8 @@ class Destination:
         """Yields an empty folder, which is removed with its content unless it was published."""
         with _of_the_destination(self.shown):
             with storing(f"write {self.shown}"):
-                os.mkdir(self._draft, 0o700, dir_fd=self._parent)
+                fd = make_draft(self._parent, self._draft)
             try:
-                fd = os.open(self._draft, FOLDER_FLAGS, dir_fd=self._parent)
                 try:
                     yield fd
                 finally:
@@ -84,8 +89,7 @@ class Destination:
         """Yields an empty file, which is removed unless it was published."""
         with _of_the_destination(self.shown):
             with storing(f"write {self.shown}"):
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                fd = os.open(self._draft, flags, 0o600, dir_fd=self._parent)
+                fd = make_draft_file(self._parent, self._draft)
             try:
                 with os.fdopen(fd, "wb", buffering=1 << 20) as file:
                     yield file

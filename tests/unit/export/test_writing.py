@@ -285,3 +285,18 @@ def test_holes_stay_holes(bench: Bench, tmp_path: Path) -> None:
 
 def test_the_room_knows_all_formats_of_the_command_line() -> None:
     assert [form.value for form in evidencesync.export.run.Format] == ["bagit", "hashdeep", "case-uco"]
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_what_an_export_that_was_killed_has_left_is_removed_by_the_next(tmp_path: Path, *, is_folder: bool) -> None:
+    left = tmp_path / ".evidencesync-export-0123456789abcdef"
+    if is_folder:
+        (left / "data").mkdir(parents=True)
+        (left / "data" / "half").write_bytes(b"half")
+    else:
+        left.write_bytes(b"half")
+    with destination.Destination(tmp_path / "first", tmp_path / "vault") as first:
+        assert first.removed == [str(left)]
+        in_use = first.new_folder if is_folder else first.new_file
+        with in_use(), destination.Destination(tmp_path / "second", tmp_path / "vault") as second:
+            assert second.removed == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.files.drafts import draft_name, make_draft, remove_left_drafts
+from evidencesync.files.drafts import draft_name, make_draft, make_draft_file, remove_left_drafts
 from evidencesync.files.folders import remove_tree
 
 PREFIX = ".evidencesync-restore-"
@@ -44,9 +44,18 @@ def test_what_has_another_name_stays(parent: int, tmp_path: Path, name: str) -> 
     assert os.listdir(tmp_path) == [name]
 
 
-def test_what_is_no_folder_stays(parent: int, tmp_path: Path) -> None:
+def test_a_file_is_removed_when_nobody_has_it_any_more(parent: int, tmp_path: Path) -> None:
+    name = draft_name(PREFIX)
+    fd = make_draft_file(parent, name)
+    assert removed(parent) == []
+    os.close(fd)
+    assert removed(parent) == [name]
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_neither_folder_nor_file_stays(parent: int, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    (tmp_path / f"{PREFIX}0123456789abcdef").write_bytes(b"a file")
+    os.mkfifo(tmp_path / f"{PREFIX}0123456789abcdef")
     (tmp_path / f"{PREFIX}fedcba9876543210").symlink_to("mine")
     assert removed(parent) == []
     assert len(os.listdir(tmp_path)) == 3
