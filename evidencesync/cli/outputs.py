@@ -71,6 +71,7 @@ class SignerOutput(Output, frozen=True):
 
     `may`, `cases` and `until` are what the key may do, in which cases (patterns) and until which day (UTC, included). `may` is
     null for the vault's own key, and where nobody has said it: then it may do everything, because the vault is older than roles.
+    `given_up` is the custody record by which the vault gave up an earlier key of its own, which signs nothing more; else null.
     """
 
     principals: list[str]
@@ -83,6 +84,7 @@ class SignerOutput(Output, frozen=True):
     may: list[str] | None
     cases: list[str] | None
     until: str | None
+    given_up: int | None = None
 
 
 class InitOutput(Output, frozen=True):

@@ -20,10 +20,12 @@ _NAME: Final = 24  # characters of a signer's name that has a column
 
 def signers_of(vault: Vault) -> list[SignerOutput]:
     """All signers that a vault trusts, its own key first. Raises what loading the lists raises."""
-    return [_output(known) for known in vault.trust.signers()]
+    keys = vault.keys
+    given_up = {key: change.number for key, change in zip(keys.all, keys.changes, strict=False)}
+    return [_output(known, given_up.get(known.signer.key.fingerprint)) for known in vault.trust.signers()]
 
 
-def _output(known: KnownSigner) -> SignerOutput:
+def _output(known: KnownSigner, given_up: int | None) -> SignerOutput:
     from evidencesync.cli.outputs import SignerOutput
 
     signer = known.signer
@@ -38,6 +40,7 @@ def _output(known: KnownSigner) -> SignerOutput:
         may=list(known.grant.may) if known.told else None,
         cases=list(known.grant.cases) if known.grant.cases is not None else None,
         until=known.grant.until,
+        given_up=given_up,
     )
 
 
@@ -64,4 +67,5 @@ def _validity(signer: SignerOutput) -> str | None:
 
     parts = [f"trusted from {shown(signer.valid_after)}"] if signer.valid_after is not None else []
     parts += [f"until {shown(signer.valid_before)}"] if signer.valid_before is not None else []
+    parts += [f"given up in record {signer.given_up}: it signs nothing more"] if signer.given_up is not None else []
     return "  ".join([*parts, *(["REVOKED"] if signer.revoked else [])]) or None

@@ -15,6 +15,7 @@ from evidencesync.cli.options import VaultPath, local_vault
 from evidencesync.cli.own_state import adding_to_own_chain
 from evidencesync.cli.signers import signer_text, signers_of
 from evidencesync.cli.trust_files import named_key
+from evidencesync.cli.vault_key_command import VaultKeyChoice, chosen_vault_key
 from evidencesync.errors import CommandKind, MalformedDocumentError, UsageError, hinting
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.number_format import count_text
@@ -55,6 +56,7 @@ def init(
         str,
         typer.Option(metavar="WHAT", help="What needs two people: trust.  [default: nothing]"),
     ] = "",
+    vault_key: VaultKeyChoice = None,
 ) -> ExitCode:
     """Makes a vault: a folder for evidence, with its own key and a list of trusted signers.
 
@@ -79,7 +81,8 @@ def init(
     folder = local_vault(vault)
     names = principals or itertools.repeat(None, len(keys))
     trusted = [named_key(Path(file), who) for file, who in zip(keys, names, strict=True)]
-    made = create_vault(folder, name if name is not None else folder.absolute().name, trusted, two_person=rule)
+    title = name if name is not None else folder.absolute().name
+    made = create_vault(folder, title, trusted, two_person=rule, in_agent=chosen_vault_key(vault_key))
     settings = made.settings
     with _was_made(made):
         signers = signers_of(made)

@@ -34,7 +34,7 @@ from evidencesync.protocol.data_frames import MAX_DATA, DataEncoder
 from evidencesync.protocol.verdict_messages import Checking, CheckingHoles, VerdictShown, VerifyAsk
 from evidencesync.vault.absent import SEE_LIST
 from evidencesync.vault.catalog import is_folder
-from evidencesync.vault.layout import VAULT_KEY
+from evidencesync.vault.layout import SETTINGS, VAULT_KEY
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import AuditScope, audit_vault
 from evidencesync.verify.context import UnwantedError, VerifyProgress
@@ -150,13 +150,14 @@ class _SeenHeads(NoMemory):
 def _only_one(vault: Vault, reader: Reader) -> Iterator[None]:
     """Holds the place of the one verification that a key may have run. Raises BusyError.
 
-    It is a lock on one byte of the vault's private key, which no other account can open: it holds between processes, ends with
+    It is a lock on one byte of the vault's private key, which no other account can open, or of vault.toml, to which no other can
+    write, where an ssh-agent holds the key: it holds between processes, ends with
     them, and writes nothing. Where there are no such locks, as on a read-only file system, nobody is refused.
     """
     place = int(sha256_of(reader.key.fingerprint.encode()).hex()[:14], 16)
     with contextlib.ExitStack() as stack:
         try:
-            held = os.open(vault.layout.root / VAULT_KEY, _LOCK_FLAGS)
+            held = _open_to_lock(vault)
             stack.callback(os.close, held)
             fcntl.fcntl(held, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0))
         except BlockingIOError as error:
@@ -164,3 +165,10 @@ def _only_one(vault: Vault, reader: Reader) -> Iterator[None]:
         except (AttributeError, OSError) as error:
             _LOG.info("how many verifications run is not known: %s", error)
         yield
+
+
+def _open_to_lock(vault: Vault) -> int:
+    try:
+        return os.open(vault.layout.root / VAULT_KEY, _LOCK_FLAGS)
+    except FileNotFoundError:
+        return os.open(vault.layout.root / SETTINGS, _LOCK_FLAGS)

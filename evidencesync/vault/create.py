@@ -17,7 +17,9 @@ from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import SIGNATURE_FORM
 from evidencesync.custody.roles import EVERYTHING, USUAL
 from evidencesync.custody.rule_of_two import NeedsTwo
+from evidencesync.custody.sshsig import SigningKey
 from evidencesync.custody.trust_requests import two_person as demand_two
+from evidencesync.custody.vault_keys import AGENT, HELD_BY
 from evidencesync.errors import (
     EvidenceSyncError,
     InvalidNameError,
@@ -48,7 +50,7 @@ from evidencesync.home import account_name
 from evidencesync.limits import MAX_TITLE
 from evidencesync.outside import require_outside
 from evidencesync.vault.interrupted import TEMPORARY
-from evidencesync.vault.key_files import make_vault_key
+from evidencesync.vault.key_files import make_vault_key, public_key_file
 from evidencesync.vault.layout import (
     CASES,
     CUSTODY,
@@ -196,10 +198,12 @@ def create_vault(
     *,
     policy: Policy | None = None,
     two_person: tuple[NeedsTwo, ...] = (),
+    in_agent: SigningKey | None = None,
     at_ns: int | None = None,
 ) -> Vault:
     """Makes a vault in a folder that is empty or missing, with a key of its own, and opens it.
 
+    Its key is made now, or is `in_agent` one that an ssh-agent holds.
     `trusted` are the examiners' keys and principals. Where something needs two people (`two_person`), they may administer, too.
     vault.toml is put in place last, and whole: without it, a folder is no vault. After a failure nothing is left: the next
     attempt begins in an empty folder. Where leftovers cannot be removed, the error names them. Raises UsageError for a folder
@@ -209,7 +213,7 @@ def create_vault(
     now = time.time_ns() if at_ns is None else at_ns
     _require_usable(name)
     with _hinting_whose_folder_it_is(path):
-        furnish = partial(_furnish, name=name, trusted=trusted, policy=policy or Policy(), now=now)
+        furnish = partial(_furnish, name=name, trusted=trusted, policy=policy or Policy(), in_agent=in_agent, now=now)
         return _create(path, furnish, partial(_demand_two, rule=two_person, keys=[key for key, _ in trusted], now=now))
 
 
@@ -276,11 +280,20 @@ def _require_usable(name: str) -> None:
         ) from error
 
 
-def _furnish(layout: VaultLayout, name: str, trusted: Sequence[tuple[PublicKey, str]], policy: Policy, now: int) -> None:
+def _furnish(
+    layout: VaultLayout,
+    name: str,
+    trusted: Sequence[tuple[PublicKey, str]],
+    policy: Policy,
+    in_agent: SigningKey | None,
+    now: int,
+) -> None:
     with opened_folder(layout.root) as root:
         store_new_file(root, _SETTINGS_DRAFT, b"", mode=_PRIVATE_FILE)  # first: what lies beside it was begun, and never a vault
         file_system = probe_file_system(root)
-        signer = make_vault_key(root, f"vault {name}")
+        signer = in_agent or make_vault_key(root, f"vault {name}")
+        if in_agent is not None:
+            store_new_file(root, VAULT_KEY_PUBLIC, public_key_file(in_agent.public_key, f"vault {name}"), mode=_MODE)
         settings = VaultSettings(
             format=VAULT_FORMAT,
             id=secrets.token_hex(16),
@@ -299,6 +312,7 @@ def _furnish(layout: VaultLayout, name: str, trusted: Sequence[tuple[PublicKey, 
         make_folder(INDEX, root, mode=_PRIVATE_FOLDER)
         ledger = Ledger(layout.custody)
         details = {"tool": "evidencesync", "version": __version__, **SIGNATURE_FORM} | files.digests() | USUAL.details()
+        details |= {} if in_agent is None else {HELD_BY: AGENT}
         ledger.append(*sign_record(vault_record(settings, ledger, "made", details, now), signer))
         _fill(root, _SETTINGS_DRAFT, encode_settings(settings))
         # No other vault.toml is here: of two processes in one folder, the later one has met the other's files by now.

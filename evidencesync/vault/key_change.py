@@ -15,21 +15,28 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import Final
 
 import msgspec
 
 from evidencesync.custody.principals import VAULT_PRINCIPAL
 from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.custody.trust import signer_line
-from evidencesync.custody.vault_keys import KEY_CHANGED, KeyChange
+from evidencesync.custody.vault_keys import AGENT, HELD_BY, KEY_CHANGED, KeyChange
 from evidencesync.errors import EvidenceSyncError, UsageError
+from evidencesync.evidence.digest import sha512_of
 from evidencesync.vault.catalog import case_folders, readable_names
 from evidencesync.vault.heads import record_heads
-from evidencesync.vault.key_files import new_key_files
+from evidencesync.vault.key_files import new_key_files, public_key_file
+from evidencesync.vault.layout import VAULT_KEY_PUBLIC
 from evidencesync.vault.publish import complete_while_none_publishes
 from evidencesync.vault.trust_lists import VAULT_NAMESPACES, TrustFiles
 from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import nothing_is_published
+
+_TRIAL: Final = "trial@evidencesync"
+"""The namespace of a signature that nobody accepts."""
 
 
 class ChangedKey(msgspec.Struct, frozen=True):
@@ -43,16 +50,16 @@ class _ChangedMeanwhileError(EvidenceSyncError):
     """Somebody else has changed the key, or completed a change that was begun: this one is not needed any more."""
 
 
-def change_key(vault: Vault, old: str, *, at_ns: int | None = None) -> ChangedKey:
+def change_key(vault: Vault, old: str, in_agent: SigningKey | None = None, *, at_ns: int | None = None) -> ChangedKey:
     """Makes a new key the vault's, in the place of the key `old`. Run again after an interruption, it completes the change.
 
+    The key is one that is made now, or `in_agent` one that an ssh-agent holds, which is tried first.
     Where the key is not `old` any more, another run has changed it: then that counts, and the key is not changed twice.
     Raises LockedError, TrustChangedError, SigningKeyError, ChainError, StorageError, NoSpaceError, OtherWriterError.
     """
-    if vault.trust.complete():
-        return ChangedKey(vault.keys.changes[-1], completed=True)
-    signer, files = new_key_files(f"vault {vault.settings.name}")
-    new = signer.public_key
+    if vault.trust.complete() or (in_agent is not None and in_agent.public_key.fingerprint == old):
+        return _completed(vault, in_agent)
+    new, files = _new_key(vault, in_agent)
     now = time.time_ns() if at_ns is None else at_ns
 
     def edit(lists: TrustFiles) -> TrustFiles:
@@ -60,7 +67,7 @@ def change_key(vault: Vault, old: str, *, at_ns: int | None = None) -> ChangedKe
             raise _ChangedMeanwhileError("the vault's key has been changed meanwhile")
         return _with_vault_key(lists, new)
 
-    details = {"key": new.fingerprint, "public_key": new.line()}
+    details = {"key": new.fingerprint, "public_key": new.line()} | ({} if in_agent is None else {HELD_BY: AGENT})
     with nothing_is_published(vault.layout):  # 1
         _complete_publishes(vault)  # 2
         if vault.keys.current == old:
@@ -69,8 +76,32 @@ def change_key(vault: Vault, old: str, *, at_ns: int | None = None) -> ChangedKe
             number = vault.trust.record_change(KEY_CHANGED, edit, details, now, files)  # 4 to 6
         except _ChangedMeanwhileError:
             vault.trust.complete()
-            return ChangedKey(vault.keys.changes[-1], completed=True)
+            return _completed(vault, in_agent)
     return ChangedKey(KeyChange(number, new.fingerprint), completed=False)
+
+
+def _completed(vault: Vault, in_agent: SigningKey | None) -> ChangedKey:
+    """Returns the change that an earlier run has begun. Raises UsageError where it is to another key than the wanted one."""
+    keys = vault.keys
+    if not keys.changes:
+        raise UsageError(f"{keys.current} is the vault's key already", hint="See: evidencesync trust list VAULT")
+    if in_agent is not None and in_agent.public_key.fingerprint != keys.current:
+        raise UsageError(
+            f"another run has made {keys.current} the vault's key, which is complete now",
+            hint="To change it once more, run the same command again.",
+        )
+    return ChangedKey(keys.changes[-1], completed=True)
+
+
+def _new_key(vault: Vault, in_agent: SigningKey | None) -> tuple[PublicKey, dict[str, bytes]]:
+    """Returns the new key, and its files by name. Raises SigningKeyError for one in an agent that does not sign."""
+    comment = f"vault {vault.settings.name}"
+    if in_agent is None:
+        signer, files = new_key_files(comment)
+        return signer.public_key, files
+    key = in_agent.public_key
+    sign_document(in_agent, _TRIAL, sha512_of(key.blob))  # before the old key gives up its place
+    return key, {VAULT_KEY_PUBLIC: public_key_file(key, comment)}
 
 
 def _with_vault_key(files: TrustFiles, key: PublicKey) -> TrustFiles:

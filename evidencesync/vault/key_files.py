@@ -1,4 +1,4 @@
-"""The files of the vault's own key: the private one, readable by its owner only, and the public one.
+"""The files of the vault's own key: the private one, readable by its owner only, and the public one. An ssh-agent may hold it.
 
 The vault's own chain says which key is the vault's. While it changes, the new key's files are drafts, and take their places after
 the record of the change: so each is found by what it is, in its place or beside it.
@@ -22,9 +22,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.sshsig import SigningKey
+from evidencesync.custody.vault_keys import VaultKeys
 from evidencesync.custody.wire import write_string
 from evidencesync.errors import MissingOrExtraError, SignatureError, SigningKeyError
-from evidencesync.files.disk import NO_MODES, load_file, load_own_file, store_new_file, storing
+from evidencesync.files.disk import NO_MODES, load_file, load_own_file, remove_if_there, store_new_file, storing, sync_folder
 from evidencesync.files.folders import names_in
 from evidencesync.limits import MAX_PUBLIC_KEY
 from evidencesync.vault.interrupted import is_draft
@@ -34,6 +36,10 @@ KEY_FILE_MODES: Final = {VAULT_KEY: 0o600, VAULT_KEY_PUBLIC: 0o644}
 _FOREIGN_BITS: Final = 0o077
 _ALGORITHM: Final = b"ssh-ed25519"
 _FROM_BACKUP: Final = "Restore vault_key from a backup."
+_TO_AGENT: Final = (
+    "On the vault's machine: load it into an ssh-agent (ssh-add), and set SSH_AUTH_SOCK for the account and the command that "
+    "runs evidencesync there."
+)
 
 
 class VaultSigner:
@@ -91,6 +97,40 @@ def require_unexposed(vault_fd: int, name: str) -> None:
 def _mode(vault_fd: int, name: str) -> int:
     with storing("look at the vault's key"):
         return stat.S_IMODE(os.stat(name, dir_fd=vault_fd, follow_symlinks=False).st_mode)
+
+
+def require_usable(key: PublicKey) -> None:
+    """Raises SigningKeyError for a key in an agent that is none for a vault: one that has to be touched for each signature."""
+    if key.algorithm.startswith("sk-"):
+        raise SigningKeyError(
+            f"{key.fingerprint} is a key that has to be touched for each signature, and a vault signs while nobody is there",
+            hint="Use another key: Ed25519, ECDSA or RSA. A token that asks for no touch may hold it (PKCS#11).",
+        )
+
+
+def load_agent_key(vault_fd: int, fingerprint: str) -> SigningKey:
+    """Returns the vault's key in an ssh-agent, which vault_key.pub names. Raises SigningKeyError where it is not there now."""
+    public = stated_key_files(vault_fd, fingerprint).get(VAULT_KEY_PUBLIC)
+    if public is None:
+        text = f"{VAULT_KEY_PUBLIC} is missing, or names another key than the vault's, {fingerprint}, which an ssh-agent holds"
+        raise SigningKeyError(text, hint=f"Restore {VAULT_KEY_PUBLIC} from a backup.")
+    from evidencesync.ssh_agent import choose_from_agent  # most vaults have their key in a file
+
+    try:
+        return choose_from_agent(PublicKey.from_line(public.strip()))
+    except SigningKeyError as error:
+        raise SigningKeyError(f"the vault's own key is to be in an ssh-agent: {error.message}", hint=_TO_AGENT) from error
+
+
+def remove_old_key(vault_fd: int, keys: VaultKeys) -> bool:
+    """Removes an earlier private key from the place of the current one, which an agent holds; returns whether it was there."""
+    data = load_own_file(vault_fd, VAULT_KEY, MAX_PUBLIC_KEY)
+    if data is None or fingerprint_in(VAULT_KEY, data) not in keys.all[:-1]:
+        return False
+    with storing("remove the old key of the vault"):
+        remove_if_there(vault_fd, VAULT_KEY)
+    sync_folder(vault_fd, "the vault's folder")
+    return True
 
 
 def load_vault_key(vault_fd: int, fingerprint: str) -> VaultSigner:

@@ -10,7 +10,7 @@ from typing import Final
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.sshsig import verify_signature
-from evidencesync.custody.vault_keys import KEY_CHANGED, VaultKeys
+from evidencesync.custody.vault_keys import AGENT, HELD_BY, KEY_CHANGED, VaultKeys
 from evidencesync.errors import ChainError, UntrustedSignerError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.vault.ledger import Ledger, StoredRecord
@@ -33,6 +33,11 @@ class OwnKeys:
             if file.kind == KEY_CHANGED and file.sequence > last:
                 self._keys = self._changed(self._ledger.load(file))
         return self._keys
+
+    def is_in_agent(self) -> bool:
+        """Whether the record that names the current key says that an ssh-agent holds it. Raises as `read` does."""
+        naming = [file for file in self._ledger.files() if file.kind in ("made", KEY_CHANGED)]
+        return bool(naming) and self._ledger.load(naming[-1]).record.details.get(HELD_BY) == AGENT
 
     def changes(self) -> list[tuple[bytes, bytes]]:
         """Returns the records of all changes, and their signatures, which prove the current key to who knows an earlier one."""

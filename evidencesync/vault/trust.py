@@ -52,7 +52,7 @@ from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.vault.edited_settings import name_two_person
-from evidencesync.vault.key_files import are_key_files_in_place, stated_key_files
+from evidencesync.vault.key_files import are_key_files_in_place, remove_old_key, stated_key_files
 from evidencesync.vault.layout import ROLES, VaultLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, recorded, sign_record
 from evidencesync.vault.own_keys import OwnKeys
@@ -289,7 +289,7 @@ class TrustStore:
             files = self._stated_files(root)
             was_left = not are_key_files_in_place(root, files)
             complete_change(root, files)
-            return was_left
+            return self._remove_old_key(root) or was_left
 
     def left_drafts(self) -> list[str]:
         """Lists drafts as `trust_drafts.left_drafts` does; none where the lists are not what was recorded."""
@@ -376,7 +376,13 @@ class TrustStore:
                 raise
             with recorded(added.sequence):
                 move_drafts(root, drafts)
+                self._remove_old_key(root)
         return added.sequence
+
+    def _remove_old_key(self, root_fd: int) -> bool:
+        """Removes the private key before the current one where an agent holds that: no file takes its place."""
+        keys = self._own_keys.read()
+        return bool(keys.changes) and self._own_keys.is_in_agent() and remove_old_key(root_fd, keys)
 
     def _stated_files(self, root_fd: int) -> dict[str, bytes]:
         """Returns the lists as the last record states them, and the files of the key that is the vault's."""

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.record import decode_record, demands_low_s
-from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.sshsig import SigningKey, verify_signature
 from evidencesync.custody.trust import TrustLists
 from evidencesync.custody.vault_keys import VaultKeys
 from evidencesync.errors import (
@@ -40,7 +40,7 @@ from evidencesync.vault.absent import SEE_LIST, require_item_folders
 from evidencesync.vault.catalog import case_folders, make_item_folders, require_no_link, stored_names
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.item import VaultItem
-from evidencesync.vault.key_files import VaultSigner, load_vault_key
+from evidencesync.vault.key_files import load_agent_key, load_vault_key
 from evidencesync.vault.layout import CASES, SETTINGS, SIGNATURE_SUFFIX, VaultLayout, record_file
 from evidencesync.vault.ledger import Ledger, RecordFile
 from evidencesync.vault.own_keys import OwnKeys
@@ -127,7 +127,7 @@ class Vault:
         self.ledger = Ledger(layout.custody, lambda new: is_signed_by_vault(new, settings.id, self.keys.at(new.record.sequence)))
         self._own_keys = OwnKeys(self.ledger, settings.id, settings.key)
         self.trust = TrustStore(layout, settings, self.ledger, self._own_keys, lambda: self.signer)
-        self._signer: VaultSigner | None = None
+        self._signer: SigningKey | None = None
         self._low_s: bool | None = None
 
     @classmethod
@@ -180,12 +180,13 @@ class Vault:
         return self._own_keys.changes()
 
     @property
-    def signer(self) -> VaultSigner:
-        """The vault's own key, as it is now. Raises SigningKeyError, and as `keys` does."""
+    def signer(self) -> SigningKey:
+        """The vault's own key, as it is now: in its file, or in an ssh-agent. Raises SigningKeyError, and as `keys` does."""
         current = self.keys.current
         if self._signer is None or self._signer.public_key.fingerprint != current:
+            in_agent = self._own_keys.is_in_agent()
             with opened_folder(self.layout.root) as root:
-                self._signer = load_vault_key(root, current)
+                self._signer = load_agent_key(root, current) if in_agent else load_vault_key(root, current)
         return self._signer
 
     @property

@@ -31,7 +31,8 @@ from evidencesync.errors import SignatureError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.exit_codes import ExitCode
 from evidencesync.protocol.messages import Published
-from evidencesync.ssh.keys import AgentSigner, KeySigner
+from evidencesync.ssh.keys import KeySigner
+from evidencesync.ssh_agent import AgentSigner
 from evidencesync.vault import create
 from tests.integration.conftest import Agent
 from tests.support.bench_of_evidence import Bench, make_bench

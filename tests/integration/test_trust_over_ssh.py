@@ -67,6 +67,38 @@ def test_an_administrator_changes_trust_from_afar_as_it_is_changed_there(far: Fa
     assert far.lab.run("verify", "vault").code == 0
 
 
+def test_everything_of_a_far_vault_goes_on_after_its_key_was_changed_and_again(far: FarLab) -> None:
+    """Who knows the vault by an earlier key is led over: by a push, by trust, and by every command that reads."""
+    lab, address, item = far.lab, far.address, ("--case", "2024-017", "--item", "LAPTOP-1")
+    far.may("acquire,custody,read,verify,admin")
+    lab.write("notes.txt", b"hello")
+    reader = far.options
+    assert lab.run("push", "evidence", address, *item, *reader).code == 0
+    for number in (1, 2):
+        rotated = lab.run("trust", "rotate-vault-key", "vault", "--yes", "--json")
+        assert rotated.code == 0, rotated.err
+        assert schema_errors(rotated.document, "trust-output") == []
+        assert [one["action"] for one in rotated.document["changes"]] == ["vault-key-changed"]
+        assert [one["given_up"] is None for one in rotated.document["signers"]].count(False) == number
+        lab.write("notes.txt", b"hello" * number)
+        for words in (
+            ("verify", address),
+            ("verify", address, "--fetch"),
+            ("trust", "change", address, "ana@lab", "--may", "acquire,custody,read,verify,admin"),
+            ("push", "evidence", address, *item),
+            ("list", address),
+            ("custody", "note", address, *item, "--text", f"after change {number}"),
+            ("restore", address, f"copy-{number}", *item),
+            ("report", address, "--case", "2024-017", "-o", f"report-{number}.html"),
+            ("export", address, f"bag-{number}", *item, "--format", "bagit"),
+        ):
+            done = lab.run(*words, *reader)
+            assert done.code == 0, (words, done.err)
+    for here in (("verify", "vault"), ("receipts", "check"), ("receipts", "check", "--vault", "vault"), ("list", "vault")):
+        done = lab.run(*here)
+        assert done.code == 0, (here, done.err)
+
+
 def test_what_is_refused_there_is_refused_from_afar(far: FarLab) -> None:
     far.may("admin")
     far.lab.make_key("eve")

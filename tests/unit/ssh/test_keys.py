@@ -18,7 +18,8 @@ from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import sign_document, verify_signature
 from evidencesync.custody.wire import write_string, write_uint32
 from evidencesync.errors import ExposedKeyError, PassphraseError, SigningKeyError
-from evidencesync.ssh.keys import AgentSigner, KeySigner, agent_keys, load_signer
+from evidencesync.ssh.keys import KeySigner, load_signer
+from evidencesync.ssh_agent import AgentSigner, agent_keys
 from tests.support.patience import PATIENCE_SECONDS
 
 NAMESPACE = "manifest@evidencesync"
