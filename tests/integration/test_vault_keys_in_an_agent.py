@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -15,12 +16,13 @@ from evidencesync.errors import SigningKeyError, UsageError
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.ssh_agent import AgentSigner
 from evidencesync.vault.create import create_vault
-from evidencesync.vault.key_change import change_key
+from evidencesync.vault.key_change import ChangedKey, change_key
 from evidencesync.vault.key_files import require_usable
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
 from tests.integration.conftest import Agent
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.unit.vault.test_key_changes import killed_before
 
 KINDS = {"ed25519": ("ed25519", "256"), "ecdsa": ("ecdsa", "384"), "rsa": ("rsa", "3072")}
 MakeKey = Callable[..., AgentSigner]
@@ -131,6 +133,33 @@ def test_a_private_key_that_an_interruption_left_is_removed_by_the_same_command(
     (bench.vault.layout.root / "vault_key").chmod(0o600)
     assert change_key(bench.vault, bench.vault.keys.current, key).completed
     assert not (bench.vault.layout.root / "vault_key").exists()
+
+
+@pytest.mark.slow
+def test_a_change_into_an_agent_that_is_killed_anywhere_is_completed_by_the_same_command(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, held: MakeKey
+) -> None:
+    bench, key = make_bench(tmp_path_factory.mktemp("bench")), held()
+    (bench.source / "file").write_bytes(b"evidence")
+    bench.push()
+    old, copy, step = bench.vault.keys.current, tmp_path / "copy", 0
+
+    def change(path: Path) -> ChangedKey:
+        vault = Vault.open(path)
+        return change_key(vault, vault.keys.current, key)
+
+    while True:
+        shutil.copytree(bench.vault.layout.root, copy, symlinks=True)
+        was_killed = killed_before(step, copy, change)
+        assert passes(Vault.open(copy)), step
+        change(copy)
+        assert Vault.open(copy).keys.all == (old, key.public_key.fingerprint)
+        assert not (copy / "vault_key").exists()
+        assert passes(Vault.open(copy)), step
+        if not was_killed:
+            break
+        shutil.rmtree(copy)
+        step += 1
 
 
 def test_a_key_that_asks_for_a_touch_is_no_vaults() -> None:

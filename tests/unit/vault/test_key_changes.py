@@ -41,7 +41,7 @@ def change_as_command(path: Path) -> ChangedKey:
     return change_key(vault, vault.keys.current)
 
 
-def killed_before(step: int, path: Path) -> bool:
+def killed_before(step: int, path: Path, change: Callable[[Path], object] = change_as_command) -> bool:
     """Changes the key in a process that is killed before it changes the disk for this time; False where it came to its end."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -63,7 +63,7 @@ def killed_before(step: int, path: Path) -> bool:
         try:
             for name in CHANGES:
                 setattr(os, name, counted(getattr(os, name), name))
-            change_as_command(path)
+            change(path)
             write(writer, b"done")
         except BaseException:  # noqa: BLE001 - the parent is told
             write(writer, traceback.format_exc().encode())
@@ -77,6 +77,7 @@ def killed_before(step: int, path: Path) -> bool:
     return not text
 
 
+@pytest.mark.slow
 def test_a_change_that_is_killed_anywhere_is_never_called_tampered_and_the_same_command_completes_it(
     acquirer: Acquirer, tmp_path: Path
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_change_that_cannot_be_recorded_leaves_the_old_key_and_no_new_one(
     assert len(vault.keys.all) == 1
 
 
+@pytest.mark.slow
 def test_the_files_of_a_change_that_never_was_are_left_over_and_those_of_a_recorded_one_are_not(acquirer: Acquirer) -> None:
     acquirer.acquire({b"a": b"evidence"})
     vault, step = acquirer.vault, 0
