@@ -10,7 +10,7 @@ from evidencesync.custody.publickey import PublicKey
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Bullets, Column, Commands, Fact, Facts, FileTable, Paragraph, Section, Table
-from evidencesync.report.document import Acquisition, Report
+from evidencesync.report.document import Acquisition, Report, Signer, Trust
 from evidencesync.report.exhibits import technical_facts
 from evidencesync.report.verdicts import places_text
 from evidencesync.report.volumes import REPORT_NAMESPACE, Choices, Volume
@@ -24,6 +24,7 @@ _STEPS: Final = (
     '(cd "$A" && sha256sum acquired.json manifest.jsonl manifest.jsonl.sig SHA256SUMS BLAKE3SUMS chunks.bin)',
 )
 
+_SINCE: Final = {"made": "from the vault's making on,"}
 _REPORT_STEP: Final = f'ssh-keygen -Y verify -f my_signers -r revoked -I "$SIGNER" -n {REPORT_NAMESPACE} -s "$R.sig" < "$R"'
 
 _SIGNS: Final = {
@@ -81,12 +82,52 @@ def _trust(report: Report) -> Section:
             Column("Trusted (UTC)", "text", 4),
         ]
         blocks.append(Table("Signers", columns, rows))
+        blocks += _roles(trust)
     blocks.append(
         Facts(
             [Fact("Key of the vault", report.vault.key, exact=True), Fact("Id of the vault", report.vault.vault_id, exact=True)]
         )
     )
     return Section("Signers and trust", 2, "trust", blocks)
+
+
+def _roles(trust: Trust) -> Iterator[AnyBlock]:
+    """What each key may do, in which cases and until when, and since when: the vault's own rule."""
+    if trust.roles_problem is not None:
+        yield Paragraph(f"What the keys may do, and since when, cannot be told: {trust.roles_problem}.", "warning")
+        return
+    yield Paragraph(texts.ROLES)
+    columns = [
+        Column("Name", "text", 3),
+        Column("Key", "exact", 5),
+        Column("May", "text", 3),
+        Column("In cases", "text", 3),
+        Column("Until", "text", 2),
+        Column("Since (UTC)", "text", 5),
+    ]
+    rows = [
+        [
+            ", ".join(signer.principals),
+            signer.key,
+            _may(signer),
+            "every case" if signer.cases is None else ", ".join(signer.cases),
+            signer.until or "no end",
+            _since(signer),
+        ]
+        for signer in trust.signers
+    ]
+    yield Table("Who may do what", columns, rows)
+
+
+def _may(signer: Signer) -> str:
+    if VAULT_PRINCIPAL in signer.principals:
+        return "sign receipts, and the vault's own records"
+    return "everything: nobody has said otherwise" if signer.may is None else ", ".join(signer.may)
+
+
+def _since(signer: Signer) -> str:
+    changes = [f"{_SINCE.get(one.action, one.action)} {one.at[:10]} {one.at[11:19]}" for one in signer.changes]
+    return "; ".join(changes) or "no record tells of it"
 
 
 def _validity(after: str | None, before: str | None, *, revoked: bool) -> str:

@@ -18,6 +18,7 @@ from evidencesync.verify.findings import ByVault, Checked, Finding, Head
 State = Literal["pass", "fail", "incomplete", "not-verified"]
 SignatureState = Literal["good", "refused", "not-checked"]
 DifferenceKind = Literal["added", "removed", "moved", "content", "kind", "unread"]
+TrustAction = Literal["made", "added", "changed", "retired", "revoked"]
 RangeKind = Literal["data", "changed", "zero", "unreadable"]
 
 REPORT_FORMAT: Final = "evidencesync-report/1"
@@ -222,8 +223,21 @@ class Item(Part, frozen=True):
     problem: str | None
 
 
+class TrustStep(Part, frozen=True):
+    """A record of the vault's own chain about a key. `made`: it was trusted from the vault's making on."""
+
+    record: int
+    at: UtcTime
+    action: TrustAction
+
+
 class Signer(Part, frozen=True):
-    """One key that is trusted, or was."""
+    """One key that is trusted, or was.
+
+    What it may do (`may`), in which cases (patterns; null: in every case) and until which day (UTC, included), is the vault's own
+    rule. `may` is null for the vault's own key, where it cannot be told, and where nobody
+    has said it: then all may be done.
+    """
 
     principals: list[str]
     key: str
@@ -232,14 +246,22 @@ class Signer(Part, frozen=True):
     valid_after: UtcTime | None
     valid_before: UtcTime | None
     revoked: bool
+    may: list[str] | None
+    cases: list[str] | None
+    until: str | None
+    changes: list[TrustStep]
 
 
 class Trust(Part, frozen=True):
-    """Who may sign, by the vault's own lists, or by those from outside."""
+    """Who may sign, by the vault's own lists, or by those from outside.
+
+    `roles_problem`: why it cannot be told what the keys may do, and since when.
+    """
 
     source: Literal["vault", "outside"]
     signers: list[Signer]
     problem: str | None
+    roles_problem: str | None
 
 
 class FileList(Part, frozen=True):

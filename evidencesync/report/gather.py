@@ -13,7 +13,6 @@ from evidencesync.custody.details import DetailsFold
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.statements import Statements
-from evidencesync.custody.trust import RevokedKeys, TrustedSigners
 from evidencesync.errors import EvidenceSyncError, SignatureError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
@@ -29,14 +28,13 @@ from evidencesync.report.document import (
     Item,
     Report,
     SignatureState,
-    Signer,
-    Trust,
     VaultFacts,
     WholeCopy,
 )
 from evidencesync.report.judging import Present, ReportScope, judge
 from evidencesync.report.manifests import count_differences, survey
 from evidencesync.report.maps import file_maps
+from evidencesync.report.signers import trust_of
 from evidencesync.vault.absent import choose_acquisition, nothing_of
 from evidencesync.vault.catalog import (
     acquisition_numbers,
@@ -83,7 +81,7 @@ def gather(vault: Vault, shown: ReportScope, source: VerdictSource, *, now_ns: i
     items = [item for item, _ in found]
     head = _checked_head(vault.ledger, source, None, None, ("heads",)) or _head(vault.ledger, None, None)
     facts = VaultFacts(vault.settings.id, vault.settings.name, vault.shown_key, head)
-    trust = _trust(vault, source)
+    trust = trust_of(vault, source.verdict.trust, source.trusted)
     removed = [(item.item, number) for item, numbers in found for number in numbers]
     present = Present(facts, items, removed, trust)
     report = Report(
@@ -344,40 +342,3 @@ def _findings_about(layout: ItemLayout, file: RecordFile, record: CustodyRecord,
         names.add(f"{root}/acquisitions/{record.acquisition:04}/{record.type}.json")
     names |= {name + ".sig" for name in names}
     return [finding for finding in findings if finding.severity == "error" and finding.path in names]
-
-
-# --- Trust -------------------------------------------------------------------------------------------------------------
-
-
-def _trust(vault: Vault, source: VerdictSource) -> Trust:
-    """Who may sign, by the lists on which the verdict rests."""
-    trusted, trust_source = source.trusted, source.verdict.trust
-    if trust_source == "outside" and trusted is None:
-        return Trust(
-            trust_source, [], "the verdict rests on a list from outside the vault, which was not handed in for this report"
-        )
-    try:
-        if trusted is not None:
-            signers, revoked = TrustedSigners.parse(trusted), RevokedKeys(frozenset())
-        else:
-            trust = vault.load_trust()
-            signers, revoked = trust.signers, trust.revoked
-    except EvidenceSyncError as error:
-        return Trust(trust_source, [], error.message)
-    found = [
-        Signer(
-            principals=[safe_text(name) for name in signer.principals],
-            key=signer.key.fingerprint,
-            algorithm=signer.key.algorithm,
-            namespaces=[safe_text(name) for name in signer.namespaces or ()],
-            valid_after=_utc_time(signer.valid_after),
-            valid_before=_utc_time(signer.valid_before),
-            revoked=revoked.refuses(signer.key),
-        )
-        for signer in signers.signers
-    ]
-    return Trust(trust_source, found, None)
-
-
-def _utc_time(seconds: int | None) -> str | None:
-    return None if seconds is None else format_utc_time(seconds * 1_000_000_000)

@@ -80,6 +80,10 @@ OLD_VERDICT: Final = "The verdict was handed in as a file and not checked again:
 OWN_LIST: Final = (
     "Who is trusted is stated by the vault itself. Whoever doubts the vault checks with a list of their own: see How to verify."
 )
+ROLES: Final = (
+    "What a key may do is the vault's own rule, by records that the vault's key has signed. What was signed before a change is "
+    "judged by what the key might do then."
+)
 OUTSIDE_LIST: Final = "Who is trusted was stated by a list from outside the vault."
 
 POINTS: Final = {

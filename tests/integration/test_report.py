@@ -20,13 +20,14 @@ import pytest
 
 from evidencesync.cli.app import main
 from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.roles import make_grant
 from evidencesync.evidence.display import safe_text
 from evidencesync.report import texts
 from evidencesync.report.texts import drawable
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.listed import ListedNames
 from tests.integration.cli_program import schema_errors
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.browser import Browser, opened_browser
 from tests.support.reported_vault import HOSTILE_NAMES, damage, make_reported_vault
 
@@ -204,6 +205,54 @@ def test_without_typst_it_is_said_what_to_install(
     assert make(whole, tmp_path / "r.pdf") == 2
     assert "a PDF needs the package typst" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_may_do_what_and_since_when_stands_in_every_format(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    ben, eve = new_signer().public_key, new_signer().public_key
+    bench.vault.trust.add(ben, "ben@lab")
+    bench.vault.trust.change(ben, make_grant(("read", "verify"), ("2026/*",), "2031-12-31"))
+    bench.vault.trust.add(eve, "eve@lab")
+    bench.vault.trust.revoke(eve)
+    assert make(bench, tmp_path / "r.json") == make(bench, tmp_path / "r.html") == make(bench, tmp_path / "r.pdf") == 0
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert schema_errors(report, "report") == []
+    told = {signer["principals"][0]: signer for signer in report["trust"]["signers"]}
+    assert {name: [one["action"] for one in signer["changes"]] for name, signer in told.items()} == {
+        "vault": ["made"],
+        "ana@lab": ["made"],
+        "ben@lab": ["added", "changed"],
+        "eve@lab": ["added", "revoked"],
+    }
+    assert (told["ben@lab"]["may"], told["ben@lab"]["cases"], told["ben@lab"]["until"]) == (
+        ["read", "verify"],
+        ["2026/*"],
+        "2031-12-31",
+    )
+    assert (told["vault"]["may"], told["ana@lab"]["may"]) == (None, ["acquire", "custody", "read", "verify"])
+    assert (told["ana@lab"]["cases"], told["ana@lab"]["until"], told["eve@lab"]["revoked"]) == (None, None, True)
+    page = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", (tmp_path / "r.html").read_text())).split())
+    assert re.search(r"Who may do what .* read, verify\W+2026/\*\W+2031-12-31\W+added 20\d\d-\d\d-\d\d [\d:]{8}; changed", page)
+    pdf = " ".join(run("pdftotext", tmp_path / "r.pdf", "-").split())
+    for words in ("Who may do what", "2026/*", "2031-12-31", "from the vault's making on"):
+        assert words in pdf or words.replace("'", "’") in pdf, words
+
+
+def test_roles_that_cannot_be_told_are_said_to_be_so(tmp_path: Path) -> None:
+    """A record of the vault's own chain that is damaged: verify says so, and the table is not made of the rest."""
+    bench = make_bench(tmp_path)
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    bench.vault.trust.add(new_signer().public_key, "ben@lab")
+    record = next((bench.vault.layout.root / "custody").glob("*-trust-changed.json"))
+    record.chmod(0o644)
+    record.write_bytes(record.read_bytes().replace(b"ben@lab", b"bob@lab"))
+    assert make(bench, tmp_path / "r.json") != 0
+    trust = json.loads((tmp_path / "r.json").read_text())["trust"]
+    assert trust["roles_problem"] is not None or trust["problem"] is not None
+    assert all(signer["may"] is None and signer["changes"] == [] for signer in trust["signers"])
 
 
 # --- JSON --------------------------------------------------------------------------------------------------------------
