@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.integration.cli_program import REPOSITORY
 from tests.integration.test_set_up import SET_UP, Newcomer
+from tests.support.authority import make_authority
 from tests.support.laboratory import Laboratory, made_laboratory
 
 _BLOCK: Final = re.compile(r"^```\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
@@ -50,13 +52,33 @@ def laboratory(tmp_path: Path, require_program: Callable[[str], str]) -> Iterato
 def test_the_page_goes_from_a_push_to_a_report() -> None:
     commands = [typed.split()[1] for typed, _ in session() if typed.startswith("evidencesync ")]
     assert (commands[0], commands[-1]) == ("push", "report")
-    assert {"list", "show", "diff", "verify", "custody", "restore"} <= set(commands)
+    assert {"list", "show", "diff", "verify", "custody", "timestamp", "restore", "export"} <= set(commands)
+
+
+def answer_as_an_authority(laboratory: Laboratory, folder: Path) -> None:
+    """What somebody else does: takes the request that lies at Ana's, and gives her an answer and the authority's root."""
+
+    def typed(command: str, given: bytes = b"") -> bytes:
+        done = laboratory.run("ana", command, base64.b64encode(given).decode())
+        assert done.returncode == 0, done.stdout
+        return done.stdout.encode()
+
+    authority = make_authority()
+    request = base64.b64decode(typed("base64 laptop.tsq"))
+    typed("base64 -d > laptop.tsr", authority.answer(folder, request))
+    typed("base64 -d > tsa.pem", authority.root_pem)
 
 
 @pytest.mark.slow
-def test_a_whole_case_comes_out_as_the_page_says(laboratory: Laboratory) -> None:
+def test_a_whole_case_comes_out_as_the_page_says(
+    laboratory: Laboratory, tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    require_program("openssl")
+    (tmp_path / "authority").mkdir()
     newcomer = Newcomer(laboratory)
     for account, command in SET_UP[2:8]:
         newcomer.type(account, command)
     for typed, printed in session():
+        if typed.startswith("evidencesync timestamp attach"):
+            answer_as_an_authority(laboratory, tmp_path / "authority")
         assert without_what_is_another_each_time(newcomer.type("ana", typed)) == without_what_is_another_each_time(printed), typed
