@@ -16,11 +16,12 @@ from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.temporary import writing_temporary
-from evidencesync.limits import MAX_EVIDENCE_AHEAD, MAX_EVIDENCE_PARTS, MAX_EVIDENCE_PATHS
+from evidencesync.limits import KIB, MAX_EVIDENCE_AHEAD, MAX_EVIDENCE_PARTS, MAX_EVIDENCE_PATHS
 from evidencesync.protocol.evidence_messages import EvidenceAsk, EvidenceParts, LackKind, Patch, PatchAsk, Rows, RowsAsk
 from evidencesync.protocol.messages import ASKING_VERSION, PATCH_VERSION, Message
 
 _OF_A_PART: Final = 4096  # bytes that a part counts for besides its own: so there are never many thousands on the way
+_LEAST_AHEAD: Final = 512 * KIB  # two parts
 
 
 class FilePart(NamedTuple):
@@ -73,6 +74,7 @@ class EvidenceStream:
         self._sent = 0  # so many of them were asked for over this link
         self._came: deque[tuple[FilePart, Came | Lack]] = deque()
         self._held = 0
+        self._most = MAX_EVIDENCE_AHEAD
         if self._session.welcome.version < ASKING_VERSION:
             tool = safe_text(self._session.welcome.tool, 60)
             raise VersionError(
@@ -92,12 +94,16 @@ class EvidenceStream:
     @property
     def has_room(self) -> bool:
         """Whether it is time to ask for more: about half of what was asked for has come, so many parts fit into one message."""
-        return self._held <= MAX_EVIDENCE_AHEAD // 2
+        return self._held <= self._most // 2
 
     @property
     def is_full(self) -> bool:
         """Whether no further part may be asked for."""
-        return self._held > MAX_EVIDENCE_AHEAD * 3 // 4
+        return self._held > self._most * 3 // 4
+
+    def limit_ahead(self, limit_rate: int) -> None:
+        """Asks for no more at once than a second brings at a limited rate: what is asked for comes as fast as the line can."""
+        self._most = min(max(limit_rate, _LEAST_AHEAD), MAX_EVIDENCE_AHEAD)
 
     @property
     def is_idle(self) -> bool:

@@ -97,14 +97,15 @@ def readable_vault(  # noqa: PLR0913  # what each command needs of a vault, by i
     planned: int | None = None,
     asks_more: bool = False,
     own: bool = False,
+    limit_rate: int | None = None,
 ) -> Iterator[ReadableVault]:
     """Opens a vault; from another machine, the documents of the case and the item with these numbers are fetched.
 
     `whole`: the acquisitions of which all of the manifest is needed, 0 for the last one; without `rows` not the rows of chunks.
     None: all of every manifest, and no rows. `planned`: for a push that needs so many bytes at the least; then without rows, too.
-    `asks_more`: the link stays open for further questions. `own`: only what the vault states about itself. `reader`: who reads,
-    by the key or by how it was chosen. Raises what opening a vault raises, and what connecting to one and being refused there
-    raise.
+    `asks_more`: the link stays open for further questions. `own`: only what the vault states about itself. `limit_rate`: in bytes
+    a second. `reader`: who reads, by the key or by how it was chosen. Raises what opening a vault raises, and what connecting to
+    one and being refused there raise.
     """
     from evidencesync.vault.vault import Vault
 
@@ -120,6 +121,7 @@ def readable_vault(  # noqa: PLR0913  # what each command needs of a vault, by i
     from evidencesync.acquire.reading_session import FarReader
     from evidencesync.cli.progress_display import VerifyView, shown
     from evidencesync.cli.terminal import person_at
+    from evidencesync.connection.limited_link import LimitedLink
     from evidencesync.files.temporary import temporary_folder
     from evidencesync.localstate.heads import RecalledHeads
     from evidencesync.protocol.messages import ROLES_VERSION
@@ -147,7 +149,7 @@ def readable_vault(  # noqa: PLR0913  # what each command needs of a vault, by i
     def connect() -> Link:
         link = connect_to_vault(address, ssh.options(run.settings, person_at(run.console)))
         view.doing = "fetching documents"
-        return link
+        return link if limit_rate is None else LimitedLink(link, limit_rate)
 
     def make_folder() -> Path:
         return stack.enter_context(temporary_folder("documents-"))

@@ -18,7 +18,7 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.help_text import SIGNING, WHAT
 from evidencesync.cli.lines import wrapped
 from evidencesync.cli.log_choice import LogOption, log_places, logged
-from evidencesync.cli.number_format import kinds_text
+from evidencesync.cli.number_format import kinds_text, parse_rate
 from evidencesync.cli.options import ItemChoice, OwnSigners, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.cli.own_state import RunFolders
 from evidencesync.cli.progress_display import shown
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from evidencesync.acquire.far_contents import FarCounts
     from evidencesync.acquire.local_basis import LocalBasis
     from evidencesync.cli.file_outputs import LackOutput, RestoreOutput
+    from evidencesync.cli.settings import Settings
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.evidence.identity import ItemName
     from evidencesync.restore.contents import OpenContents
@@ -88,6 +89,19 @@ class CopyChoice:
             help="For a vault on another machine: a folder here, such as an older restore. What it has is not sent again.",
         ),
     ] = None
+    limit_rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE",
+            envvar="EVIDENCESYNC_LIMIT_RATE",
+            help="From a vault on another machine, bytes a second at most: 5MB, 2MiB (2M is the same), or a number.",
+        ),
+    ] = None
+
+    def rate(self, settings: Settings) -> int | None:
+        """The rate in bytes a second (None: no limit). Raises UsageError."""
+        limit = self.limit_rate or settings.limit_rate
+        return parse_rate(limit) if limit else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -160,6 +174,7 @@ def _restore(
     from evidencesync.cli.verify_record import verifier_with
     from evidencesync.restore.restore import RestoreProgress, restore
 
+    limit = choice.rate(run.settings.values)
     verifier = verifier_with(run, recording, ssh.identity_file(run.settings)) if recording.record else None
     reader = recording if verifier is None else verifier.signer
     name, progress = item.name(), RestoreProgress(notify=run.console.print_message)
@@ -168,13 +183,15 @@ def _restore(
         if basis is not None:
             stack.callback(basis.close)
         whole = (item.acquisition or 0,)
-        readable = stack.enter_context(readable_vault(run, vault, reader, ssh, (item.case, item.item), whole, asks_more=True))
+        numbers = item.case, item.item
+        opened = readable_vault(run, vault, reader, ssh, numbers, whole, asks_more=True, limit_rate=limit)
+        readable = stack.enter_context(opened)
         found = open_item(readable.memory, readable.vault, name)
         number = found.choose_acquisition(item.acquisition)
         view = RestoreView(progress, not choice.no_read_back)
         with shown(run.console, view):
             request = _make_request(readable, found, number, choice, destination, paths)
-            open_contents, counts = _contents(run, readable, found.name, number, basis)
+            open_contents, counts = _contents(run, readable, found.name, number, basis, limit)
             view.far = counts
             restored = restore(request, progress, open_contents)
         output = _output(request, restored, found.name, number, outside=choice.trusted is not None, counts=counts)
@@ -203,7 +220,7 @@ def _open_basis(vault: str, basis: str | None) -> LocalBasis | None:
 
 
 def _contents(
-    run: Run, readable: ReadableVault, name: ItemName, number: int, basis: LocalBasis | None
+    run: Run, readable: ReadableVault, name: ItemName, number: int, basis: LocalBasis | None, limit_rate: int | None
 ) -> tuple[OpenContents, FarCounts | None]:
     """Where the bytes of files come from; and, for a vault on another machine, the counts of what travels."""
     far = readable.far
@@ -217,6 +234,8 @@ def _contents(
 
     stream = EvidenceStream(far, name.case.text, name.item.text, number, RETRIES)
     stream.events, counts = run.events, FarCounts(stream=stream)
+    if limit_rate is not None:
+        stream.limit_ahead(limit_rate)
     return lambda acquired: FarContents(acquired, stream, number, counts, basis), counts
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evidencesync.acquire import evidence
+from evidencesync.connection.limited_link import LimitedLink
 from evidencesync.connection.link import Link, LocalLink
 from evidencesync.errors import DigestMismatchError, LinkLostError, MissingOrExtraError, NotThereError, VersionError
 from evidencesync.exit_codes import ExitCode
-from evidencesync.limits import MIB
+from evidencesync.limits import KIB, MIB
 from evidencesync.protocol.evidence_messages import EvidenceAsk, PatchAsk
 from evidencesync.protocol.messages import ASKING_VERSION, PATCH_VERSION, VERSIONS, Message
 from tests.corpus.lister import differences, list_folder
@@ -78,6 +80,26 @@ def test_what_is_shown_of_a_sparse_image_counts_its_holes_apart_and_what_has_tra
     assert progress.hole_bytes == progress.total_hole_bytes
     assert done.counts.received == done.stream.received == 2 * MIB
     assert 2 * MIB < done.counts.wire_received < 3 * MIB
+
+
+def test_with_a_limited_rate_little_is_asked_for_at_once(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for comes as fast as the line can, whatever is read a second: so it must not be megabytes."""
+    held: list[int] = []
+    ask, made = evidence.EvidenceStream.ask, evidence.EvidenceStream.__init__
+
+    def limited(self: evidence.EvidenceStream, *given: Any) -> None:
+        made(self, *given)
+        self.limit_ahead(100_000)
+
+    def noted(self: evidence.EvidenceStream, part: evidence.FilePart) -> None:
+        ask(self, part)
+        held.append(self._held)
+
+    monkeypatch.setattr(evidence.EvidenceStream, "__init__", limited)
+    monkeypatch.setattr(evidence.EvidenceStream, "ask", noted)
+    restore_far(bench, tmp_path / "copy", connect=lambda: LimitedLink(bench.serve()[0], 1 << 30))
+    assert same(bench, tmp_path / "copy")
+    assert 256 * KIB < max(held) < 700 * KIB
 
 
 def test_of_single_paths_only_their_bytes_travel(bench: Bench, tmp_path: Path) -> None:
