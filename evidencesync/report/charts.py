@@ -197,7 +197,7 @@ def sizes_by_type(name: str, acquisition: Acquisition) -> Picture | None:
         y = 4 + 22 * number
         canvas.text(128, y + 13, label, anchor="end")
         width = max(_BAR * one.bytes / largest, 0.5)
-        canvas.rect(136, y, width, 16, "hatch")
+        canvas.rect(136, y, width, 16, "dots")
         canvas.text(144 + width, y + 13, f"{size_text(one.bytes)}, {count_text(one.files, 'file')}")
     return Picture(
         f"Acquisition {acquisition.number}: bytes by the ending of the files' names, which may not tell what a file is",

@@ -23,6 +23,7 @@ _FINDINGS_SHOWN: Final = 500
 _ORDER: Final = {"error": 0, "warning": 1, "info": 2}
 _NAMED_ONES: Final = 10  # on page one
 _FILES: Final = 3  # of those in the box of the verdict
+_GROUPED: Final = 3  # findings of one kind that are named; more stand in one row
 
 
 def some_text(values: Iterable[str], named: int = _NAMED_ONES) -> str:
@@ -190,10 +191,10 @@ def findings_section(judgement: Judgement, items: Iterable[Item] = ()) -> Sectio
             Column("Check", "exact", 5),
         ]
         copies = _copies_texts(items) if judgement.state != "not-verified" else {}
-        rows = [_finding_row(finding, copies) for finding in ordered[:_FINDINGS_SHOWN]]
+        groups = list(_groups(ordered))
+        rows = [_row(group, copies) for group in groups[:_FINDINGS_SHOWN]]
         blocks.append(Table("Findings, the gravest first", columns, rows))
-        if len(ordered) > _FINDINGS_SHOWN:
-            left = len(ordered) - _FINDINGS_SHOWN
+        if left := sum(map(len, groups[_FINDINGS_SHOWN:])):
             blocks.append(Paragraph(f"{count_text(left, 'more finding')} stand in the JSON report.", "warning"))
     heads = [
         Fact(
@@ -206,6 +207,28 @@ def findings_section(judgement: Judgement, items: Iterable[Item] = ()) -> Sectio
     if heads:
         blocks += [Paragraph("Chain heads that the check saw, to be compared with those that were kept elsewhere:"), Facts(heads)]
     return Section("Findings", 2, "findings", blocks)
+
+
+def _groups(ordered: list[Finding]) -> Iterator[list[Finding]]:
+    """Findings that stand in one row: each error alone, and of the others those of one kind about one item, if they are many."""
+    alike: dict[tuple[object, ...], list[Finding]] = {}
+    for place, one in enumerate(ordered):
+        key = (place,) if one.severity == "error" else (one.severity, one.slug, one.case, one.item)
+        alike.setdefault(key, []).append(one)
+    for group in alike.values():
+        yield from [group] if len(group) > _GROUPED else [[one] for one in group]
+
+
+def _row(group: list[Finding], copies: Mapping[EvidencePlace, str]) -> list[str]:
+    """A finding; or many of one kind, with how many there are, and the first few."""
+    first, *others = (_finding_row(one, copies) for one in group[:_GROUPED])
+    if not others:
+        return first
+    left = len(group) - _GROUPED
+    more = f"and {left:,} more, which stand in the JSON report"
+    said = "; ".join([first[1].removesuffix("."), *(_safe_message(one.message) for one in group[1:_GROUPED])])
+    where = "; ".join([first[2], *(row[2] for row in others)])
+    return [f"{first[0]} ({len(group):,} times)", f"{said}; {more}.", f"{where}; {more}", first[3]]
 
 
 def _gravity(finding: Finding) -> tuple[int, int]:

@@ -103,7 +103,9 @@ def _volume_facts(volume: Volume) -> list[Fact]:
 def _people(report: Report, choices: Choices) -> list[Fact]:
     """Who acquired, for which organisation, and who signs this report. What no document states is said to be not stated."""
     people = [one.header.examiner for item in report.items for one in item.acquisitions if one.header is not None]
-    names = dict.fromkeys((person_text(one.name, one.principal, 200, 200), safe_text(one.key, 80)) for one in people)
+    names: dict[str, dict[str, None]] = {}  # by key: one person may have written the own name in two ways
+    for one in people:
+        names.setdefault(safe_text(one.key, 80), {})[person_text(one.name, one.principal, 200, 200)] = None
     more = len(names) - _EXAMINERS
     roles = some_text(safe_text(one.role, 200) for one in people if one.role)
     organisations = some_text(safe_text(one.organisation, 200) for one in people if one.organisation)
@@ -111,8 +113,8 @@ def _people(report: Report, choices: Choices) -> list[Fact]:
         *([] if names else [Fact("Examiner", "cannot be read")]),
         *(
             fact
-            for name, key in list(names)[:_EXAMINERS]
-            for fact in (Fact("Examiner", name), Fact("Key of the examiner", key, exact=True))
+            for key, called in list(names.items())[:_EXAMINERS]
+            for fact in (Fact("Examiner", some_text(called)), Fact("Key of the examiner", key, exact=True))
         ),
         *([Fact("Examiners", f"and {more:,} more")] if more > 0 else []),
         *([Fact("Role", roles)] if roles else []),

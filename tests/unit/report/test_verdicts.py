@@ -308,3 +308,35 @@ def test_a_receipt_that_cannot_be_read_hides_no_manifest_and_what_is_not_known_i
     assert [row[3] for row in without_manifest.items.rows] == ["? not known", "complete"]
     (filters,) = [fact.value for fact in without_manifest.facts if fact.label == "Left out by filters"]
     assert filters == f"{texts.NOT_FILTERED}; {texts.FILTERS_NOT_KNOWN.format(acquisitions='1 acquisition')}"
+
+
+def test_many_findings_of_one_kind_that_are_no_errors_stand_in_one_row_with_their_count(report: Report) -> None:
+    (error,) = [one for one in report.judgement.findings if one.severity == "error"]
+    paths = [f"cases/c/i/acquisitions/0002/data/{number}" for number in range(29)]
+    modes = [msgspec.structs.replace(error, slug="unsafe-mode", severity="warning", path=path) for path in paths]
+
+    def rows(findings: list[Finding]) -> list[list[str]]:
+        judgement = msgspec.structs.replace(report.judgement, findings=findings)
+        return next(block for block in findings_section(judgement).blocks if isinstance(block, Table)).rows
+
+    (row,) = rows(modes)
+    assert row[0] == "! warning (29 times)"
+    assert [f"evidence: {number}" in row[2] for number in range(4)] == [True, True, True, False]
+    assert row[2].endswith("; and 26 more, which stand in the JSON report")
+    assert len(rows(modes[:3])) == 3
+    assert len(rows([error] * 5)) == 5, "each error has its row"
+
+
+def test_a_key_that_two_names_were_given_for_stands_on_page_one_once(gathered: Gathered) -> None:
+    (item,) = gathered.report.items
+    (header, other) = (one.header for one in item.acquisitions)
+    assert header is not None
+    assert other is not None
+    named = msgspec.structs.replace(other, examiner=msgspec.structs.replace(other.examiner, name="A. Example"))
+    changed = msgspec.structs.replace(item.acquisitions[1], header=named)
+    items = [msgspec.structs.replace(item, acquisitions=[item.acquisitions[0], changed])]
+    shown = replace(gathered, report=msgspec.structs.replace(gathered.report, items=items))
+    (volume,) = volumes(shown, ["r.html"])
+    facts = compose(shown.report, volume, Choices()).first.facts
+    assert [fact.value for fact in facts if fact.label == "Examiner"] == ["Ana (ana@lab); A. Example (ana@lab)"]
+    assert [fact.value for fact in facts if fact.label == "Key of the examiner"] == [header.examiner.key]
