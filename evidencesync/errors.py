@@ -440,6 +440,13 @@ class NotAllowedError(UntrustedSignerError):
     other_hints = _hints()
 
 
+class NeedsTwoError(NotAllowedError):
+    """The vault demands two people for this: one proposes it, and another consents."""
+
+    slug = "needs-two"
+    default_hint = "It is proposed by: evidencesync custody seal. Another person then types: evidencesync custody consent"
+
+
 class TrustChangedError(SignatureError):
     """The vault's list of trusted signers, revoked keys or roles is not the one that its last record about them states."""
 

@@ -104,7 +104,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "restore-output": ("evidencesync restore --json", (RestoreOutput,)),
         "custody-show-output": ("evidencesync custody show --json", (CustodyShowOutput,)),
         "custody-append-output": (
-            "evidencesync custody note, correct, hand-over, accept, seal --json",
+            "evidencesync custody note, correct, hand-over, accept, seal, consent, withdraw --json",
             (CustodyAppendOutput,),
         ),
         "receipts-list-output": ("evidencesync receipts list --json", (ReceiptsListOutput,)),

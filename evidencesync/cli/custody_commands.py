@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +15,7 @@ from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.lines import wrapped
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.cli.reading import unread_is_incomplete
-from evidencesync.errors import CommandKind, NotThereError, UsageError
+from evidencesync.errors import CommandKind, NeedsTwoError, NotThereError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.exit_codes import ExitCode, most_severe
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _Text = Annotated[str | None, typer.Option(metavar="TEXT", help="Free text, on one line.")]
 _Condition = Annotated[str | None, typer.Option(metavar="TEXT", help="Condition of the item.")]
+_Proposal = Annotated[
+    int | None, typer.Option("--record", metavar="N", min=1, max=999_999, help="Number of the proposal.  [default: the open one]")
+]
 _SealNumber = Annotated[str | None, typer.Option(metavar="N", help="Number of the item's seal.")]
 
 
@@ -85,6 +88,8 @@ def add_commands(app: typer.Typer) -> None:
         ),
         ("accept", accept, f"{far} {item} --condition 'seal intact' --seal-number 4711"),
         ("seal", seal, f"{far} {item} --reason 'case closed'"),
+        ("consent", consent, f"{far} {item}"),
+        ("withdraw", withdraw, f"{far} {item} --record 12"),
     ):
         kind = CommandKind.SHOWS if function is show else CommandKind.CHANGES
         command(custody, name, *(f"evidencesync custody {name} {example}" for example in examples), kind=kind)(function)
@@ -256,7 +261,8 @@ def seal(
 ) -> ExitCode:
     """Closes an item for good: it takes no more acquisitions. Notes, corrections and hand-overs remain possible.
 
-    It cannot be undone, so at a terminal you are asked first.
+    It cannot be undone, so at a terminal you are asked first. Where the vault demands two people, it becomes a proposal, and the
+    item is sealed when another person consents.
     """
     if not yes:
         run.console.confirm(f"Seal {safe_text(str(item.name()), 200)} for good? It takes no more acquisitions.")
@@ -269,7 +275,60 @@ def seal(
             run.console.warn(f"the hand-over to {safe_text(handed.to, 80)} (record {handed.record}) is not accepted yet")
         return draft(chain)
 
-    return _append(run, vault, item, sign, ssh, compose, ("sealed", stated))
+    def propose(_: ShownChain) -> RecordDraft:
+        import time
+
+        from evidencesync.acquire.custody import RecordDraft
+        from evidencesync.custody.seal_proposals import PROPOSES, SEALED
+        from evidencesync.custody.trust_requests import LAPSES
+        from evidencesync.custody.two_people import lapse_text
+
+        run.console.print_message("note: the vault demands two people: this is a proposal until another person consents")
+        return RecordDraft("proposed", {PROPOSES: SEALED, LAPSES: lapse_text(time.time_ns()), **stated})
+
+    instead = propose, ("proposed", stated)
+    return _append(run, vault, item, sign, ssh, compose, ("sealed", stated), instead)
+
+
+def consent(
+    run: Run, vault: VaultAddress, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice, record: _Proposal = None
+) -> ExitCode:
+    """Consents to a proposal of another person to seal the item, and so seals it for good.
+
+    It is signed for exactly that proposal, with another key, by another person than the proposal.
+    """
+    return _about_proposal(run, vault, item, sign, ssh, record, "sealed")
+
+
+def withdraw(
+    run: Run, vault: VaultAddress, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice, record: _Proposal = None
+) -> ExitCode:
+    """Ends a proposal to seal the item, which then has no effect. Who may add to its chain can do this."""
+    return _about_proposal(run, vault, item, sign, ssh, record, "withdrawn")
+
+
+def _about_proposal(
+    run: Run,
+    vault: str,
+    item: ItemChoice,
+    sign: SignChoice,
+    ssh: RemoteChoice,
+    record: int | None,
+    kind: Literal["sealed", "withdrawn"],
+) -> ExitCode:
+    def compose(chain: ShownChain) -> RecordDraft:
+        from evidencesync.acquire.custody import RecordDraft
+        from evidencesync.custody.statements import SEE_CHAIN
+        from evidencesync.custody.trust_requests import PROPOSAL, PROPOSAL_SHA256
+
+        there = chain.history.statements.seals.pending
+        found = there.get(record) if record is not None else next(iter(there.values()), None)
+        if found is None or (record is None and len(there) > 1):
+            which = "more than one proposal" if len(there) > 1 and record is None else "no such proposal"
+            raise NotThereError(f"{which} to seal {chain.name} is open", hint=SEE_CHAIN)
+        return RecordDraft(kind, {PROPOSAL: str(found.record), PROPOSAL_SHA256: found.sha256})
+
+    return _append(run, vault, item, sign, ssh, compose, (kind, "proposal", record))
 
 
 # --- Adding ------------------------------------------------------------------------------------------------------------
@@ -293,15 +352,30 @@ def _fixed(kind: RecordType, details: dict[str, str], acquisition: int | None = 
 
 
 def _append(
-    run: Run, vault: str, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice, compose: Compose, statement: tuple[object, ...]
+    run: Run,
+    vault: str,
+    item: ItemChoice,
+    sign: SignChoice,
+    ssh: RemoteChoice,
+    compose: Compose,
+    statement: tuple[object, ...],
+    instead: tuple[Compose, tuple[object, ...]] | None = None,
 ) -> ExitCode:
-    """Appends a record to an item's chain, and prints it. The `statement` identifies the same command when it is run again."""
+    """Appends a record to an item's chain, and prints it. The `statement` identifies the same command when it is run again.
+
+    `instead`: what is appended where the vault demands two people.
+    """
     import json
 
     from evidencesync.acquire.custody import append_record
 
     connect, request = _prepare(run, vault_address(vault), item, sign, ssh)
-    appended = append_record(connect, request, compose, statement=json.dumps(statement, sort_keys=True))
+    try:
+        appended = append_record(connect, request, compose, statement=json.dumps(statement, sort_keys=True))
+    except NeedsTwoError:
+        if instead is None:
+            raise
+        appended = append_record(connect, request, instead[0], statement=json.dumps(instead[1], sort_keys=True))
     if appended.is_earlier:
         number = appended.record.record.sequence
         run.console.warn(

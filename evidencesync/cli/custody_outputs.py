@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
@@ -15,7 +16,7 @@ from evidencesync.custody.documents import AcquisitionNumber, CustodyRecord, Fin
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import escape_line, person_text, safe_text
 from evidencesync.evidence.entry import Count
-from evidencesync.evidence.utc_time import UtcTime
+from evidencesync.evidence.utc_time import UtcTime, format_utc_time
 from evidencesync.exit_codes import ExitCode
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import ByVault, Outcome, Verdict
@@ -47,6 +48,14 @@ class OpenHandOverOutput(Output, frozen=True):
     to: str
 
 
+class OpenSealOutput(Output, frozen=True):
+    """A proposal to seal the item that nobody has consented to yet: its record's number, by whom, and when it lapses."""
+
+    record: Count
+    principal: str
+    lapses: UtcTime
+
+
 class CustodyProblem(Output, frozen=True):
     """A record that may not stand where it stands, by the number of the record. The slug is the one that `verify` uses."""
 
@@ -67,6 +76,7 @@ class CustodyShowOutput(Output, frozen=True):
     sealed: bool
     held_by: str | None
     open_hand_over: OpenHandOverOutput | None
+    open_seals: list[OpenSealOutput]
     known: list[KnownDetailOutput]
     problems: list[CustodyProblem]
     custody: list[ShownRecord]
@@ -116,6 +126,11 @@ def show_output(chain: ShownChain) -> CustodyShowOutput:
         sealed=history.facts().sealed,
         held_by=history.statements.held_by,
         open_hand_over=OpenHandOverOutput(handed.record, handed.principal, handed.to) if handed is not None else None,
+        open_seals=[
+            OpenSealOutput(one.record, one.principal, format_utc_time(one.lapses_ns))
+            for one in history.statements.seals.pending.values()
+            if time.time_ns() < one.lapses_ns
+        ],
         known=[KnownDetailOutput(one.name, one.value, one.record) for one in history.known()],
         problems=[CustodyProblem(one.record, one.slug, one.text) for one in history.violations] + _against_memory(chain),
         custody=[ShownRecord(one.record, one.sha256) for one in chain.records],
@@ -159,6 +174,9 @@ def show_lines(output: CustodyShowOutput) -> Iterator[str]:
         handed = output.open_hand_over
         who_to_whom = f"{safe_text(handed.principal)} to {safe_text(handed.to)}"
         yield from wrapped("  hand-over     ", f"open since record {handed.record}: {who_to_whom}")
+    for one in output.open_seals:
+        by = safe_text(one.principal, 80)
+        yield from wrapped("  proposed      ", f"to seal it, in record {one.record} by {by}; open until {one.lapses}")
     yield f"  sealed        {'yes: no more acquisitions' if output.sealed else 'no'}"
     yield "  signatures    fit; whether their keys are trusted, only `evidencesync verify` says"
     yield f"  chain head    {output.chain_head_sha256}"

@@ -58,7 +58,7 @@ def add_commands(app: typer.Typer) -> None:
         ("retire", retire, "/srv/vault ana@lab", f"{far} ben@lab"),
         ("revoke", revoke, "/srv/vault ana.pub --reason 'laptop stolen'"),
         ("rotate-vault-key", rotate_vault_key, "/srv/vault"),
-        ("two-person", two_person, "/srv/vault --for trust", f"{far} --for nothing"),
+        ("two-person", two_person, "/srv/vault --for seal,trust", f"{far} --for nothing"),
         ("consent", consent, f"{far} --record 12"),
         ("withdraw", withdraw, f"{far} --record 12"),
     ):
@@ -214,11 +214,12 @@ def two_person(
     vault: VaultAddress,
     sign: SignChoice,
     ssh: RemoteChoice,
-    needs: Annotated[str, typer.Option("--for", metavar="WHAT", help="What needs two people: trust; or nothing.")],
+    needs: Annotated[str, typer.Option("--for", metavar="WHAT", help="seal, trust, or both with a comma between; or nothing.")],
 ) -> ExitCode:
     """Says what needs two people from now on: one proposes it, and it has no effect before another one consents.
 
-    `trust`: every change of trust, by two administrators. To take it back, two people are needed, too.
+    `trust`: every change of trust, by two administrators. `seal`: to seal an item, by two who may add to its chain. To take it
+    back, two administrators are needed, too.
     """
     from evidencesync.custody.rule_of_two import ALL_THAT_MAY
 

@@ -54,7 +54,7 @@ def init(
     ] = None,
     two_person: Annotated[
         str,
-        typer.Option(metavar="WHAT", help="What needs two people: trust.  [default: nothing]"),
+        typer.Option(metavar="WHAT", help="What needs two people: seal,trust.  [default: nothing]"),
     ] = "",
     vault_key: VaultKeyChoice = None,
 ) -> ExitCode:
@@ -77,7 +77,7 @@ def init(
     try:
         rule = parse_rule(two_person)
     except MalformedDocumentError as error:
-        raise UsageError(error.message, hint="Give --two-person trust, or leave it out.") from error
+        raise UsageError(error.message, hint="Give --two-person seal,trust, or leave it out.") from error
     folder = local_vault(vault)
     names = principals or itertools.repeat(None, len(keys))
     trusted = [named_key(Path(file), who) for file, who in zip(keys, names, strict=True)]

@@ -246,6 +246,8 @@ RecordType = Literal[
     "corrected",
     "timestamped",
     "sealed",
+    "proposed",
+    "withdrawn",
 ]
 
 

@@ -46,6 +46,8 @@ SIGNERS: Final[Mapping[RecordType, SignedBy]] = MappingProxyType(
         "corrected": SignedBy.EXAMINER,
         "timestamped": SignedBy.EXAMINER,
         "sealed": SignedBy.EXAMINER,
+        "proposed": SignedBy.EXAMINER,
+        "withdrawn": SignedBy.EXAMINER,
     }
 )
 ABOUT_TRUST: Final[frozenset[RecordType]] = frozenset({"made", "trust-changed", "key-changed"})

@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.display import safe_text
 
-NeedsTwo = Literal["trust"]
+NeedsTwo = Literal["seal", "trust"]
 ALL_THAT_MAY: Final[tuple[NeedsTwo, ...]] = get_args(NeedsTwo)
 TWO_PERSON: Final = "two_person"
 """The detail of a record that states it, and the action of a change of it."""

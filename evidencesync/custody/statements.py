@@ -14,13 +14,14 @@ from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
 from evidencesync.custody.details import IN_PLACE_OF, OUTSIDE, DetailsFold, KnownDetail, record_number
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.principals import check_receiver
+from evidencesync.custody.seal_proposals import SealProposals
 from evidencesync.custody.trust import TrustLists, who_is_meant
-from evidencesync.errors import EvidenceSyncError, NotThereError, UntrustedSignerError
+from evidencesync.errors import EvidenceSyncError, NotAllowedError, NotThereError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
 
 SEE_CHAIN: Final = "See what there is: evidencesync custody show VAULT --case CASE --item ITEM"
 _COPIED: Final = ("exported", "restored")  # records whose details name the manifest of what was copied
-ViolationSlug = Literal["no-hand-over", "wrong-recipient", "wrong-reference"]
+ViolationSlug = Literal["no-hand-over", "wrong-recipient", "wrong-reference", "not-allowed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Violation:
             return UntrustedSignerError(
                 self.text, hint="One person hands over, and another accepts, each with a key of their own."
             )
+        if self.slug == "not-allowed":
+            return NotAllowedError(self.text, hint=SEE_CHAIN)
         return NotThereError(self.text, hint=SEE_CHAIN)
 
 
@@ -60,6 +63,7 @@ class Statements:
 
     pending: OpenHandOver | None = None
     held_by: str | None = None
+    seals: SealProposals = field(default_factory=SealProposals)
     _manifests: dict[int, str] = field(default_factory=dict)
     _receipts: dict[int, str] = field(default_factory=dict)
 
@@ -69,11 +73,15 @@ class Statements:
         1. A hand-over names another principal than its signer, and is in nobody's place but the holder's.  2. An acceptance
         names the open hand-over, and is signed by the principal that the hand-over names, with another key than that of the
         hand-over.  3. A correction names an earlier record.  4. What a record about an acquisition says of its manifest and
-        receipt is what the chain says of them.
+        receipt is what the chain says of them.  5. What is said of a proposal to seal the item is about one that is open, and a
+        consent is by another person.
         """
         if self._names_other_documents(record):  # 4
             text = f"{_what(record)} names another manifest or receipt than acquisition {record.acquisition} has"
             return Violation(record.sequence, "wrong-reference", text)
+        if (reason := self.seals.reason_refused(record)) is not None:  # 5
+            slug: ViolationSlug = "not-allowed" if record.type == "sealed" else "wrong-reference"
+            return Violation(record.sequence, slug, f"{_what(record)} {reason}")
         if record.type == "handed-over":  # 1
             to = record.details.get("to", "")
             if not to or to == record.actor.principal:
@@ -100,6 +108,7 @@ class Statements:
             self.pending = OpenHandOver(record.sequence, record.actor.principal, record.actor.key, record.details["to"])
         elif record.type == "accepted":
             self.pending, self.held_by = None, record.actor.principal
+        self.seals.add(record)
         self._learn_documents(record)
         return None
 

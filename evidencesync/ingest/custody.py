@@ -16,6 +16,7 @@ from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.record import check_signer, decode_record
+from evidencesync.custody.seal_proposals import SealProposal
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.statements import ItemHistory, check_recipient
 from evidencesync.errors import (
@@ -24,6 +25,8 @@ from evidencesync.errors import (
     LinkLostError,
     LockedError,
     MalformedDocumentError,
+    NeedsTwoError,
+    NotAllowedError,
     NotThereError,
     OtherWriterError,
     ProtocolError,
@@ -163,9 +166,12 @@ def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append | 
             return
         if history.facts().sealed and record.type == "sealed":
             raise SealedError(f"item {item.name} was sealed before", hint="It can still be noted, corrected and handed over.")
+        proposal = history.statements.seals.find(record.details)
         history.add(append.record)  # 4
         if history.violations and history.violations[-1].record == record.sequence:  # 5
             raise history.violations[-1].error()
+        if record.type == "sealed":
+            _require_two(vault, proposal, at_ns)
         if record.type == "handed-over":
             check_recipient(record.details, vault.load_trust(), at_ns)
         if isinstance(append, Attach):
@@ -210,6 +216,24 @@ def _check_may_write(vault: Vault, admitted: Admitted, at_ns: int) -> None:
     trust = vault.load_trust()
     trust.check_new(admitted.principal, admitted.key, CUSTODY_NAMESPACE, at_ns)
     trust.check_role(admitted.key, ("custody",), admitted.name.case.text, at_ns)
+
+
+def _require_two(vault: Vault, proposal: SealProposal | None, at_ns: int) -> None:
+    """Checks that a seal has two people, where the vault demands them. `proposal`: what it consents to, by another person.
+
+    Raises NeedsTwoError, and NotAllowedError for a proposal that has lapsed, or by a key that was revoked since.
+    """
+    trust = vault.load_trust()
+    if proposal is None:
+        if trust.roles is not None and "seal" in (trust.roles.two_person or ()):
+            raise NeedsTwoError("the vault demands two people to seal an item")
+        return
+    if at_ns >= proposal.lapses_ns:
+        raise NotAllowedError(f"the proposal in record {proposal.record} has lapsed", hint="Propose it again.")
+    if any(one.key.fingerprint == proposal.key and trust.revoked.refuses(one.key) for one in trust.signers.signers):
+        raise NotAllowedError(
+            f"the key that signed the proposal in record {proposal.record} was revoked", hint="Propose it again."
+        )
 
 
 def _read_history(item: VaultItem) -> ItemHistory:

@@ -316,7 +316,7 @@ class TrustStore:
     def _with_rule(self, files: TrustFiles, rule: tuple[NeedsTwo, ...], at_ns: int) -> TrustFiles:
         if files.rule() == rule:
             raise UsageError(f"nothing is to change: {','.join(rule) or 'nothing'} needs two people already")
-        if "trust" in rule and len(administrators(files.parse(), at_ns)) < _PEOPLE:
+        if rule and len(administrators(files.parse(), at_ns)) < _PEOPLE:
             raise UsageError("fewer than two people may administer, and so nobody could consent", hint=_ADMINISTRATORS)
         return msgspec.structs.replace(files, roles=encode_roles(msgspec.structs.replace(self._roles(files), two_person=rule)))
 

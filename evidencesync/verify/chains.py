@@ -43,6 +43,7 @@ from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Reporter
 from evidencesync.verify.left_reservations import reservation_violation
 from evidencesync.verify.signed_at import SignedAt
+from evidencesync.verify.two_people import Seal, check_seal
 
 _MOST_LOOKED_FOR: Final = 100  # missing records in a listing: a planted file may have a very large number
 
@@ -80,6 +81,7 @@ class _Signed:
     """None for what the vault signs."""
     stated_by: int | None = None
     """In the vault's own chain: the record that states it. Else the chain tells when all is read."""
+    seal: Seal | None = None
 
 
 @dataclass(slots=True)
@@ -204,7 +206,9 @@ class ChainReader:
         key = self._signer_of(report, name, data, signature, record)
         vault_time = parse_utc_time(record.time) if key is not None and SIGNERS[record.type] is SignedBy.VAULT else None
         if key is not None:
-            self._signed.append(_Signed(report, name, sequence, key, record.actor.principal, vault_time, _needed(record)))
+            seal = Seal(self._statements.seals.find(record.details)) if record.type == "sealed" else None
+            who = record.actor.principal
+            self._signed.append(_Signed(report, name, sequence, key, who, vault_time, _needed(record), seal=seal))
         holder = self._statements.passed_over(record)
         violation = self._statements.add(record)  # 5
         if violation is not None and not self.unread:
@@ -246,6 +250,8 @@ class ChainReader:
             trusted = judge.check_signer(*about, CUSTODY_NAMESPACE, principal, when, time_known=timed)
             if trusted and signed.needed is not None:
                 judge.check_role(*about, signed.needed, when, time_known=timed)
+            if signed.seal is not None:
+                check_seal(signed.report, self.check, signed.name, signed.seal, judge.roles, when)
         self._signed.clear()
         for number, known in self.acquisitions.items():
             self.acquisitions[number] = replace(known, stated_by=stated_by.get(known.sequence))

@@ -1,0 +1,33 @@
+"""Judges a seal in a vault that demands two people for it, by the history of the rule in the vault's own chain."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from evidencesync.custody.roles import RoleHistory
+from evidencesync.custody.seal_proposals import SealProposal
+from evidencesync.evidence.utc_time import shown_time
+from evidencesync.verify.checks import Check
+from evidencesync.verify.findings import Reporter
+from evidencesync.verify.signed_at import SignedAt
+
+
+class Seal(NamedTuple):
+    """A `sealed` record: the proposal that it consents to, if there is one."""
+
+    proposal: SealProposal | None
+
+
+def check_seal(report: Reporter, check: Check, name: str, seal: Seal, history: RoleHistory, at: SignedAt) -> None:
+    """Checks that a seal had two people where the vault demanded them. A history that is not known has findings of its own."""
+    found = seal.proposal
+    if not history.is_known:
+        return
+    if found is None and history.needed_two("seal", at.ns, at.stated_by):
+        text = f"the vault demanded two people to seal an item at {shown_time(at.ns)}, and only one has signed"
+        report.report(check, "not-allowed", f"{name}: {text}", name)
+    elif found is not None and at.ns >= found.lapses_ns:  # by its signer's clock it was in time: what came first is not known
+        text = (
+            f"the proposal in record {found.record} lapsed at {shown_time(found.lapses_ns)}, and the vault states the seal later"
+        )
+        report.report(check, "not-compared", f"{name}: {text}", name)
