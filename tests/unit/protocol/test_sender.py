@@ -124,6 +124,20 @@ def test_a_vault_that_knows_nothing_gets_everything_at_once() -> None:
     assert (sender.counts.literal_bytes, sender.counts.zero_bytes) == (len(ONE) + len(TWO) + 2, MIN_ZERO_RUN)
 
 
+def test_contents_with_equal_ends_are_asked_about_and_each_is_sent_where_the_vault_lacks_it() -> None:
+    sender = new_sender(knows_nothing=True, has_previous=False)
+    one, other = bytes(4000), bytes(2000) + b"x" + bytes(1999)
+    for number, content in enumerate((one, other)):
+        sender.add_page(b"lines\n", [content])
+        asked = bool(number)
+        files = [] if asked else [Files(number, 1, b"\1", 4000), content]
+        assert sent(sender) == [Page(number, 6, with_files=not asked, proofs=b""), b"lines\n", *files]
+    sender.receive(Want(1, 1, b"\1"))
+    assert sent(sender) == [Files(1, 1, b"\1", 4000), other]
+    sender.add_page(b"lines\n", [bytes(4001)])  # another length is another content
+    assert sent(sender)[-1] == bytes(4001)
+
+
 def test_a_segment_is_named_then_listed_then_sent_as_far_as_it_is_needed() -> None:
     sender = new_sender()
     sender.add_segment(MIXED)
