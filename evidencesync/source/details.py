@@ -148,8 +148,11 @@ _BY_NAME: Final = 0x100 | 0x4000  # AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC: wh
 _BY_DESCRIPTOR: Final = 0x1000 | 0x4000  # AT_EMPTY_PATH | AT_STATX_DONT_SYNC
 _BTIME: Final = 0x800  # STATX_BTIME
 _MASK: Final = 0x100 | _BTIME  # STATX_INO
-# struct statx is the same on every architecture: stx_mask at 0, stx_ino at 32, stx_btime (s64 seconds, u32 ns) at 80.
+_OPENED_MASK: Final = 0x1 | 0x200 | _MASK  # STATX_TYPE, STATX_SIZE
+# struct statx is the same on every architecture: stx_mask at 0, stx_mode at 28, stx_ino at 32, stx_size at 40, stx_btime (s64
+# seconds, u32 ns) at 80.
 _FIELDS: Final = struct.Struct("=I28xQ40xqI")
+_OPENED_FIELDS: Final = struct.Struct("=I24xH2x8xQ32xqI")
 _STATX_SIZE: Final = 256
 _NANO: Final = 1_000_000_000
 
@@ -185,6 +188,21 @@ class BirthTimes:
             return None
         mask, _, seconds, nanoseconds = _FIELDS.unpack_from(self._buffer)
         return self._checked_time(mask, seconds, nanoseconds, device)
+
+    def look(self, fd: int, device: int) -> tuple[int, int, FileTime | None] | None:
+        """Mode, size and birth time of what was opened just now; None where one call cannot tell all three.
+
+        No server is asked: it would hold up all threads. The size is what the opening found; what is read and fstat(2) tell more.
+        """
+        if (
+            self._statx is None
+            or device in self._without
+            or self._statx(fd, b"", _BY_DESCRIPTOR, _OPENED_MASK, self._buffer) != 0
+        ):
+            return None
+        mask, mode, size, seconds, nanoseconds = _OPENED_FIELDS.unpack_from(self._buffer)
+        birth = self._checked_time(mask, seconds, nanoseconds, device)
+        return None if birth is None else (mode, size, birth)
 
     def _checked_time(self, mask: int, seconds: int, nanoseconds: int, device: int) -> FileTime | None:
         if not mask & _BTIME:
@@ -237,8 +255,22 @@ class DetailReader:
     def of_descriptor(self, fd: int, status: os.stat_result) -> Details:
         """The details of what is open; `status` is its fstat."""
         device = status.st_dev
+        return self.with_birth(fd, device, self._births.of_descriptor(fd, device) if self._births is not None else None)
+
+    def look(self, fd: int, device: int) -> tuple[int, int, FileTime | None]:
+        """Mode, size and birth time of what was opened just now, in one system call where that can be. Raises OSError.
+
+        `device`: where the walk has seen it.
+        """
+        if self._births is not None and (seen := self._births.look(fd, device)) is not None:
+            return seen
+        status = os.fstat(fd)
+        return status.st_mode, status.st_size, None
+
+    def with_birth(self, fd: int, device: int, birth: FileTime | None) -> Details:
+        """The details of what is open, of which the birth time is known already."""
         return Details(
-            self._births.of_descriptor(fd, device) if self._births is not None else None,
+            birth,
             self._attributes.of_descriptor(fd, device) if self._attributes is not None else None,
             self._flags.of_descriptor(fd, device) if self._flags is not None else None,
         )

@@ -14,6 +14,7 @@ import msgspec
 
 from evidencesync.errors import InternalError, SourceReadError
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.utc_time import FileTime
 from evidencesync.files.disk import close_quietly, read_bounded
 from evidencesync.files.holes import HoleFinder
 from evidencesync.limits import FIRST_READ, KIB, MAX_FILE_SIZE
@@ -168,7 +169,7 @@ def open_file(found: Found) -> OpenedFile:
     """
     fd, noatime = _open_regular(found)
     try:
-        size = _checked_size(found, fd)
+        size, _ = _look_at(found, fd, None)
         if size > MAX_FILE_SIZE:
             raise read_error(found, OSError(errno.EFBIG, os.strerror(errno.EFBIG)), 0)
     except BaseException:
@@ -187,7 +188,7 @@ def read_small(found: Found, limit: int, details: DetailReader | None = None) ->
     """
     fd, noatime = _open_regular(found)
     try:
-        size = _checked_size(found, fd)
+        size, birth = _look_at(found, fd, details)
         if size > limit:
             return None
         try:
@@ -199,7 +200,7 @@ def read_small(found: Found, limit: int, details: DetailReader | None = None) ->
             raise read_error(found, error, 0) from error
         if len(data) > limit:
             return None
-        taken = details.of_descriptor(fd, after) if details is not None else None
+        taken = details.with_birth(fd, after.st_dev, birth) if details is not None else None
     finally:
         close_quietly(fd)
     return SmallRead(data, differs(found, after), noatime, taken)
@@ -244,14 +245,19 @@ def _open_regular(found: Found) -> tuple[int, bool]:
         raise read_error(found, error, 0, vanished=has_lost_its_name(error, found.name, found.dir_fd)) from error
 
 
-def _checked_size(found: Found, fd: int) -> int:
+def _look_at(found: Found, fd: int, details: DetailReader | None) -> tuple[int, FileTime | None]:
+    """Returns the size of what was opened, and its birth time where there is a reader of details."""
     try:
-        status = os.fstat(fd)
+        if details is not None and found.stat is not None:
+            mode, size, birth = details.look(fd, found.stat.st_dev)
+        else:
+            status = os.fstat(fd)
+            mode, size, birth = status.st_mode, status.st_size, None
     except OSError as error:
         raise read_error(found, error, 0) from error
-    if not stat.S_ISREG(status.st_mode):  # a FIFO or a device has taken the name since the walk looked
+    if not stat.S_ISREG(mode):  # a FIFO or a device has taken the name since the walk looked
         raise read_error(found, FileNotFoundError(), 0, vanished=True)
-    return status.st_size
+    return size, birth
 
 
 def _read_on(fd: int, data: bytes, limit: int) -> bytes:
