@@ -137,7 +137,9 @@ class KnownHeads:
         seen: set[StatedHead] = set()
         with self._kept():
             remembered = memory.recall_vault(vault.settings.id)
-            keys = vault.keys if remembered else VaultKeys(vault.settings.key)
+            keys: VaultKeys | None = None  # without the vault's own chain, which is a problem of its own, no key is compared
+            with contextlib.suppress(EvidenceSyncError):
+                keys = vault.keys if remembered else VaultKeys(vault.settings.key)
             for one in remembered:
                 self._take_seen(one, keys, seen)
         with self._kept():
@@ -172,9 +174,9 @@ class KnownHeads:
         except EvidenceSyncError as error:
             self.problems.append(error)
 
-    def _take_seen(self, one: RememberedHead, keys: VaultKeys, own: set[StatedHead]) -> None:
+    def _take_seen(self, one: RememberedHead, keys: VaultKeys | None, own: set[StatedHead]) -> None:
         subject, head = one.subject, StatedHead(one.chain.sequence, one.chain.sha256, SEEN)
-        if one.vault_key not in keys.all:
+        if keys is not None and one.vault_key not in keys.all:
             self.problems.append(ForkedError(f"the vault's key is {keys.current}; this machine has seen it with {one.vault_key}"))
         elif subject.case is None or subject.item is None:
             own.add(head)

@@ -86,7 +86,7 @@ def forget(shop: Workshop) -> None:
 
 
 EVIDENCE: Final = "only what shows no evidence, and no list of it for other programs, ends with 0"
-LOCAL: Final = "here this machine remembers the chain; the vault's end remembers nothing, and cannot tell whom to let in"
+LOCAL: Final = "here this machine remembers the chain; a vault's end, as custody asks one, remembers nothing, and lets nobody in"
 UNREAD: Final = "clean states nothing of a vault, and has failed"
 CLEAN: Final = "nothing that clean removes is concerned"
 STATES: Final[dict[str, State]] = {
@@ -95,7 +95,7 @@ STATES: Final[dict[str, State]] = {
     "no SHA256SUMS": State(31, gone(f"{SECOND}/SHA256SUMS"), others=whole(*SHOWING, "restore"), why=EVIDENCE),
     "no evidence": State(31, gone(f"{SECOND}/data"), others=whole(*SHOWING), why=EVIDENCE),
     "no chain of the item": State(34, gone(CHAIN), others=whole("clean"), why=CLEAN),
-    "no own chain": State(34, gone("custody"), others={"clean": 31}, afar=of_all(31), why=LOCAL),
+    "no own chain": State(34, gone("custody"), others={"clean": 31, "custody": 31}, afar=of_all(31), why=LOCAL),
     "no cases": State(34, gone("cases"), others={"clean": 31}, why="clean looks at folders alone"),
     "no own chain, and no memory": State(
         31, after(gone("custody"), forget), others={"receipts": 34}, why="receipts remember the chain as well"
