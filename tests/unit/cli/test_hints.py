@@ -55,7 +55,7 @@ _OTHERS: Final = {
     CommandKind.SHOWS: _READS,
 }
 # Errors that no command but an acquiring one, or its other end, can meet.
-_ACQUIRING_ALONE: Final = {"source-gaps", "receipt-not-kept"}
+_ACQUIRING_ALONE: Final = {"source-gaps", "receipt-not-kept", "vault-key-changed"}
 
 
 def _errors() -> list[type[EvidenceSyncError]]:
