@@ -43,6 +43,8 @@ _ENDS_ALL: Final = frozenset[CaptureEnd](
     {"idle", "link-lost", "interrupted"}
 )  # of the command itself, and so of both its streams
 _EMPTY: Final = "Did the program before the pipe start? To acquire nothing on purpose, add --allow-empty."
+_NEVER_RAN: Final = frozenset({126, 127})  # a shell's word for a program that it cannot execute, or does not find
+_NOT_RUN: Final = "Is the program there, and spelt so? May this account run it?"
 _BLOCK: Final = 4 * MIB
 _SHOWN: Final = 200  # characters of what a server says of itself
 Now = Callable[[], UtcTime]
@@ -146,8 +148,11 @@ class CaptureReading:
         ended = command.end(self._request.idle_seconds)
         if ended.lost and came.end == "end-of-data":
             came = replace(came, end="link-lost")
-        self._add(name, came, "standard-output", ended, 0)
         data, dropped = command.errors.taken()
+        if ended.exit_status in _NEVER_RAN and came.size == 0:
+            why = safe_text(data.decode(errors="replace").strip(), _SHOWN)
+            raise NothingLeftError(f"the command was not run (exit status {ended.exit_status}): {why}", hint=_NOT_RUN)
+        self._add(name, came, "standard-output", ended, 0)
         end: CaptureEnd = "left-open" if ended.left_open else "end-of-data"
         said = self._take_errors(data, name + ERRORS_SUFFIX, came.end if came.end in _ENDS_ALL else end, came.started)
         self._add(name + ERRORS_SUFFIX, said, "standard-error", ended, dropped)

@@ -147,7 +147,7 @@ def _export(
         following = next_lines(verdict, partial(pasted, run.console.fill_hint), recorded=True)
         lines = verdict_lines(verdict, everything=run.console.verbose, following=following)
         run.console.print_result(verdict, [*lines, "NOTHING WAS EXPORTED"])
-        hint = pasted(run.console.fill_hint, "See which acquisitions there are: evidencesync show VAULT --case CASE --item ITEM")
+        hint = pasted(run.console.fill_hint, "See which acquisitions there are: evidencesync list VAULT")
         run.console.print_message(f"hint: Another one may be whole. {hint}")
         return ExitCode(verdict.exit_code)
     records: list[ExportRecord] = []

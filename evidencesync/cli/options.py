@@ -61,9 +61,12 @@ class ItemChoice:
     item: Annotated[str, typer.Option(metavar="ITEM", help="Exhibit (evidence item) number.")]
 
     def name(self) -> ItemName:
-        """The checked numbers. Raises InvalidNameError."""
+        """The checked numbers. Raises InvalidNameError, UsageError."""
         from evidencesync.evidence.identity import ItemName, Title
 
+        if (self.case, self.item) == ("CASE", "ITEM"):  # a hint that was pasted
+            stands = "CASE and ITEM stand for the numbers of your case and of your item"
+            raise UsageError(stands, hint="Write those, as in: --case 2024-017 --item LAPTOP-1")
         return ItemName(Title(self.case), Title(self.item))
 
 
@@ -242,14 +245,14 @@ def vault_address(text: str) -> Address:
     return msgspec.structs.replace(address, path=at_home(address.path)) if address.local else address
 
 
-def local_vault(text: str) -> Path:
-    """The folder of a vault that must lie on this machine. Raises UsageError for a remote address."""
+def local_vault(text: str, instead: str = "") -> Path:
+    """The folder of a vault that must lie on this machine. Raises UsageError for a remote address; `instead` begins its hint."""
     address = vault_address(text)
     if not address.local:
         raise UsageError(
             f"this command works where the vault lies, not on {address.display()}",
-            hint="Somebody who can log in to a shell there (a key that may only push cannot) runs it on the machine where the "
-            f"vault lies: {_typed_there(text, address.path_there)}",
+            hint=f"{instead}Somebody who can log in to a shell there (a key that may only push cannot) runs it on the machine "
+            f"where the vault lies: {_typed_there(text, address.path_there)}",
         )
     return rooted(Path(address.path))
 

@@ -97,7 +97,8 @@ def pull_source(
     what.refuse_alone()
     address = _remote(source, vault)
     details = how.details(item.name())
-    folder = local_vault(vault)
+    push = shell_text("evidencesync", "push", address.path, vault, "--case", item.case, "--item", item.item)
+    folder = local_vault(vault, f"On the machine of the source, push from there: {push}. ")
     rules = what.rules(run.console.warn)
     if rules.listed is not None:
         raise UsageError("a pull takes no list of files", hint="Pull the folders one by one, or use --exclude and --include.")

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from evidencesync.custody.trust import TrustLists
     from evidencesync.verify.findings import Finding, Verdict
 
-_WORST_FIRST: Final = ("error", "warning", "info")
 _MANY: Final = {"error": "errors", "warning": "warnings", "info": "info"}
 _ONLY_CHECKED: Final = "Without --record it is only checked."
 _SHOWN_OF_A_KIND: Final = 10  # warnings: one command may have changed the modes of a million files
@@ -379,17 +378,18 @@ def verdict_lines(
     for head in verdict.heads if with_heads else ():
         whose = "the vault" if head.case is None else f"{safe_text(head.case)} / {safe_text(head.item or '')}"
         yield f"chain head of {whose}: {head.sequence} {head.sha256}"
-    for severity in reversed(_WORST_FIRST):
-        yield from _findings_lines(
-            [finding for finding in verdict.findings if finding.severity == severity], everything=everything
-        )
+    from evidencesync.verify.findings import WORST_FIRST, gravity
+
+    gravest_last = sorted(verdict.findings, key=gravity, reverse=True)
+    for severity in reversed(WORST_FIRST):
+        yield from _findings_lines([finding for finding in gravest_last if finding.severity == severity], everything=everything)
     if not is_vault:
         look = VaultNotFoundError("").hint_for(CommandKind.CHECKS)
         yield f"hint: {look if vault is None else meant_vault(vault) or f'{near_vault(vault)}{look}'}"
     yield from following
     counts = Counter(finding.severity for finding in verdict.findings)
     if counts:
-        told = [count_text(counts[severity], severity, _MANY[severity]) for severity in _WORST_FIRST if counts[severity]]
+        told = [count_text(counts[severity], severity, _MANY[severity]) for severity in WORST_FIRST if counts[severity]]
         yield f"findings: {', '.join(told)}"
     yield f"verdict: {_WORDS[verdict.verdict]}"
 

@@ -43,7 +43,10 @@ _BLOCK: Final = 1 << 20
 _WRONG_NAMES: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 _UNVERIFIED: Final = "Without --trusted the manifest is compared unverified."
 _JUDGED_ELSEWHERE: Final = f"`verify`, and `receipts check --vault`, judge it by the vault's own records. {_UNVERIFIED}"
-_HINT: Final = "MANIFEST comes first, then FOLDER. It is the manifest.jsonl of an acquisition, or of a kept receipt."
+_HINT: Final = (
+    "MANIFEST comes first, then FOLDER. It is the manifest.jsonl of an acquisition, or of a kept receipt, which "
+    "lies where `evidencesync receipts list -v` says."
+)
 _NOT_READ: Final = "Check the disk and the permissions of what was to be read."
 
 

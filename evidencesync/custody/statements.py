@@ -17,7 +17,7 @@ from evidencesync.custody.principals import check_receiver
 from evidencesync.custody.seal_proposals import SealProposals
 from evidencesync.custody.trust import TrustLists, who_is_meant
 from evidencesync.errors import EvidenceSyncError, NotAllowedError, NotThereError, UntrustedSignerError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 
 SEE_CHAIN: Final = "See what there is: evidencesync custody show VAULT --case CASE --item ITEM"
 _COPIED: Final = ("exported", "restored")  # records whose details name the manifest of what was copied
@@ -165,7 +165,8 @@ def check_recipient(details: Mapping[str, str], trust: TrustLists, at_ns: int) -
         known = who_is_meant(to, signers, "--to")
         raise UntrustedSignerError(
             f"the vault trusts no key of '{safe_text(to, 80)}', so nobody could accept this hand-over",
-            hint=f"{known}. For a court, or others without a key, add --outside.",
+            hint=f"{known}. A new one: evidencesync trust add VAULT KEY.pub --principal {shell_text(to)}. For a court, or others "
+            "without a key, add --outside.",
         )
 
 

@@ -10,17 +10,15 @@ from evidencesync.custody import labels
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, extent_text
 from evidencesync.evidence.path import from_json_fields
-from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Bullets, Column, Fact, Facts, Paragraph, Section, Table
 from evidencesync.report.document import Item, Judgement, PathPair, Report
 from evidencesync.report.places import EvidencePlace, acquisition_folder, evidence_place, path_of
 from evidencesync.verify.checks import MEANINGS
-from evidencesync.verify.findings import Finding, leaves_open
+from evidencesync.verify.findings import Finding, gravity, leaves_open
 from evidencesync.verify.next_steps import next_steps
 
 _FINDINGS_SHOWN: Final = 500
-_ORDER: Final = {"error": 0, "warning": 1, "info": 2}
 _NAMED_ONES: Final = 10  # on page one
 _FILES: Final = 3  # of those in the box of the verdict
 _GROUPED: Final = 3  # findings of one kind that are named; more stand in one row
@@ -179,7 +177,7 @@ def findings_section(judgement: Judgement, items: Iterable[Item] = ()) -> Sectio
 
     `items` say where the content of a damaged file is whole.
     """
-    ordered = sorted(judgement.findings, key=_gravity)
+    ordered = sorted(judgement.findings, key=gravity)
     blocks: list[AnyBlock] = []
     if not ordered:
         blocks.append(Paragraph("None: no check found anything to say."))
@@ -229,12 +227,6 @@ def _row(group: list[Finding], copies: Mapping[EvidencePlace, str]) -> list[str]
     said = "; ".join([first[1].removesuffix("."), *(_safe_message(one.message) for one in group[1:_GROUPED])])
     where = "; ".join([first[2], *(row[2] for row in others)])
     return [f"{first[0]} ({len(group):,} times)", f"{said}; {more}.", f"{where}; {more}", first[3]]
-
-
-def _gravity(finding: Finding) -> tuple[int, int]:
-    """How far in front a finding stands: by its severity, and then by the exit code that it makes."""
-    code = MEANINGS[finding.slug].code if finding.slug in MEANINGS else ExitCode.GAPS
-    return _ORDER[finding.severity], SEVERITY_ORDER.index(code) if code in SEVERITY_ORDER else len(SEVERITY_ORDER)
 
 
 def what_to_do(judgement: Judgement) -> Iterator[Section]:

@@ -86,7 +86,19 @@ def resolve_source(root: bytes | str | Path) -> SourceRoot:
             f"the source is neither a folder, nor a regular file, nor a block device: {safe_text(path)}",
             hint=_HINTS.get(stat.S_IFMT(mode), "Name the folder that holds it: it is recorded there, without content."),
         )
+    if stat.S_ISREG(mode):
+        _require_readable(named, path)
     return SourceRoot(named=named, path=path, is_folder=stat.S_ISDIR(mode), is_device=stat.S_ISBLK(mode))
+
+
+def _require_readable(named: bytes, path: bytes) -> None:
+    """Raises SourceNotFoundError where this account may not open the one file that the source is: nothing would be acquired."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
+    except PermissionError as error:
+        raise source_not_found(named, error) from error
+    except OSError:  # what it is, reading it says
+        return
 
 
 def is_mount_point(root: bytes) -> bool:

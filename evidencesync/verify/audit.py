@@ -411,8 +411,10 @@ class _Audit:
         if wanted is not None and folder.listed and folder.names.get(wanted.encode()) is None:
             exact = self._selection.case if what == "case" else self._selection.item
             known = sorted(name for name in map(os.fsdecode, folder.names) if not is_derived(name))
-            some = nearest(exact or "", known) or (known if len(known) <= _MOST_NAMED else [*known[:_MOST_NAMED], "others"])
-            has = f": it has {', '.join(map(safe_text, some))}" if some else ""
+            near = nearest(exact or "", known)
+            some = near or (known if len(known) <= _MOST_NAMED else [*known[:_MOST_NAMED], "others"])
+            which = "the nearest are" if len(some) < len(known) and near else "it has"
+            has = f": {which} {', '.join(map(safe_text, some))}" if some else ""
             text = f"the vault has no {what} {safe_text(exact or '')}{has}"
             folder.report.report(Check.STRUCTURE, "not-there", text)
 

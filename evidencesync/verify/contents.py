@@ -21,7 +21,7 @@ from evidencesync.delta.recipe import ByteRange, PlacedRow, Recipe, find_recipes
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, MissingOrExtraError
 from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.number_format import extent_text
+from evidencesync.evidence.number_format import count_text, extent_text
 from evidencesync.files.disk import FOLDER_FLAGS, close_quietly
 from evidencesync.files.holes import extents
 from evidencesync.files.large_hash import LARGE, ContentReadError, LargeHasher, ReportBytes
@@ -244,7 +244,7 @@ def _report_file(folder: CheckedFolder, reader: TreeReader, damage: Damage, reci
     shown = safe_text(file.path)
     name = DATA.encode() + b"/" + file.path
     if damage.size is not None and damage.size < file.size:
-        text = f"{shown} was cut off: it has {damage.size:,} bytes of {file.size:,}"
+        text = f"{shown} was cut off: it has {count_text(damage.size, 'byte')} of {file.size:,}"
         folder.report.report(Check.CONTENTS, "file-truncated", text, name, offset=damage.size, length=file.size - damage.size)
     elif damage.size is not None:
         text = f"{shown} was made longer: it has {damage.size:,} bytes, not {file.size:,}"

@@ -14,7 +14,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text
 from evidencesync.evidence.path import from_json_fields, to_json_fields
 from evidencesync.evidence.utc_time import UtcTime
-from evidencesync.exit_codes import ExitCode, most_severe
+from evidencesync.exit_codes import SEVERITY_ORDER, ExitCode, most_severe
 from evidencesync.limits import MAX_FINDINGS
 from evidencesync.vault.layout import CASES, CUSTODY
 from evidencesync.verify.checks import MEANINGS, Check, Severity
@@ -23,6 +23,7 @@ Outcome = Literal["pass", "fail", "incomplete"]
 TrustSource = Literal["vault", "outside"]
 
 _ITEM_DEPTH: Final = 3  # cases/CASE/ITEM
+WORST_FIRST: Final[tuple[Severity, ...]] = ("error", "warning", "info")
 _INCOMPLETE: Final = frozenset({ExitCode.GAPS, ExitCode.NOT_THERE, ExitCode.USAGE})
 
 
@@ -112,6 +113,12 @@ class FarVerdict(Verdict, frozen=True):
     """The verdict of a vault on another machine on itself, with what this machine finds by what it knows."""
 
     by_vault: ByVault
+
+
+def gravity(finding: Finding) -> tuple[int, int]:
+    """How far in front a finding stands: by its severity, and then by the exit code that it makes."""
+    code = MEANINGS[finding.slug].code if finding.slug in MEANINGS else ExitCode.GAPS
+    return WORST_FIRST.index(finding.severity), SEVERITY_ORDER.index(code) if code in SEVERITY_ORDER else len(SEVERITY_ORDER)
 
 
 @dataclass(slots=True)

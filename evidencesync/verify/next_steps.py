@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from evidencesync.verify.findings import Finding
+from evidencesync.verify.findings import Finding, gravity
 
 _MOST: Final = 3  # kinds of advice
 _KEEP: Final = "Keep the vault as it is: do not push, repair or clean it."
+_ELSEWHERE: Final = "The same file may be whole in another acquisition that no finding names, or in a second copy of the vault."
 _RECEIPTS: Final = "What examiners keep tells what was there: evidencesync receipts check --vault VAULT"
 
 _BYTES: Final = (
     "Do not repair or clean the vault: what is damaged stays as it is. While the source is at hand, push it again: nothing is "
-    "built upon a damaged file. The same file may be whole in another acquisition that no finding names, or in a second copy "
-    "of the vault."
+    f"built upon a damaged file. {_ELSEWHERE}"
 )
 _DOCUMENTS: Final = f"{_KEEP} Verify a second copy of the vault, which may have the document whole. {_RECEIPTS}"
 _EXTRA: Final = (
@@ -88,7 +87,13 @@ NO_MORE_RECORDS: Final = (_TRUST, _CHAIN, _OLDER)
 
 
 def next_steps(findings: Iterable[Finding]) -> list[str]:
-    """What to do now, worst first: about the errors, and without any about the rest. VAULT, CASE and ITEM stand in commands."""
-    known = [finding for finding in findings if finding.slug in NEXT]
-    slugs = {finding.slug for finding in known if finding.severity == "error"} or {finding.slug for finding in known}
-    return list(dict.fromkeys(NEXT[slug] for slug in sorted(slugs, key=list(NEXT).index)))[:_MOST]
+    """What to do now, the gravest first: about the errors, else about the rest. VAULT, CASE and ITEM stand in commands.
+
+    Where something forbids to push, nothing else tells to push again.
+    """
+    known = sorted((finding for finding in findings if finding.slug in NEXT), key=gravity)
+    errors = [finding for finding in known if finding.severity == "error"] or known
+    steps = list(dict.fromkeys(NEXT[finding.slug] for finding in errors))
+    if any(step.startswith(_KEEP) for step in steps):
+        steps = [_ELSEWHERE if step == _BYTES else step for step in steps]
+    return steps[:_MOST]

@@ -49,6 +49,13 @@ def stored(lab: Lab, name: str, number: int = 1) -> bytes:
     return (lab.acquisition(number) / "data" / name).read_bytes()
 
 
+@pytest.mark.parametrize(("command", "status"), [("no-such-program-here", 127), ("/", 126)])
+def test_a_command_that_a_shell_cannot_run_makes_no_acquisition(lab: Lab, command: str, status: int) -> None:
+    refused = lab.run("push", "--command", command, "vault", *ITEM, "--sign-key", "ana")
+    assert (refused.code, f"the command was not run (exit status {status}): " in refused.err) == (2, True)
+    assert not (lab.folder / "vault" / "cases" / "2024-017" / "LAPTOP-1" / "acquisitions" / "0001").exists()
+
+
 # Standard input.
 
 

@@ -24,6 +24,32 @@ def test_what_is_not_there_is_told_from_what_is_closed(number: int, hint: str | 
     assert given is None if hint is None else hint in str(given)
 
 
+def test_a_single_file_that_this_account_may_not_open_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An acquisition of nothing would be published for ever. What a disk does not give is acquired with its gaps."""
+    (tmp_path / "shadow").write_text("root:x")
+    real = os.open
+
+    def closed(number: int) -> None:
+        def refuse(path: bytes, flags: int, *rest: int, **more: int) -> int:
+            if os.fsencode(path).endswith(b"/shadow"):
+                raise OSError(number, os.strerror(number))
+            return real(path, flags, *rest, **more)
+
+        monkeypatch.setattr(os, "open", refuse)
+
+    closed(errno.EACCES)
+    with pytest.raises(SourceNotFoundError, match="Permission denied") as refused:
+        resolve_source(tmp_path / "shadow")
+    assert "sudo" in str(refused.value.hint)
+    closed(errno.EIO)
+    assert not resolve_source(tmp_path / "shadow").is_folder
+
+
+def test_the_words_of_a_hint_are_no_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_in_process(["push", "/etc", "/srv/vault", "--case", "CASE", "--item", "ITEM"]) == 2
+    assert "CASE and ITEM stand for" in capsys.readouterr().err
+
+
 def test_a_path_without_anything_has_a_hint(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError) as refused:
         resolve_source(tmp_path / "nothing")

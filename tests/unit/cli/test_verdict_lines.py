@@ -12,7 +12,7 @@ from evidencesync.cli.verify_next import next_lines
 from evidencesync.exit_codes import ExitCode
 from evidencesync.verify.checks import MEANINGS, Check
 from evidencesync.verify.findings import Asked, Checked, Finding, Head, Verdict
-from evidencesync.verify.next_steps import NEXT
+from evidencesync.verify.next_steps import NEXT, next_steps
 
 
 def finding(severity: Literal["info", "warning", "error"], message: str) -> Finding:
@@ -88,6 +88,17 @@ def test_what_to_do_now_stands_behind_the_findings(slug: str, part: str) -> None
     lines = list(verdict_lines(found, following=next_lines(found, str, recorded=False)))
     assert [line.partition(":")[0] for line in lines[-5:]] == ["error", "error", "next", "findings", "verdict"]
     assert part in lines[-3]
+
+
+def test_the_gravest_finding_comes_last_and_its_advice_first_and_none_contradicts_it() -> None:
+    kinds = ("missing-record", "file-damaged", "extra-entry")
+    found = verdict(*(msgspec.structs.replace(finding("error", slug), slug=slug) for slug in kinds))
+    shown = [line.split()[2].rstrip("]") for line in verdict_lines(found) if line.startswith("error: ")]
+    assert shown == ["extra-entry", "file-damaged", "missing-record"]
+    steps = next_steps(found.findings)
+    assert steps[0] == NEXT["missing-record"]
+    assert "push it again" not in " ".join(steps)
+    assert "push it again" in next_steps(found.findings[1:])[0]
 
 
 def test_a_verdict_that_is_recorded_is_not_told_to_be() -> None:
