@@ -422,7 +422,8 @@ class _Audit:
 
     def _check_ends(self, context: Context) -> None:
         """Does the checks that need everything to be read."""
-        for (case, item), stated in sorted(context.stated_heads.items()):
+        for case, item in sorted(context.stated_at_first):
+            stated = context.stated_heads[case, item]
             selected = self._case in (None, case) and self._item in (None, item)
             sequence = max(stated)
             gone = not self._findings.is_unread(f"{CASES}/{case}/{item}".encode())

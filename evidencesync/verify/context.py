@@ -78,6 +78,8 @@ class Context:
     """All records of each chain, by exact case and item number (the vault's own: by none): number and digest."""
     stated_heads: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict)
     """All heads of items' chains that the vault's own chain states, by case and item folder: number and digest."""
+    stated_at_first: frozenset[tuple[str, str]] = frozenset()
+    """Whose heads it stated when it was first read. What came later, while it was read on, no listing needs to have."""
     stated_times: dict[tuple[str, str], dict[int, Statement]] = field(default_factory=dict)
     """The first statement of each head, by the record's number."""
     remembered: dict[tuple[str | None, str | None], int] = field(default_factory=dict)

@@ -177,6 +177,7 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
         context.head_found = True
     context.digests[None, None] = chain.digests
     take_statements(context, custody.report, chain)
+    context.stated_at_first = frozenset(context.stated_heads)
     return chain
 
 
