@@ -26,7 +26,8 @@ _ADDRESS: Final = (
 )
 _FILES: Final = (
     ("~/.config/evidencesync/config.toml", "Defaults of options and arguments: see evidencesync settings show."),
-    ("~/.local/share/evidencesync/", "Receipts, and the heads of vaults that this user has seen."),
+    ("~/.local/share/evidencesync/receipts/", "The receipts of what this user has acquired."),
+    ("~/.local/state/evidencesync/", "The heads of vaults that this user has seen."),
 )
 _VARIABLES: Final = (
     ("EVIDENCESYNC_VAULT, EVIDENCESYNC_CASE", "The vault and the case, where they are left out on the command line."),

@@ -80,10 +80,11 @@ class BroughtBundle:
         """Removes the folder. Raises what connecting fails with, and StorageError."""
         self._require(self._run(f"rm -rf -- {shlex.quote(self._folder)}"), "the agent cannot be removed")
 
-    def left(self) -> str:
-        """What to say of a folder that could not be removed."""
+    def left(self, why: str = "") -> str:
+        """What to say of a folder that could not be removed, and why it could not."""
         command = shell_text("ssh", self._address.host_text, f"rm -rf -- {shlex.quote(self._folder)}")
-        return f"the agent may still lie in {self._where}: write that down, and remove it with: {command}"
+        because = f" ({why})" if why else ""
+        return f"the agent may still lie in {self._where}{because}: write that down, and remove it with: {command}"
 
     def _run(self, command: str, feed: Iterable[bytes] = ()) -> FarRun:
         return run_there(self._address, self._options(), command, feed)
@@ -113,19 +114,21 @@ def brought(bundle: BroughtBundle, say: Say, warn: Say) -> Iterator[BroughtBundl
 
 def _remove(bundle: BroughtBundle, say: Say, warn: Say) -> None:
     """Removes what was brought. It must not replace the error that ended the pull: where it cannot, it says so."""
-    is_removed = False
+    is_removed, why = False, ""
     try:
         for attempt in range(_REMOVALS):
             try:
                 bundle.remove()
-            except (ConnectError, LinkLostError):
+            except (ConnectError, LinkLostError) as error:
+                why = error.message
                 time.sleep(pause_seconds(attempt))
                 continue
-            except EvidenceSyncError:
+            except EvidenceSyncError as error:
+                why = error.message
                 break
             is_removed = True
             say("the agent is removed again")
             return
     finally:  # also where a second Ctrl-C ends the attempts
         if not is_removed:
-            warn(bundle.left())
+            warn(bundle.left(why))

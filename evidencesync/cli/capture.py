@@ -300,7 +300,9 @@ def pull_capture(asked: CaptureRun, source: str, vault: str) -> ExitCode:
     capture, run, how = asked.checked(), asked.run, asked.how
     line = capture.line
     if line is None or asked.what.recover or asked.what.spool is not None:
-        raise UsageError("a pull reads no standard input", hint="Push it: evidencesync push - VAULT --case CASE --item ITEM")
+        what = "--recover and --spool are for a push: a pull" if line is not None else "a pull"
+        hint = "Push it: evidencesync push - VAULT --case CASE --item ITEM"
+        raise UsageError(f"{what} reads no standard input", hint=hint)
     far = _machine(source)
     folder = local_vault(vault)
     folders = RunFolders(None, folder)

@@ -20,7 +20,7 @@ from evidencesync.custody.roles import Grant, grant_of
 from evidencesync.custody.rule_of_two import TWO_PERSON, NeedsTwo, parse_rule
 from evidencesync.custody.sshsig import SigningKey, decode_armor, encode_armor, sign_document, verify_signature
 from evidencesync.custody.text import check_texts, check_utc_time, decode_exactly
-from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, SignatureError, UsageError
+from evidencesync.errors import MalformedDocumentError, SignatureError, UsageError
 from evidencesync.evidence.digest import HexDigest, sha512_of
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_FREE_TEXT
@@ -223,8 +223,3 @@ class SignedRequest(NamedTuple):
             number = request.details.get(PROPOSAL, "")
             return {"action": proposed.action, **proposed.details, PROPOSAL: number, **self.kept()}
         return {"action": request.action, **request.details, **self.kept()}
-
-
-def unreadable_request(error: EvidenceSyncError) -> str:
-    """Says that what a record keeps is no request, for people."""
-    return f"who asked for it is not shown: {error.message}"

@@ -101,11 +101,6 @@ def reason_untrusted(trust: TrustedSigners, keys: VaultKeys, key: PublicKey, nam
     return None if any(trust.reason_untrusted(None, one, namespace, at_ns) is None for one in known) else untrusted
 
 
-def new_key(record: CustodyRecord) -> PublicKey:
-    """Returns the key that a `key-changed` record names. Raises InvalidPublicKeyError; none that was decoded raises it."""
-    return PublicKey.from_line(record.details["public_key"].encode())
-
-
 def proven_keys(vault_id: str, current: str, changes: Iterable[tuple[bytes, bytes]]) -> VaultKeys:
     """Returns the keys of a vault by its `key-changed` records, as bytes and signature, all of them, in order.
 

@@ -252,11 +252,6 @@ class FilterRules(msgspec.Struct, frozen=True, eq=False):
         """Whether these rules leave out nothing of what is wanted, so that no entry needs to be checked."""
         return not self._excluding and self.max_size is None and not self.one_file_system
 
-    @property
-    def takes_everything(self) -> bool:
-        """Whether the user set no filter and no list of files."""
-        return self.is_empty and self.listed is None
-
     def names_folder(self, path: bytes) -> bool:
         """Whether a list names this folder itself (`b""`: the root)."""
         return self.listed is not None and self.listed.names(path)

@@ -21,6 +21,7 @@ from tests.integration.conftest import Sshd
 
 PARTS: Final = REPOSITORY / "packaging/bundle"
 INPUTS: Final = Path(os.environ.get("BUNDLE_INPUTS", REPOSITORY / "build/bundle/inputs"))
+_WANTED: Final = [line.split("  ", 1)[1] for line in (PARTS / "inputs.sha256").read_text().splitlines()]
 _DEVICES: Final = ("null", "urandom")
 _STRANGER: Final = 54321
 
@@ -29,7 +30,9 @@ HARMLESS: Final = re.compile(r"/dev/(null|tty|ptmx|pts/\d+)$|/proc/\d+/fd/\d+$")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not INPUTS.is_dir(), reason="the bundle's packages are not here (make bundle-inputs)"),
+    pytest.mark.skipif(
+        not all((INPUTS / name).is_file() for name in _WANTED), reason="the bundle's packages are not here (make bundle-inputs)"
+    ),
 ]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only where the system has a root of ours: it makes a chroot")
 
