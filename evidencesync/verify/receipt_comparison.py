@@ -79,6 +79,8 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
         return [NotThereError(f"the receipt is of another vault, {receipt.vault_id}; this is {vault.settings.id}")]
     if not kept.vouched_for:
         return [IncompleteError(f"{name}: the receipt is not as the vault has signed it, and was not compared with the vault")]
+    if kept.own_chain is not None and not is_folder(vault.ledger.folder):
+        return _differences(OWN, kept.own_chain, vault.ledger)  # which keys the vault has had, that chain alone tells
     if receipt.vault_key not in (keys := vault.keys).all:
         return [ForkedError(f"the vault has the key {keys.current}; the receipt was signed with {receipt.vault_key}")]
     layout = vault.layout.item(name)

@@ -92,7 +92,7 @@ def test_a_hint_from_afar_names_what_is_near_and_can_be_pasted(lab: Lab, sshd: S
         refused = lab.run(*typed, *with_key)
         hint = refused.err.splitlines()[-1]
         assert (refused.code != 0, hint.startswith(f"hint: {begins}evidencesync ")) == (True, True), refused
-        pasted = shlex.split(hint.partition("evidencesync ")[2].partition(" (on the vault's machine)")[0])
+        pasted = shlex.split(hint.partition("evidencesync ")[2].partition(". A new one: ")[0])
         assert lab.run(*pasted).code == 0, pasted
 
 

@@ -18,9 +18,10 @@ from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import CustodyRecord, Person
 from evidencesync.errors import ChainError, EvidenceSyncError, ForkedError, ProtocolError, RolledBackError, SignatureError
 from evidencesync.exit_codes import ExitCode
-from evidencesync.ingest import admission, room
+from evidencesync.ingest import admission
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.messages import Message, Ready, Records
+from evidencesync.vault import heads
 from evidencesync.vault.heads import record_heads, state_head
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.vault import Vault
@@ -128,7 +129,7 @@ def test_an_item_that_was_removed_is_missed(ana: Rememberer, monkeypatch: pytest
     shutil.rmtree(ana.bench.vault.layout.cases)
     ana.bench.vault.layout.cases.mkdir()
     assert "the vault's own chain says" in ana.refused(ChainError).message
-    monkeypatch.setattr(room, "require_as_stated", lambda *_: None)  # as a vault's end of an earlier version
+    monkeypatch.setattr(heads, "require_as_stated", lambda *_: None)  # as a vault's end of an earlier version
     assert "is empty" in ana.refused(RolledBackError).message
 
 
