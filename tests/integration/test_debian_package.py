@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -62,10 +63,9 @@ if os.environ.get("DEB") == "all":
         output(str(PARTS / "build"), str(tmp_path), DEBFULLNAME="Laboratory", DEBEMAIL="laboratory@evidence.invalid")
         assert (tmp_path / package.name).read_bytes() == package.read_bytes()
 
-    def test_lintian_finds_no_error(package: Path, require_program: Callable[[str], str]) -> None:
-        judged = subprocess.run(
-            [require_program("lintian"), "--allow-root", str(package)], capture_output=True, text=True, check=False
-        ).stdout
+    @pytest.mark.skipif(shutil.which("lintian") is None, reason="only where lintian is installed, which CI does not need")
+    def test_lintian_finds_no_error(package: Path) -> None:
+        judged = subprocess.run(["lintian", "--allow-root", str(package)], capture_output=True, text=True, check=False).stdout
         assert [line for line in judged.splitlines() if line.startswith("E:")] == []
 
     def test_what_is_unpacked_runs_and_has_every_man_page(package: Path, tmp_path: Path) -> None:

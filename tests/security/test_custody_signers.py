@@ -21,8 +21,9 @@ from evidencesync.custody.record import SIGNERS, VAULT_TYPES, SignedBy
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.custody.statements import Statements
 from evidencesync.custody.trust import signer_line
+from evidencesync.custody.two_people import lapse_text
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.evidence.utc_time import format_utc_time
+from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 from evidencesync.exit_codes import ExitCode
 from evidencesync.vault.create import create_vault
 from evidencesync.vault.ledger import iter_records, sign_record
@@ -30,10 +31,12 @@ from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.custody_client import CustodyClient, state
+from tests.support.hostile_client import MOMENT
 
 Kind = Literal["vault", "acquirer", "examiner", "stranger", "revoked", "retired", "elsewhere"]
 KINDS: Final = get_args(Kind)
-TYPES: Final[tuple[RecordType, ...]] = get_args(RecordType)
+TYPES: Final[list[RecordType]] = sorted(get_args(RecordType), key="sealed".__eq__)  # sealing comes last
+ANSWERS: Final[dict[RecordType, RecordType]] = {"accepted": "handed-over", "withdrawn": "proposed"}
 DAY_NS: Final = 86_400 * 1_000_000_000
 PRINCIPALS: Final = {
     "vault": "vault",
@@ -74,12 +77,17 @@ class Cast:
             time.time_ns(),
         )
 
-    def details(self, kind: RecordType, who: str, handed: int) -> dict[str, str]:
-        """What a record of a type has to say."""
+    def details(self, kind: RecordType, who: str, at_ns: int, *, to: str = "clerk@lab") -> dict[str, str]:
+        """What a record of a type has to say, as the next one of the chain. What it answers is the last one."""
+        head = self.bench.vault.item(self.bench.name).ledger.head()
         if kind == "handed-over":
-            return {"to": "clerk@lab"}
+            return {"to": to}
         if kind == "accepted":
-            return {"record": str(handed)}
+            return {"record": str(head.sequence)}
+        if kind == "proposed":
+            return {"proposes": "sealed", "lapses": lapse_text(at_ns)}
+        if kind == "withdrawn":
+            return {"proposal": str(head.sequence), "proposal_sha256": head.sha256 or ""}
         return {"record": "1"} if kind == "corrected" else {"text": f"by {who}"}
 
 
@@ -115,21 +123,22 @@ def cast(tmp_path_factory: pytest.TempPathFactory) -> Cast:
 
 
 @pytest.mark.parametrize("who", KINDS)
-@pytest.mark.parametrize("kind", [kind for kind in TYPES if kind != "sealed"] + ["sealed"])  # sealing comes last
+@pytest.mark.parametrize("kind", TYPES)
 def test_each_type_is_appended_for_its_signers_alone(cast: Cast, kind: RecordType, who: str) -> None:
     bench = cast.bench
     ledger = bench.vault.item(bench.name).ledger
-    handed = 0
     if kind == "accepted":
         to = PRINCIPALS[who] if who != "vault" else "porter@lab"  # nothing is handed over to the vault itself
         details = {"to": to, "outside_recipient": "yes", **in_place_of_holder(bench)}
-        handed = state(bench, "handed-over", details, cast.clerk).record.record.sequence
+        state(bench, "handed-over", details, cast.clerk)
+    elif kind == "withdrawn":
+        state(bench, "proposed", cast.details("proposed", who, time.time_ns()), cast.clerk)
     before = ledger.head()
     client = CustodyClient(bench, cast.signers[who])
 
     def hand_in() -> None:
         client.enter()
-        client.append(client.statement(kind, details=cast.details(kind, who, handed), **shape(kind)))
+        client.append(client.statement(kind, details=cast.details(kind, who, parse_utc_time(MOMENT)), **shape(kind)))
 
     if kind == "sealed" and who == "examiner":  # the acquirer has sealed it
         with pytest.raises(EvidenceSyncError) as sealed:
@@ -186,8 +195,10 @@ def test_each_record_of_an_examiner_is_judged_by_its_signer(tmp_path: Path, who:
     bench, signer, principal = cast.bench, cast.signers[who], PRINCIPALS[who]
     written: dict[str, RecordType] = {}
     for kind in EXAMINERS_TYPES:
-        handed = put(bench.vault, bench, "handed-over", cast.clerk, "clerk@lab", {"to": principal}) if kind == "accepted" else 0
-        number = put(bench.vault, bench, kind, signer, principal, cast.details(kind, who, handed))
+        if kind in ANSWERS:
+            asked = cast.details(ANSWERS[kind], who, time.time_ns(), to=principal)
+            put(bench.vault, bench, ANSWERS[kind], cast.clerk, "clerk@lab", asked)
+        number = put(bench.vault, bench, kind, signer, principal, cast.details(kind, who, time.time_ns()))
         written[f"{number:04}-{kind}.json"] = kind
     verdict = audit_vault(bench.vault.layout.root, now_ns=time.time_ns())
     slugs: dict[RecordType, set[str]] = {kind: set() for kind in EXAMINERS_TYPES}
