@@ -147,6 +147,7 @@ MAX_OLDER_PIECES: Final = MAX_OLDER_BYTES // MIN_PIECE + 1
 MAX_PATCH_RUNS: Final = MAX_PATCHED // MIN_PIECE + 2
 MAX_EVIDENCE_PATHS: Final = 512 * KIB  # bytes of all paths in one message: more would not fit into a frame
 MAX_EVIDENCE_AHEAD: Final = 8 * MIB  # asked for and not taken: what fits into what is read ahead never makes a vault wait
+MAX_VERSIONS: Final = 64  # of the protocol, in a first message; earlier peers take 16
 PROOF: Final = 16  # bytes of a proof of possession, which earlier versions send; it is ignored
 MAX_PUBLIC_KEY: Final = 16 * KIB
 MAX_PRIVATE_KEY: Final = 64 * KIB  # a key file; RSA 16384 is 13 KiB

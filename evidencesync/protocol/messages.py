@@ -26,6 +26,7 @@ from evidencesync.limits import (
     MAX_SIGNATURE,
     MAX_TIMESTAMP,
     MAX_TITLE,
+    MAX_VERSIONS,
     NONCE,
     PIECE_DIGEST,
     PROOF,
@@ -117,7 +118,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 class Hello(Message, frozen=True):
     """The client's first message: its versions, its purpose, and its clock."""
 
-    versions: Annotated[list[U32], msgspec.Meta(min_length=1, max_length=16)]
+    versions: Annotated[list[U32], msgspec.Meta(min_length=1, max_length=MAX_VERSIONS)]
     tool: ShortText
     purpose: Purpose
     vault: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]

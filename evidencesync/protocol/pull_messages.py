@@ -15,6 +15,7 @@ from evidencesync.limits import (
     MAX_PATTERNS,
     MAX_RETRIES_CHANGED,
     MAX_SURVEYED,
+    MAX_VERSIONS,
 )
 from evidencesync.protocol.messages import U32, Digest32, Message, Nanoseconds, ShortText, Size
 
@@ -30,7 +31,7 @@ class SourceAsk(Message, frozen=True):
     source is counted ahead, for a display.
     """
 
-    versions: Annotated[list[U32], msgspec.Meta(min_length=1, max_length=16)]
+    versions: Annotated[list[U32], msgspec.Meta(min_length=1, max_length=MAX_VERSIONS)]
     tool: ShortText
     parameters: ShortText
     path: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]

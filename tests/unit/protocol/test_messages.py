@@ -314,7 +314,7 @@ BEYOND: list[tuple[Message, int, Any]] = [
     (EXAMPLES[0], 1, "m" * (MAX_ERROR_TEXT + 1)),
     (EXAMPLES[0], 2, "h" * (MAX_ERROR_TEXT + 1)),
     (EXAMPLES[2], 0, []),
-    (EXAMPLES[2], 0, [1] * 17),
+    (EXAMPLES[2], 0, [1] * 65),
     (EXAMPLES[2], 0, [-1]),
     (EXAMPLES[2], 0, [2**32]),
     (EXAMPLES[2], 1, "t" * 257),
