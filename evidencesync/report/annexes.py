@@ -24,7 +24,11 @@ _STEPS: Final = (
     '(cd "$A" && sha256sum acquired.json manifest.jsonl manifest.jsonl.sig SHA256SUMS BLAKE3SUMS chunks.bin)',
 )
 
-_SINCE: Final = {"made": "from the vault's making on,"}
+_SINCE: Final = {
+    "made": "from the vault's making on,",
+    "key-begun": "became the vault's key",
+    "key-ended": "given up by the vault",
+}
 _REPORT_STEP: Final = f'ssh-keygen -Y verify -f my_signers -r revoked -I "$SIGNER" -n {REPORT_NAMESPACE} -s "$R.sig" < "$R"'
 
 _SIGNS: Final = {
@@ -121,6 +125,8 @@ def _roles(trust: Trust) -> Iterator[AnyBlock]:
 
 def _may(signer: Signer) -> str:
     if VAULT_PRINCIPAL in signer.principals:
+        if any(one.action == "key-ended" for one in signer.changes):
+            return "nothing any more: the vault has given it up; what it signed before counts"
         return "sign receipts, and the vault's own records"
     return "everything: nobody has said otherwise" if signer.may is None else ", ".join(signer.may)
 

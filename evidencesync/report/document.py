@@ -18,7 +18,7 @@ from evidencesync.verify.findings import ByVault, Checked, Finding, Head
 State = Literal["pass", "fail", "incomplete", "not-verified"]
 SignatureState = Literal["good", "refused", "not-checked"]
 DifferenceKind = Literal["added", "removed", "moved", "content", "kind", "unread"]
-TrustAction = Literal["made", "added", "changed", "retired", "revoked"]
+TrustAction = Literal["made", "added", "changed", "retired", "revoked", "key-begun", "key-ended"]
 RangeKind = Literal["data", "changed", "zero", "unreadable"]
 
 REPORT_FORMAT: Final = "evidencesync-report/1"
@@ -224,7 +224,10 @@ class Item(Part, frozen=True):
 
 
 class TrustStep(Part, frozen=True):
-    """A record of the vault's own chain about a key. `made`: it was trusted from the vault's making on."""
+    """A record of the vault's own chain about a key. `made`: it was trusted from the vault's making on.
+
+    `key-begun`: it became the vault's own key, by a change of that; `key-ended`: by such a change the vault has given it up.
+    """
 
     record: int
     at: UtcTime

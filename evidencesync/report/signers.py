@@ -12,6 +12,7 @@ from evidencesync.custody.record import ABOUT_TRUST
 from evidencesync.custody.roles import Roles
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.trust import RevokedKeys, TrustedSigner, TrustedSigners
+from evidencesync.custody.vault_keys import KEY_CHANGED
 from evidencesync.errors import EvidenceSyncError, SignatureError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import format_utc_time
@@ -74,6 +75,10 @@ def _told(vault: Vault) -> tuple[Roles | None, dict[str, list[TrustStep]], str |
                 record, details = stored.record, stored.record.details
                 if record.type == "made":
                     steps[""].append(TrustStep(record.sequence, record.time, "made"))
+                elif record.type == KEY_CHANGED:
+                    before = steps.setdefault(keys.at(file.sequence), [*steps[""]])
+                    before.append(TrustStep(record.sequence, record.time, "key-ended"))
+                    steps[details["key"]] = [TrustStep(record.sequence, record.time, "key-begun")]
                 elif (action := _ACTIONS.get(details.get("action", ""))) is not None:
                     known = steps.setdefault(details.get("key", ""), [] if action == "added" else [*steps[""]])
                     known.append(TrustStep(record.sequence, record.time, action))

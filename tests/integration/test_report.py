@@ -26,6 +26,7 @@ from evidencesync.report import texts
 from evidencesync.report.texts import drawable
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.listed import ListedNames
+from evidencesync.vault.key_change import change_key
 from tests.integration.cli_program import schema_errors
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.browser import Browser, opened_browser
@@ -238,6 +239,22 @@ def test_who_may_do_what_and_since_when_stands_in_every_format(tmp_path: Path) -
     pdf = " ".join(run("pdftotext", tmp_path / "r.pdf", "-").split())
     for words in ("Who may do what", "2026/*", "2031-12-31", "from the vault's making on"):
         assert words in pdf or words.replace("'", "’") in pdf, words
+
+
+def test_each_key_of_the_vault_has_its_time(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    keys = [bench.vault.keys.current]
+    for _ in range(2):
+        keys.append(change_key(bench.vault, keys[-1]).change.key)
+    assert make(bench, tmp_path / "r.json") == make(bench, tmp_path / "r.html") == 0
+    signers = json.loads((tmp_path / "r.json").read_text())["trust"]["signers"]
+    told = {signer["key"]: [one["action"] for one in signer["changes"]] for signer in signers}
+    assert [told[key] for key in keys] == [["made", "key-ended"], ["key-begun", "key-ended"], ["key-begun"]]
+    page = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", (tmp_path / "r.html").read_text())).split())
+    assert page.count("nothing any more: the vault has given it up") == 2
+    assert page.count("sign receipts, and the vault's own records") == 1
 
 
 def test_roles_that_cannot_be_told_are_said_to_be_so(tmp_path: Path) -> None:
