@@ -15,7 +15,7 @@ from evidencesync.cli.lines import wrapped
 from evidencesync.cli.options import RemoteChoice, SignChoice, local_vault, vault_address
 from evidencesync.cli.own_state import adding_to_own_chain, remember_heads, usable_memory
 from evidencesync.cli.signers import signer_lines, signers_of
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ class Changed:
     address: Address
     vault: Vault
     changes: list[TrustChange]
+
+    def lines(self) -> list[str]:
+        """What was changed, for people; with the command of who consents to a proposal, as it is typed in any folder."""
+        place = str(Path(self.address.path).absolute()) if self.address.local else self.address.text
+        return [_change_text(change, place) for change in self.changes]
 
 
 def require_vault(vault: str) -> None:
@@ -70,27 +75,26 @@ def change_trust(run: Run, vault: str, sign: SignChoice, ssh: RemoteChoice, comp
         yield _ask_afar(run, address, sign, ssh, compose, lambda: stack.enter_context(temporary_folder("trust-")))
 
 
-def give_signers(run: Run, vault: Vault, changes: list[TrustChange], steps: Iterable[str] = ()) -> ExitCode:
+def give_signers(run: Run, done: Changed, steps: Iterable[str] = ()) -> ExitCode:
     """Prints what was changed, and who is trusted now."""
     from evidencesync.cli.outputs import TrustOutput
 
-    signers, proposals = signers_of(vault), vault.trust.proposals()
-    lines = [_change_text(change) for change in changes]
-    lines += signer_lines(signers)
+    signers, proposals = signers_of(done.vault), done.vault.trust.proposals()
+    lines = [*done.lines(), *signer_lines(signers)]
     shown = [proposal_output(one) for one in proposals.is_open(time.time_ns())]
     lines += [f"needs two people: {', '.join(proposals.rule)}"] if proposals.rule else []
     for one in shown:
         lines += wrapped("", proposal_text(one))
-    output = TrustOutput(vault.settings.id, changes, signers, list(proposals.rule), shown)
+    output = TrustOutput(done.vault.settings.id, done.changes, signers, list(proposals.rule), shown)
     run.console.print_result(output, [*lines, *steps])
     return ExitCode.COMPLETE
 
 
-def _change_text(change: TrustChange) -> str:
+def _change_text(change: TrustChange, place: str) -> str:
     about = f" {change.key}" if change.key is not None else ""
     if change.action != "proposed":
         return f"{change.action.replace('_', '-')}{about}, custody record {change.record}"
-    consent = f"evidencesync trust consent VAULT {change.record}"
+    consent = shell_text("evidencesync", "trust", "consent", place, "--record", str(change.record))
     return f"proposed{about}, custody record {change.record}: no effect before another administrator consents: {consent}"
 
 

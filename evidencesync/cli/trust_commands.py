@@ -11,7 +11,7 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.grants import GrantChange, GrantChoice
-from evidencesync.cli.options import RemoteChoice, SignChoice, VaultAddress
+from evidencesync.cli.options import RemoteChoice, SignChoice, VaultAddress, vault_address
 from evidencesync.cli.reading import ReaderChoice, readable_vault
 from evidencesync.cli.trust_change import Changed, change_trust, give_signers, proposal_output, proposal_text, require_vault
 from evidencesync.cli.trust_files import load_public_key, named_key
@@ -98,7 +98,7 @@ def add(
             from evidencesync.cli.first_steps import FirstSteps
 
             steps = list(FirstSteps.into(done.vault.layout.root, [(public, name)]).lines())
-        return give_signers(run, done.vault, done.changes, steps)
+        return give_signers(run, done, steps)
 
 
 def _line(done: Changed, key: PublicKey, principal: str) -> str:
@@ -133,7 +133,7 @@ def change(run: Run, vault: VaultAddress, who: _Who, grant: GrantChange, sign: S
 
     grant.check()
     with change_trust(run, vault, sign, ssh, compose) as done:
-        return give_signers(run, done.vault, done.changes)
+        return give_signers(run, done)
 
 
 def list_signers(run: Run, vault: VaultAddress, reader: ReaderChoice, ssh: RemoteChoice) -> ExitCode:
@@ -145,7 +145,7 @@ def list_signers(run: Run, vault: VaultAddress, reader: ReaderChoice, ssh: Remot
 
     with readable_vault(run, vault, reader, ssh, (None, None), own=True) as opened:
         problems = KnownHeads(opened.memory, opened.vault).problems
-        give_signers(run, opened.vault, [])
+        give_signers(run, Changed(vault_address(vault), opened.vault, []))
     for error in problems:
         run.console.warn(f"this may not be the list that was last made: {error.message}")
     return most_severe({code_of(error) for error in problems})
@@ -164,7 +164,7 @@ def retire(run: Run, vault: VaultAddress, who: _Who, sign: SignChoice, ssh: Remo
 
     with change_trust(run, vault, sign, ssh, compose) as done:
         _warn_of_nobody(run, done.vault)
-        return give_signers(run, done.vault, done.changes)
+        return give_signers(run, done)
 
 
 def _warn_of_nobody(run: Run, vault: Vault) -> None:
@@ -206,7 +206,7 @@ def revoke(
         return wanted
 
     with change_trust(run, vault, sign, ssh, compose) as done:
-        return give_signers(run, done.vault, done.changes, fails)
+        return give_signers(run, done, fails)
 
 
 def two_person(
@@ -235,7 +235,7 @@ def two_person(
         return trust_requests.two_person(tuple(one for one in ALL_THAT_MAY if one in words))
 
     with change_trust(run, vault, sign, ssh, compose) as done:
-        return give_signers(run, done.vault, done.changes)
+        return give_signers(run, done)
 
 
 def consent(run: Run, vault: VaultAddress, record: _Record, sign: SignChoice, ssh: RemoteChoice) -> ExitCode:
@@ -267,7 +267,7 @@ def _about_proposal(
         return about_proposal(action, record, found[record].sha256)
 
     with change_trust(run, vault, sign, ssh, compose) as done:
-        return give_signers(run, done.vault, done.changes)
+        return give_signers(run, done)
 
 
 def _signed_by(vault: Vault, key: PublicKey) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evidencesync.cli.command import Run
-from evidencesync.cli.options import VaultPath, local_vault
+from evidencesync.cli.options import VaultPath, local_vault, vault_address
 from evidencesync.cli.own_state import adding_to_own_chain
 from evidencesync.exit_codes import ExitCode
 
@@ -62,7 +62,7 @@ def rotate_vault_key(
     undone, so at a terminal you are asked first. Where it was interrupted, the same command completes it.
     """
     from evidencesync.cli.outputs import TrustChange
-    from evidencesync.cli.trust_change import give_signers
+    from evidencesync.cli.trust_change import Changed, give_signers
     from evidencesync.vault.key_change import change_key
     from evidencesync.vault.ledger import recorded
     from evidencesync.vault.vault import Vault
@@ -79,4 +79,4 @@ def rotate_vault_key(
             change = TrustChange("vault-key-changed", done.change.key, done.change.number)
     if done.completed:
         run.console.print_message("note: this change was begun before, by another run, and it is complete now.")
-    return give_signers(run, opened, [change])
+    return give_signers(run, Changed(vault_address(vault), opened, [change]))

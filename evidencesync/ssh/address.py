@@ -78,13 +78,18 @@ class Address(msgspec.Struct, frozen=True):
         """The path as it is typed on its own machine, in any folder."""
         return self.path if self.local or self.path.startswith(("/", "~")) else f"~/{self.path}"
 
+    @property
+    def text(self) -> str:
+        """The address as a person would type it, not safe for a terminal."""
+        if self.local:
+            return self.path
+        if self.port is None:
+            return f"{self.host_text}:{self.path}"
+        return f"{_SCHEME}{self.host_text}:{self.port}{self._url_path()}"
+
     def display(self) -> str:
         """The address as a person would type it, safe for a terminal."""
-        if self.local:
-            return safe_text(self.path)
-        if self.port is None:
-            return safe_text(f"{self.host_text}:{self.path}")
-        return safe_text(f"{_SCHEME}{self.host_text}:{self.port}{self._url_path()}")
+        return safe_text(self.text)
 
     def _url_path(self) -> str:
         if not self.path:

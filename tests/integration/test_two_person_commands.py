@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,17 @@ def test_one_proposes_and_another_consents(lab: Lab) -> None:
     assert lab.run("verify", "vault").code == ExitCode.GAPS  # nothing was acquired
 
 
+def test_what_a_proposal_prints_is_pasted_to_consent(lab: Lab, tmp_path: Path) -> None:
+    """In another folder, by another person, also where the vault's name has a space."""
+    (tmp_path / "vault").rename(tmp_path / "my vault")
+    proposed = trust(lab, "ana", "add", "cleo.pub", "--principal", "cleo@lab", vault="my vault")
+    (line,) = [line for line in proposed.out.splitlines() if line.startswith("proposed SHA256:")]
+    program, *words = shlex.split(line.rpartition("another administrator consents: ")[2])
+    assert (program, words[2]) == ("evidencesync", str(tmp_path / "my vault"))
+    done = lab.run(*words, "--sign-key", "ben")
+    assert (done.code, "cleo@lab" in done.out) == (0, True), done.err
+
+
 def test_a_proposal_is_withdrawn(lab: Lab) -> None:
     assert trust(lab, "ana", "revoke", "ben@lab").code == 0
     (number,) = proposals(lab)
@@ -64,8 +76,9 @@ def test_a_proposal_is_withdrawn(lab: Lab) -> None:
 def test_the_rule_is_taken_back_by_two_over_ssh(lab: Lab, sshd: Sshd) -> None:
     far = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
     reach = (*_ssh_options(sshd), "--remote-command", far_program())
-    assert trust(lab, "ana", "two-person", "--for", "nothing", *reach, vault=far).code == 0
+    proposed = trust(lab, "ana", "two-person", "--for", "nothing", *reach, vault=far)
     (number,) = proposals(lab)
+    assert f"another administrator consents: evidencesync trust consent {far} --record {number}\n" in proposed.out
     assert trust(lab, "ben", "consent", "--record", str(number), *reach, vault=far).code == 0
     assert lab.run("trust", "list", "vault", "--json").document["two_person"] == []
     assert lab.run("trust", "add", "vault", "cleo.pub", "--principal", "cleo@lab").code == 0
