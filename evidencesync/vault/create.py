@@ -18,6 +18,7 @@ from evidencesync.custody.record import SIGNATURE_FORM
 from evidencesync.custody.roles import EVERYTHING, USUAL
 from evidencesync.custody.rule_of_two import NeedsTwo
 from evidencesync.custody.sshsig import SigningKey
+from evidencesync.custody.trust_requests import ChangeOfTrust, changed
 from evidencesync.custody.trust_requests import two_person as demand_two
 from evidencesync.custody.vault_keys import AGENT, HELD_BY
 from evidencesync.errors import (
@@ -63,7 +64,7 @@ from evidencesync.vault.layout import (
     VAULT_KEY,
     VAULT_KEY_PUBLIC,
     VaultLayout,
-    record_file,
+    parse_record_file,
 )
 from evidencesync.vault.ledger import Ledger, sign_record
 from evidencesync.vault.settings import (
@@ -213,8 +214,8 @@ def create_vault(
     now = time.time_ns() if at_ns is None else at_ns
     _require_usable(name)
     with _hinting_whose_folder_it_is(path):
-        furnish = partial(_furnish, name=name, trusted=trusted, policy=policy or Policy(), in_agent=in_agent, now=now)
-        return _create(path, furnish, partial(_demand_two, rule=two_person, keys=[key for key, _ in trusted], now=now))
+        furnish = partial(_furnish, name=name, trusted=trusted, policy=policy or Policy(), rule=two_person)
+        return _create(path, partial(furnish, in_agent=in_agent, now=now))
 
 
 @contextlib.contextmanager
@@ -233,21 +234,13 @@ def _hinting_whose_folder_it_is(path: Path) -> Iterator[None]:
         raise
 
 
-def _demand_two(vault: Vault, rule: tuple[NeedsTwo, ...], keys: Sequence[PublicKey], now: int) -> None:
-    """Says what needs two people, who may administer. Raises UsageError where they are fewer than two."""
-    for key in keys if rule else ():
-        vault.trust.change(key, EVERYTHING, at_ns=now)
-    if rule:
-        vault.trust.apply(demand_two(rule), at_ns=now)
-
-
-def _create(path: Path, furnish: Callable[[VaultLayout], None], complete: Callable[[Vault], None]) -> Vault:
+def _create(path: Path, furnish: Callable[[VaultLayout], None]) -> Vault:
     is_new = _make_root(path)
     layout = VaultLayout(path.resolve())
     try:
         with locked_folder(layout.root, "the folder of the new vault"):
             _clear_begun(layout.root)
-            return _make_whole(layout, partial(furnish, layout), complete, is_new=is_new)
+            return _make_whole(layout, partial(furnish, layout), is_new=is_new)
     except BaseException:
         if is_new:
             with contextlib.suppress(OSError):
@@ -255,13 +248,11 @@ def _create(path: Path, furnish: Callable[[VaultLayout], None], complete: Callab
         raise
 
 
-def _make_whole(layout: VaultLayout, furnish: Callable[[], None], complete: Callable[[Vault], None], *, is_new: bool) -> Vault:
+def _make_whole(layout: VaultLayout, furnish: Callable[[], None], *, is_new: bool) -> Vault:
     try:
         with storing(lambda: f"make a vault in {safe_text(str(layout.root), 200)}"):
             furnish()
-        vault = Vault.open(layout.root)
-        complete(vault)
-        return vault
+        return Vault.open(layout.root)
     except BaseException as error:
         # A name is taken: another process makes a vault there, and that one stays.
         is_gone = isinstance(error.__cause__, FileExistsError) or _take_back(layout.root, is_new=is_new)
@@ -285,6 +276,7 @@ def _furnish(
     name: str,
     trusted: Sequence[tuple[PublicKey, str]],
     policy: Policy,
+    rule: tuple[NeedsTwo, ...],
     in_agent: SigningKey | None,
     now: int,
 ) -> None:
@@ -303,21 +295,31 @@ def _furnish(
             policy=policy,
             file_system=file_system,
             writer=_first_writer(root, now),
+            two_person=rule or None,
         )
         files = first_trust_files(settings.id, signer.public_key, list(trusted))
-        for file, data in files.by_name().items():
-            store_new_file(root, file, data, mode=_MODE)
         for folder in (CASES, CUSTODY):
             make_folder(folder, root)
         make_folder(INDEX, root, mode=_PRIVATE_FOLDER)
+        first = {"tool": "evidencesync", "version": __version__, **SIGNATURE_FORM} | files.digests() | USUAL.details()
+        first |= {} if in_agent is None else {HELD_BY: AGENT}
         ledger = Ledger(layout.custody)
-        details = {"tool": "evidencesync", "version": __version__, **SIGNATURE_FORM} | files.digests() | USUAL.details()
-        details |= {} if in_agent is None else {HELD_BY: AGENT}
-        ledger.append(*sign_record(vault_record(settings, ledger, "made", details, now), signer))
+        ledger.append(*sign_record(vault_record(settings, ledger, "made", first, now), signer))
+        for change in _demanding_two(rule, [key for key, _ in trusted]):
+            files = Vault(layout, settings).trust.edited(files, change, now)
+            stated = {"action": change.action, **change.details} | files.digests()
+            ledger.append(*sign_record(vault_record(settings, ledger, "trust-changed", stated, now), signer))
+        for file, data in files.by_name().items():
+            store_new_file(root, file, data, mode=_MODE)
         _fill(root, _SETTINGS_DRAFT, encode_settings(settings))
         # No other vault.toml is here: of two processes in one folder, the later one has met the other's files by now.
         os.rename(_SETTINGS_DRAFT, SETTINGS, src_dir_fd=root, dst_dir_fd=root)
         sync_folder(root, "the vault's folder")
+
+
+def _demanding_two(rule: tuple[NeedsTwo, ...], keys: Sequence[PublicKey]) -> list[ChangeOfTrust]:
+    """What is changed after the making, where something needs two people: all may administer, and then it needs two."""
+    return [*(changed(key.fingerprint, EVERYTHING) for key in keys), demand_two(rule)] if rule else []
 
 
 def _fill(root_fd: int, name: str, data: bytes) -> None:
@@ -388,12 +390,18 @@ def _looks_begun(path: Path, names: Sequence[str]) -> bool:
     """
     if SETTINGS in names or not all(name in (*_FILES, *_FOLDERS) or is_probe(name) for name in names):
         return False
-    first = record_file(1, "made")
-    for folder, known in ((CASES, ()), (CUSTODY, (first, first + SIGNATURE_SUFFIX)), (INDEX, ())):
+    is_begun = _SETTINGS_DRAFT in names  # only then records of what needs two people are by that init, too
+    for folder in _FOLDERS:
         there = os.listdir(path / folder) if folder in names else []
-        if not all(name in known or name.startswith(TEMPORARY) for name in there):
+        records = [name for name in there if folder == CUSTODY and _is_of_making(name, changes_trust=is_begun)]
+        if not all(name in records or name.startswith(TEMPORARY) for name in there):
             return False
     return True
+
+
+def _is_of_making(name: str, *, changes_trust: bool) -> bool:
+    filed = parse_record_file(name.removesuffix(SIGNATURE_SUFFIX))
+    return filed == (1, "made") or (filed is not None and filed[1] == "trust-changed" and changes_trust)
 
 
 def _first_writer(root_fd: int, at_ns: int) -> Writer | None:

@@ -192,7 +192,7 @@ class TrustStore:
 
     def check(self, change: ChangeOfTrust) -> None:
         """Raises the error that `apply` would raise, and changes nothing."""
-        self._edited(self._load_files(), change, _now(None))
+        self.edited(self._load_files(), change, _now(None))
 
     def apply(self, change: ChangeOfTrust, *, at_ns: int | None = None, asked: AskedFor | None = None) -> None:
         """Makes a change, and records it. `asked`: by whom it was asked for, from afar, and for which place of the chain.
@@ -205,7 +205,7 @@ class TrustStore:
         def edit(files: TrustFiles) -> TrustFiles:
             if not (asked is not None and asked.consented) and needs_two(files.rule(), change.action):
                 raise NotAllowedError(f"the vault demands two people for this ({','.join(files.rule())})", hint=_PROPOSE)
-            return self._edited(files, change, now)
+            return self.edited(files, change, now)
 
         self._change(edit, details, now, asked.head if asked is not None else None)
         if change.action == TWO_PERSON:
@@ -237,8 +237,8 @@ class TrustStore:
                 found.add(stored.record, stored.sha256, parse_utc_time(stored.record.time), kept)
         return found
 
-    def _edited(self, files: TrustFiles, change: ChangeOfTrust, at_ns: int) -> TrustFiles:
-        """Returns the lists after a change."""
+    def edited(self, files: TrustFiles, change: ChangeOfTrust, at_ns: int) -> TrustFiles:
+        """Returns the lists after a change, and writes nothing. Raises as `apply` does."""
         if change.action == "added":
             known = with_signer(files, change.public_key(), change.details["principal"], at_ns)
             return self._with_grant(known, change)

@@ -9,10 +9,12 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from evidencesync.custody.rule_of_two import NeedsTwo
 from evidencesync.errors import (
     ConfigurationError,
     EvidenceSyncError,
@@ -196,7 +198,7 @@ def test_what_a_killed_init_has_left_is_replaced_and_a_vault_without_its_setting
     assert sorted(place.rglob("*")) == before
 
 
-def _killed_at(event: int, place: Path) -> bool:
+def _killed_at(event: int, place: Path, make: Callable[[Path], object]) -> bool:
     """Makes a vault in a process that is killed before its nth change of the disk. False where it had ended by then."""
     child = os.fork()
     if not child:
@@ -209,18 +211,24 @@ def _killed_at(event: int, place: Path) -> bool:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(count)
-        create_vault(place, "Lab")
+        make(place)
         os._exit(0)  # noqa: TID251 - the end of a fork: nothing of pytest may run in it
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 @pytest.mark.slow
-def test_wherever_an_init_is_killed_the_next_one_makes_the_vault(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rule", "records"), [((), 1), (("seal", "trust"), 4)])
+def test_wherever_an_init_is_killed_the_next_one_makes_the_whole_vault(
+    tmp_path: Path, rule: tuple[NeedsTwo, ...], records: int
+) -> None:
     place, event = tmp_path / "vault", 0
-    while _killed_at(event, place):
+    people = [(new_signer().public_key, name) for name in ("ana", "ben")]
+    made = partial(create_vault, name="Lab", trusted=people, two_person=rule)
+    while _killed_at(event, place, made):
         if not (place / "vault.toml").exists():
-            create_vault(place, "Lab")
-        assert Vault.open(place).ledger.head().sequence == 1
+            made(place)
+        vault = Vault.open(place)
+        assert (vault.ledger.head().sequence, vault.trust.rule(), vault.settings.two_person) == (records, rule, rule or None)
         assert not list(place.glob(".*"))
         shutil.rmtree(place)
         event += 2
