@@ -444,7 +444,10 @@ class NeedsTwoError(NotAllowedError):
     """The vault demands two people for this: one proposes it, and another consents."""
 
     slug = "needs-two"
-    default_hint = "It is proposed by: evidencesync custody seal. Another person then types: evidencesync custody consent"
+    default_hint = (
+        "Run the same command again: it becomes a proposal, to which another person consents. An evidencesync that proposes "
+        "nothing is too old: update it."
+    )
 
 
 class TrustChangedError(SignatureError):

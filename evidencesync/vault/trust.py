@@ -41,7 +41,7 @@ from evidencesync.errors import (
     EvidenceSyncError,
     HeadMovedError,
     MissingOrExtraError,
-    NotAllowedError,
+    NeedsTwoError,
     NotThereError,
     SignatureError,
     TrustChangedError,
@@ -79,7 +79,6 @@ _ADMINISTRATORS: Final = (
     "Give the role to two at least, better to three, in every case: evidencesync trust change VAULT WHO --may "
     "acquire,custody,read,verify,admin"
 )
-_PROPOSE: Final = "With this version it becomes a proposal, to which another person consents. An older evidencesync: update it."
 _ATTEMPTS: Final = 5  # to read both lists in one state, while they may be changing
 
 
@@ -197,14 +196,14 @@ class TrustStore:
     def apply(self, change: ChangeOfTrust, *, at_ns: int | None = None, asked: AskedFor | None = None) -> None:
         """Makes a change, and records it. `asked`: by whom it was asked for, from afar, and for which place of the chain.
 
-        Raises NotThereError, UsageError, InvalidNameError, TrustFileError, and HeadMovedError where the chain has gone on.
+        Raises NotThereError, UsageError, InvalidNameError, TrustFileError, NeedsTwoError, and HeadMovedError where the chain has gone on.
         """
         now = _now(at_ns)
         details = {"action": change.action, **change.details, **(asked.details if asked is not None else {})}
 
         def edit(files: TrustFiles) -> TrustFiles:
             if not (asked is not None and asked.consented) and needs_two(files.rule(), change.action):
-                raise NotAllowedError(f"the vault demands two people for this ({','.join(files.rule())})", hint=_PROPOSE)
+                raise NeedsTwoError(f"the vault demands two people for this ({','.join(files.rule())})")
             return self.edited(files, change, now)
 
         self._change(edit, details, now, asked.head if asked is not None else None)

@@ -24,7 +24,15 @@ from evidencesync.custody.trust_requests import (
     two_person,
 )
 from evidencesync.custody.two_people import OPEN_FOR_NS, Proposal
-from evidencesync.errors import EvidenceSyncError, HeadMovedError, NotAllowedError, NotThereError, UsageError, VersionError
+from evidencesync.errors import (
+    EvidenceSyncError,
+    HeadMovedError,
+    NeedsTwoError,
+    NotAllowedError,
+    NotThereError,
+    UsageError,
+    VersionError,
+)
 from evidencesync.ingest.admission import Reader
 from evidencesync.ingest.trust import carry_out
 from evidencesync.protocol.messages import KEPT_VERSION, TRUST_VERSION
@@ -97,9 +105,9 @@ def test_every_change_of_trust_is_proposed(bench: Bench, make: Callable[[str], C
 
 
 def test_nobody_changes_trust_without_asking(bench: Bench) -> None:
-    with pytest.raises(NotAllowedError, match="two people"):
+    with pytest.raises(NeedsTwoError, match="two people"):
         bench.vault.trust.apply(eve())
-    with pytest.raises(NotAllowedError, match="two people"):
+    with pytest.raises(NeedsTwoError, match="two people"):
         bench.vault.trust.apply(two_person(()))
 
 
