@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from evidencesync.custody.rule_of_two import NeedsTwo
-from evidencesync.errors import ConfigurationError
+from evidencesync.errors import ConfigurationError, hinting
 from evidencesync.files.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
 from evidencesync.limits import MAX_VAULT_TOML
 from evidencesync.vault.interrupted import temporary_name
@@ -49,13 +49,19 @@ def rewrite_settings(
     return after
 
 
-def name_two_person(vault: VaultLayout, rule: tuple[NeedsTwo, ...]) -> None:
-    """Says in vault.toml what needs two people: what the vault's own chain says of it counts. Raises ConfigurationError."""
+def name_two_person(vault: VaultLayout, rule: tuple[NeedsTwo, ...], record: int) -> None:
+    """Says in vault.toml what needs two people, as a record of the vault's own chain states it, which counts.
+
+    Raises ConfigurationError, StorageError; they say that the change is recorded.
+    """
     line = line_of_two(rule)
+    stated = f"Record {record} of the vault's own chain states the change, and it counts: do not make it again"
+    hint = f"{stated}. Write into {SETTINGS}: {line}"
 
     def edited(text: str) -> str:
         if _LINE_OF_TWO.search(text):
             return _LINE_OF_TWO.sub(lambda _: line, text)
         return _FIRST_TABLE.sub(lambda _: f"{line}\n\n[", text, count=1)
 
-    rewrite_settings(vault, edited, lambda before: msgspec.structs.replace(before, two_person=rule), f"Write into it: {line}")
+    with hinting(hint), storing(f"write {SETTINGS}"):
+        rewrite_settings(vault, edited, lambda before: msgspec.structs.replace(before, two_person=rule), hint)

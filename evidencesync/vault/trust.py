@@ -196,7 +196,8 @@ class TrustStore:
     def apply(self, change: ChangeOfTrust, *, at_ns: int | None = None, asked: AskedFor | None = None) -> None:
         """Makes a change, and records it. `asked`: by whom it was asked for, from afar, and for which place of the chain.
 
-        Raises NotThereError, UsageError, InvalidNameError, TrustFileError, NeedsTwoError, and HeadMovedError where the chain has gone on.
+        Raises NotThereError, UsageError, InvalidNameError, TrustFileError, NeedsTwoError, and HeadMovedError where the chain has
+        gone on; for what needs two people, also what `name_two_person` raises.
         """
         now = _now(at_ns)
         details = {"action": change.action, **change.details, **(asked.details if asked is not None else {})}
@@ -206,9 +207,11 @@ class TrustStore:
                 raise NeedsTwoError(f"the vault demands two people for this ({','.join(files.rule())})")
             return self.edited(files, change, now)
 
-        self._change(edit, details, now, asked.head if asked is not None else None)
-        if change.action == TWO_PERSON:
-            name_two_person(self._layout, parse_rule(change.details[TWO_PERSON]))
+        def name_rule(record: int) -> None:
+            if change.action == TWO_PERSON:
+                name_two_person(self._layout, parse_rule(change.details[TWO_PERSON]), record)
+
+        self._change(edit, details, now, asked.head if asked is not None else None, name_rule)
 
     def note(self, details: dict[str, str], asked: AskedFor, *, at_ns: int) -> None:
         """Records what was asked for and changes nothing yet: a proposal, or that one was withdrawn. Raises HeadMovedError."""
@@ -323,9 +326,14 @@ class TrustStore:
         return files.parse().roles or Roles(ROLES_FORMAT, self._settings.id, EVERYTHING, {})
 
     def _change(
-        self, edit: Callable[[TrustFiles], TrustFiles], details: dict[str, str], at_ns: int, upon: ChainHead | None = None
+        self,
+        edit: Callable[[TrustFiles], TrustFiles],
+        details: dict[str, str],
+        at_ns: int,
+        upon: ChainHead | None = None,
+        then: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self.record_change("trust-changed", edit, details, at_ns, upon=upon)
+        self.record_change("trust-changed", edit, details, at_ns, upon=upon, then=then)
 
     def record_change(
         self,
@@ -335,11 +343,12 @@ class TrustStore:
         at_ns: int,
         new_key_files: Mapping[str, bytes] = MappingProxyType({}),
         upon: ChainHead | None = None,
+        then: Callable[[int], None] = lambda _: None,
     ) -> int:
         """Changes the lists, and with them the vault's key files, by one record of the vault; returns its number.
 
-        `edit` may raise: then nothing has changed. `upon`: the record that it must follow. Raises HeadMovedError, as `load` does,
-        and what appending to the chain raises.
+        `edit` may raise: then nothing has changed. `upon`: the record that it must follow. `then`: what is done last, under the
+        same lock, with the record's number. Raises HeadMovedError, as `load` does, and what appending to the chain raises.
         """
         with (
             locked_for_writing(self._layout, self._layout.custody, "the vault's custody chain", wait=True),
@@ -376,6 +385,7 @@ class TrustStore:
             with recorded(added.sequence):
                 move_drafts(root, drafts)
                 self._remove_old_key(root)
+            then(added.sequence)
         return added.sequence
 
     def _remove_old_key(self, root_fd: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from evidencesync.custody.two_people import OPEN_FOR_NS, Proposal
 from evidencesync.errors import (
     EvidenceSyncError,
     HeadMovedError,
+    LockedError,
     NeedsTwoError,
     NotAllowedError,
     NotThereError,
@@ -41,6 +43,7 @@ from evidencesync.ssh.keys import KeySigner
 from evidencesync.vault import trust as trust_store
 from evidencesync.vault.trust import AskedFor
 from evidencesync.vault.vault import Vault
+from evidencesync.vault.writer import locked_for_writing
 from tests.security.test_trust_from_afar import Admin, administrator, audited
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.hostile_client import HostileReader
@@ -233,6 +236,26 @@ def test_the_rule_needs_two_who_could_follow_it(tmp_path: Path) -> None:
     made.vault.trust.change(made.signer.public_key, ADMIN)
     with pytest.raises(UsageError, match="fewer than two"):
         made.vault.trust.apply(two_person(("trust",)))
+
+
+def test_a_recorded_rule_is_said_to_be_recorded_where_vault_toml_cannot_be_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vault.toml is written under the lock of the record: two changes at once do not leave the earlier rule in it."""
+    number, layout = asked(bench, two_person(("seal", "trust"))), bench.vault.layout
+
+    def full(*_: object, **__: object) -> None:
+        with pytest.raises(LockedError), locked_for_writing(layout, layout.custody, "the chain"):
+            pass
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("evidencesync.vault.edited_settings.store_new_file", full)
+    with pytest.raises(EvidenceSyncError) as failed:
+        asked(bench, consent_to(bench, number), BEN)
+    record = bench.vault.ledger.head().sequence
+    assert f"Record {record} of the vault's own chain states the change" in str(failed.value.hint)
+    assert str(failed.value.hint).endswith(': two_person = ["seal", "trust"]')
+    assert bench.vault.trust.rule() == ("seal", "trust")
 
 
 @pytest.mark.parametrize("line", ["", "two_person = []\n"])
