@@ -63,6 +63,7 @@ def rotate_vault_key(
     """
     from evidencesync.cli.outputs import TrustChange
     from evidencesync.cli.trust_change import Changed, give_signers
+    from evidencesync.evidence.display import safe_text
     from evidencesync.vault.key_change import change_key
     from evidencesync.vault.ledger import recorded
     from evidencesync.vault.vault import Vault
@@ -79,4 +80,9 @@ def rotate_vault_key(
             change = TrustChange("vault-key-changed", done.change.key, done.change.number)
     if done.completed:
         run.console.print_message("note: this change was begun before, by another run, and it is complete now.")
+    for item in done.damaged:
+        run.console.warn(
+            f"item {safe_text(item, 200)} is damaged: an acquisition that was published there may lack its custody records, and "
+            "with the new key nobody can add them; push into another item"
+        )
     return give_signers(run, Changed(vault_address(vault), opened, [change]))

@@ -29,7 +29,7 @@ from evidencesync.protocol.document_messages import RoomAsk, RoomShown
 from evidencesync.protocol.failures import failure_of
 from evidencesync.protocol.messages import ASKING_VERSION, Alike
 from evidencesync.vault.alike import find_alike
-from evidencesync.vault.catalog import is_folder, shown_path
+from evidencesync.vault.catalog import is_folder, is_unfinished, shown_path
 from evidencesync.vault.heads import state_as_stated
 from evidencesync.vault.item import ItemState, VaultItem
 from evidencesync.vault.layout import VaultLayout
@@ -123,7 +123,7 @@ def _next_acquisition(vault: Vault, name: ItemName, least_bytes: int) -> int | N
         _require_free_folders(vault, vault_key, name)
         return 1
     with contextlib.suppress(ChainError):
-        if _is_unfinished(item):
+        if is_unfinished(item.layout):
             return None
     return require_open(vault, item).next_acquisition
 
@@ -140,10 +140,3 @@ def _require_writable(vault: VaultLayout, name: ItemName) -> None:
 def _require_free_folders(vault: Vault, vault_key: str, name: ItemName) -> None:
     """Raises NameClashError where the folders of a new item are those of another one."""
     VaultItem(vault.settings.id, lambda: vault_key, name, vault.layout, lambda _new: False).check_titles()
-
-
-def _is_unfinished(item: VaultItem) -> bool:
-    """Whether the last acquisition has taken its place, and its records have not: a crash came between, or a push is there."""
-    kinds = [file.kind for file in item.ledger.files()]
-    numbers = item.acquisitions()
-    return bool(numbers) and kinds.count("received") < len(numbers)

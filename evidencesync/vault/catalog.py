@@ -76,6 +76,16 @@ def recorded_acquisitions(item: ItemLayout) -> int:
     return sum(file.kind == "acquired" for file in files)
 
 
+def is_unfinished(item: ItemLayout) -> bool:
+    """Whether the last acquisition has taken its place, and its records have not: a crash came between, or a push is there.
+
+    By names alone. Raises as both listings do.
+    """
+    kinds = [file.kind for file in Ledger(item.custody).files()]
+    numbers = acquisition_numbers(item)
+    return bool(numbers) and kinds.count("received") < len(numbers)
+
+
 def stored_name(item: ItemLayout) -> ItemName | None:
     """Returns the exact case and item number of a folder, from its first custody record; None before the first acquisition.
 

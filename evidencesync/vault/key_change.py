@@ -4,7 +4,7 @@ What the vault has signed for items until then, its chain states before that rec
 what the old key signs later never is. Nothing may be published meanwhile, and no publish be left unfinished:
 
 1. Nothing is published until the end: all publishing waits, or ends because the key has changed.
-2. Publishes that a crash interrupted are completed.
+2. Publishes that a crash interrupted are completed: with the new key they never could be. Where one is not, nothing changes.
 3. The heads of all items are stated, with the old key.
 4. The new key's files are written beside the old ones.
 5. The record, signed with the old key, commits the change.
@@ -13,7 +13,6 @@ what the old key signs later never is. Nothing may be published meanwhile, and n
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import Final
 
@@ -24,12 +23,12 @@ from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.custody.trust import signer_line
 from evidencesync.custody.vault_keys import AGENT, HELD_BY, KEY_CHANGED, KeyChange
-from evidencesync.errors import EvidenceSyncError, UsageError
+from evidencesync.errors import ChainError, EvidenceSyncError, MissingOrExtraError, NotThereError, SignatureError, UsageError
 from evidencesync.evidence.digest import sha512_of
-from evidencesync.vault.catalog import case_folders, readable_names
+from evidencesync.vault.catalog import case_folders, is_unfinished, item_folders, stored_name
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.key_files import new_key_files, public_key_file
-from evidencesync.vault.layout import VAULT_KEY_PUBLIC
+from evidencesync.vault.layout import VAULT_KEY_PUBLIC, ItemLayout
 from evidencesync.vault.publish import complete_while_none_publishes
 from evidencesync.vault.trust_lists import VAULT_NAMESPACES, TrustFiles
 from evidencesync.vault.vault import Vault
@@ -38,12 +37,22 @@ from evidencesync.vault.writer import nothing_is_published
 _TRIAL: Final = "trial@evidencesync"
 """The namespace of a signature that nobody accepts."""
 
+_DAMAGED: Final = (ChainError, MissingOrExtraError, NotThereError, SignatureError)
+_NOT_COMPLETED: Final = (
+    "The key is as it was. A published acquisition may wait there for its custody records, and only the key of now can add them. "
+    "Put that right, then run the same command again."
+)
+
 
 class ChangedKey(msgspec.Struct, frozen=True):
-    """What `change_key` has done, or found done: the record of the last change. `completed`: an earlier run had begun it."""
+    """What `change_key` has done, or found done: the record of the last change. `completed`: an earlier run had begun it.
+
+    `damaged`: items, by their folders, in which an interrupted publish could not be completed because of damage.
+    """
 
     change: KeyChange
     completed: bool
+    damaged: tuple[str, ...] = ()
 
 
 class _ChangedMeanwhileError(EvidenceSyncError):
@@ -55,7 +64,8 @@ def change_key(vault: Vault, old: str, in_agent: SigningKey | None = None, *, at
 
     The key is one that is made now, or `in_agent` one that an ssh-agent holds, which is tried first.
     Where the key is not `old` any more, another run has changed it: then that counts, and the key is not changed twice.
-    Raises LockedError, TrustChangedError, SigningKeyError, ChainError, StorageError, NoSpaceError, OtherWriterError.
+    Raises what keeps an interrupted publish from being completed, if not damage of the item, and names the item;
+    LockedError, TrustChangedError, SigningKeyError, ChainError, StorageError, NoSpaceError, OtherWriterError.
     """
     if vault.trust.complete() or (in_agent is not None and in_agent.public_key.fingerprint == old):
         return _completed(vault, in_agent)
@@ -69,7 +79,7 @@ def change_key(vault: Vault, old: str, in_agent: SigningKey | None = None, *, at
 
     details = {"key": new.fingerprint, "public_key": new.line()} | ({} if in_agent is None else {HELD_BY: AGENT})
     with nothing_is_published(vault.layout):  # 1
-        _complete_publishes(vault)  # 2
+        damaged = _complete_publishes(vault)  # 2
         if vault.keys.current == old:
             record_heads(vault, at_ns=now)  # 3
         try:
@@ -77,7 +87,7 @@ def change_key(vault: Vault, old: str, in_agent: SigningKey | None = None, *, at
         except _ChangedMeanwhileError:
             vault.trust.complete()
             return _completed(vault, in_agent)
-    return ChangedKey(KeyChange(number, new.fingerprint), completed=False)
+    return ChangedKey(KeyChange(number, new.fingerprint), completed=False, damaged=damaged)
 
 
 def _completed(vault: Vault, in_agent: SigningKey | None) -> ChangedKey:
@@ -112,12 +122,36 @@ def _with_vault_key(files: TrustFiles, key: PublicKey) -> TrustFiles:
     return msgspec.structs.replace(files, trusted_signers=files.trusted_signers + line)
 
 
-def _complete_publishes(vault: Vault) -> None:
-    """Completes what a crash has interrupted. A damaged item keeps no key from changing.
+def _complete_publishes(vault: Vault) -> tuple[str, ...]:
+    """Completes what a crash has interrupted; returns the items, by their folders, of which damage prevents that.
 
-    No item's lock is needed: who holds it has completed this before, or waits until nobody keeps it from being done.
+    A damaged item keeps no key from changing: a stolen key has to go. Raises any other error, which may pass, with the item's
+    folders. No item's lock is needed: who holds it has completed this before, or waits until nobody keeps it from being done.
     """
+    damaged: list[str] = []
     for case in case_folders(vault.layout):
-        for name in readable_names(vault.layout, case):
-            with contextlib.suppress(EvidenceSyncError):
-                complete_while_none_publishes(vault.item(name))
+        for item in item_folders(vault.layout, case):
+            try:
+                if not _is_complete(vault, ItemLayout(vault.layout.case(case) / item)):
+                    damaged.append(f"{case}/{item}")
+            except EvidenceSyncError as error:
+                error.message, error.hint = f"item {case}/{item}: {error.message}", _NOT_COMPLETED
+                raise
+    return tuple(damaged)
+
+
+def _is_complete(vault: Vault, item: ItemLayout) -> bool:
+    """Completes a publish, if one was interrupted; returns False where the item is too damaged for that."""
+    try:
+        if (name := stored_name(item)) is not None:
+            complete_while_none_publishes(vault.item(name))
+    except EvidenceSyncError as error:
+        try:
+            if not is_unfinished(item):
+                return True  # whatever is wrong there: nothing waits for this key
+        except _DAMAGED:
+            return False
+        if not isinstance(error, _DAMAGED):
+            raise
+        return False
+    return True

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from evidencesync.errors import SigningKeyError, UntrustedSignerError, UsageError
+from evidencesync.errors import NoSpaceError, SigningKeyError, UntrustedSignerError, UsageError
 from evidencesync.vault import key_files
 from evidencesync.vault.key_change import ChangedKey, change_key
 from evidencesync.vault.key_files import VaultSigner
@@ -139,6 +139,56 @@ def test_a_publish_that_a_crash_cut_short_is_completed_before_the_key_changes(ac
     assert codes(acquirer.vault.layout.root)[0] == 0
     acquirer.acquire({b"a": b"third"})
     assert codes(acquirer.vault.layout.root)[0] == 0
+
+
+def cut_short(acquirer: Acquirer, step: str) -> Path:
+    """Publishes twice; a crash cuts the second publish short. Returns the item's folder."""
+
+    def crash(reached: str) -> None:
+        if reached == step:
+            raise Crash
+
+    acquirer.acquire({b"a": b"first"})
+    with pytest.raises(Crash):
+        acquirer.acquire({b"a": b"second"}, fault=crash)
+    return acquirer.item().layout.root
+
+
+def test_a_publish_that_cannot_be_completed_now_keeps_the_key_and_is_named(
+    acquirer: Acquirer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item, root = cut_short(acquirer, "renamed"), acquirer.vault.layout.root
+    before = sorted(os.listdir(root))
+
+    def full(*_: object, **_named: object) -> NoReturn:
+        raise NoSpaceError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("evidencesync.vault.publish.put_record", full)
+        with pytest.raises(NoSpaceError, match="full") as caught:
+            change_as_command(root)
+    assert f"{item.parent.name}/{item.name}" in caught.value.message
+    assert "The key is as it was" in (caught.value.hint or "")
+    assert (len(Vault.open(root).keys.all), sorted(os.listdir(root))) == (1, before)
+    change_as_command(root)
+    assert codes(root)[0] == 0
+
+
+def test_damage_keeps_no_key_from_changing_and_is_said_where_it_ends_a_publish_for_good(acquirer: Acquirer) -> None:
+    item, root = cut_short(acquirer, "renamed"), acquirer.vault.layout.root
+    received = item / "acquisitions" / "0002" / "received.json"
+    received.chmod(0o644)
+    received.write_bytes(received.read_bytes()[:100])
+    assert change_as_command(root).damaged == (f"{item.parent.name}/{item.name}",)
+    assert len(Vault.open(root).keys.all) == 2
+
+
+def test_damage_of_an_item_in_which_nothing_was_begun_is_no_matter_of_the_key(acquirer: Acquirer) -> None:
+    acquirer.acquire({b"a": b"first"})
+    record = acquirer.item().layout.custody / "0001-acquired.json"
+    record.chmod(0o644)
+    record.write_bytes(b"{}")
+    assert change_as_command(acquirer.vault.layout.root).damaged == ()
 
 
 def test_a_change_that_cannot_be_recorded_leaves_the_old_key_and_no_new_one(
