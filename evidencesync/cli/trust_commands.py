@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _MOST_COUNTED: Final = 2000  # records that are read to say how many a key has signed
 _Who = Annotated[str, typer.Argument(metavar="WHO", help="A public key file (.pub), a fingerprint (SHA256:...), or a principal.")]
 _Record = Annotated[int, typer.Option(metavar="N", min=1, max=999_999, help="Number of the record that proposes it.")]
-_NOTHING: Final = "nothing"
 _Principal = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The signer's name for this key, such as ana@lab.  [default: the key's comment]"),
@@ -221,18 +220,14 @@ def two_person(
     `trust`: every change of trust, by two administrators. `seal`: to seal an item, by two who may add to its chain. To take it
     back, two administrators are needed, too.
     """
-    from evidencesync.custody.rule_of_two import ALL_THAT_MAY
+    from evidencesync.custody.rule_of_two import typed_rule
 
-    words = [] if needs.strip() == _NOTHING else [word.strip() for word in needs.split(",")]
-    if unknown := [word for word in words if word not in ALL_THAT_MAY]:
-        raise UsageError(
-            f"nothing that may need two people: '{safe_text(unknown[0], 40)}'", hint="--for trust, or: --for nothing"
-        )
+    rule = typed_rule(needs)
 
     def compose(_: Vault) -> ChangeOfTrust:
         from evidencesync.custody import trust_requests
 
-        return trust_requests.two_person(tuple(one for one in ALL_THAT_MAY if one in words))
+        return trust_requests.two_person(rule)
 
     with change_trust(run, vault, sign, ssh, compose) as done:
         return give_signers(run, done)

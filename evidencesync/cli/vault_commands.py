@@ -16,7 +16,7 @@ from evidencesync.cli.own_state import adding_to_own_chain
 from evidencesync.cli.signers import signer_text, signers_of
 from evidencesync.cli.trust_files import named_key
 from evidencesync.cli.vault_key_command import VaultKeyChoice, chosen_vault_key
-from evidencesync.errors import CommandKind, MalformedDocumentError, UsageError, hinting
+from evidencesync.errors import CommandKind, UsageError, hinting
 from evidencesync.evidence.display import safe_text, shell_text
 from evidencesync.evidence.number_format import count_text
 from evidencesync.exit_codes import ExitCode
@@ -54,8 +54,10 @@ def init(
     ] = None,
     two_person: Annotated[
         str,
-        typer.Option(metavar="WHAT", help="What needs two people: seal,trust.  [default: nothing]"),
-    ] = "",
+        typer.Option(
+            metavar="WHAT", help="What needs two people: seal, trust, or both with a comma between.  [default: nothing]"
+        ),
+    ] = "nothing",
     vault_key: VaultKeyChoice = None,
 ) -> ExitCode:
     """Makes a vault: a folder for evidence, with its own key and a list of trusted signers.
@@ -65,7 +67,7 @@ def init(
     """
     from evidencesync.cli.first_steps import FirstSteps
     from evidencesync.cli.outputs import InitOutput
-    from evidencesync.custody.rule_of_two import parse_rule
+    from evidencesync.custody.rule_of_two import typed_rule
     from evidencesync.vault.create import create_vault
 
     keys, principals = trust or [], principal or []
@@ -74,10 +76,7 @@ def init(
             f"--trust was given {count_text(len(keys), 'time')}, and --principal {count_text(len(principals), 'time')}",
             hint="Give one --principal NAME for each --trust PUBKEY, or none: then the keys' comments are their names.",
         )
-    try:
-        rule = parse_rule(two_person)
-    except MalformedDocumentError as error:
-        raise UsageError(error.message, hint="Give --two-person seal,trust, or leave it out.") from error
+    rule = typed_rule(two_person)
     folder = local_vault(vault)
     names = principals or itertools.repeat(None, len(keys))
     trusted = [named_key(Path(file), who) for file, who in zip(keys, names, strict=True)]

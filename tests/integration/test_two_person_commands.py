@@ -104,6 +104,21 @@ def test_an_item_is_sealed_by_two(lab: Lab) -> None:
     assert lab.run("verify", "vault").code == 0
 
 
+def test_what_needs_two_people_is_typed_in_one_way(tmp_path: Path) -> None:
+    lab = Lab.make(tmp_path)
+    lab.make_key("ben")
+    trusted = [word for name in ("ana", "ben") for word in ("--trust", f"{name}.pub", "--principal", f"{name}@lab")]
+    assert lab.run("init", "other", "--two-person", "trust, seal", *trusted).code == 0
+    assert lab.run("trust", "list", "other", "--json").document["two_person"] == ["seal", "trust"]
+    assert lab.run("init", "third", "--two-person", "nothing").code == 0
+    refused = [
+        lab.run("init", "fourth", "--two-person", "trust,nothing"),
+        lab.run("trust", "two-person", "vault", "--for", "trust,nothing"),
+    ]
+    assert [done.code for done in refused] == [ExitCode.USAGE, ExitCode.USAGE]
+    assert refused[0].err == refused[1].err
+
+
 def test_a_vault_of_one_person_cannot_demand_two(tmp_path: Path) -> None:
     lab = Lab.make(tmp_path)
     refused = lab.run("init", "other", "--two-person", "trust", "--trust", "ana.pub", "--principal", "ana@lab")
