@@ -30,7 +30,7 @@ from evidencesync.vault.heads import record_heads
 from evidencesync.vault.key_files import new_key_files, public_key_file
 from evidencesync.vault.layout import VAULT_KEY_PUBLIC, ItemLayout
 from evidencesync.vault.publish import complete_while_none_publishes
-from evidencesync.vault.trust_lists import VAULT_NAMESPACES, TrustFiles
+from evidencesync.vault.trust_lists import VAULT_NAMESPACES, TrustFiles, require_not_revoked
 from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import nothing_is_published
 
@@ -118,6 +118,7 @@ def _with_vault_key(files: TrustFiles, key: PublicKey) -> TrustFiles:
     """Adds the new key's line to the lists. The old key's stays: in its time it counts, and only the chain knows its time."""
     if any(one.key == key for one in files.parse().signers.signers):
         raise UsageError(f"the key {key.fingerprint} is known to the vault already, and cannot become its own")
+    require_not_revoked(files, key)
     line = signer_line(VAULT_PRINCIPAL, key, VAULT_NAMESPACES).encode() + b"\n"
     return msgspec.structs.replace(files, trusted_signers=files.trusted_signers + line)
 

@@ -108,7 +108,7 @@ def with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
 
     Raises NotThereError, UsageError.
     """
-    _require_not_revoked(files, key)
+    require_not_revoked(files, key)
     lines = []
     retired = False
     for line in files.trusted_signers.split(b"\n"):
@@ -142,12 +142,13 @@ def _retired_line(signer: TrustedSigner, at_ns: int) -> str:
     return signer_line(signer.principals[0], signer.key, signer.namespaces or (), valid_after_ns, ends_ns)
 
 
-def _require_not_revoked(files: TrustFiles, key: PublicKey) -> None:
+def require_not_revoked(files: TrustFiles, key: PublicKey) -> None:
+    """Raises UsageError for a key of which nothing is trusted any more."""
     if files.parse().revoked.refuses(key):
         raise UsageError(f"the key {key.fingerprint} was revoked already", hint="Nothing that it signed is trusted any more.")
 
 
 def with_revoked(files: TrustFiles, key: PublicKey) -> TrustFiles:
     """Accepts nothing that a key has ever signed. Raises UsageError for one that was revoked already."""
-    _require_not_revoked(files, key)
+    require_not_revoked(files, key)
     return msgspec.structs.replace(files, revoked_keys=files.revoked_keys + key.line().encode() + b"\n")

@@ -43,7 +43,7 @@ from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Reporter
 from evidencesync.verify.left_reservations import reservation_violation
 from evidencesync.verify.signed_at import SignedAt
-from evidencesync.verify.two_people import Seal, check_seal
+from evidencesync.verify.two_people import Seal, check_seal, seal_of
 
 _MOST_LOOKED_FOR: Final = 100  # missing records in a listing: a planted file may have a very large number
 
@@ -206,12 +206,12 @@ class ChainReader:
         key = self._signer_of(report, name, data, signature, record)
         vault_time = parse_utc_time(record.time) if key is not None and SIGNERS[record.type] is SignedBy.VAULT else None
         if key is not None:
-            seal = Seal(self._statements.seals.find(record.details)) if record.type == "sealed" else None
+            seal = seal_of(record, self._statements.seals) if record.type == "sealed" else None
             who = record.actor.principal
             self._signed.append(_Signed(report, name, sequence, key, who, vault_time, _needed(record), seal=seal))
         holder = self._statements.passed_over(record)
         violation = self._statements.add(record)  # 5
-        if violation is not None and not self.unread:
+        if violation is not None and not self.unread and not (self.damaged and violation.slug == "not-allowed"):
             report.report(self.check, violation.slug, violation.text, name)
         elif holder is not None and not self.unread:
             by, holder = safe_text(record.actor.principal, 80), safe_text(holder, 80)

@@ -20,6 +20,7 @@ from evidencesync.vault.vault import Vault
 from tests.security.test_trust_from_afar import audited
 from tests.support.bench_of_evidence import Bench, copy_of, make_bench, new_signer
 from tests.support.custody_client import chain_of, state
+from tests.support.unreadable import Unreadable
 
 BEN, CLEO = new_signer(), new_signer()
 
@@ -145,6 +146,21 @@ def test_a_seal_by_a_program_that_does_not_know_the_rule_fails(bench: Bench, mon
     monkeypatch.setattr(custody_room, "_require_two", lambda *_: None)
     state(bench, "sealed", {"reason": "closed"})
     assert errors(bench) == {"not-allowed"}
+
+
+@pytest.mark.parametrize("how", ["unreadable", "damaged"])
+def test_a_proposal_that_cannot_be_read_makes_nobody_one_who_acted_alone(
+    how: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known of the record itself is said; the consent to it has the name of a proposal, and a second signer."""
+    state(bench, "sealed", propose(bench), BEN)
+    (record,) = bench.vault.layout.root.glob("cases/*/*/custody/*-proposed.json")
+    if how == "damaged":
+        record.write_bytes(record.read_bytes().replace(b"{", b"(", 1))
+    else:
+        Unreadable(monkeypatch, record, "open")
+    assert "not-allowed" not in errors(bench)
+    assert errors(bench)
 
 
 def test_a_seal_from_before_the_rule_counts(tmp_path: Path) -> None:

@@ -242,6 +242,15 @@ def test_a_key_that_is_or_was_the_vaults_is_neither_retired_nor_revoked_nor_anyb
                 change(key)
 
 
+def test_a_key_that_was_revoked_does_not_become_the_vaults(vault: Vault) -> None:
+    """Everything that it signed would be refused for ever."""
+    revoked = new_signer()
+    vault.trust.revoke(revoked.public_key)
+    with pytest.raises(UsageError, match="was revoked already"):
+        change_key(vault, vault.settings.key, revoked)
+    assert vault.keys.current == vault.settings.key
+
+
 def test_a_change_that_another_key_has_signed_is_not_followed(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     stranger = new_signer()
     with monkeypatch.context() as patch:
