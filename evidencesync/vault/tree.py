@@ -59,6 +59,8 @@ class TreeReader:
         except OSError as error:
             if error.errno in _NOT_THERE:
                 raise MissingOrExtraError(f"there is no such file in the vault: {safe_text(path)}") from error
+            if error.errno == errno.ENXIO and self._is_socket(path):  # of a file, it says that the disk is gone
+                raise MissingOrExtraError(f"not a regular file in the vault: {safe_text(path)}") from error
             raise storage_error(error, f"open {safe_text(path)}") from error
         try:
             found = os.fstat(fd)
@@ -74,6 +76,13 @@ class TreeReader:
         """Closes all descriptors."""
         self._located = None
         self._stack.close()
+
+    def _is_socket(self, path: bytes) -> bool:
+        folder, name = self.locate(path)
+        try:
+            return stat.S_ISSOCK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        except OSError:
+            return False
 
     def _open(self, name: bytes, folder: int) -> int:
         try:
