@@ -272,7 +272,7 @@ class HeadMovedError(LockedError):
 
 
 class VaultKeyChangedError(LockedError):
-    """The vault's own key was changed while a transfer ran, and the manifest names the old one. Nothing was published."""
+    """The vault's own key was changed while a session ran that knows the old one. Nothing was published or appended."""
 
     slug = "vault-key-changed"
     default_hint = "Run the same command again: what has arrived is kept, and does not travel a second time."

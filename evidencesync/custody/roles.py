@@ -224,10 +224,17 @@ class RoleHistory(msgspec.Struct):
         rule = next((one.rule for one in reversed(self.two_person) if one.record <= record), None)
         return Roles(ROLES_FORMAT, vault_id, self.others, latest, rule)
 
-    def needed_two(self, what: NeedsTwo, at_ns: int, stated_by: int | None) -> bool:
-        """Whether something needed two people at a time. `stated_by`: see `grant_at`."""
-        known = (one for one in self.two_person if stated_by is None or one.record < stated_by)
-        return what in next((one.rule for one in reversed([*known]) if one.at_ns <= at_ns), ())
+    def needed_two(self, what: NeedsTwo, at_ns: int, stated_by: int | None) -> bool | None:
+        """Whether something needed two people at a time; None where order and times contradict each other.
+
+        `stated_by`: see `grant_at`. The order counts, where it is known: a rule that was lifted before is lifted, whatever clocks
+        say. One that was made before, and is dated later, may have been made after all, just before that record.
+        """
+        known = [one for one in self.two_person if stated_by is None or one.record < stated_by]
+        if stated_by is not None and what not in (known[-1].rule if known else ()):
+            return False
+        needed = what in next((one.rule for one in reversed(known) if one.at_ns <= at_ns), ())
+        return True if needed else None if stated_by is not None else False
 
     def grant_at(self, key: str, at_ns: int, stated_by: int | None) -> Grant:
         """Returns what a key might do at a time. `stated_by`: the record of the chain by which the document was there.

@@ -32,6 +32,7 @@ from evidencesync.errors import (
     ProtocolError,
     SealedError,
     UntrustedSignerError,
+    VaultKeyChangedError,
 )
 from evidencesync.evidence.digest import Sha256Digest, sha256_of, sha512_of
 from evidencesync.ingest.admission import Admitted, record_batches, show_since
@@ -66,7 +67,7 @@ def serve_custody(
 
     Raises NotThereError for an item without a chain, and the error with which a record is refused: then it was not appended.
     """
-    item = _open_item(vault, admitted)
+    item, own = _open_item(vault, admitted), vault.signer.public_key
     if not item.ledger.files():
         require_as_stated(vault, item.name, item.ledger)
         raise NotThereError(f"the vault has no custody records of {item.name}", hint="A chain begins with an acquisition.")
@@ -81,6 +82,8 @@ def serve_custody(
         append = _receive(connection)
         if append is None:
             return
+        if vault.signer.public_key != own:  # a person has thought for long; of the new key, the examiner's end knows nothing
+            raise VaultKeyChangedError("the vault's key was changed meanwhile", hint="Run the same command again.")
         if isinstance(append, Attach) and not append.record:
             _put_back(vault, item, admitted, append, now)
         else:

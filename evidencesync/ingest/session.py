@@ -42,7 +42,18 @@ from evidencesync.ingest.receipt import (
 from evidencesync.ingest.room import require_open
 from evidencesync.ingest.session_contents import SessionContents
 from evidencesync.ingest.streams import StreamIntake
-from evidencesync.protocol.messages import Alike, Finish, Message, Previous, Published, Ready, Resumed, Status, Withdraw
+from evidencesync.protocol.messages import (
+    Alike,
+    Finish,
+    Message,
+    Previous,
+    Published,
+    Ready,
+    Records,
+    Resumed,
+    Status,
+    Withdraw,
+)
 from evidencesync.protocol.receiver import FinishRequested, Receiver, WithdrawalRequested
 from evidencesync.vault.alike import find_alike
 from evidencesync.vault.heads import state_head
@@ -157,9 +168,9 @@ class IngestSession:
                 return [Withdraw()]
             self._connection.interruptions += leftovers.count_continued()
             changes = self._compare(comparison, staging)
-            published = self._conclude(state, staging, streams, pages, finish)
+            published, later = self._conclude(state, staging, streams, pages, finish)
             self._while_working("publishing", leftovers.remove_continued)  # only now: before, a crash would have lost them
-            return [*show_after(self._vault.ledger, self._vault_shown), *changes, published]
+            return [*later, *changes, published]
 
     def _make_context(self, lookup: Lookup, leftovers: Leftovers, staging: Staging, state: ItemState) -> IngestContext:
         admitted, contents = self._admitted, SessionContents(self._scope)
@@ -348,8 +359,12 @@ class IngestSession:
 
     def _conclude(
         self, state: ItemState, staging: Staging, streams: StreamIntake, pages: PageIntake, finish: Finish
-    ) -> Published:
-        """Checks, syncs, reads back, signs and publishes; returns the acknowledgement that may then be sent."""
+    ) -> tuple[Published, list[Records]]:
+        """Checks, syncs, reads back, signs and publishes; returns the acknowledgement that may then be sent.
+
+        With it what the vault's own chain has got meanwhile, up to the statement of the new head: a key that is changed after it
+        this sender does not know yet.
+        """
         header, tally = pages.reader.header, pages.reader.tally
         if header is None:
             raise ProtocolError("a manifest without a header")
@@ -358,16 +373,16 @@ class IngestSession:
         received = ReceivedContents(tally.contents, tally.bytes, self._admitted.read_back, pages.tallies)
         facts = self._transfer_facts(streams, pages)
 
-        def publish_all() -> tuple[int, dict[str, bytes]]:
+        def publish_all() -> tuple[int, dict[str, bytes], list[Records]]:
             with publishing(self._vault.layout):  # from the signature until it is stated, the key stays as it is
                 documents = sign_acquisition(acquisition, received, facts, self._vault.signer, now)
                 published = publish(staging, documents)
                 with committed(published.number):
                     head = ChainHead(state.head_sequence + 2, sha256_of(documents[RECEIVED]).hex())
                     state_head(self._vault, self._item.name, head, at_ns=now)
-            return published.number, documents
+                    return published.number, documents, [*show_after(self._vault.ledger, self._vault_shown)]
 
-        number, documents = self._while_working("publishing", publish_all)
+        number, documents, later = self._while_working("publishing", publish_all)
         self._published = number
         self.events.record(
             "published",
@@ -376,7 +391,7 @@ class IngestSession:
             verdict=SourceState.of(tally.flags, tally.remarks).verdict,
             manifest_sha256=finish.manifest_sha256.hex(),
         )
-        return Published(
+        published = Published(
             number,
             documents[RECEIPT],
             documents[RECEIPT_SIGNATURE],
@@ -385,6 +400,7 @@ class IngestSession:
             damaged=len(self._damaged) + self._unread,
             repeated=False,
         )
+        return published, later
 
     def _verify(self, state: ItemState, staging: Staging, pages: PageIntake, finish: Finish) -> int:
         """Holds what is staged to what the examiner signed, and makes it durable. Returns the time that the vault will state."""

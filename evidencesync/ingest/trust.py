@@ -16,7 +16,15 @@ from evidencesync.custody.trust_requests import (
     check_form,
 )
 from evidencesync.custody.two_people import SEE_PROPOSALS, lapse_text
-from evidencesync.errors import LinkLostError, NotAllowedError, NotThereError, ProtocolError, UntrustedSignerError, UsageError
+from evidencesync.errors import (
+    LinkLostError,
+    NotAllowedError,
+    NotThereError,
+    ProtocolError,
+    UntrustedSignerError,
+    UsageError,
+    VaultKeyChangedError,
+)
 from evidencesync.ingest.admission import Reader
 from evidencesync.ingest.documents import send_own_documents
 from evidencesync.ingest.reading import ReadingTerms, next_message
@@ -75,6 +83,8 @@ def carry_out(vault: Vault, admin: Reader, ask: TrustAsk, at_ns: int) -> None:
     signed = SignedRequest.decode(ask.request, ask.signature)  # 1
     request, change = signed.request, signed.request.change
     check_form(change)
+    if request.vault_key != vault.signer.public_key.fingerprint and request.vault_key in vault.keys.all:
+        raise VaultKeyChangedError("the vault's key was changed meanwhile", hint="Run the same command again.")
     own = (vault.settings.id, vault.signer.public_key.fingerprint, admin.nonce)
     if (request.vault_id, request.vault_key, request.nonce) != own:  # 2
         raise ProtocolError("the request to change trust is about another vault or another time")

@@ -21,7 +21,15 @@ import evidencesync
 from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.custody.documents import VERDICT_NAMESPACE
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.errors import BusyError, InvalidNameError, LinkLostError, NotThereError, ProtocolError, UsageError
+from evidencesync.errors import (
+    BusyError,
+    InvalidNameError,
+    LinkLostError,
+    NotThereError,
+    ProtocolError,
+    UsageError,
+    VaultKeyChangedError,
+)
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
@@ -43,6 +51,7 @@ from evidencesync.verify.totals import begin_counting
 from evidencesync.verify.vault_verdict import Question, VaultVerdict, bounded_findings, chain_ends, encode_verdict
 
 _LOG: Final = logging.getLogger(__name__)
+_AGAIN: Final = "Run the same command again."
 _PLACE: Final = 256  # characters
 _LOCK: Final = struct.Struct("hhqqi")  # struct flock of fcntl(2)
 _LOCK_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -62,7 +71,7 @@ def send_verdict(
     scope = _scope(ask)  # 1
     _require_case(vault, Rights(vault, reader.key, now), scope.case)
     progress = VerifyProgress(is_wanted=lambda: not connection.has_gone)
-    seen, begun = _SeenHeads(), now()
+    seen, begun, own = _SeenHeads(), now(), vault.signer.public_key
     with _only_one(vault, reader), connection.saying(lambda: checking(progress, tells_holes=tells_holes)):  # 2
         begin_counting(vault.layout.root, scope, progress)
         try:
@@ -72,6 +81,8 @@ def send_verdict(
     ended = now()
     Rights(vault, reader.key, lambda: ended).require("verify", scope.case)  # 4, with the lists of now
     signer = vault.signer
+    if signer.public_key != own:  # which the reader does not know yet
+        raise VaultKeyChangedError("the vault's key was changed while the vault was verified", hint=_AGAIN)
     document = encode_verdict(
         VaultVerdict(
             format="evidencesync-verdict/1",

@@ -34,9 +34,13 @@ def check_seal(report: Reporter, check: Check, name: str, seal: Seal, history: R
     found = seal.proposal
     if not history.is_known:
         return
-    if not seal.names_one and history.needed_two("seal", at.ns, at.stated_by):
+    needed = not seal.names_one and history.needed_two("seal", at.ns, at.stated_by)
+    if needed:
         text = f"the vault demanded two people to seal an item at {shown_time(at.ns)}, and only one has signed"
         report.report(check, "not-allowed", f"{name}: {text}", name)
+    elif needed is None:
+        text = "only one has signed; whether the vault demanded two then is not known: its record of the rule is dated later"
+        report.report(check, "not-compared", f"{name}: {text}", name)
     elif found is not None and at.ns >= found.lapses_ns:  # by its signer's clock it was in time: what came first is not known
         text = (
             f"the proposal in record {found.record} lapsed at {shown_time(found.lapses_ns)}, and the vault states the seal later"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from evidencesync.custody.documents import RecordType
-from evidencesync.custody.roles import EVERYTHING, Role, make_grant
+from evidencesync.custody.roles import EVERYTHING, DatedRule, Role, RoleHistory, make_grant
+from evidencesync.custody.rule_of_two import NeedsTwo
 from evidencesync.custody.trust_requests import two_person
 from evidencesync.custody.two_people import OPEN_FOR_NS, lapse_text
 from evidencesync.errors import EvidenceSyncError, NeedsTwoError, NotAllowedError
@@ -161,6 +162,47 @@ def test_a_proposal_that_cannot_be_read_makes_nobody_one_who_acted_alone(
         Unreadable(monkeypatch, record, "open")
     assert "not-allowed" not in errors(bench)
     assert errors(bench)
+
+
+HOUR_NS = 3_600_000_000_000
+
+
+def alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """A seal by one person, in a vault that lets it pass: what a check says of it."""
+    monkeypatch.setattr(custody_room, "_require_two", lambda *_: None)
+    state(bench, "sealed", {"reason": "closed"})
+    return errors(bench)
+
+
+@pytest.mark.parametrize(
+    ("rules", "needed"),
+    [
+        ([], False),
+        ([(5, 0, ("seal",))], True),
+        ([(5, 0, ("seal",)), (7, 2, ())], False),  # lifted before the vault stated the seal, by a clock that was fast
+        ([(5, 2, ("seal",))], None),
+        ([(5, 0, ("seal",)), (11, 0, ())], True),  # lifted after it
+        ([(11, 0, ("seal",))], False),
+    ],
+)
+def test_the_order_of_the_chain_says_which_rule_held(
+    rules: list[tuple[int, int, tuple[NeedsTwo, ...]]], needed: bool | None
+) -> None:
+    history = RoleHistory(two_person=[DatedRule(record, hours * HOUR_NS, rule) for record, hours, rule in rules])
+    assert history.needed_two("seal", HOUR_NS, 9) is needed
+
+
+def test_a_rule_that_was_made_by_a_fast_clock_lets_no_lone_seal_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it accuse: the record of the rule may have come just after the seal."""
+    bench = make_bench(tmp_path)
+    (bench.source / "a").write_bytes(b"a")
+    bench.vault.trust.change(bench.signer.public_key, EVERYTHING)
+    bench.vault.trust.add(BEN.public_key, "ben@lab", EVERYTHING)
+    bench.push()
+    bench.vault.trust.apply(two_person(("seal",)), at_ns=time.time_ns() + HOUR_NS)
+    found = alone(bench, monkeypatch)
+    assert "not-compared" in found
+    assert "not-allowed" not in found
 
 
 def test_a_seal_from_before_the_rule_counts(tmp_path: Path) -> None:
